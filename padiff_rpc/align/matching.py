@@ -1,0 +1,45 @@
+"""The layer map: which layers and parameters of base and raw correspond."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from padiff_rpc.model.model import ParameterKind
+from padiff_rpc.result import Unmatched
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """Two layers that correspond, by route, and what made us think so."""
+
+    base: str
+    raw: str
+    how: Literal["root", "explicit", "name", "order"]
+
+
+@dataclass(frozen=True)
+class ParameterLink:
+    """Parameters (or buffers) of a layer pair that correspond: base names -> raw names, under a layout rule.
+
+    Mostly one to one; several where one side packs what the other keeps apart (in_proj_weight to q, k, v). `rule` is a
+    name from `padiff_rpc.align.layouts.RULES`. Names are the full ones; a tied parameter is linked once.
+    """
+
+    base_route: str
+    raw_route: str
+    base: tuple[str, ...]
+    raw: tuple[str, ...]
+    rule: str
+    kind: ParameterKind
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The whole map. `notes`: what a reader should know, such as a definition order that differs."""
+
+    layers: tuple[LayerPair, ...]
+    links: tuple[ParameterLink, ...]
+    unmatched_base: tuple[Unmatched, ...]
+    unmatched_raw: tuple[Unmatched, ...]
+    notes: tuple[str, ...] = ()

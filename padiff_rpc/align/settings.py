@@ -1,0 +1,37 @@
+"""How an alignment is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.model.model import LossSpec, OptimizerSpec
+
+DiffPhase = Literal["forward", "backward", "both"]
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """Settings of one alignment.
+
+    assign: copy base's parameters and buffers into raw first. training: None leaves each model's mode. diff_phase:
+    "forward" runs no backward; "backward" compares only the backward (with single_step, as in PaDiff). steps: how many
+    steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of the
+    automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that each layer's own error shows.
+    """
+
+    compare: CompareRules = field(default_factory=CompareRules)
+    assign: bool = True
+    training: bool | None = None
+    diff_phase: DiffPhase = "both"
+    single_step: bool = False
+    steps: int = 1
+    seed: int | None = 0
+    base_loss: LossSpec = field(default_factory=lambda: LossSpec("projection", {"seed": 0.0}))
+    raw_loss: LossSpec = field(default_factory=lambda: LossSpec("projection", {"seed": 0.0}))
+    base_optimizer: OptimizerSpec | None = None
+    raw_optimizer: OptimizerSpec | None = None
+    layer_map: Mapping[str, str] = field(default_factory=dict)
+    parameter_map: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,141 @@
+"""The Backend seam: all that a framework must be able to do for HostedModel. One small class per framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.tensor import Tensor, TensorSpec
+
+Layer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
+Native = Any  # a framework's own tensor
+Remove = Callable[[], None]
+Before = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
+After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+
+
+class Backend(Protocol):
+    """A framework. Only its implementation imports it. Called from one thread, except to_bytes's result."""
+
+    name: str
+    """`torch`, `paddle` or `numpy`: as in a SPEC."""
+
+    # -- the environment ------------------------------------------------------------------------------------------
+    def version(self) -> str: ...
+
+    def device(self, model: Layer) -> str:
+        """Where the model's first parameter lives, as the framework writes it (`cpu`, `cuda:0`, `gpu:0`)."""
+        ...
+
+    def seed(self, value: int) -> None:
+        """Seed the framework's generators (all devices), and Python's and NumPy's."""
+        ...
+
+    def set_threads(self, count: int) -> None:
+        """Use that many CPU threads for one operation."""
+        ...
+
+    # -- the model ------------------------------------------------------------------------------------------------
+    def is_model(self, value: object) -> bool: ...
+
+    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+        """Move to a device and cast floating parameters and buffers (`float64`, `float32`, `bfloat16`, `float16`).
+
+        BAD_CONFIG for a device or dtype that the framework does not have here.
+        """
+        ...
+
+    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+        """Direct sublayers with their names, in definition order; a slot that holds None is left out."""
+        ...
+
+    def own_tensors(self, layer: Layer) -> Iterable[tuple[str, Native, ParameterKind, bool]]:
+        """(name, tensor, kind, trainable) of what the layer itself holds, in definition order, parameters first.
+
+        Running statistics are buffers, whatever the framework files them under.
+        """
+        ...
+
+    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+        """Plain JSON values off the layer's public attributes: numbers, strings, booleans, None, lists of these.
+
+        `training` and the framework's own bookkeeping are left out; a tensor or layer never appears. `bias`
+        is True or False by whether the layer holds one, where its class can hold one.
+        """
+        ...
+
+    def is_training(self, layer: Layer) -> bool: ...
+
+    def set_training(self, model: Layer, training: bool) -> None: ...
+
+    # -- tensors --------------------------------------------------------------------------------------------------
+    def is_tensor(self, value: object) -> bool: ...
+
+    def spec(self, tensor: Native) -> TensorSpec: ...
+
+    def to_bytes(self, tensor: Native) -> np.ndarray:
+        """Flat uint8 view of a contiguous row-major image of the tensor; may share its memory, so copy before going on."""
+        ...
+
+    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+        """Make a framework tensor: on `like`'s device and of its dtype, or on the model's device, as it is."""
+        ...
+
+    def overwrite(self, target: Native, tensor: Tensor) -> None:
+        """Write values into a parameter or buffer in place, outside autograd. The specs are equal."""
+        ...
+
+    def gradient(self, parameter: Native) -> Native | None: ...
+
+    def clear_gradients(self, model: Layer) -> None: ...
+
+    # -- running --------------------------------------------------------------------------------------------------
+    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+        """Call model(**inputs), with autograd on or off."""
+        ...
+
+    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` around every call of this layer.
+
+        What they return, unless None, replaces (args, kwargs) or the output. `after` sees the args that the layer got.
+        """
+        ...
+
+    def wants_gradient(self, tensor: Native) -> bool:
+        """True when autograd will carry a gradient to this tensor."""
+        ...
+
+    def tap(self, tensor: Native, layer: Layer) -> Native:
+        """Return an alias of a layer's input whose gradient is the layer's own part of the tensor's.
+
+        Values, memory and in-place semantics stay those of the tensor itself; where the framework cannot give
+        that (in-place layers), the tensor itself is returned.
+        """
+        ...
+
+    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+        """Call back with the gradient of the tensor as its present value had it; a returned tensor replaces it."""
+        ...
+
+    def substitute(self, tensor: Native, value: Tensor) -> Native:
+        """Return a tensor with exactly the given values (dtype converted to the tensor's), through which the gradient passes
+        to `tensor` unchanged."""
+        ...
+
+    # -- loss, backward, optimiser ----------------------------------------------------------------------------------
+    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+        """Build the neutral loss over the flattened outputs that are floating; scalar. BAD_CONFIG where it cannot."""
+        ...
+
+    def backward(self, loss: Native) -> None: ...
+
+    def item(self, tensor: Native) -> float: ...
+
+    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+        """Make the neutral optimiser over the trainable parameters, every option passed explicitly."""
+        ...
+
+    def step(self, optimizer: Any) -> None: ...

@@ -1,0 +1,251 @@
+"""The Model seam: what the coordinator may ask of a model, wherever it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
+
+ParameterKind = Literal["parameter", "buffer"]
+Phase = Literal["forward", "backward"]
+Side = Literal["input", "output"]
+What = Literal["value", "gradient"]
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """One parameter or buffer, under its first name. `aliases` are the further names of a tied one."""
+
+    name: str
+    kind: ParameterKind
+    spec: TensorSpec
+    trainable: bool
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer. `parameters` are the full names of the tensors it holds itself, in definition order (a tied one under the
+    name it has here); `children` the routes of its direct sublayers; `hyperparameters` plain JSON values read off
+    its attributes (eps, stride, bias, p, ...). `aliases` are further routes of a layer registered more than once."""
+
+    route: str
+    class_name: str
+    class_path: str
+    children: tuple[str, ...]
+    parameters: tuple[str, ...]
+    hyperparameters: Mapping[str, Any]
+    training: bool
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """The layer tree (pre-order, definition order, the root with route "" first) and all parameters and buffers."""
+
+    framework: str
+    class_name: str
+    layers: tuple[LayerInfo, ...]
+    parameters: tuple[ParameterInfo, ...]
+
+    def layer(self, route: str) -> LayerInfo:
+        """Return the layer at a route or at one of its aliases; KeyError when there is none."""
+        for layer in self.layers:
+            if layer.route == route or route in layer.aliases:
+                return layer
+        raise KeyError(route)
+
+    def parameter(self, name: str) -> ParameterInfo:
+        """Return the parameter of that name or alias; KeyError when there is none."""
+        for info in self.parameters:
+            if info.name == name or name in info.aliases:
+                return info
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Where a model runs: shown in results, and compared in the handshake."""
+
+    framework: str
+    framework_version: str
+    device: str
+    python_version: str
+    packages: Mapping[str, str]
+    padiff_version: str
+    host: str
+    pid: int
+    losses: tuple[str, ...] = ()  # names of the loss functions that the worker offers beside the neutral ones
+    optimizers: tuple[str, ...] = ()
+    store_memory_bytes: int = 0
+    store_disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`)."""
+
+    id: int
+    name: str
+    spec: TensorSpec
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One side of one layer call, as it happened.
+
+    Forward: all tensors that entered (side "input") or left (side "output") the layer, at once. Backward: the gradient
+    with respect to one of these, as it arrived; `records` then holds that one, named as in the forward. A boundary may
+    hold no record (a layer that returns no tensor).
+    `seq` numbers the boundaries of a phase in execution order. `caller` is the enclosing recorded layer call, None for
+    the root. For side "input" gradients are the layer's own: what it alone sends back, not the sum over all users
+    of the tensor. For side "output" they are the whole gradient of the output.
+    """
+
+    seq: int
+    phase: Phase
+    route: str
+    call: int
+    side: Side
+    caller: tuple[str, int] | None
+    records: tuple[Record, ...]
+
+
+class Observer(Protocol):
+    """What the caller of forward and backward hands in to hear of boundaries, in execution order."""
+
+    def observe(self, boundary: Boundary) -> None:
+        """Take note. Called in every run, for every recorded boundary; it must not block for long."""
+        ...
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """In a synced run: return the tensors, by record name, that take the place of the recorded ones.
+
+        Called after observe() for the same boundary while the model waits. An empty mapping keeps everything. Shapes
+        must equal the recorded ones; dtypes are converted.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary."""
+
+    routes: tuple[str, ...] | None = None
+    inputs: bool = True
+    gradients: bool = True
+    sync: bool = False
+
+
+Inputs = Mapping[str, Any]
+"""forward's keyword arguments: Tensor, None, bool, int, float, str, or lists, tuples and dicts (str keys) of these."""
+
+
+@dataclass(frozen=True)
+class ForwardRequest:
+    """One forward. training None leaves the model's mode. `seed` seeds the framework's generators first.
+
+    `gradients` False runs without autograd, so that no backward can follow. `record` None records nothing.
+    """
+
+    inputs: Inputs
+    training: bool | None = None
+    seed: int | None = None
+    gradients: bool = True
+    record: RecordOptions | None = field(default_factory=RecordOptions)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss over the last forward's outputs.
+
+    name: one of `padiff_rpc.training.NEUTRAL_LOSSES`, or one that the worker offers. `targets`: tensors by name for
+    losses that need them. `options`: e.g. {"seed": 0} of the projection.
+    """
+
+    name: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimiser: a neutral name (SGD, Adam, AdamW) with its options, or one that the worker offers."""
+
+    name: str
+    options: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ForwardResult:
+    """`outputs`: records of the model's own outputs when its root was recorded. `wall_s` includes the recording."""
+
+    outputs: tuple[Record, ...]
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class BackwardResult:
+    """`loss`: the scalar, in float64. `without_gradient`: (route, call, side, name) whose gradient never arrived."""
+
+    loss: float
+    without_gradient: tuple[tuple[str, int, Side, str], ...]
+    wall_s: float
+
+
+class Model(Protocol):
+    """A model in this process (HostedModel), behind gRPC (RemoteModel) or on disk (RecordedModel).
+
+    Any method raises PadiffError. read_records and release_records may be called from other threads while forward or
+    backward runs; everything else is called by one thread at a time.
+    """
+
+    def info(self) -> ModelInfo: ...
+
+    def describe(self) -> ModelDescription: ...
+
+    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+        """Stream the named parameters or buffers, or their gradients, in the order asked.
+
+        One without a gradient is left out of the stream. UNKNOWN_NAME before anything is sent. Each stream must be
+        read (or abandoned) before the next is taken.
+        """
+        ...
+
+    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
+        """Summarise the named ones without moving them; one without a gradient is left out."""
+        ...
+
+    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Overwrite values in place. Each must have the exact spec of its target: UNKNOWN_NAME, BAD_TENSOR."""
+        ...
+
+    def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
+        """Run forward on the inputs; drops the records and the graph of the step before."""
+        ...
+
+    def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
+        """Clear parameter gradients, compute the loss of the last forward's outputs and run backward.
+
+        Layers are recorded, and synced, as the forward's options said. OUT_OF_ORDER without such a forward.
+        """
+        ...
+
+    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Stream recorded tensors (named by str(id)). UNKNOWN_NAME for one that was released."""
+        ...
+
+    def release_records(self, ids: Sequence[int]) -> None:
+        """Forget recorded tensors; ids already released are ignored."""
+        ...
+
+    def optimizer_step(self, optimizer: OptimizerSpec) -> None:
+        """Apply one step with the gradients at hand. The same spec continues the same optimiser's state."""
+        ...
+
+    def close(self) -> None:
+        """End it: a remote model ends its session (and its worker where launched). Idempotent."""
+        ...

@@ -1,0 +1,95 @@
+"""Neutral specs of losses and optimisers: text such as `Adam(lr=1e-3)` that means the same in every framework."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import LossSpec, OptimizerSpec
+
+NEUTRAL_LOSSES: Mapping[str, Mapping[str, float]] = {
+    "projection": {"seed": 0.0},
+    "mean": {},
+    "sum": {},
+    "mse": {},
+    "cross_entropy": {},
+}
+"""Loss name -> its options with their defaults. `mean` and `sum` run over all floating outputs together (mean: the mean of
+each output's mean, PaDiff's default for one output); `mse` and `cross_entropy` compare the first floating output with
+targets["target"] (same shape; class indices over the last axis)."""
+
+NEUTRAL_OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
+    "SGD": {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0},
+    "Adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
+    "AdamW": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
+}
+"""Optimiser name -> its options with their defaults, which are always passed on: a framework's own never apply."""
+
+
+def parse_loss(text: str) -> LossSpec:
+    """Read `mean` or `projection(seed=3)`. A name that is not neutral is left for the worker to look up."""
+    name, options = _parse_call(text, "loss")
+    return LossSpec(name, _with_defaults(text, name, options, NEUTRAL_LOSSES))
+
+
+def parse_optimizer(text: str) -> OptimizerSpec:
+    """Read `SGD(lr=0.1, momentum=0.9)`. A name that is not neutral is left for the worker to look up."""
+    name, options = _parse_call(text, "optimizer")
+    return OptimizerSpec(name, _with_defaults(text, name, options, NEUTRAL_OPTIMIZERS))
+
+
+def projection_weights(start: int, stop: int, seed: int) -> np.ndarray:
+    """Return the pseudo-random weights of elements start..stop of the projection loss: float64 in [-1, 1).
+
+    A SplitMix64 hash of (seed, index), so that every NumPy version on every host yields the same numbers
+    (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+    """
+    with np.errstate(over="ignore"):
+        z = np.arange(start, stop, dtype=np.uint64) + np.uint64((seed * 0x632BE59BD9B4E019 + 1) % (1 << 64))
+        z = z * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
+
+
+def _parse_call(text: str, what: str) -> tuple[str, dict[str, float]]:
+    usage = f"write a {what} as NAME or NAME(option=number, ...), for example " + (
+        "projection(seed=1)" if what == "loss" else "Adam(lr=1e-3)"
+    )
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as err:
+        raise PadiffError(f"cannot read the {what} {text!r}", reason=Reason.BAD_CONFIG, hint=usage) from err
+    if isinstance(tree, ast.Name):
+        return tree.id, {}
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or tree.args:
+        raise PadiffError(f"cannot read the {what} {text!r}", reason=Reason.BAD_CONFIG, hint=usage)
+    options: dict[str, float] = {}
+    for keyword in tree.keywords:
+        try:
+            value = ast.literal_eval(keyword.value)
+        except ValueError as err:
+            raise PadiffError(f"cannot read the {what} {text!r}", reason=Reason.BAD_CONFIG, hint=usage) from err
+        if keyword.arg is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise PadiffError(f"option {keyword.arg!r} of {text!r} is no number", reason=Reason.BAD_CONFIG, hint=usage)
+        options[keyword.arg] = float(value)
+    return tree.func.id, options
+
+
+def _with_defaults(
+    text: str, name: str, options: dict[str, float], known: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    if name not in known:
+        return options
+    unknown = sorted(set(options) - set(known[name]))
+    if unknown:
+        raise PadiffError(
+            f"{text!r}: {name} takes no option {unknown[0]!r}",
+            reason=Reason.BAD_CONFIG,
+            hint=f"its options are {', '.join(known[name]) or 'none'}",
+        )
+    return {**known[name], **options}

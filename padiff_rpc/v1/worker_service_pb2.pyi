@@ -1,0 +1,269 @@
+from padiff_rpc.v1 import model_pb2 as _model_pb2
+from padiff_rpc.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class What(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WHAT_UNSPECIFIED: _ClassVar[What]
+    WHAT_VALUE: _ClassVar[What]
+    WHAT_GRADIENT: _ClassVar[What]
+WHAT_UNSPECIFIED: What
+WHAT_VALUE: What
+WHAT_GRADIENT: What
+
+class ErrorDetail(_message.Message):
+    __slots__ = ("reason", "message", "hint", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    hint: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("protocol_versions", "info")
+    PROTOCOL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    protocol_versions: _containers.RepeatedScalarFieldContainer[int]
+    info: _model_pb2.ModelInfo
+    def __init__(self, protocol_versions: _Optional[_Iterable[int]] = ..., info: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+
+class OpenSessionRequest(_message.Message):
+    __slots__ = ("protocol_version", "client", "lease_s")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    client: str
+    lease_s: float
+    def __init__(self, protocol_version: _Optional[int] = ..., client: _Optional[str] = ..., lease_s: _Optional[float] = ...) -> None: ...
+
+class OpenSessionResponse(_message.Message):
+    __slots__ = ("session_id", "lease_s")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    lease_s: float
+    def __init__(self, session_id: _Optional[str] = ..., lease_s: _Optional[float] = ...) -> None: ...
+
+class KeepAliveRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class KeepAliveResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class CloseSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeModelRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class DescribeModelResponse(_message.Message):
+    __slots__ = ("part",)
+    PART_FIELD_NUMBER: _ClassVar[int]
+    part: _model_pb2.ModelDescription
+    def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping]] = ...) -> None: ...
+
+class ReadParametersRequest(_message.Message):
+    __slots__ = ("session_id", "names", "what", "digests_only")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    what: What
+    digests_only: bool
+    def __init__(self, session_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., digests_only: bool = ...) -> None: ...
+
+class NamedDigest(_message.Message):
+    __slots__ = ("name", "digest")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: _tensor_pb2.Digest
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ...) -> None: ...
+
+class ReadParametersResponse(_message.Message):
+    __slots__ = ("chunk", "digest")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    chunk: _tensor_pb2.TensorChunk
+    digest: NamedDigest
+    def __init__(self, chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., digest: _Optional[_Union[NamedDigest, _Mapping]] = ...) -> None: ...
+
+class WriteParametersRequest(_message.Message):
+    __slots__ = ("session_id", "chunk")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    chunk: _tensor_pb2.TensorChunk
+    def __init__(self, session_id: _Optional[str] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ...) -> None: ...
+
+class WriteParametersResponse(_message.Message):
+    __slots__ = ("written",)
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    written: int
+    def __init__(self, written: _Optional[int] = ...) -> None: ...
+
+class ForwardHeader(_message.Message):
+    __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_JSON_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    inputs_json: str
+    training: bool
+    seed: int
+    gradients: bool
+    record: _model_pb2.RecordOptions
+    tensor_count: int
+    def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+
+class Substitution(_message.Message):
+    __slots__ = ("seq", "tensor_count")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    tensor_count: int
+    def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+
+class ForwardRequest(_message.Message):
+    __slots__ = ("header", "chunk", "substitution")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SUBSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    header: ForwardHeader
+    chunk: _tensor_pb2.TensorChunk
+    substitution: Substitution
+    def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
+
+class ForwardResponse(_message.Message):
+    __slots__ = ("boundary", "result")
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    boundary: _model_pb2.Boundary
+    result: ForwardResult
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ...) -> None: ...
+
+class ForwardResult(_message.Message):
+    __slots__ = ("outputs", "wall_s")
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Record]
+    wall_s: float
+    def __init__(self, outputs: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+
+class BackwardHeader(_message.Message):
+    __slots__ = ("session_id", "loss", "tensor_count")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    loss: _model_pb2.LossSpec
+    tensor_count: int
+    def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+
+class BackwardRequest(_message.Message):
+    __slots__ = ("header", "chunk", "substitution")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    SUBSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    header: BackwardHeader
+    chunk: _tensor_pb2.TensorChunk
+    substitution: Substitution
+    def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
+
+class BackwardResponse(_message.Message):
+    __slots__ = ("boundary", "result")
+    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    boundary: _model_pb2.Boundary
+    result: BackwardResult
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ...) -> None: ...
+
+class BackwardResult(_message.Message):
+    __slots__ = ("loss", "without_gradient", "wall_s")
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    loss: float
+    without_gradient: _containers.RepeatedCompositeFieldContainer[_model_pb2.BoundaryTensor]
+    wall_s: float
+    def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+
+class ReadActivationsRequest(_message.Message):
+    __slots__ = ("session_id", "ids")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session_id: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReadActivationsResponse(_message.Message):
+    __slots__ = ("chunk",)
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk: _tensor_pb2.TensorChunk
+    def __init__(self, chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ...) -> None: ...
+
+class ReleaseActivationsRequest(_message.Message):
+    __slots__ = ("session_id", "ids")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session_id: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReleaseActivationsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OptimizerStepRequest(_message.Message):
+    __slots__ = ("session_id", "optimizer")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    optimizer: _model_pb2.OptimizerSpec
+    def __init__(self, session_id: _Optional[str] = ..., optimizer: _Optional[_Union[_model_pb2.OptimizerSpec, _Mapping]] = ...) -> None: ...
+
+class OptimizerStepResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
