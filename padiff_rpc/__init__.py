@@ -1,1 +1,1 @@
-"""padiff-rpc."""
+"""Align PyTorch and PaddlePaddle models that live in separate processes, environments or hosts."""

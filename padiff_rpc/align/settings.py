@@ -18,8 +18,9 @@ class AlignSettings:
 
     assign: copy base's parameters and buffers into raw first. training: None leaves each model's mode. diff_phase:
     "forward" runs no backward; "backward" compares only the backward (with single_step, as in PaDiff). steps: how many
-    steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of the
-    automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that each layer's own error shows.
+    steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of
+    the automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that
+    each layer's own error shows.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)

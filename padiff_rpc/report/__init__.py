@@ -1,0 +1,1 @@
+"""Results, made readable: for a terminal, and as JSON."""

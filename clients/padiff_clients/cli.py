@@ -1,0 +1,23 @@
+"""The entry point `padiff-rpc`: starts the command line, or says how to install what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+_NEEDED = ("click", "rich", "pydantic", "pydantic_core", "tomli")
+
+
+def main() -> int:
+    """Run the command that the arguments name and return its exit status."""
+    try:
+        from padiff_clients.commands import commands
+    except ModuleNotFoundError as err:
+        if err.name not in _NEEDED:
+            raise
+        sys.stderr.write(
+            f"error: the command line needs {err.name}, which this Python lacks\n"
+            f"hint: {sys.executable} -m pip install 'padiff-rpc[cli]'\n"
+        )
+        return 2
+    commands(prog_name="padiff-rpc")
+    return 0

@@ -1,0 +1,56 @@
+"""Errors on the command line: message, hint and the user's own frames on stderr, and the exit status."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+from padiff_rpc.errors import WORKER_REASONS, PadiffError
+
+ALIGNED, DIFFERS, BAD_USAGE, WORKER_FAILED = 0, 1, 2, 3
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def handled(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn what a command raises into text on stderr and an exit status.
+
+    Ctrl-C is 130: click would exit with 1, which here means that the models differ.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except PadiffError as err:
+            _exit(describe(err), WORKER_FAILED if err.reason in WORKER_REASONS else BAD_USAGE)
+        except KeyboardInterrupt:
+            _exit("interrupted\n", INTERRUPTED)
+        except Exception as err:  # noqa: BLE001 - the last resort: every other error is a PadiffError, so this one is a bug
+            if type(err).__module__.startswith("click."):
+                raise
+            trace = traceback.format_exc()
+            _exit(f"{trace}error: this is a bug in padiff-rpc; please report it with the lines above\n", WORKER_FAILED)
+
+    return run
+
+
+def describe(err: PadiffError) -> str:
+    """Return the lines to print: what happened, the user's frames if any, and what to do."""
+    lines = [f"error: {err.message} [{err.reason.value}]"]
+    frames = err.metadata.get("traceback", "").strip("\n")
+    if frames:
+        lines += ["in your code:", *(f"  {line}" for line in frames.split("\n"))]
+    if err.hint:
+        lines.append(f"hint: {err.hint}")
+    return "\n".join(lines) + "\n"
+
+
+def _exit(text: str, status: int) -> NoReturn:
+    sys.stderr.write(text)
+    sys.exit(status)

@@ -1,0 +1,251 @@
+"""The run file: a TOML description of a whole `diff`, checked key by key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from padiff_rpc.align.settings import DiffPhase
+from padiff_rpc.compare.rules import CompareMode
+from padiff_rpc.errors import PadiffError, Reason
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DTypeName = Literal["float64", "float32", "bfloat16", "float16"]
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SideTable(BaseModel):
+    """[base] and [raw]: one model, and what only it gets."""
+
+    model_config = _STRICT
+    spec: str | None = None
+    python: str | None = None
+    device: str | None = None
+    dtype: DTypeName | None = None
+    args: dict[str, Any] = Field(default_factory=dict)
+    inputs: str | None = None
+    loss: str | None = None
+    loss_fn: str | None = None
+    optimizer: str | None = None
+    optimizer_fn: str | None = None
+    threads: int | None = Field(None, ge=1)
+    token_file: str | None = None
+    tls_ca: str | None = None
+
+
+class CompareTable(BaseModel):
+    """[compare]: what counts as equal."""
+
+    model_config = _STRICT
+    mode: CompareMode | None = None
+    atol: float | None = Field(None, ge=0, allow_inf_nan=False)
+    rtol: float | None = Field(None, ge=0, allow_inf_nan=False)
+    allow_dtype_difference: bool | None = None
+
+
+class MapTable(BaseModel):
+    """[map]: pairs on top of the automatic match, base's name first."""
+
+    model_config = _STRICT
+    layers: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, str] = Field(default_factory=dict)
+
+
+class StoreTable(BaseModel):
+    """[store]: how much a launched worker may keep, as text such as "2GiB"."""
+
+    model_config = _STRICT
+    memory: str | None = None
+    disk: str | None = None
+
+
+class RunFile(BaseModel):
+    """A whole run. Keys for both sides stand at the top level; the same key in [base] or [raw] goes before them."""
+
+    model_config = _STRICT
+    inputs: str | None = None
+    targets: str | None = None
+    loss: str | None = None
+    optimizer: str | None = None
+    dtype: DTypeName | None = None
+    threads: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    phase: DiffPhase | None = None
+    single_step: bool | None = None
+    train: bool | None = None
+    seed: int | None = None
+    assign: bool | None = None
+    token_file: str | None = None
+    tls_ca: str | None = None
+    connect_timeout_s: float | None = Field(None, gt=0)
+    json_file: str | None = None
+    base: SideTable = Field(default_factory=SideTable)
+    raw: SideTable = Field(default_factory=SideTable)
+    compare: CompareTable = Field(default_factory=CompareTable)
+    map: MapTable = Field(default_factory=MapTable)
+    store: StoreTable = Field(default_factory=StoreTable)
+
+
+_FOR_BOTH = ("inputs", "loss", "optimizer", "dtype", "token_file", "tls_ca")
+"""Top-level keys that stand for the same key in both sides' tables."""
+_PATHS = ("targets", "json_file")
+_SIDE_PATHS = ("token_file", "tls_ca")
+_PLACES = ("inputs", "loss_fn", "optimizer_fn")
+_EITHER = (("loss", "loss_fn"), ("optimizer", "optimizer_fn"))
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "": RunFile,
+    "base": SideTable,
+    "raw": SideTable,
+    "compare": CompareTable,
+    "map": MapTable,
+    "store": StoreTable,
+}
+
+
+def load_run_file(path: Path) -> RunFile:
+    """Read and check a run file. Its relative paths are taken from its own folder. BAD_CONFIG names every wrong key."""
+    run = validate(_read_toml(path), str(path))
+    values = run.model_dump(exclude_unset=True)
+    folder = os.path.dirname(os.path.abspath(path))
+    for key in _PATHS:
+        _anchor(values, key, folder)
+    for table in (values, values.get("base", {}), values.get("raw", {})):
+        for key in (*_SIDE_PATHS, *_PLACES):
+            _anchor(table, key, folder)
+        if "spec" in table:
+            table["spec"] = anchored_spec(table["spec"], folder)
+        if os.sep in table.get("python", ""):
+            _anchor(table, "python", folder)
+    return validate(values, str(path))
+
+
+def load_map_file(path: Path) -> MapTable:
+    """Read a file with the tables `layers` and `parameters`, as in a run file's [map]."""
+    return validate({"map": _read_toml(path)}, str(path)).map
+
+
+def validate(values: Mapping[str, Any], source: str) -> RunFile:
+    """Check values key by key; BAD_CONFIG, naming `source`, lists all that is wrong."""
+    try:
+        run = RunFile.model_validate(values)
+    except ValidationError as err:
+        problems = [_problem(error["loc"], error["type"], error["msg"], error["input"]) for error in err.errors()]
+        raise PadiffError(
+            f"{source}: {'; '.join(problems)}",
+            reason=Reason.BAD_CONFIG,
+            hint="docs/cli.md lists every key of a run file",
+        ) from err
+    for name in ("base", "raw"):
+        for key, other in _EITHER:
+            if getattr(getattr(run, name), key) and getattr(getattr(run, name), other):
+                raise PadiffError(
+                    f"{source}: [{name}] has both {key!r} and {other!r}",
+                    reason=Reason.BAD_CONFIG,
+                    hint=f"{key!r} names one that the worker knows, {other!r} brings one from a file: keep one of them",
+                )
+    return run
+
+
+def merge(file: RunFile, options: RunFile) -> RunFile:
+    """Return the run with the options over the file's keys, and what stands for both sides put into their tables."""
+    values = _pushed_down(file.model_dump(exclude_unset=True))
+    over = _pushed_down(options.model_dump(exclude_unset=True))
+    for name in ("base", "raw"):
+        for either in _EITHER:
+            if any(key in over[name] for key in either):
+                for key in either:
+                    values[name].pop(key, None)
+    return RunFile.model_validate(_deep_merge(values, over))
+
+
+def anchored_spec(spec: str, folder: str) -> str:
+    """Take a SPEC's relative path (FILE.py, unix:PATH, tape:DIR) from `folder`."""
+    for prefix in ("unix:", "tape:"):
+        if spec.startswith(prefix) and len(spec) > len(prefix):
+            return prefix + _join(folder, spec.removeprefix(prefix))
+    framework, at, place = spec.partition("@")
+    return f"{framework}@{_anchored_place(place, folder)}" if at else spec
+
+
+def _anchor(table: dict[str, Any], key: str, folder: str) -> None:
+    if key in table:
+        table[key] = _anchored_place(table[key], folder) if key in _PLACES else _join(folder, table[key])
+
+
+def _anchored_place(place: str, folder: str) -> str:
+    target, colon, function = place.rpartition(":")
+    if colon and target.endswith(".py"):
+        return f"{_join(folder, target)}:{function}"
+    return _join(folder, place) if not colon else place
+
+
+def _join(folder: str, path: str) -> str:
+    # No realpath: a virtual environment's python is a link that must stay one.
+    return os.path.normpath(os.path.join(folder, path))
+
+
+def _pushed_down(values: dict[str, Any]) -> dict[str, Any]:
+    values = {**values, "base": {**values.get("base", {})}, "raw": {**values.get("raw", {})}}
+    for key in _FOR_BOTH:
+        if key in values:
+            shared = values.pop(key)
+            for name in ("base", "raw"):
+                if not any(other in values[name] for either in _EITHER if key in either for other in either):
+                    values[name].setdefault(key, shared)
+    return values
+
+
+def _deep_merge(values: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _deep_merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise PadiffError(f"cannot read {str(path)!r}: {reason}", reason=Reason.BAD_CONFIG) from err
+    except tomllib.TOMLDecodeError as err:
+        raise PadiffError(
+            f"{path} is no valid TOML: {err}",
+            reason=Reason.BAD_CONFIG,
+            hint='text needs quotes in TOML: inputs = "inputs.npz"',
+        ) from err
+
+
+def _problem(where: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+    table = str(where[0]) if len(where) > 1 and where[0] in _TABLES else ""
+    key = ".".join(map(str, where[1:] if table else where))
+    place = f"in [{table}]" if table else "at the top level"
+    if kind != "extra_forbidden":
+        return f"key {key!r} {place}: {message[:1].lower()}{message[1:]}, got {value!r}"
+    return f"unknown key {key!r} {place}{_nearest(key, table)}"
+
+
+def _nearest(key: str, table: str) -> str:
+    elsewhere = [name for name, model in _TABLES.items() if key in model.model_fields and name != table]
+    here = difflib.get_close_matches(key, _TABLES[table].model_fields, n=1)
+    if elsewhere and not here:
+        names = " or ".join(f"[{name}]" if name else "the top level" for name in elsewhere)
+        return f": it belongs to {names}"
+    if here:
+        return f": did you mean {here[0]!r}?"
+    far = {name: difflib.get_close_matches(key, model.model_fields, n=1) for name, model in _TABLES.items()}
+    for name, found in far.items():
+        if found:
+            return f": did you mean {found[0]!r} {f'in [{name}]' if name else 'at the top level'}?"
+    return f" (known there: {', '.join(_TABLES[table].model_fields)})"

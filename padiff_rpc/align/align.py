@@ -1,0 +1,209 @@
+"""Align two models: match, assign, run steps on both sides, compare, and give the verdict."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.match import match_models
+from padiff_rpc.align.matching import Matching
+from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.phase import SideThreads
+from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.randomness import random_layers
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.step import StepOutcome, StepRunner
+from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.align.verdict import Blame, StepFindings
+from padiff_rpc.align.weights import assign_weights
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import Inputs, Model, ModelDescription
+from padiff_rpc.result import Divergence, Pair, Result
+
+OnProgress = Callable[[Progress], None]
+
+
+def align(
+    base: Model,
+    raw: Model,
+    base_inputs: Inputs,
+    raw_inputs: Inputs,
+    settings: AlignSettings,
+    progress: OnProgress | None = None,
+) -> Result:
+    """Align raw to base and return what was found; a numeric difference is a result, not an error.
+
+    Raises PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be
+    assigned, and whatever the models raise.
+    """
+    _check_settings(settings)
+    begun = time.monotonic()
+    tell = progress or _quiet
+    traffic = Traffic()
+    sides = Sides(base, raw, settings.compare, settings.single_step, traffic)
+    threads = SideThreads()
+    try:
+        described = threads.both(base.describe, raw.describe)
+        matching = match_models(*described, settings.layer_map, settings.parameter_map)
+        outcomes = _run_steps(sides, threads, described, matching, base_inputs, raw_inputs, settings, tell)
+    finally:
+        threads.close()
+    routes = {pair.base: pair.raw for pair in matching.layers}
+    blame = Blame(*described, routes)
+    divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
+    pairs = [pair for outcome in outcomes for pair in outcome.pairs]
+    notes = [*matching.notes, *_random_notes(described, settings)]
+    for outcome in outcomes:
+        notes.extend(note for note in outcome.notes if note not in notes)
+    lacking = _not_compared(pairs, settings)
+    notes.extend(lacking)
+    unmatched = (*matching.unmatched_base, *matching.unmatched_raw)
+    failed = any(pair.status == "fail" for pair in pairs) or any(item.fails for item in unmatched)
+    return Result(
+        aligned=not failed and not lacking,
+        divergences=divergences,
+        pairs=pairs,
+        unmatched_base=list(matching.unmatched_base),
+        unmatched_raw=list(matching.unmatched_raw),
+        notes=notes,
+        settings=_plain_settings(settings),
+        environment={"base": asdict(base.info()), "raw": asdict(raw.info())},
+        figures={
+            "wall_s": round(time.monotonic() - begun, 3),
+            "bytes_moved": traffic.bytes_moved,
+            "coordinator_peak_bytes": _peak_bytes(),
+            "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
+            "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
+        },
+        trees={
+            side: [(layer.route, layer.class_name) for layer in description.layers]
+            for side, description in zip(("base", "raw"), described, strict=True)
+        },
+        paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
+    )
+
+
+def _run_steps(
+    sides: Sides,
+    threads: SideThreads,
+    described: tuple[ModelDescription, ModelDescription],
+    matching: Matching,
+    base_inputs: Inputs,
+    raw_inputs: Inputs,
+    settings: AlignSettings,
+    tell: OnProgress,
+) -> list[StepOutcome]:
+    comparer = ParameterComparer(sides, *described)
+    if settings.assign:
+        tell(Progress(0, "assign", 0, len(matching.links), ""))
+        assign_weights(sides.base, sides.raw, matching)
+    tell(Progress(0, "weights_before", 0, len(matching.links), ""))
+    before: list[Pair] = list(comparer.compare(0, "weights_before", matching.links, "value"))
+    runner = StepRunner(sides, threads, comparer, matching, settings, tell)
+    outcomes: list[StepOutcome] = []
+    for step in range(settings.steps):
+        if step and settings.single_step:
+            assign_weights(sides.base, sides.raw, matching)
+        outcomes.append(runner.run(step, base_inputs, raw_inputs))
+    first = outcomes[0]
+    outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
+    return outcomes
+
+
+def _divergences(blame: Blame, findings: list[StepFindings], single_step: bool) -> list[Divergence]:
+    """Without single step, a step after the first that diverged only inherits."""
+    found: dict[str, Divergence] = {}
+    for one in findings:
+        for divergence in blame.divergences(one, single_step):
+            found.setdefault(divergence.base.route, divergence)
+        if found and not single_step:
+            break
+    return list(found.values())
+
+
+def _check_settings(settings: AlignSettings) -> None:
+    if settings.steps < 1:
+        raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
+    if settings.diff_phase == "backward" and not settings.single_step:
+        raise PadiffError(
+            "diff_phase 'backward' alone needs single_step: without it the backward inherits whatever the forward did",
+            reason=Reason.BAD_CONFIG,
+            hint="add single_step, or use diff_phase 'both'",
+        )
+    optimizers = (settings.base_optimizer, settings.raw_optimizer)
+    if (optimizers[0] is None) != (optimizers[1] is None):
+        raise PadiffError(
+            "only one side has an optimiser", reason=Reason.BAD_CONFIG, hint="give both sides one, or neither"
+        )
+    if optimizers[0] is not None and settings.diff_phase == "forward":
+        raise PadiffError(
+            "an optimiser needs gradients, and diff_phase 'forward' runs no backward",
+            reason=Reason.BAD_CONFIG,
+            hint="drop the optimiser, or use diff_phase 'both'",
+        )
+
+
+def _not_compared(pairs: list[Pair], settings: AlignSettings) -> list[str]:
+    """Name what should have been compared and was not at all: that is a failure, never a pass."""
+    judged = {(pair.step, pair.stage) for pair in pairs if pair.status != "skipped"}
+    outputs = {
+        pair.step
+        for pair in pairs
+        if pair.stage == "forward"
+        and not pair.base_route
+        and pair.tensor.startswith("output")
+        and pair.status != "skipped"
+    }
+    lacking: list[str] = []
+    for step in range(settings.steps):
+        if settings.diff_phase != "backward" and step not in outputs:
+            lacking.append(f"step {step}: no output of the model was compared, so this is no pass")
+        if settings.diff_phase != "forward" and not {(step, "backward"), (step, "grads")} & judged:
+            lacking.append(f"step {step}: no gradient was compared, so this is no pass")
+        if settings.base_optimizer is not None and (step, "weights") not in judged:
+            lacking.append(f"step {step}: no parameter was compared after the optimiser's step, so this is no pass")
+    return lacking
+
+
+def _random_notes(described: tuple[ModelDescription, ModelDescription], settings: AlignSettings) -> list[str]:
+    notes: list[str] = []
+    for side, description in zip(("base", "raw"), described, strict=True):
+        layers = random_layers(description, settings.training)
+        if layers:
+            shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
+            notes.append(f"{side} draws random numbers in {shown}: set the rate to 0, or run in eval mode")
+    return notes
+
+
+def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
+    """Flatten to JSON values; the tensors of loss targets are shown by their specs."""
+
+    def loss(side: str) -> dict[str, Any]:
+        spec = getattr(settings, f"{side}_loss")
+        targets = {name: str(tensor.spec) for name, tensor in spec.targets.items()}
+        return {"name": spec.name, "options": dict(spec.options), "targets": targets}
+
+    shallow = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    shallow.update(
+        compare=asdict(settings.compare),
+        base_loss=loss("base"),
+        raw_loss=loss("raw"),
+        base_optimizer=settings.base_optimizer and asdict(settings.base_optimizer),
+        raw_optimizer=settings.raw_optimizer and asdict(settings.raw_optimizer),
+    )
+    return shallow
+
+
+def _peak_bytes() -> int:
+    """Peak resident size of this process (ru_maxrss: KiB on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _quiet(progress: Progress) -> None:
+    """Show nothing."""

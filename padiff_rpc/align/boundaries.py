@@ -1,0 +1,204 @@
+"""Pair the boundaries of base and raw as they arrive, and judge their tensors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
+from padiff_rpc.result import Pair, Stage
+
+SideName = Literal["base", "raw"]
+_OTHER: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
+
+Key = tuple[Phase, str, int, Side, str]
+"""What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A boundary that both sides reached, with the verdict on each of its tensors."""
+
+    base: Boundary
+    raw: Boundary
+    pairs: tuple[Pair, ...]
+
+    @property
+    def failed(self) -> Pair | None:
+        return next((pair for pair in self.pairs if pair.status == "fail"), None)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both models, and how their tensors are judged."""
+
+    base: Model
+    raw: Model
+    rules: CompareRules
+    single_step: bool
+    traffic: Traffic
+
+
+def stage_of(phase: Phase) -> Stage:
+    return "forward" if phase == "forward" else "backward"
+
+
+def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None, Record | None]]:
+    """Pair the tensors of two boundaries: by name, then what is left by order; leftovers come with None.
+
+    Frameworks pass the same tensor by position on one side and by keyword on the other, so names alone will not do.
+    """
+    raw_by_name = {record.name: record for record in raw.records}
+    base_names = {record.name for record in base.records}
+    spare = [record for record in raw.records if record.name not in base_names]
+    for record in base.records:
+        partner = raw_by_name.get(record.name)
+        if partner is None and spare:
+            partner = spare.pop(0)
+        yield record, partner
+    for record in spare:
+        yield None, record
+
+
+def judge_boundary(sides: Sides, step: int, base: Boundary, raw: Boundary) -> Judged:
+    """Compare every tensor of a boundary; tensors move only where their digests leave the question open."""
+    pairs = [_judge_records(sides, step, base, raw, mine, other) for mine, other in pair_records(base, raw)]
+    return Judged(base, raw, tuple(pairs))
+
+
+def _judge_records(
+    sides: Sides, step: int, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None
+) -> Pair:
+    prefix = "grad of " if base.phase == "backward" else ""
+    name = mine.name if mine is not None else other.name if other is not None else ""
+
+    def pair(verdict: Verdict) -> Pair:
+        return Pair(
+            step=step,
+            stage=stage_of(base.phase),
+            base_route=base.route,
+            raw_route=raw.route,
+            call=base.call,
+            tensor=f"{prefix}{base.side}.{name}",
+            status=verdict.status,
+            why=verdict.why,
+            failure=verdict.failure,
+            metrics=verdict.metrics,
+        )
+
+    if mine is None or other is None:
+        return pair(_one_sided(base, "base" if other is None else "raw"))
+    if base.side == "input" and base.route and mine.spec != other.spec and not _both_floating(mine, other):
+        why = f"the layers take this input in different forms: {mine.spec} in base, {other.spec} in raw"
+        return pair(Verdict("skipped", "", why, None))
+    stage = stage_of(base.phase)
+    settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, sides.rules, stage, sides.single_step)
+    if settled is not None:
+        return pair(settled)
+    (base_stream,) = sides.traffic.watch(sides.base.read_records([mine.id]))
+    (raw_stream,) = sides.traffic.watch(sides.raw.read_records([other.id]))
+    return pair(
+        compare_streams(base_stream, raw_stream, mine.digest, other.digest, sides.rules, stage, sides.single_step)
+    )
+
+
+def _one_sided(boundary: Boundary, side: str) -> Verdict:
+    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody."""
+    what = "takes" if boundary.side == "input" else "returns"
+    why = f"only {side}'s layer {what} this tensor"
+    if boundary.route == "" and boundary.side == "output":
+        return Verdict("fail", "missing", why, None)
+    return Verdict("skipped", "", why, None)
+
+
+def _both_floating(mine: Record, other: Record) -> bool:
+    return mine.spec.dtype.is_floating and other.spec.dtype.is_floating
+
+
+class Pairing:
+    """Boundaries of one step that wait for their partner. Thread-safe.
+
+    `routes` maps raw routes to base routes. In backward a gradient's place is named as in the forward, where the sides may
+    have named the same tensor differently; the forward's pairs tell which is which.
+    """
+
+    def __init__(self, routes: Mapping[str, str]) -> None:
+        self._routes = routes
+        self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
+        self._places: dict[tuple[str, int, Side, str], str] = {}
+        self._arrived = threading.Condition()
+        self._ended = False
+
+    def add(self, side: SideName, boundary: Boundary) -> tuple[Boundary, Boundary] | None:
+        """Take a boundary in; return (base, raw) when it completes a pair."""
+        with self._arrived:
+            key = self._key(side, boundary)
+            partner = self._waiting[_OTHER[side]].pop(key, None)
+            if partner is None:
+                self._waiting[side][key] = boundary
+                self._arrived.notify_all()
+                return None
+            base, raw = (boundary, partner) if side == "base" else (partner, boundary)
+            self._learn_places(base, raw)
+            return base, raw
+
+    def await_base(self, raw: Boundary) -> Boundary | None:
+        """Wait for base to reach the same boundary; None when base's phase ended without it."""
+        with self._arrived:
+            key = self._key("raw", raw)
+            self._arrived.wait_for(lambda: self._ended or key in self._waiting["base"])
+            base = self._waiting["base"].pop(key, None)
+            if base is None:
+                self._waiting["raw"][key] = raw
+            else:
+                self._learn_places(base, raw)
+            return base
+
+    def begin_phase(self) -> None:
+        with self._arrived:
+            self._ended = False
+
+    def end_base(self) -> None:
+        """Say that base sends no more boundaries in this phase."""
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+    def take_leftovers(self) -> dict[SideName, list[Boundary]]:
+        """Remove and return what found no partner, by side, in execution order."""
+        with self._arrived:
+            rest: dict[SideName, list[Boundary]] = {
+                side: sorted(waiting.values(), key=_by_seq) for side, waiting in self._waiting.items()
+            }
+            for waiting in self._waiting.values():
+                waiting.clear()
+            return rest
+
+    def _key(self, side: SideName, boundary: Boundary) -> Key:
+        route = boundary.route if side == "base" else self._routes[boundary.route]
+        place = ""
+        if boundary.phase == "backward":
+            place = boundary.records[0].name
+            if side == "raw":
+                place = self._places.get((route, boundary.call, boundary.side, place), place)
+        return (boundary.phase, route, boundary.call, boundary.side, place)
+
+    def _learn_places(self, base: Boundary, raw: Boundary) -> None:
+        if base.phase != "forward":
+            return
+        for mine, other in pair_records(base, raw):
+            if mine is not None and other is not None:
+                self._places[(base.route, base.call, base.side, other.name)] = mine.name
+
+
+def _by_seq(boundary: Boundary) -> int:
+    return boundary.seq
+
+
+def ids_of(boundary: Boundary) -> list[int]:
+    return [record.id for record in boundary.records]

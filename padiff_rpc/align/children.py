@@ -1,0 +1,315 @@
+"""Pair the sublayers of two layers that correspond: by name, then by structure and order, looking through mere wrappers."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Literal
+
+from padiff_rpc.align.families import ACTIVATIONS, NORMS, name_in_common, same_class_name
+from padiff_rpc.align.nodes import Node
+
+How = Literal["root", "explicit", "name", "order"]
+Accept = Callable[[Node, Node], bool]
+
+
+def fits(base: Node, raw: Node) -> bool:
+    """True when two layers may be one: the same family (or classes of the user's own), and all parameter shapes agree."""
+    if not base.has_parameters and not raw.has_parameters:
+        if base.family and raw.family:
+            return base.family == raw.family
+        return same_class_name(base.info.class_name, raw.info.class_name)
+    if base.family and raw.family:
+        if base.is_container != raw.is_container or (not base.is_container and base.family != raw.family):
+            return False
+    elif base.is_leaf != raw.is_leaf:
+        return False
+    return base.exact == raw.exact or (base.loose == raw.loose and (base.unknown_layout or raw.unknown_layout))
+
+
+def akin(base: Node, raw: Node) -> bool:
+    """True when two layers of one name are worth pairing although their parameters differ, so that the difference is named."""
+    if not base.has_parameters and not raw.has_parameters:
+        return True
+    if base.family and raw.family:
+        both = {base.family, raw.family}
+        return len(both) == 1 or (base.is_container and raw.is_container) or both <= NORMS or both <= ACTIVATIONS
+    return base.is_leaf == raw.is_leaf
+
+
+class Siblings:
+    """Two lists of layers being paired. After run(): `pairs` in the order found, and `notes`.
+
+    parent: the pair whose children these are. What is left over stays in `left_base` and `left_raw`.
+    """
+
+    def __init__(self, parent: tuple[Node, Node], base: list[Node], raw: list[Node]) -> None:
+        self._parent = parent
+        self._base = list(base)
+        self._raw = list(raw)
+        self._partner: dict[Node, int] = {}
+        self.pairs: list[tuple[Node, Node, How]] = []
+        self.notes: list[str] = []
+
+    @property
+    def left_base(self) -> list[Node]:
+        return [node for node in self._base if node not in self._partner]
+
+    @property
+    def left_raw(self) -> list[Node]:
+        return [node for node in self._raw if node not in self._partner]
+
+    def run(self) -> None:
+        """Pair what fits exactly, from the surest sign to the weakest; then what is akin, so that its difference is told."""
+        self._pair_exactly()
+        self._pair_by_name(lambda node: self._path(node), akin)
+        self._pair_by_name(lambda node: node.name, akin)
+        if self._expand(lambda node: True):
+            self._pair_exactly()
+            self._pair_by_name(lambda node: self._path(node), akin)
+        self._pair_in_gaps(_same_leaf_family)
+        self._pair_in_gaps(_both_activations)
+        self._note_crossings()
+
+    def _pair_exactly(self) -> None:
+        while True:
+            while self._expand(lambda node: not node.own_parameters):
+                pass
+            self._pair_by_name(self._meaningful_path, _fits_or_idle)
+            self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
+            self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
+            self._pair_by_order(lambda node: not node.is_leaf)
+            if not self._expand(lambda node: not node.own_parameters):
+                break
+        self._pair_by_order(lambda node: node.is_leaf)
+        self._pair_in_gaps(_fits_idle)
+        self._pair_lone_idle()
+
+    # -- by name --------------------------------------------------------------------------------------------------
+    def _pair_by_name(self, naming: Callable[[Node], str], accept: Accept) -> None:
+        """Pair layers whose name occurs once on each side. Names that end in numbers count from 0 or from 1 as they like."""
+        sides: list[dict[str, list[Node]]] = []
+        for left in (self.left_base, self.left_raw):
+            by_name: dict[str, list[Node]] = defaultdict(list)
+            for node in left:
+                if name := naming(node):
+                    by_name[name].append(node)
+            sides.append(by_name)
+        base, raw = sides
+        shifts = _number_shifts(list(base), list(raw))
+        for name, nodes in base.items():
+            shift = shifts.get(_stem(name), 0)
+            found = raw.get(_renumber(name, shift), [])
+            if len(nodes) == len(found) == 1 and accept(nodes[0], found[0]):
+                self._pair(nodes[0], found[0], "order" if shift else "name")
+                if shift:
+                    self._note(
+                        f"the numbers of {_stem(name)!r} start {abs(shift)} {'later' if shift > 0 else 'earlier'} in raw: "
+                        "matched in order"
+                    )
+
+    def _path(self, node: Node) -> str:
+        """The route below the parent."""
+        parent = next((p for p in self._parent if p.framework and node.route.startswith(p.route + ".")), None)
+        side = self._parent[0] if node in self._base else self._parent[1]
+        parent = side if not side.route or node.route.startswith(side.route + ".") else parent
+        return node.route[len(parent.route) + 1 :] if parent and parent.route else node.route
+
+    def _meaningful_path(self, node: Node) -> str:
+        path = self._path(node)
+        return "" if any(part.isdigit() for part in path.split(".")) else path
+
+    # -- by structure and order -----------------------------------------------------------------------------------
+    def _pair_by_order(self, wanted: Callable[[Node], bool]) -> None:
+        """Pair layers with parameters: the n-th with the n-th of the same signature; where the counts differ, by alignment."""
+
+        def candidates(left: list[Node]) -> list[Node]:
+            return [node for node in left if node.has_parameters and wanted(node)]
+
+        for signature in ("exact", "loose"):
+            groups: dict[Hashable, tuple[list[Node], list[Node]]] = defaultdict(lambda: ([], []))
+            for side, left in enumerate((self.left_base, self.left_raw)):
+                for node in candidates(left):
+                    groups[getattr(node, signature)][side].append(node)
+            for base, raw in groups.values():
+                if len(base) == len(raw) and all(fits(b, r) for b, r in zip(base, raw, strict=True)):
+                    self._pair_group(base, raw)
+        base, raw = candidates(self.left_base), candidates(self.left_raw)
+        gaps = self._gaps()
+
+        def score(b: Node, r: Node) -> float:
+            if not fits(b, r):
+                return 0.0
+            same_class = same_class_name(b.info.class_name, r.info.class_name)
+            return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._path(b) == self._path(r)) + same_class
+
+        aligned = _align(base, raw, score)
+        self._pair_group([b for b, _ in aligned], [r for _, r in aligned], uneven=True)
+
+    def _pair_group(self, base: list[Node], raw: list[Node], uneven: bool = False) -> None:
+        guessed = []
+        for b, r in zip(base, raw, strict=True):
+            self._pair(b, r, "order")
+            if not _unless_index(b.name) and not _unless_index(r.name):
+                continue
+            if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
+                guessed.append(f"{self._path(b)} -> {self._path(r)}")
+        if guessed:
+            shown = ", ".join(guessed[:4]) + (", ..." if len(guessed) > 4 else "")
+            self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")
+
+    def _pair_in_gaps(self, accept: Accept) -> None:
+        """Pair layers in order that lie between the same pairs on both sides."""
+        gaps = self._gaps()
+        aligned = _align(
+            self.left_base, self.left_raw, lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name))
+        )
+        for b, r in aligned:
+            self._pair(b, r, "order")
+
+    def _pair_lone_idle(self) -> None:
+        """Pair layers without parameters that are the only ones of their kind on both sides."""
+        left = [node for node in self.left_base if not node.has_parameters]
+        found = [node for node in self.left_raw if not node.has_parameters]
+        for b in left:
+            partners = [r for r in found if fits(b, r)]
+            if len(partners) == 1 and sum(fits(other, partners[0]) for other in left) == 1:
+                self._pair(b, partners[0], "order")
+
+    def _gaps(self) -> dict[Node, tuple[int, int]]:
+        """Return, for each layer that is left, the numbers of the pairs right before and after it."""
+        gaps: dict[Node, tuple[int, int]] = {}
+        for nodes in (self._base, self._raw):
+            before = []
+            last = -1
+            for node in nodes:
+                before.append(last)
+                last = self._partner.get(node, last)
+            following = -1
+            for node, previous in zip(reversed(nodes), reversed(before), strict=True):
+                gaps[node] = (previous, following)
+                following = self._partner.get(node, following)
+        return gaps
+
+    # -- wrappers -------------------------------------------------------------------------------------------------
+    def _expand(self, allowed: Callable[[Node], bool]) -> bool:
+        """Replace layers that nothing on the other side fits by their children; tell whether there were any."""
+        expanded = False
+        for nodes, left, others in (
+            (self._base, self.left_base, self.left_raw),
+            (self._raw, self.left_raw, self.left_base),
+        ):
+            for node in left:
+                if node.is_leaf or not others or not allowed(node) or not any(c.has_parameters for c in node.children):
+                    continue
+                is_base = nodes is self._base
+                if any(fits(node, other) if is_base else fits(other, node) for other in others):
+                    continue
+                at = nodes.index(node)
+                nodes[at : at + 1] = [child for child in node.children if child not in nodes]
+                expanded = True
+        return expanded
+
+    # -- book-keeping ---------------------------------------------------------------------------------------------
+    def _pair(self, base: Node, raw: Node, how: How) -> None:
+        self._partner[base] = self._partner[raw] = len(self.pairs)
+        self.pairs.append((base, raw, how))
+        if not base.has_parameters and not raw.has_parameters and fits(base, raw):
+            return
+        if base.family != raw.family and base.family and raw.family and not (base.is_container and raw.is_container):
+            self._note(
+                f"{base.shown} is a {base.info.class_name} in base, {raw.shown} a {raw.info.class_name} in raw: paired, so "
+                "that their outputs are compared"
+            )
+
+    def _note_crossings(self) -> None:
+        """Say so where layers with parameters were matched by name although the definition order differs."""
+        position = {node: at for at, node in enumerate(self._raw)}
+        named = {b: r for b, r, how in self.pairs if how == "name" and b.has_parameters}
+        order = [position[named[b]] for b in self._base if b in named]
+        if order != sorted(order):
+            moved = [b.name for b in self._base if b in named]
+            theirs = [r.name for r in sorted(named.values(), key=position.__getitem__)]
+            self._note(
+                f"definition order differs in {self._parent[0].shown}: matched by name "
+                f"({', '.join(moved[:6])} against {', '.join(theirs[:6])})"
+            )
+
+    def _note(self, text: str) -> None:
+        prefix = f"{self._parent[0].shown}: " if not text.startswith(("definition order", self._parent[0].shown)) else ""
+        if prefix + text not in self.notes:
+            self.notes.append(prefix + text)
+
+
+def _fits_or_idle(base: Node, raw: Node) -> bool:
+    return fits(base, raw) or not (base.has_parameters or raw.has_parameters)
+
+
+def _fits_idle(base: Node, raw: Node) -> bool:
+    return not base.has_parameters and not raw.has_parameters and fits(base, raw)
+
+
+def _same_leaf_family(base: Node, raw: Node) -> bool:
+    return bool(base.family) and base.family == raw.family and base.is_leaf and raw.is_leaf
+
+
+def _both_activations(base: Node, raw: Node) -> bool:
+    return {base.family, raw.family} <= ACTIVATIONS
+
+
+def _unless_index(name: str) -> str:
+    """Return the name, or "" for the mere number that a Sequential or a list gives."""
+    return "" if name.isdigit() else name
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\d+$", "", name)
+
+
+def _renumber(name: str, shift: int) -> str:
+    number = name[len(_stem(name)) :]
+    return f"{_stem(name)}{int(number) + shift}" if number and shift else name
+
+
+def _number_shifts(base: list[str], raw: list[str]) -> dict[str, int]:
+    """Return, per stem of numbered names, what to add to base's numbers where raw's are the same ones, shifted."""
+    shifts: dict[str, int] = {}
+    numbers: list[dict[str, set[int]]] = []
+    for names in (base, raw):
+        by_stem: dict[str, set[int]] = defaultdict(set)
+        for name in names:
+            if name != (stem := _stem(name)):
+                by_stem[stem].add(int(name[len(stem) :]))
+        numbers.append(by_stem)
+    for stem, mine in numbers[0].items():
+        theirs = numbers[1].get(stem, set())
+        shift = min(theirs, default=0) - min(mine)
+        if len(mine) > 1 and mine != theirs and {number + shift for number in mine} == theirs:
+            shifts[stem] = shift
+    return shifts
+
+
+def _align(base: list[Node], raw: list[Node], score: Callable[[Node, Node], float]) -> list[tuple[Node, Node]]:
+    """Return the order-preserving pairing of the greatest total score; among equals the earliest partners."""
+    scores = [[score(b, r) for r in raw] for b in base]
+    best = [[0.0] * (len(raw) + 1) for _ in range(len(base) + 1)]
+    for i in range(len(base) - 1, -1, -1):
+        for j in range(len(raw) - 1, -1, -1):
+            paired = best[i + 1][j + 1] + scores[i][j] if scores[i][j] > 0 else 0.0
+            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
+    return list(_walk(base, raw, scores, best))
+
+
+def _walk(
+    base: list[Node], raw: list[Node], scores: list[list[float]], best: list[list[float]]
+) -> Iterator[tuple[Node, Node]]:
+    i = j = 0
+    while i < len(base) and j < len(raw):
+        if scores[i][j] > 0 and best[i][j] == best[i + 1][j + 1] + scores[i][j]:
+            yield base[i], raw[j]
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1

@@ -1,0 +1,75 @@
+"""Judge the two losses, and say when a loss is too weak to judge gradients by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.noise import EPSILON
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.judge import compare_digests, compare_streams
+from padiff_rpc.model.digest import digest
+from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
+from padiff_rpc.result import Pair
+from padiff_rpc.tensor import DType, Tensor
+
+_OUTPUT_ERROR = 64.0
+"""Relative error of a healthy deep model's outputs, in units of epsilon (ResNet-50 in float32: 34)."""
+
+
+def judge_loss(
+    sides: Sides,
+    step: int,
+    settings: AlignSettings,
+    forward: tuple[ForwardResult, ForwardResult],
+    backward: tuple[BackwardResult, BackwardResult],
+) -> Pair:
+    """Compare the two scalars. Sums that cancel are judged against the size of what they sum."""
+    dtype = np.float64 if _all_float64(forward) else np.float32
+    tensors = [Tensor.from_array(np.array(result.loss, dtype)) for result in backward]
+    digests = [digest(np.frombuffer(tensor.data, np.uint8), tensor.spec) for tensor in tensors]
+    scale = _noise(settings, [record for result in forward for record in result.outputs])
+    specs = [tensor.spec for tensor in tensors]
+    judged = (sides.rules, "loss", sides.single_step)
+    verdict = compare_digests(specs[0], digests[0], specs[1], digests[1], *judged, noise_scale=scale)
+    if verdict is None:
+        streams = [tensor.stream("loss") for tensor in tensors]
+        verdict = compare_streams(streams[0], streams[1], digests[0], digests[1], *judged, noise_scale=scale)
+    return Pair(step, "loss", "", "", 0, "loss", verdict.status, verdict.why, verdict.failure, verdict.metrics)
+
+
+def weak_loss_notes(grads: Sequence[Pair], settings: AlignSettings) -> list[str]:
+    """Warn when an absolute tolerance is larger than most gradients: any error in them would pass."""
+    atol = settings.compare.atol
+    judged = [pair for pair in grads if pair.metrics is not None]
+    if not atol or settings.compare.mode == "scaled" or not judged:
+        return []
+    blind = [pair for pair in judged if pair.metrics is not None and abs(pair.metrics.base_value or 0.0) <= atol]
+    if 2 * len(blind) < len(judged):
+        return []
+    return [
+        f"{len(blind)} of {len(judged)} parameter gradients are no larger than atol={atol:g}, so that errors in them "
+        f"cannot be seen: the loss {settings.base_loss.name!r} is too weak for this tolerance; use the loss "
+        "'projection', a smaller atol, or mode 'scaled'"
+    ]
+
+
+def _noise(settings: AlignSettings, outputs: Sequence[Record]) -> float:
+    floating = [record for record in outputs if record.spec.dtype.is_floating]
+    if not floating:
+        return 0.0
+    epsilon = max(EPSILON[record.spec.dtype] for record in floating)
+    size = {
+        "projection": max(record.digest.norm for record in floating),
+        "mean": max(record.digest.abs_mean for record in floating),
+        "sum": max(record.digest.abs_mean * record.digest.count for record in floating),
+    }.get(settings.base_loss.name, 0.0)
+    noise = _OUTPUT_ERROR * epsilon * size
+    return noise if np.isfinite(noise) else 0.0
+
+
+def _all_float64(forward: tuple[ForwardResult, ForwardResult]) -> bool:
+    floating = [r.spec.dtype for result in forward for r in result.outputs if r.spec.dtype.is_floating]
+    return bool(floating) and all(dtype is DType.F64 for dtype in floating)

@@ -1,0 +1,60 @@
+"""How much rounding noise a parameter's gradient may hold: sums that cancel to zero leave only noise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.align.matching import ParameterLink
+from padiff_rpc.tensor import DType, TensorSpec
+
+EPSILON = {
+    DType.F8_E4M3: 2.0**-3,
+    DType.F8_E5M2: 2.0**-2,
+    DType.BF16: 2.0**-7,
+    DType.F16: float(np.finfo(np.float16).eps),
+    DType.F32: float(np.finfo(np.float32).eps),
+    DType.F64: float(np.finfo(np.float64).eps),
+}
+_SAFETY = 8.0
+"""Relative errors of the summands are a few epsilons: each has come through other layers' rounding."""
+
+
+class GradientNoise:
+    """An absolute bound per parameter, from the sizes of the summands that base's own step shows.
+
+    A bias gradient sums the gradients of its layer's output over all positions, and a weight gradient sums products with the
+    layer's input. Where the sum is zero in exact arithmetic (the bias of an attention key; a bias before a batch
+    normalisation), what is computed is rounding: about epsilon times the sum of absolute summands. For one element of
+    n, that sum is taken as L1(gradient of output) / n for vectors, and by Cauchy-Schwarz as
+    ||gradient of output|| ||input|| / sqrt(n) for the rest.
+    """
+
+    def __init__(self, forward: Iterable[Judged], backward: Iterable[Judged]) -> None:
+        self._input_square: dict[str, float] = defaultdict(float)
+        self._output_l1: dict[str, float] = defaultdict(float)
+        self._output_square: dict[str, float] = defaultdict(float)
+        for one in forward:
+            if one.base.side == "input":
+                for record in one.base.records:
+                    if record.spec.dtype.is_floating:
+                        self._input_square[one.base.route] += record.digest.norm**2
+        for one in backward:
+            if one.base.side == "output":
+                for record in one.base.records:
+                    self._output_l1[one.base.route] += record.digest.abs_mean * record.digest.count
+                    self._output_square[one.base.route] += record.digest.norm**2
+
+    def __call__(self, link: ParameterLink, spec: TensorSpec) -> float:
+        """Return the bound for one element of a gradient of that spec; 0 where base's layer was not recorded."""
+        epsilon = EPSILON.get(spec.dtype, 0.0)
+        if len(spec.shape) < 2:
+            summands = self._output_l1[link.base_route] / max(spec.count, 1)
+        else:
+            square = self._output_square[link.base_route] * self._input_square[link.base_route]
+            summands = float(np.sqrt(square / max(spec.count, 1)))
+        noise = _SAFETY * epsilon * summands
+        return noise if np.isfinite(noise) else 0.0

@@ -1,0 +1,170 @@
+"""Run one phase (forward or backward) on both sides at the same time, and judge its boundaries as they come."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, ids_of, judge_boundary, pair_records
+from padiff_rpc.model.model import Boundary, Observer
+from padiff_rpc.tensor import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PhaseRun(Generic[T]):
+    """What a phase brought: each side's result, the judged boundaries in base's execution order, and those alone."""
+
+    base: T
+    raw: T
+    judged: list[Judged]
+    leftovers: dict[SideName, list[Boundary]]
+
+
+class SideThreads:
+    """One thread per side for the whole alignment: grad mode and autocast are thread-local in both frameworks."""
+
+    def __init__(self) -> None:
+        self._pools = {name: ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}") for name in ("base", "raw")}
+
+    def submit(self, side: SideName, job: Callable[[], T]) -> Future[T]:
+        return self._pools[side].submit(job)
+
+    def both(self, base: Callable[[], T], raw: Callable[[], T]) -> tuple[T, T]:
+        """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
+        return _results(self.submit("base", base), self.submit("raw", raw))
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
+
+
+def run_phase(
+    sides: Sides,
+    threads: SideThreads,
+    pairing: Pairing,
+    step: int,
+    base: Callable[[Observer], T],
+    raw: Callable[[Observer], T],
+    on_judged: Callable[[Judged], None],
+) -> PhaseRun[T]:
+    """Start both sides, judge and release boundaries until both are through.
+
+    In single step raw waits at each boundary for base's tensors, and is judged in its own thread; else this thread
+    judges while both run freely.
+    """
+    pairing.begin_phase()
+    judged: list[Judged] = []
+
+    def take(one: Judged) -> None:
+        sides.base.release_records(ids_of(one.base))
+        sides.raw.release_records(ids_of(one.raw))
+        judged.append(one)
+        on_judged(one)
+
+    if sides.single_step:
+        base_future = threads.submit("base", lambda: base(_Offer(pairing)))
+        base_future.add_done_callback(lambda _: pairing.end_base())
+        raw_future = threads.submit("raw", lambda: raw(_Synced(sides, pairing, step, take)))
+    else:
+        news: queue.SimpleQueue[tuple[SideName, Boundary | None]] = queue.SimpleQueue()
+        base_future = threads.submit("base", lambda: base(_Report("base", news)))
+        raw_future = threads.submit("raw", lambda: raw(_Report("raw", news)))
+        base_future.add_done_callback(lambda _: news.put(("base", None)))
+        raw_future.add_done_callback(lambda _: news.put(("raw", None)))
+        _judge_until_done(sides, pairing, step, news, take)
+    results = _results(base_future, raw_future)
+    leftovers = pairing.take_leftovers()
+    sides.base.release_records([i for boundary in leftovers["base"] for i in ids_of(boundary)])
+    sides.raw.release_records([i for boundary in leftovers["raw"] for i in ids_of(boundary)])
+    judged.sort(key=lambda one: one.base.seq)
+    return PhaseRun(*results, judged, leftovers)
+
+
+def _judge_until_done(
+    sides: Sides,
+    pairing: Pairing,
+    step: int,
+    news: queue.SimpleQueue[tuple[SideName, Boundary | None]],
+    take: Callable[[Judged], None],
+) -> None:
+    running = 2
+    while running:
+        side, boundary = news.get()
+        if boundary is None:
+            running -= 1
+            continue
+        complete = pairing.add(side, boundary)
+        if complete is not None:
+            take(judge_boundary(sides, step, *complete))
+
+
+def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
+    errors = [future.exception() for future in (base, raw)]
+    for error in errors:
+        if error is not None:
+            raise error
+    return base.result(), raw.result()
+
+
+class _Report:
+    """Puts boundaries on the queue of the judging thread."""
+
+    def __init__(self, side: SideName, news: queue.SimpleQueue[tuple[SideName, Boundary | None]]) -> None:
+        self._side: SideName = side
+        self._news = news
+
+    def observe(self, boundary: Boundary) -> None:
+        self._news.put((self._side, boundary))
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        return {}
+
+
+class _Offer:
+    """Lays base's boundaries out for raw's thread to find."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self._pairing = pairing
+
+    def observe(self, boundary: Boundary) -> None:
+        self._pairing.add("base", boundary)
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        return {}
+
+
+class _Synced:
+    """Judges each of raw's boundaries against base's, then hands raw base's tensors where they differ."""
+
+    def __init__(self, sides: Sides, pairing: Pairing, step: int, take: Callable[[Judged], None]) -> None:
+        self._sides = sides
+        self._pairing = pairing
+        self._step = step
+        self._take = take
+
+    def observe(self, boundary: Boundary) -> None:
+        """Nothing to do: substitute() follows for the same boundary."""
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        base = self._pairing.await_base(boundary)
+        if base is None:
+            return {}
+        judged = judge_boundary(self._sides, self._step, base, boundary)
+        replace = {
+            mine.id: other.name
+            for mine, other in pair_records(base, boundary)
+            if mine is not None
+            and other is not None
+            and mine.spec.shape == other.spec.shape
+            and (mine.spec.dtype, mine.digest.hash) != (other.spec.dtype, other.digest.hash)
+            and mine.spec.dtype.is_floating == other.spec.dtype.is_floating
+        }
+        streams = self._sides.traffic.watch(self._sides.base.read_records(list(replace)))
+        values = {replace[int(stream.name)]: self._sides.traffic.count(stream.collect()) for stream in streams}
+        self._take(judged)
+        return values

@@ -1,0 +1,161 @@
+"""Run one step on both sides (forward, backward, optimiser) and compare everything that it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides
+from padiff_rpc.align.leftovers import Leftovers
+from padiff_rpc.align.loss import judge_loss, weak_loss_notes
+from padiff_rpc.align.matching import Matching
+from padiff_rpc.align.noise import GradientNoise
+from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
+from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.verdict import StepFindings
+from padiff_rpc.model.model import BackwardResult, ForwardRequest, ForwardResult, Inputs, Observer, RecordOptions
+from padiff_rpc.result import Pair, Stage
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one step brought. wall_s: side -> phase -> seconds, recording included."""
+
+    findings: StepFindings
+    notes: tuple[str, ...]
+    wall_s: Mapping[SideName, Mapping[str, float]]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All comparisons, by stage."""
+        findings = self.findings
+        boundaries = [pair for one in (*findings.forward, *findings.backward) for pair in one.pairs]
+        before = [pair for pair in findings.others if pair.stage == "weights_before"]
+        return before + boundaries + [pair for pair in findings.others if pair.stage != "weights_before"]
+
+
+class StepRunner:
+    """Runs steps, one after the other, on one pair of models."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        threads: SideThreads,
+        comparer: ParameterComparer,
+        matching: Matching,
+        settings: AlignSettings,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self._sides = sides
+        self._threads = threads
+        self._comparer = comparer
+        self._settings = settings
+        self._tell = tell
+        self._to_base = {pair.raw: pair.base for pair in matching.layers}
+        self._leftovers = Leftovers(self._to_base)
+        self._parameters = [link for link in matching.links if link.kind == "parameter"]
+        self._buffers = [link for link in matching.links if link.kind == "buffer"]
+
+    def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:
+        """Run one step and compare; raises what the models raise."""
+        settings = self._settings
+        pairing = Pairing(self._to_base)
+        forward = self._forward(step, pairing, base_inputs, raw_inputs)
+        others, one_sided = self._leftovers.calls(step, forward.judged, forward.leftovers)
+        wall: dict[SideName, dict[str, float]] = {
+            "base": {"forward": forward.base.wall_s},
+            "raw": {"forward": forward.raw.wall_s},
+        }
+        notes: list[str] = []
+        backward_judged: list[Judged] = []
+        if settings.diff_phase != "forward":
+            backward = self._backward(step, pairing)
+            backward_judged = backward.judged
+            wall["base"]["backward"], wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
+            others.append(
+                judge_loss(self._sides, step, settings, (forward.base, forward.raw), (backward.base, backward.raw))
+            )
+            others += self._leftovers.gradients(step, forward.judged, backward.leftovers)
+            others += self._gradients(step, forward.judged, backward.judged)
+            notes += weak_loss_notes([pair for pair in others if pair.stage == "grads"], settings)
+        others += self._after(step)
+        judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
+        return StepOutcome(StepFindings(step, judged, backward_judged, others, one_sided), tuple(notes), wall)
+
+    def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
+        settings = self._settings
+        gradients = settings.diff_phase != "forward"
+
+        def request(inputs: Inputs, routes: tuple[str, ...], sync: bool) -> ForwardRequest:
+            return ForwardRequest(
+                inputs=inputs,
+                training=settings.training,
+                seed=None if settings.seed is None else settings.seed + step,
+                gradients=gradients,
+                record=RecordOptions(routes=routes, inputs=True, gradients=gradients, sync=sync),
+            )
+
+        base_request = request(base_inputs, tuple(self._to_base.values()), sync=False)
+        raw_request = request(raw_inputs, tuple(self._to_base), sync=settings.single_step)
+        return run_phase(
+            self._sides,
+            self._threads,
+            pairing,
+            step,
+            base=lambda observer: self._sides.base.forward(base_request, observer),
+            raw=lambda observer: self._sides.raw.forward(raw_request, observer),
+            on_judged=self._count("forward", step, 2 * len(self._to_base)),
+        )
+
+    def _backward(self, step: int, pairing: Pairing) -> PhaseRun[BackwardResult]:
+        base_loss, raw_loss = self._settings.base_loss, self._settings.raw_loss
+
+        def base(observer: Observer) -> BackwardResult:
+            return self._sides.base.backward(base_loss, observer)
+
+        def raw(observer: Observer) -> BackwardResult:
+            return self._sides.raw.backward(raw_loss, observer)
+
+        return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0))
+
+    def _gradients(self, step: int, forward: list[Judged], backward: list[Judged]) -> list[Pair]:
+        noise = GradientNoise(forward, backward)
+        self._tell(Progress(step, "grads", 0, len(self._parameters), ""))
+        return list(self._comparer.compare(step, "grads", self._parameters, "gradient", noise))
+
+    def _after(self, step: int) -> list[Pair]:
+        """Step the optimisers, where there are any, and compare what the step left behind."""
+        pairs: list[Pair] = []
+        base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
+        if base_optimizer is not None and raw_optimizer is not None:
+            self._threads.both(
+                lambda: self._sides.base.optimizer_step(base_optimizer),
+                lambda: self._sides.raw.optimizer_step(raw_optimizer),
+            )
+            pairs += self._held(step, "weights")
+        return pairs + self._held(step, "buffers")
+
+    def _held(self, step: int, stage: Stage) -> list[Pair]:
+        links = self._parameters if stage == "weights" else self._buffers
+        self._tell(Progress(step, stage, 0, len(links), ""))
+        return list(self._comparer.compare(step, stage, links, "value"))
+
+    def _count(self, stage: Stage, step: int, total: int) -> Callable[[Judged], None]:
+        done = 0
+
+        def on_judged(one: Judged) -> None:
+            nonlocal done
+            done += 1
+            self._tell(Progress(step, stage, done, total, one.base.route))
+
+        return on_judged
+
+
+def _unjudged(one: Judged) -> Judged:
+    """Keep a forward boundary that only served to sync the sides, without its verdict."""
+    why = "not asked for: diff_phase is 'backward'"
+    return Judged(
+        one.base, one.raw, tuple(replace(p, status="skipped", why=why, failure="", metrics=None) for p in one.pairs)
+    )

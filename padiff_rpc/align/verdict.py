@@ -1,0 +1,159 @@
+"""From failing comparisons to the layers that introduce the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
+
+Call = tuple[str, int]
+_ROOT: Call = ("", 0)
+
+
+@dataclass(frozen=True)
+class StepFindings:
+    """All comparisons of one step, in the order in which base executed them.
+
+    others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
+    call, the layers that only one side calls in it, in words.
+    """
+
+    step: int
+    forward: Sequence[Judged]
+    backward: Sequence[Judged]
+    others: Sequence[Pair]
+    one_sided: Mapping[Call, Sequence[str]]
+
+
+class Blame:
+    """Finds the layers to look into. Calls are base's; `routes` maps base routes to raw routes."""
+
+    def __init__(self, base: ModelDescription, raw: ModelDescription, routes: Mapping[str, str]) -> None:
+        self._base = base
+        self._raw = raw
+        self._routes = routes
+
+    def divergences(self, findings: StepFindings, single_step: bool) -> list[Divergence]:
+        """Return what this step's findings tell apart, in execution order, one per layer.
+
+        In single step every layer named introduced its own error. Otherwise the first alone is known to, since whatever
+        comes after it inherits.
+        """
+        found: dict[str, Divergence] = {}
+        for divergence in self._all(findings):
+            found.setdefault(divergence.base.route, divergence)
+            if not single_step:
+                break
+        return list(found.values())
+
+    def _all(self, findings: StepFindings) -> Iterator[Divergence]:
+        yield from self._held(findings, "weights_before", "its parameters differ before the first step")
+        yield from self._forward(findings)
+        yield from self._held(findings, "loss", "the outputs agree, the loss computed from them does not")
+        yield from self._backward(findings)
+        yield from self._held(findings, "backward", "one side sends no gradient here")
+        yield from self._held(
+            findings, "grads", "the gradients at its boundary agree, that of its own parameter does not"
+        )
+        yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
+        yield from self._held(findings, "buffers", "its buffer differs after the step")
+
+    def _forward(self, findings: StepFindings) -> Iterator[Divergence]:
+        parents = {one.base.caller for one in findings.forward}
+        for one in findings.forward:
+            pair = one.failed
+            if pair is None:
+                continue
+            culprit: Call = (one.base.route, one.base.call)
+            if one.base.side == "input" and one.base.caller is None:
+                why = "the inputs given to the two models differ"
+            elif one.base.side == "input" and one.base.caller is not None:
+                culprit = one.base.caller
+                why = (
+                    "its inputs and children agree until here: its own code changes what it hands to "
+                    f"{self._title(one.base.route)}"
+                )
+            elif culprit in parents:
+                why = "its inputs and children agree until here: its own code after its last child changes the output"
+            else:
+                why = "its inputs agree, its output does not"
+            yield self._divergence(findings, "forward", culprit, pair, why)
+
+    def _backward(self, findings: StepFindings) -> Iterator[Divergence]:
+        family = _Family(findings.forward)
+        parents = {one.base.caller for one in findings.backward}
+        for one in findings.backward:
+            pair = one.failed
+            if pair is None:
+                continue
+            culprit: Call | None = (one.base.route, one.base.call)
+            if one.base.side == "input":
+                inside = " and those inside it" if culprit in parents else ""
+                why = f"the gradients of its outputs{inside} agree, what it sends back to its input does not"
+            else:
+                culprit = family.sender(culprit)
+                why = (
+                    "gradients agree until here: its own code, run backward, changes the gradient that it sends to "
+                    f"{self._title(one.base.route)}"
+                )
+            if culprit is None:
+                culprit, why = _ROOT, "the gradient that the loss sends to the model's output differs"
+            yield self._divergence(findings, "backward", culprit, pair, why)
+
+    def _held(self, findings: StepFindings, stage: Stage, why: str) -> Iterator[Divergence]:
+        """Blame the holders of failing parameters, in the order in which backward reached them."""
+        reached = {one.base.route: at for at, one in reversed(list(enumerate(findings.backward)))}
+        failing = [pair for pair in findings.others if pair.stage == stage and pair.status == "fail"]
+        if stage == "grads":
+            failing.sort(key=lambda pair: reached.get(pair.base_route, len(reached) + len(findings.backward)))
+        for pair in failing:
+            yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
+
+    def _divergence(self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str) -> Divergence:
+        route, call = culprit
+        if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
+            why = f"{why} ({pair.why})"
+        for fact in findings.one_sided.get(culprit, ()):
+            why = f"{why}; {fact}"
+        tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
+        base_layer, raw_layer = self._base.layer(route), self._raw.layer(self._routes[route])
+        return Divergence(
+            step=findings.step,
+            stage=stage,
+            base=LayerRef(base_layer.route, base_layer.class_name, base_layer.hyperparameters),
+            raw=LayerRef(raw_layer.route, raw_layer.class_name, raw_layer.hyperparameters),
+            call=call,
+            tensor=tensor,
+            why=why,
+            found_at=pair,
+        )
+
+    def _title(self, route: str) -> str:
+        return repr(route) if route else self._base.class_name
+
+
+class _Family:
+    """Which layer call enclosed which in base's forward, and which of them returned one and the same tensor."""
+
+    def __init__(self, forward: Sequence[Judged]) -> None:
+        self._callers: dict[Call, Call | None] = {}
+        self._outputs: dict[Call, set[bytes]] = {}
+        for one in forward:
+            call = (one.base.route, one.base.call)
+            self._callers[call] = one.base.caller
+            if one.base.side == "output":
+                self._outputs[call] = {record.digest.hash for record in one.base.records}
+
+    def sender(self, call: Call) -> Call | None:
+        """Return the call whose own code sent the gradient of this call's output; None for the loss.
+
+        That is the enclosing call; but a layer often returns its last child's output as it is, one tensor with one
+        gradient, which then came from further out.
+        """
+        below, at = call, self._callers.get(call)
+        while at is not None and self._outputs.get(below, set()) & self._outputs.get(at, set()):
+            below, at = at, self._callers.get(at)
+        return at

@@ -1,0 +1,110 @@
+"""The layer tree of a native model: layers and tensors under their routes, first names and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from padiff_rpc.model.backends.backend import Backend
+from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo, ParameterKind
+
+
+@dataclass
+class PlacedLayer:
+    """A layer under its first route. `children`: routes of its direct sublayers, as they are named below this one."""
+
+    route: str
+    layer: Any
+    children: tuple[str, ...]
+    aliases: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PlacedTensor:
+    """A parameter or buffer under its first name."""
+
+    name: str
+    tensor: Any
+    kind: ParameterKind
+    trainable: bool
+    aliases: list[str] = field(default_factory=list)
+
+
+def place_layers(backend: Backend, model: Any) -> list[PlacedLayer]:
+    """List every layer once, in pre-order and definition order; further routes to the same object become aliases."""
+    placed: dict[int, PlacedLayer] = {}
+    for route, layer, children in _visit(backend, model, "", ()):
+        known = placed.get(id(layer))
+        if known is None:
+            placed[id(layer)] = PlacedLayer(route, layer, children)
+        elif route not in known.aliases and route != known.route:
+            known.aliases.append(route)
+    return list(placed.values())
+
+
+def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[PlacedTensor]:
+    """List every parameter and buffer once, layer by layer; further names of the same object become aliases.
+
+    The names below a layer's aliases count as aliases too.
+    """
+    placed: dict[int, PlacedTensor] = {}
+    for each in layers:
+        for own_name, tensor, kind, trainable in backend.own_tensors(each.layer):
+            names = [join(route, own_name) for route in (each.route, *each.aliases)]
+            known = placed.get(id(tensor))
+            if known is None:
+                known = placed[id(tensor)] = PlacedTensor(names.pop(0), tensor, kind, trainable)
+            known.aliases += [name for name in names if name not in known.aliases and name != known.name]
+    return list(placed.values())
+
+
+def describe(backend: Backend, model: Any) -> ModelDescription:
+    """Describe a native model."""
+    layers = place_layers(backend, model)
+    return ModelDescription(
+        framework=backend.name,
+        class_name=type(model).__name__,
+        layers=tuple(_layer_info(backend, each) for each in layers),
+        parameters=tuple(
+            ParameterInfo(
+                name=each.name,
+                kind=each.kind,
+                spec=backend.spec(each.tensor),
+                trainable=each.trainable,
+                aliases=tuple(each.aliases),
+            )
+            for each in place_tensors(backend, layers)
+        ),
+    )
+
+
+def join(route: str, name: str) -> str:
+    """Join a route and a name below it; the root's route is empty."""
+    return f"{route}.{name}" if route else name
+
+
+def _visit(
+    backend: Backend, layer: Any, route: str, path: tuple[int, ...]
+) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """Yield (route, layer, routes of children) in pre-order; a layer that holds one of its ancestors is cut there."""
+    children = [(join(route, name), child) for name, child in backend.children(layer)]
+    path = (*path, id(layer))
+    children = [(child_route, child) for child_route, child in children if id(child) not in path]
+    yield route, layer, tuple(child_route for child_route, _ in children)
+    for child_route, child in children:
+        yield from _visit(backend, child, child_route, path)
+
+
+def _layer_info(backend: Backend, placed: PlacedLayer) -> LayerInfo:
+    kind = type(placed.layer)
+    return LayerInfo(
+        route=placed.route,
+        class_name=kind.__name__,
+        class_path=f"{kind.__module__}.{kind.__qualname__}",
+        children=placed.children,
+        parameters=tuple(join(placed.route, name) for name, *_ in backend.own_tensors(placed.layer)),
+        hyperparameters=backend.hyperparameters(placed.layer),
+        training=backend.is_training(placed.layer),
+        aliases=tuple(placed.aliases),
+    )

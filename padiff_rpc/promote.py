@@ -1,0 +1,62 @@
+"""Element types to float64, block by block: the one place that knows the bits of bfloat16 and float8."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from padiff_rpc.tensor import DType
+
+BLOCK_ITEMS = 1 << 16
+"""Elements in a block: half a MiB of float64, which stays in a core's cache."""
+
+
+def to_float64(block: np.ndarray, dtype: DType, out: np.ndarray | None = None) -> np.ndarray:
+    """Return a 1-D block of `dtype.storage` as float64, written to the front of `out` (float64, 1-D, long enough) if given.
+
+    Complex elements yield two values each, real and imaginary in turn. 64-bit integers beyond 2**53 are rounded to
+    nearest. A float64 block is returned as it is, `out` untouched.
+    """
+    if dtype is DType.F64:
+        return block
+    if dtype.is_complex:
+        block = block.view(np.float64 if dtype is DType.C128 else np.float32)
+        if dtype is DType.C128:
+            return block
+    elif dtype is DType.BF16:
+        block = np.left_shift(block, 16, dtype=np.uint32).view(np.float32)
+    elif dtype is DType.F8_E4M3:
+        return np.take(_E4M3, block, out=None if out is None else out[: block.size], mode="clip")
+    elif dtype is DType.F8_E5M2:
+        return np.take(_E5M2, block, out=None if out is None else out[: block.size], mode="clip")
+    if out is None:
+        return block.astype(np.float64)
+    front = out[: block.size]
+    # A signalling NaN of a half or single raises the invalid flag when it is widened; it stays NaN.
+    with np.errstate(invalid="ignore"):
+        np.copyto(front, block)
+    return front
+
+
+def _float8_table(exponent_bits: int, bias: int, finite_only: bool) -> np.ndarray:
+    """Decode all 256 bit patterns (OCP OFP8 1.0): E4M3 has no infinity and NaN only at S.1111.111."""
+    mantissa_bits = 7 - exponent_bits
+    table = np.empty(256, np.float64)
+    for bits in range(256):
+        sign = -1.0 if bits & 0x80 else 1.0
+        exponent = (bits >> mantissa_bits) & ((1 << exponent_bits) - 1)
+        mantissa = bits & ((1 << mantissa_bits) - 1)
+        top = exponent == (1 << exponent_bits) - 1
+        if top and finite_only and mantissa == (1 << mantissa_bits) - 1:
+            value = np.nan
+        elif top and not finite_only:
+            value = sign * np.inf if mantissa == 0 else np.nan
+        elif exponent == 0:
+            value = sign * mantissa * 2.0 ** (1 - bias - mantissa_bits)
+        else:
+            value = sign * (1 + mantissa * 2.0**-mantissa_bits) * 2.0 ** (exponent - bias)
+        table[bits] = value
+    return table
+
+
+_E4M3 = _float8_table(exponent_bits=4, bias=7, finite_only=True)
+_E5M2 = _float8_table(exponent_bits=5, bias=15, finite_only=False)

@@ -1,0 +1,136 @@
+"""One line on what to try next, from what failed and from what the run already used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from padiff_rpc.report.hyperparameters import differing_hyperparameters
+from padiff_rpc.result import Divergence, Pair, Result
+
+
+def advise(result: Result) -> str:
+    """Return the next thing to try for a result that differs; "" for one that is aligned."""
+    if result.aligned:
+        return ""
+    divergence = result.first_divergence
+    failing = divergence.found_at if divergence else next((p for p in result.pairs if p.status == "fail"), None)
+    if failing is None:
+        return _nothing_failed(result)
+    match failing.failure:
+        case "dtype":
+            return (
+                "if the dtypes are meant to differ, allow it with --allow-dtype-difference; if not, give both sides "
+                "one with --dtype"
+            )
+        case "shape":
+            return _shape(divergence)
+        case "nan":
+            return _nan(result, failing)
+        case "missing":
+            return _missing(failing)
+        case "calls":
+            return (
+                "the layer runs a different number of times on the two sides: compare the code that calls it, or pair "
+                "other layers with --pair BASE=RAW"
+            )
+        case _:
+            return _values(result, divergence, failing)
+
+
+def framework(result: Result, side: str) -> str:
+    """Name a side's framework, "" where the result does not say."""
+    return str(_mapping(result.environment.get(side)).get("framework", ""))
+
+
+def _nothing_failed(result: Result) -> str:
+    if any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
+        return (
+            "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the "
+            "poorer model what it lacks"
+        )
+    return "see above why nothing was compared; layers that were not found as pairs can be named with --pair BASE=RAW"
+
+
+def _shape(divergence: Divergence | None) -> str:
+    where = f"of {divergence.base.route or divergence.base.class_name!r} " if divergence else ""
+    return (
+        f"compare the hyper-parameters {where}that set the shape; if the two layers do not belong together, "
+        "pair the right ones with --pair BASE=RAW"
+    )
+
+
+def _nan(result: Result, failing: Pair) -> str:
+    if not _in_float64(result):
+        return (
+            "run with --dtype float64: if the NaN or Inf goes away it was overflow, if it stays it is the formula; "
+            f"{failing.tensor!r} is where it first shows"
+        )
+    return (
+        f"it is no overflow, float64 has it too: look at what feeds {failing.tensor!r} (division, log, a mask of -inf)"
+    )
+
+
+def _missing(failing: Pair) -> str:
+    if failing.stage in ("backward", "grads"):
+        return (
+            "one side sends no gradient there: is the parameter frozen, detached or unused on that side "
+            "(requires_grad, stop_gradient, detach)?"
+        )
+    return "one side has no such tensor: compare what the two layers take and return"
+
+
+def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str:
+    if divergence and failing.stage != "weights_before":
+        differing = differing_hyperparameters(
+            divergence.base, divergence.raw, framework(result, "base"), framework(result, "raw")
+        )
+        if differing:
+            return (
+                f"make the hyper-parameters above equal ({differing[0].base} against {differing[0].raw}) and run again"
+            )
+    if _is_random(result, divergence):
+        return "random layers are active, and the two frameworks draw different numbers: run with --eval"
+    match failing.stage:
+        case "weights_before":
+            return (
+                "the weights differ before anything ran: leave out --no-assign to copy base's into raw"
+                if result.settings.get("assign") is False
+                else "the weights were assigned and still differ: look at the parameter named above and its layout"
+            )
+        case "weights":
+            return "gradients agree, so the optimisers do not: compare lr, momentum, weight decay and eps on both sides"
+        case "buffers":
+            return (
+                "compare the momentum of the layer (torch's 0.1 is paddle's 0.9) and whether its variance is the "
+                "biased or the unbiased one"
+            )
+        case "grads" | "backward" if not _in_float64(result):
+            return (
+                "forward agrees and gradients do not: run with --dtype float64; if they agree there, it is float32 "
+                "rounding, if not, the backward is wrong"
+            )
+    if not result.settings.get("single_step"):
+        return (
+            "run again with --single-step: it feeds every raw layer base's own inputs, and so names each layer that "
+            "adds an error"
+        )
+    if not _in_float64(result):
+        return "compare the code of the two layers; --dtype float64 tells rounding (it goes away) from a wrong formula"
+    return "single step in float64 leaves only the formula: compare the code of the two layers line by line"
+
+
+def _is_random(result: Result, divergence: Divergence | None) -> bool:
+    classes = (divergence.base.class_name, divergence.raw.class_name) if divergence else ()
+    return any("Drop" in name for name in classes) or any("random" in note.lower() for note in result.notes)
+
+
+def _in_float64(result: Result) -> bool:
+    return all(
+        _mapping(result.settings.get(side)).get("dtype", result.settings.get("dtype")) == "float64"
+        for side in ("base", "raw")
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,131 @@
+"""Which hyper-parameters of two layers differ, once the frameworks' own names and conventions are set aside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from padiff_rpc.result import LayerRef
+
+_NAMES = {
+    "epsilon": "eps",
+    "axis": "dim",
+    "start_axis": "start_dim",
+    "stop_axis": "end_dim",
+    "return_mask": "return_indices",
+    "num_channels": "num_features",
+}
+"""Other names -> the name that both sides are compared under (torch's)."""
+
+_IMPLIED: Mapping[str, tuple[Any, ...]] = {
+    "data_format": ("NCHW", "NCL", "NCDHW", "NC"),
+    "padding_mode": ("zeros",),
+    "mode:Dropout": ("upscale_in_train",),
+    "use_global_stats": (None, False),
+    "affine": (True,),
+    "track_running_stats": (True,),
+    "elementwise_affine": (True,),
+    "inplace": (True, False),
+    "approximate": ("none", False),
+    "divisor_override": (None,),
+    "scale_grad_by_freq": (False,),
+    "max_norm": (None,),
+    "sparse": (True, False),
+}
+"""What a layer does whose framework has no such hyper-parameter: any of these values means the same as its absence."""
+
+_PER_AXIS = {"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size", "scale_factor"}
+"""Hyper-parameters for which one number stands for the same number along every axis."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One hyper-parameter that differs: under each side's own name, as text. `note` says how the two relate."""
+
+    base: str
+    raw: str
+    note: str = ""
+
+
+def differing_hyperparameters(
+    base: LayerRef, raw: LayerRef, base_framework: str, raw_framework: str
+) -> list[Difference]:
+    """Compare two layers' hyper-parameters, in base's order.
+
+    Where the frameworks differ, one that only one side has counts only if its value is known to mean something
+    other than its absence.
+    """
+    ours, theirs = _canonical(base, base_framework), _canonical(raw, raw_framework)
+    found = []
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        mine, yours = ours.get(name), theirs.get(name)
+        if mine is not None and yours is not None:
+            if not _same(mine.value, yours.value):
+                found.append(Difference(mine.text(), yours.text(), _relation(name, mine, yours)))
+        elif base_framework == raw_framework or _matters(name, mine or yours, base.class_name):
+            absent = "(has none)"
+            found.append(Difference(mine.text() if mine else absent, yours.text() if yours else absent))
+    return found
+
+
+@dataclass(frozen=True)
+class _Item:
+    own_name: str
+    own_value: Any
+    value: Any
+
+    def text(self) -> str:
+        return f"{self.own_name}={self.own_value!r}"
+
+
+def _canonical(layer: LayerRef, framework: str) -> dict[str, _Item]:
+    return {
+        _NAMES.get(own.lstrip("_"), own.lstrip("_")): _Item(
+            own, value, _value(_NAMES.get(own.lstrip("_"), own.lstrip("_")), value, framework)
+        )
+        for own, value in layer.hyperparameters.items()
+    }
+
+
+def _value(name: str, value: Any, framework: str) -> Any:
+    if name == "momentum" and framework == "paddle" and _is_number(value):
+        return 1 - value
+    if name == "approximate" and isinstance(value, bool):
+        return "tanh" if value else "none"
+    if name == "padding_idx" and value == -1:
+        return None
+    if isinstance(value, (list, tuple)):
+        items = list(value)
+        if items and (len(items) == 1 or name in _PER_AXIS) and all(_same(item, items[0]) for item in items):
+            return _value(name, items[0], framework)
+        return items
+    return value.lower() if isinstance(value, str) else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=0.0) or (a != a and b != b)
+    return a == b
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _matters(name: str, item: _Item | None, class_name: str) -> bool:
+    implied = _IMPLIED.get(name) or (
+        _IMPLIED.get("mode:Dropout") if name == "mode" and "Dropout" in class_name else None
+    )
+    return item is not None and implied is not None and item.own_value not in implied
+
+
+def _relation(name: str, base: _Item, raw: _Item) -> str:
+    if name == "momentum" and base.own_value != base.value:
+        return f"paddle's {base.own_value!r} is {base.value:.6g} in torch"
+    if name == "momentum" and raw.own_value != raw.value:
+        return f"paddle's {raw.own_value!r} is {raw.value:.6g} in torch"
+    return ""

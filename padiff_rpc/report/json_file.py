@@ -1,0 +1,63 @@
+"""Write a result, or any plain data, to a JSON file: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.result import Result
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write the result in the schema of docs/result.md; errors as in `write_json`."""
+    write_json(path, result.to_json())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write atomically: a reader finds the old file or the whole new one. BAD_CONFIG where it cannot be written."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        _replace(path, text)
+    except OSError as err:
+        raise _unwritable(path, err) from err
+
+
+def check_writable(path: Path) -> None:
+    """Raise BAD_CONFIG now rather than after a long run, where `path` could not be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{str(path)!r} is a directory")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as err:
+        raise _unwritable(path, err) from err
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: Path, err: OSError) -> PadiffError:
+    return PadiffError(
+        f"cannot write {str(path)!r}: {err.strerror or err}",
+        reason=Reason.BAD_CONFIG,
+        hint="name a file in a directory that exists and that you may write to",
+    )

@@ -1,0 +1,264 @@
+"""A result on the terminal: the verdict first, then what a person needs to act on it. Plain when piped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from padiff_rpc.report.advice import advise, framework
+from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
+from padiff_rpc.report.hyperparameters import differing_hyperparameters
+from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.tree_view import tree_lines
+from padiff_rpc.result import Divergence, LayerRef, Metrics, Pair, Result, Unmatched
+
+MOST_LISTED = 8
+"""Lines of one kind before the rest is only counted; `--json` has them all."""
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print the whole report."""
+    print_verdict(result, console)
+    divergence = result.first_divergence
+    if divergence:
+        _print_divergence(result, divergence, console)
+    elif not result.aligned:
+        _print_failing_pairs(result, console)
+    _print_further(result.divergences[1:], console)
+    _print_stages(result, console)
+    _print_unmatched("base", result.unmatched_base, console)
+    _print_unmatched("raw", result.unmatched_raw, console)
+    _print_list("Notes", [Text(note) for note in result.notes], console)
+    _print_environment(result, console)
+    advice = advise(result)
+    if advice:
+        console.print()
+        console.print(fold(Text.assemble(("Try next: ", "bold"), advice), console.width, indent=2))
+
+
+def print_verdict(result: Result, console: Console) -> None:
+    """Print ALIGNED or DIFFERS, the counts, and where: two or three lines."""
+    counts = Counter(pair.status for pair in result.pairs)
+    compared = counts["pass"] + counts["fail"]
+    verdict = ("ALIGNED", "bold green") if result.aligned else ("DIFFERS", "bold red")
+    console.print(fold(Text.assemble(verdict, "  ", _headline(result, compared)), console.width, indent=2))
+    skipped = Counter(pair.why or "no reason given" for pair in result.pairs if pair.status == "skipped")
+    console.print(
+        Text(
+            f"{compared:,} {'pair' if compared == 1 else 'pairs'} compared: {counts['pass']:,} passed, "
+            f"{counts['fail']:,} failed; {counts['skipped']:,} skipped"
+        )
+    )
+    for why, count in skipped.most_common(MOST_LISTED):
+        console.print(fold(f"  {count:,} skipped: {why}", console.width, indent=4))
+
+
+def _headline(result: Result, compared: int) -> str:
+    if result.aligned:
+        return "the two models agree"
+    if not compared:
+        return "nothing was compared, so nothing is known to agree"
+    divergence = result.first_divergence
+    if divergence:
+        more = len(result.divergences) - 1
+        others = f", and at {more} more {'layer' if more == 1 else 'layers'}" if more else ""
+        return f"first at {_name(divergence.base)} (step {divergence.step}, {_stage(divergence.stage)}){others}"
+    lacking = sum(one.fails for one in (*result.unmatched_base, *result.unmatched_raw))
+    if lacking:
+        return f"what was compared agrees, but {lacking} {'has' if lacking == 1 else 'have'} no partner"
+    return "see the failing pairs"
+
+
+def _print_divergence(result: Result, divergence: Divergence, console: Console) -> None:
+    _title("First difference", console)
+    rows: list[tuple[str, Text | str]] = [
+        (side, Text.assemble((layer.route or "(the whole model)", "bold"), "  ", (layer.class_name, "cyan")))
+        for side, layer in (("base", divergence.base), ("raw", divergence.raw))
+    ]
+    rows.append(("where", f"step {divergence.step}, {_stage(divergence.stage)}, call {divergence.call}"))
+    if divergence.why:
+        rows.append(("why", divergence.why))
+    _print_facts([*rows, *_pair_facts(divergence.found_at, divergence)], console)
+    lines = tree_lines(result, divergence, console.width, ascii_only=not _speaks_unicode(console))
+    if lines:
+        console.print()
+        _print_lines(lines, console)
+    differing = differing_hyperparameters(
+        divergence.base, divergence.raw, framework(result, "base"), framework(result, "raw")
+    )
+    if differing:
+        _title("Hyper-parameters of the two layers that differ", console)
+        table = [("base", "raw", ""), *((one.base, one.raw, Text(one.note, style="dim")) for one in differing)]
+        _print_lines(columns(table, console.width, indent=2), console)
+
+
+def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:
+    at = ""
+    if divergence and (pair.base_route, pair.raw_route) != (divergence.base.route, divergence.raw.route):
+        at = f" of {pair.base_route or 'the model'}"
+        at += f" / {pair.raw_route or 'the model'}" if pair.raw_route != pair.base_route else ""
+    facts: list[tuple[str, Text | str]] = [
+        ("tensor", Text.assemble((pair.tensor, "bold"), at)),
+        ("failed", Text(_failure(pair), style="red")),
+    ]
+    metrics = pair.metrics
+    if metrics is None:
+        return facts
+    values = f": base {_value(metrics.base_value)}, raw {_value(metrics.raw_value)}" if metrics.total else ""
+    return [
+        *facts,
+        ("greatest", f"difference {number(metrics.max_abs)} at {list(metrics.index)}{values}"),
+        ("elements", _elements(metrics)),
+        (
+            "metrics",
+            f"rel_l2 {number(metrics.rel_l2)}, max_rel {number(metrics.max_rel)}, mean_abs {number(metrics.mean_abs)}, "
+            f"cosine {metrics.cosine:.6g}",
+        ),
+    ]
+
+
+def _failure(pair: Pair) -> str:
+    kind = {
+        "values": "values out of tolerance",
+        "nan": "NaN or Inf",
+        "shape": "another shape",
+        "dtype": "another dtype",
+        "missing": "missing on one side",
+        "calls": "called a different number of times",
+        "": "",
+    }[pair.failure]
+    # NaN, shape and the like were not measured against a tolerance: the number would say nothing.
+    measured = measured_text(pair.metrics) if pair.metrics and pair.failure in ("values", "") else ""
+    return ": ".join(part for part in (kind, measured or pair.why) if part)
+
+
+def _elements(metrics: Metrics) -> str:
+    share = f" ({100 * metrics.mismatched / metrics.total:.3g} %)" if metrics.total else ""
+    text = f"{metrics.mismatched:,} of {metrics.total:,} out of tolerance{share}"
+    return text + (f"; NaN {metrics.nan:,}, Inf {metrics.inf:,}" if metrics.nan or metrics.inf else "")
+
+
+def _print_failing_pairs(result: Result, console: Console) -> None:
+    failing = [pair for pair in result.pairs if pair.status == "fail"]
+    for pair in failing[:1]:
+        _title("First failing pair", console)
+        rows: list[tuple[str, Text | str]] = [
+            ("base", pair.base_route or "(the whole model)"),
+            ("raw", pair.raw_route or "(the whole model)"),
+            ("where", f"step {pair.step}, {_stage(pair.stage)}, call {pair.call}"),
+        ]
+        _print_facts([*rows, *_pair_facts(pair, None)], console)
+
+
+def _print_further(divergences: Sequence[Divergence], console: Console) -> None:
+    _print_list(
+        "Further layers that add a difference of their own",
+        [
+            Text.assemble(
+                (_name(one.base), "bold"),
+                (f" / {_name(one.raw)}" if one.raw.route != one.base.route else ""),
+                f"  {_stage(one.stage)}, step {one.step}, {one.tensor}: ",
+                (_failure(one.found_at), "red"),
+            )
+            for one in divergences
+        ],
+        console,
+    )
+
+
+def _print_stages(result: Result, console: Console) -> None:
+    rows = stage_rows(result)
+    if not rows:
+        return
+    _title("By stage", console)
+    lines: list[tuple[Text | str, ...]] = [("stage", "compared", "failed", "worst", "allowed", "where")]
+    for row in rows:
+        worst = row.worst.metrics if row.worst else None
+        lines.append(
+            (
+                row.stage,
+                f"{row.compared:,}",
+                Text(f"{row.failed:,}", style="red" if row.failed else ""),
+                number(worst.measured) if worst else "-",
+                number(worst.allowed) if worst else "-",
+                _where(row.worst) if row.worst and ratio(worst) else "-",
+            )
+        )
+    _print_lines(columns(lines, console.width, indent=2, right=(1, 2, 3, 4)), console)
+
+
+def _where(pair: Pair) -> str:
+    return f"{pair.base_route or '(the whole model)'} {pair.tensor}"
+
+
+def _print_unmatched(side: str, unmatched: Sequence[Unmatched], console: Console) -> None:
+    _print_list(
+        f"Without a partner on {'raw' if side == 'base' else 'base'}: only {side} has",
+        [
+            Text.assemble(
+                f"{one.what} ",
+                (one.name or "(the whole model)", "bold"),
+                f": {one.why}",
+                (" [fails]" if one.fails else "", "red"),
+            )
+            for one in sorted(unmatched, key=lambda one: not one.fails)
+        ],
+        console,
+    )
+
+
+def _print_list(title: str, lines: Sequence[Text], console: Console) -> None:
+    if not lines:
+        return
+    _title(title, console)
+    for line in lines[:MOST_LISTED]:
+        console.print(fold(Text.assemble("  ", line), console.width, indent=4))
+    if len(lines) > MOST_LISTED:
+        console.print(f"  ... {len(lines) - MOST_LISTED} more (--json has them all)")
+
+
+def _print_environment(result: Result, console: Console) -> None:
+    lines = []
+    for side in ("base", "raw"):
+        about = result.environment.get(side) or {}
+        parts = [about.get("framework"), about.get("framework_version"), about.get("device")]
+        host, python = about.get("host"), about.get("python_version")
+        parts += [f"Python {python}" if python else None, f"on {host}" if host else None]
+        if any(parts):
+            lines.append(Text.assemble(f"{side:<4}  ", " ".join(str(part) for part in parts if part)))
+    _print_list("Ran on", lines, console)
+
+
+def _print_facts(rows: Sequence[tuple[str, Text | str]], console: Console) -> None:
+    _print_lines(columns([(Text(name, style="dim"), text) for name, text in rows], console.width, indent=2), console)
+
+
+def _print_lines(lines: Sequence[Text], console: Console) -> None:
+    for line in lines:
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def _title(text: str, console: Console) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _name(layer: LayerRef) -> str:
+    return layer.route or layer.class_name
+
+
+def _stage(stage: str) -> str:
+    return {"grads": "gradients of parameters", "backward": "backward", "weights_before": "weights before"}.get(
+        stage, stage
+    )
+
+
+def _value(value: float | None) -> str:
+    return "none" if value is None else f"{value:.9g}"
+
+
+def _speaks_unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")

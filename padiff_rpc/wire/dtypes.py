@@ -1,0 +1,29 @@
+"""Element types: DType <-> the enum on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tensor import DType
+from padiff_rpc.v1 import tensor_pb2
+
+
+def dtype_to_proto(dtype: DType) -> tensor_pb2.DType:
+    return _TO_PROTO[dtype]
+
+
+def dtype_from_proto(value: int) -> DType:
+    """Return the element type; BAD_TENSOR for one that this version does not know."""
+    try:
+        return _FROM_PROTO[value]
+    except KeyError as err:
+        raise PadiffError(
+            f"the peer sent a tensor whose element type is number {value!r}, which this side does not know",
+            reason=Reason.BAD_TENSOR,
+            hint="upgrade padiff-rpc on this side",
+        ) from err
+
+
+_TO_PROTO: dict[DType, Any] = {dtype: tensor_pb2.DType.Value(f"D_TYPE_{dtype.value}") for dtype in DType}
+_FROM_PROTO: dict[int, DType] = {int(value): dtype for dtype, value in _TO_PROTO.items()}

@@ -1,0 +1,27 @@
+"""Retries of idempotent calls while a worker cannot be reached. A step is never run through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from padiff_rpc.errors import PadiffError, Reason
+
+T = TypeVar("T")
+
+
+def retry_idempotent(call: Callable[[], T], deadline_s: float) -> T:
+    """Call again on WORKER_UNREACHABLE until deadline_s after the first try; then raise the last failure."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_unreachable),
+        stop=tenacity.stop_after_delay(deadline_s),
+        wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    return isinstance(error, PadiffError) and error.reason is Reason.WORKER_UNREACHABLE

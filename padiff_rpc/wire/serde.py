@@ -1,0 +1,358 @@
+"""Messages <-> domain: one thing_to_proto / thing_from_proto pair per message."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import model as domain
+from padiff_rpc.tensor import Digest, TensorSpec
+from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
+from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
+
+DESCRIPTION_PART_BYTES = 1 << 20
+"""About how large one part of a description may be; gRPC's message limit is 4 MiB."""
+
+T = TypeVar("T")
+
+
+# -- tensors ------------------------------------------------------------------------------------------------------
+def tensor_spec_to_proto(spec: TensorSpec) -> tensor_pb2.TensorSpec:
+    return tensor_pb2.TensorSpec(dtype=dtype_to_proto(spec.dtype), shape=spec.shape, size_bytes=spec.size_bytes)
+
+
+def tensor_spec_from_proto(proto: tensor_pb2.TensorSpec) -> TensorSpec:
+    """Return the spec; DATA_LOSS when size_bytes is not prod(shape) x item size."""
+    dtype, shape = dtype_from_proto(proto.dtype), tuple(proto.shape)
+    size_bytes = math.prod(shape) * dtype.item_bytes
+    if any(length < 0 for length in shape) or size_bytes != proto.size_bytes:
+        raise PadiffError(
+            f"a tensor header says {proto.size_bytes} bytes, but {dtype.value}{list(shape)} takes {size_bytes}",
+            reason=Reason.DATA_LOSS,
+        )
+    return TensorSpec(dtype, shape)
+
+
+def digest_to_proto(digest: Digest) -> tensor_pb2.Digest:
+    return tensor_pb2.Digest(
+        count=digest.count,
+        mean=digest.mean,
+        abs_mean=digest.abs_mean,
+        norm=digest.norm,
+        min=digest.min,
+        max=digest.max,
+        nan_count=digest.nan_count,
+        inf_count=digest.inf_count,
+        hash=digest.hash,
+    )
+
+
+def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
+    return Digest(
+        count=proto.count,
+        mean=proto.mean,
+        abs_mean=proto.abs_mean,
+        norm=proto.norm,
+        min=proto.min,
+        max=proto.max,
+        nan_count=proto.nan_count,
+        inf_count=proto.inf_count,
+        hash=proto.hash,
+    )
+
+
+# -- what a model is ----------------------------------------------------------------------------------------------
+def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterInfo:
+    return model_pb2.ParameterInfo(
+        name=info.name,
+        kind=_KIND_TO_PROTO[info.kind],
+        spec=tensor_spec_to_proto(info.spec),
+        trainable=info.trainable,
+        aliases=info.aliases,
+    )
+
+
+def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.ParameterInfo:
+    return domain.ParameterInfo(
+        name=proto.name,
+        kind=_known(_KIND_FROM_PROTO, proto.kind, "kind of parameter"),
+        spec=tensor_spec_from_proto(proto.spec),
+        trainable=proto.trainable,
+        aliases=tuple(proto.aliases),
+    )
+
+
+def layer_info_to_proto(info: domain.LayerInfo) -> model_pb2.LayerInfo:
+    return model_pb2.LayerInfo(
+        route=info.route,
+        class_name=info.class_name,
+        class_path=info.class_path,
+        children=info.children,
+        parameters=info.parameters,
+        hyperparameters=[
+            model_pb2.Hyperparameter(name=name, json=json.dumps(value)) for name, value in info.hyperparameters.items()
+        ],
+        training=info.training,
+        aliases=info.aliases,
+    )
+
+
+def layer_info_from_proto(proto: model_pb2.LayerInfo) -> domain.LayerInfo:
+    return domain.LayerInfo(
+        route=proto.route,
+        class_name=proto.class_name,
+        class_path=proto.class_path,
+        children=tuple(proto.children),
+        parameters=tuple(proto.parameters),
+        hyperparameters={item.name: json.loads(item.json) for item in proto.hyperparameters},
+        training=proto.training,
+        aliases=tuple(proto.aliases),
+    )
+
+
+def description_to_proto(description: domain.ModelDescription) -> Iterator[model_pb2.ModelDescription]:
+    """Cut into parts of about DESCRIPTION_PART_BYTES; at least one."""
+    part = model_pb2.ModelDescription(framework=description.framework, class_name=description.class_name)
+    size_bytes = 0
+    items = [*map(layer_info_to_proto, description.layers), *map(parameter_info_to_proto, description.parameters)]
+    for item in items:
+        if size_bytes and size_bytes + item.ByteSize() > DESCRIPTION_PART_BYTES:
+            yield part
+            part, size_bytes = model_pb2.ModelDescription(), 0
+        if isinstance(item, model_pb2.LayerInfo):
+            part.layers.append(item)
+        else:
+            part.parameters.append(item)
+        size_bytes += item.ByteSize()
+    yield part
+
+
+def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domain.ModelDescription:
+    """Join the parts."""
+    whole = model_pb2.ModelDescription()
+    for part in parts:
+        whole.MergeFrom(part)
+    return domain.ModelDescription(
+        framework=whole.framework,
+        class_name=whole.class_name,
+        layers=tuple(map(layer_info_from_proto, whole.layers)),
+        parameters=tuple(map(parameter_info_from_proto, whole.parameters)),
+    )
+
+
+def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
+    return model_pb2.ModelInfo(
+        framework=info.framework,
+        framework_version=info.framework_version,
+        device=info.device,
+        python_version=info.python_version,
+        packages=dict(info.packages),
+        padiff_version=info.padiff_version,
+        host=info.host,
+        pid=info.pid,
+        losses=info.losses,
+        optimizers=info.optimizers,
+        store_memory_bytes=info.store_memory_bytes,
+        store_disk_bytes=info.store_disk_bytes,
+    )
+
+
+def model_info_from_proto(proto: model_pb2.ModelInfo) -> domain.ModelInfo:
+    return domain.ModelInfo(
+        framework=proto.framework,
+        framework_version=proto.framework_version,
+        device=proto.device,
+        python_version=proto.python_version,
+        packages=dict(proto.packages),
+        padiff_version=proto.padiff_version,
+        host=proto.host,
+        pid=proto.pid,
+        losses=tuple(proto.losses),
+        optimizers=tuple(proto.optimizers),
+        store_memory_bytes=proto.store_memory_bytes,
+        store_disk_bytes=proto.store_disk_bytes,
+    )
+
+
+# -- what a step records --------------------------------------------------------------------------------------------
+def record_to_proto(record: domain.Record) -> model_pb2.Record:
+    return model_pb2.Record(
+        id=record.id,
+        name=record.name,
+        spec=tensor_spec_to_proto(record.spec),
+        digest=digest_to_proto(record.digest),
+    )
+
+
+def record_from_proto(proto: model_pb2.Record) -> domain.Record:
+    return domain.Record(
+        id=proto.id,
+        name=proto.name,
+        spec=tensor_spec_from_proto(proto.spec),
+        digest=digest_from_proto(proto.digest),
+    )
+
+
+def boundary_to_proto(boundary: domain.Boundary) -> model_pb2.Boundary:
+    caller = None
+    if boundary.caller is not None:
+        caller = model_pb2.LayerCall(route=boundary.caller[0], call=boundary.caller[1])
+    return model_pb2.Boundary(
+        seq=boundary.seq,
+        phase=_PHASE_TO_PROTO[boundary.phase],
+        route=boundary.route,
+        call=boundary.call,
+        side=_SIDE_TO_PROTO[boundary.side],
+        caller=caller,
+        records=map(record_to_proto, boundary.records),
+    )
+
+
+def boundary_from_proto(proto: model_pb2.Boundary) -> domain.Boundary:
+    return domain.Boundary(
+        seq=proto.seq,
+        phase=_known(_PHASE_FROM_PROTO, proto.phase, "phase"),
+        route=proto.route,
+        call=proto.call,
+        side=_known(_SIDE_FROM_PROTO, proto.side, "side"),
+        caller=(proto.caller.route, proto.caller.call) if proto.HasField("caller") else None,
+        records=tuple(map(record_from_proto, proto.records)),
+    )
+
+
+def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOptions:
+    return model_pb2.RecordOptions(
+        all_routes=options.routes is None,
+        routes=options.routes or (),
+        inputs=options.inputs,
+        gradients=options.gradients,
+        sync=options.sync,
+    )
+
+
+def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOptions:
+    return domain.RecordOptions(
+        routes=None if proto.all_routes else tuple(proto.routes),
+        inputs=proto.inputs,
+        gradients=proto.gradients,
+        sync=proto.sync,
+    )
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+def forward_header_to_proto(
+    session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int
+) -> worker_service_pb2.ForwardHeader:
+    """`inputs_json` stands for request.inputs (see wire/inputs.py)."""
+    header = worker_service_pb2.ForwardHeader(
+        session_id=session_id,
+        inputs_json=inputs_json,
+        seed=request.seed,
+        gradients=request.gradients,
+        record=None if request.record is None else record_options_to_proto(request.record),
+        tensor_count=tensor_count,
+    )
+    if request.training is not None:
+        header.training = request.training
+    return header
+
+
+def forward_header_from_proto(proto: worker_service_pb2.ForwardHeader, inputs: domain.Inputs) -> domain.ForwardRequest:
+    """`inputs` were put together from the header's inputs_json and the tensors that followed it."""
+    return domain.ForwardRequest(
+        inputs=inputs,
+        training=proto.training if proto.HasField("training") else None,
+        seed=proto.seed if proto.HasField("seed") else None,
+        gradients=proto.gradients,
+        record=record_options_from_proto(proto.record) if proto.HasField("record") else None,
+    )
+
+
+def forward_result_to_proto(result: domain.ForwardResult) -> worker_service_pb2.ForwardResult:
+    return worker_service_pb2.ForwardResult(outputs=map(record_to_proto, result.outputs), wall_s=result.wall_s)
+
+
+def forward_result_from_proto(proto: worker_service_pb2.ForwardResult) -> domain.ForwardResult:
+    return domain.ForwardResult(outputs=tuple(map(record_from_proto, proto.outputs)), wall_s=proto.wall_s)
+
+
+def backward_result_to_proto(result: domain.BackwardResult) -> worker_service_pb2.BackwardResult:
+    return worker_service_pb2.BackwardResult(
+        loss=result.loss,
+        without_gradient=[
+            model_pb2.BoundaryTensor(route=route, call=call, side=_SIDE_TO_PROTO[side], name=name)
+            for route, call, side, name in result.without_gradient
+        ],
+        wall_s=result.wall_s,
+    )
+
+
+def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> domain.BackwardResult:
+    return domain.BackwardResult(
+        loss=proto.loss,
+        without_gradient=tuple(
+            (item.route, item.call, _known(_SIDE_FROM_PROTO, item.side, "side"), item.name)
+            for item in proto.without_gradient
+        ),
+        wall_s=proto.wall_s,
+    )
+
+
+def loss_spec_to_proto(loss: domain.LossSpec) -> model_pb2.LossSpec:
+    """Without the targets: these follow as tensors."""
+    return model_pb2.LossSpec(name=loss.name, options=dict(loss.options))
+
+
+def loss_spec_from_proto(proto: model_pb2.LossSpec) -> domain.LossSpec:
+    return domain.LossSpec(proto.name, dict(proto.options))
+
+
+def optimizer_spec_to_proto(optimizer: domain.OptimizerSpec) -> model_pb2.OptimizerSpec:
+    return model_pb2.OptimizerSpec(name=optimizer.name, options=dict(optimizer.options))
+
+
+def optimizer_spec_from_proto(proto: model_pb2.OptimizerSpec) -> domain.OptimizerSpec:
+    return domain.OptimizerSpec(proto.name, dict(proto.options))
+
+
+def what_to_proto(what: domain.What) -> worker_service_pb2.What:
+    return _WHAT_TO_PROTO[what]
+
+
+def what_from_proto(value: int) -> domain.What:
+    return _known(_WHAT_FROM_PROTO, value, "kind of tensor")
+
+
+def _known(table: dict[int, T], value: int, what: str) -> T:
+    if value not in table:
+        raise PadiffError(
+            f"the peer sent a {what} of number {value!r}, which this side does not know",
+            reason=Reason.NOT_SUPPORTED,
+            hint="upgrade padiff-rpc on this side",
+        )
+    return table[value]
+
+
+_KIND_TO_PROTO: dict[domain.ParameterKind, model_pb2.ParameterKind] = {
+    "parameter": model_pb2.PARAMETER_KIND_PARAMETER,
+    "buffer": model_pb2.PARAMETER_KIND_BUFFER,
+}
+_KIND_FROM_PROTO: dict[int, domain.ParameterKind] = {int(value): key for key, value in _KIND_TO_PROTO.items()}
+_PHASE_TO_PROTO: dict[domain.Phase, model_pb2.Phase] = {
+    "forward": model_pb2.PHASE_FORWARD,
+    "backward": model_pb2.PHASE_BACKWARD,
+}
+_PHASE_FROM_PROTO: dict[int, domain.Phase] = {int(value): key for key, value in _PHASE_TO_PROTO.items()}
+_SIDE_TO_PROTO: dict[domain.Side, model_pb2.Side] = {
+    "input": model_pb2.SIDE_INPUT,
+    "output": model_pb2.SIDE_OUTPUT,
+}
+_SIDE_FROM_PROTO: dict[int, domain.Side] = {int(value): key for key, value in _SIDE_TO_PROTO.items()}
+_WHAT_TO_PROTO: dict[domain.What, worker_service_pb2.What] = {
+    "value": worker_service_pb2.WHAT_VALUE,
+    "gradient": worker_service_pb2.WHAT_GRADIENT,
+}
+_WHAT_FROM_PROTO: dict[int, domain.What] = {int(value): key for key, value in _WHAT_TO_PROTO.items()}

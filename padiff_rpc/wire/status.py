@@ -1,0 +1,131 @@
+"""Errors <-> gRPC status: the table Reason -> code, and ErrorDetail in the trailing metadata."""
+
+from __future__ import annotations
+
+import grpc
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.v1 import worker_service_pb2
+
+DETAIL_KEY = "padiff-error-bin"
+DETAIL_LIMIT_BYTES = 4000
+"""Below 4 KiB: a peer drops larger trailing metadata together with the status."""
+TEXT_LIMIT_CHARS = 400
+"""Of the status text, which travels percent-encoded beside the detail."""
+
+CODES: dict[Reason, grpc.StatusCode] = {
+    Reason.BAD_SPEC: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.FACTORY_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.FRAMEWORK_MISSING: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.BAD_INPUTS: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.BAD_CONFIG: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MODELS_DO_NOT_MATCH: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.UNKNOWN_NAME: grpc.StatusCode.NOT_FOUND,
+    Reason.BAD_TENSOR: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MODEL_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.NOT_SUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.OUT_OF_ORDER: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.WORKER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
+    Reason.WORKER_BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.WORKER_DIED: grpc.StatusCode.UNAVAILABLE,
+    Reason.SESSION_EXPIRED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.VERSION_MISMATCH: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.ACCESS_DENIED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.STORE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.DATA_LOSS: grpc.StatusCode.DATA_LOSS,
+    Reason.TIMED_OUT: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+
+
+def error_to_status(error: PadiffError) -> Status:
+    """Return the code, the text, and the trailing metadata."""
+    detail = error_to_proto(error).SerializeToString()
+    return CODES[error.reason], error.message[:TEXT_LIMIT_CHARS], ((DETAIL_KEY, detail),)
+
+
+def error_from_rpc(error: grpc.RpcError, address: str) -> PadiffError:
+    """Return what the worker reported or, where gRPC itself failed, what that means for this address."""
+    for key, value in getattr(error, "trailing_metadata", tuple)() or ():
+        if key == DETAIL_KEY:
+            return error_from_proto(worker_service_pb2.ErrorDetail.FromString(value), address)
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    text = (error.details() if isinstance(error, grpc.Call) else str(error)) or ""
+    where = {"worker": address}
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return PadiffError(
+            f"no connection to a worker at {address}: nobody listens there, or the connection broke ({text})",
+            reason=Reason.WORKER_UNREACHABLE,
+            hint="check that the worker runs and that the address is the one it printed when it was ready",
+            metadata=where,
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return PadiffError(
+            f"the worker at {address} did not answer in time",
+            reason=Reason.TIMED_OUT,
+            hint="it may be busy with a long operation, or stopped; its log on stderr tells",
+            metadata=where,
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return PadiffError(
+            f"what listens at {address} is no padiff-rpc worker, or an older one that lacks this call ({text})",
+            reason=Reason.VERSION_MISMATCH,
+            hint="upgrade padiff-rpc in the environment of the worker",
+            metadata=where,
+        )
+    return PadiffError(
+        f"the call to the worker at {address} failed with {code.name}: {text}", reason=Reason.INTERNAL, metadata=where
+    )
+
+
+def error_to_proto(error: PadiffError) -> worker_service_pb2.ErrorDetail:
+    """Pack an error, its longest texts trimmed until the message fits DETAIL_LIMIT_BYTES."""
+    texts = {("metadata", key): str(value) for key, value in error.metadata.items()}
+    texts["message", ""], texts["hint", ""] = error.message, error.hint
+    while (detail := _detail(error.reason, texts)).ByteSize() > DETAIL_LIMIT_BYTES:
+        place = max(texts, key=lambda place: _weight(place, texts[place]))
+        if not texts[place]:  # nothing but keys is left
+            texts = {place: text for place, text in texts.items() if place[0] != "metadata"}
+            continue
+        texts[place] = _shorter(texts[place], detail.ByteSize() - DETAIL_LIMIT_BYTES, tail=place[1] == "traceback")
+    return detail
+
+
+def error_from_proto(detail: worker_service_pb2.ErrorDetail, address: str = "") -> PadiffError:
+    """Unpack; a reason that this side does not know becomes INTERNAL, its name kept in the metadata."""
+    metadata = dict(detail.metadata)
+    if address:
+        metadata.setdefault("worker", address)
+    try:
+        reason = Reason(detail.reason)
+    except ValueError:
+        reason = Reason.INTERNAL
+        metadata["reason"] = detail.reason
+    return PadiffError(detail.message, reason=reason, hint=detail.hint, metadata=metadata)
+
+
+def _detail(reason: Reason, texts: dict[tuple[str, str], str]) -> worker_service_pb2.ErrorDetail:
+    return worker_service_pb2.ErrorDetail(
+        reason=reason.value,
+        message=texts["message", ""],
+        hint=texts["hint", ""],
+        metadata={key: text for (kind, key), text in texts.items() if kind == "metadata"},
+    )
+
+
+def _weight(place: tuple[str, str], text: str) -> int:
+    """Metadata give way before the message and the hint, unless these are the giants."""
+    return len(text.encode()) * (4 if place[0] == "metadata" else 1)
+
+
+def _shorter(text: str, excess_bytes: int, *, tail: bool) -> str:
+    """Drop at least excess_bytes of UTF-8, or everything; of a traceback the end is kept, of other texts the start."""
+    mark = "…"
+    keep = len(text.encode()) - excess_bytes - len(mark.encode()) - 8  # 8: room for the lengths in the wire form
+    if keep <= 0:
+        return ""
+    data = text.encode()
+    piece = (data[-keep:] if tail else data[:keep]).decode(errors="ignore")
+    return mark + piece if tail else piece + mark

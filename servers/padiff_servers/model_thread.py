@@ -1,0 +1,68 @@
+"""The model thread: the one thread that touches the framework, and the queue of work for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from padiff_rpc.errors import PadiffError, Reason
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class ModelThread:
+    """Runs jobs one by one, in the order they came, in the thread that calls run() (the worker's main thread)."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._jobs.put((job, future))
+        if self._stopped:
+            self._drain()
+        return future
+
+    def run(self) -> None:
+        """Work until stop() is called. An exception that is no Exception (a signal's) ends it and is passed on."""
+        try:
+            while (item := self._jobs.get()) is not None:
+                _run_job(*item)
+        finally:
+            self._stopped = True
+            self._drain()
+
+    def stop(self) -> None:
+        """Let run() return after the jobs that are queued."""
+        self._jobs.put(None)
+
+    def _drain(self) -> None:
+        """Fail what nobody will run any more, so that nobody waits for it."""
+        while True:
+            try:
+                item = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if item is not None:
+                item[1].set_exception(worker_ends())
+
+
+def worker_ends() -> PadiffError:
+    return PadiffError("the worker is shutting down", reason=Reason.WORKER_UNREACHABLE)
+
+
+def _run_job(job: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        result = job()
+    except Exception as err:  # noqa: BLE001: whatever it is, it belongs to whoever waits for the job
+        future.set_exception(err)
+    except BaseException:
+        future.set_exception(worker_ends())
+        raise
+    else:
+        future.set_result(result)
