@@ -28,9 +28,7 @@ def to_float64(block: np.ndarray, dtype: DType, out: np.ndarray | None = None) -
         return np.take(_E4M3, block, out=None if out is None else out[: block.size], mode="clip")
     elif dtype is DType.F8_E5M2:
         return np.take(_E5M2, block, out=None if out is None else out[: block.size], mode="clip")
-    if out is None:
-        return block.astype(np.float64)
-    front = out[: block.size]
+    front = np.empty(block.size, np.float64) if out is None else out[: block.size]
     # A signalling NaN of a half or single raises the invalid flag when it is widened; it stays NaN.
     with np.errstate(invalid="ignore"):
         np.copyto(front, block)

@@ -31,7 +31,7 @@ def handled(command: Callable[P, T]) -> Callable[P, T]:
             _exit(describe(err), WORKER_FAILED if err.reason in WORKER_REASONS else BAD_USAGE)
         except KeyboardInterrupt:
             _exit("interrupted\n", INTERRUPTED)
-        except Exception as err:  # noqa: BLE001 - the last resort: every other error is a PadiffError, so this one is a bug
+        except Exception as err:  # every error that we foresee is a PadiffError, so this one is a bug
             if type(err).__module__.startswith("click."):
                 raise
             trace = traceback.format_exc()
@@ -42,7 +42,7 @@ def handled(command: Callable[P, T]) -> Callable[P, T]:
 
 def describe(err: PadiffError) -> str:
     """Return the lines to print: what happened, the user's frames if any, and what to do."""
-    lines = [f"error: {err.message} [{err.reason.value}]"]
+    lines = [f"error [{err.reason.value}]: {err.message}"]
     frames = err.metadata.get("traceback", "").strip("\n")
     if frames:
         lines += ["in your code:", *(f"  {line}" for line in frames.split("\n"))]

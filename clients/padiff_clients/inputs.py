@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-import traceback
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.blame import user_error
+from padiff_rpc.model.factory import load_function
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.tensor import Tensor
 
@@ -90,89 +87,63 @@ def _load(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return arrays, arrays
     file, colon, function = source.rpartition(":")
     if colon and file.endswith(".py") and function.isidentifier():
-        return _from_function(Path(file), function)
+        return _from_function(source)
     raise _bad(f"cannot read inputs from {source!r}", FORMS)
 
 
 def _read_npz(source: str) -> dict[str, Any]:
-    arrays: dict[str, Any] = {}
     try:
-        with np.load(source, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise _bad(f"{source!r} holds a single array", "save it by name: np.savez(FILE, x=array)")
-            for key in file.files:
-                try:
-                    arrays[key] = file[key]
-                except ValueError as err:
-                    raise _bad(f"{source!r}: array {key!r} cannot be read: {err}", "give numbers or booleans") from err
+        file = np.load(source, allow_pickle=False)
     except OSError as err:
         raise _bad(f"cannot read {source!r}: {err.strerror or err}", FORMS) from err
     except (ValueError, zipfile.BadZipFile, EOFError) as err:
         raise _bad(f"{source!r} is no .npz file: {err}", "write it with np.savez(FILE, name=array, ...)") from err
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise _bad(f"{source!r} holds a single array", "save it by name: np.savez(FILE, x=array)")
+    arrays: dict[str, Any] = {}
+    with file:
+        for key in file.files:
+            try:
+                arrays[key] = file[key]
+            except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as err:
+                raise _bad(f"{source!r}: array {key!r} cannot be read: {err}", "give numbers or booleans") from err
     if not arrays:
         raise _bad(f"{source!r} holds no arrays", FORMS)
     return arrays
 
 
-def _from_function(file: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    where = f"{str(file)!r}: {name}()"
-    with _users_code(file, f"{str(file)!r} failed while it was loaded"):
-        module = _run_file(file)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise _bad(f"{str(file)!r} has no function {name!r}", f"define `def {name}():` in it")
-    with _users_code(file, f"{where} failed"):
-        returned = _call(function)
-    if isinstance(returned, Mapping):
-        values = dict(returned)
-        return _checked(values, where), values
-    if isinstance(returned, (tuple, list)) and len(returned) == 2 and all(isinstance(one, Mapping) for one in returned):
-        return _checked(dict(returned[0]), where), _checked(dict(returned[1]), where)
-    raise _bad(f"{where} returned a {type(returned).__name__}", "return one dict of arrays, or a pair of dicts (base's, raw's)")
-
-
-def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
-    if not values:
-        raise _bad(f"{where} returned an empty dict", "return the keyword arguments of the model's forward")
-    return values
-
-
-def _call(function: Callable[[], Any]) -> Any:
-    return function()
-
-
-def _run_file(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"padiff_inputs_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise _bad(f"there is no file {str(file)!r}", FORMS)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))  # so that the file may import what lies beside it
+def _from_function(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
-
-
-@contextmanager
-def _users_code(file: Path, failed: str) -> Iterator[None]:
-    """Report what the user's code raises, with the frames from their file on."""
-    try:
-        yield
-    except PadiffError:
-        raise
-    except Exception as err:
-        frames = traceback.extract_tb(err.__traceback__)
-        mine = os.path.abspath(file)
-        first = next((at for at, frame in enumerate(frames) if os.path.abspath(frame.filename) == mine), len(frames))
-        lines = traceback.format_list(frames[first:]) + traceback.format_exception_only(err)
+        function = load_function(place)
+    except PadiffError as err:
+        missing = isinstance(err.__cause__, ModuleNotFoundError)
         cure = "install it in this Python, or write the arrays to an .npz file elsewhere"
         raise PadiffError(
-            f"{failed}: {type(err).__name__}: {err}",
-            reason=Reason.BAD_INPUTS,
-            hint=cure if isinstance(err, ModuleNotFoundError) else "",
-            metadata={"traceback": "".join(lines)},
+            err.message, reason=Reason.BAD_INPUTS, hint=cure if missing else err.hint, metadata=err.metadata
         ) from err
+    try:
+        returned = function()
+    except (Exception, SystemExit) as err:
+        err.__traceback__ = err.__traceback__ and err.__traceback__.tb_next  # without this very frame
+        raise user_error(f"the inputs function {place!r} raised", err, "numpy", Reason.BAD_INPUTS) from err
+    if isinstance(returned, Mapping):
+        values = dict(returned)
+        return _checked(values, place), values
+    if isinstance(returned, (tuple, list)) and len(returned) == 2 and all(isinstance(one, Mapping) for one in returned):
+        return _checked(dict(returned[0]), place), _checked(dict(returned[1]), place)
+    raise _bad(
+        f"the inputs function {place!r} returned a {type(returned).__name__}",
+        "return one dict of arrays, or a pair of dicts (base's, raw's)",
+    )
+
+
+def _checked(values: dict[str, Any], place: str) -> dict[str, Any]:
+    if not values:
+        raise _bad(
+            f"the inputs function {place!r} returned an empty dict",
+            "return the keyword arguments of the model's forward",
+        )
+    return values
 
 
 def _bad(message: str, hint: str) -> PadiffError:

@@ -18,7 +18,7 @@ from padiff_rpc.errors import PadiffError, Reason
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 DTypeName = Literal["float64", "float32", "bfloat16", "float16"]
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -38,7 +38,7 @@ class SideTable(BaseModel):
     loss_fn: str | None = None
     optimizer: str | None = None
     optimizer_fn: str | None = None
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     token_file: str | None = None
     tls_ca: str | None = None
 
@@ -48,8 +48,8 @@ class CompareTable(BaseModel):
 
     model_config = _STRICT
     mode: CompareMode | None = None
-    atol: float | None = Field(None, ge=0, allow_inf_nan=False)
-    rtol: float | None = Field(None, ge=0, allow_inf_nan=False)
+    atol: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    rtol: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     allow_dtype_difference: bool | None = None
 
 
@@ -78,8 +78,8 @@ class RunFile(BaseModel):
     loss: str | None = None
     optimizer: str | None = None
     dtype: DTypeName | None = None
-    threads: int | None = Field(None, ge=1)
-    steps: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     phase: DiffPhase | None = None
     single_step: bool | None = None
     train: bool | None = None
@@ -87,7 +87,7 @@ class RunFile(BaseModel):
     assign: bool | None = None
     token_file: str | None = None
     tls_ca: str | None = None
-    connect_timeout_s: float | None = Field(None, gt=0)
+    connect_timeout_s: float | None = Field(default=None, gt=0)
     json_file: str | None = None
     base: SideTable = Field(default_factory=SideTable)
     raw: SideTable = Field(default_factory=SideTable)

@@ -41,13 +41,16 @@ def akin(base: Node, raw: Node) -> bool:
 class Siblings:
     """Two lists of layers being paired. After run(): `pairs` in the order found, and `notes`.
 
-    parent: the pair whose children these are. What is left over stays in `left_base` and `left_raw`.
+    parent: the pair whose children are matched. taken: layers that are spoken for already. What stays in `left_base`
+    and `left_raw` has no partner here.
     """
 
-    def __init__(self, parent: tuple[Node, Node], base: list[Node], raw: list[Node]) -> None:
+    def __init__(self, parent: tuple[Node, Node], taken: set[Node]) -> None:
         self._parent = parent
-        self._base = list(base)
-        self._raw = list(raw)
+        self._taken = taken
+        self._paths: dict[Node, str] = {}
+        self._base = self._children(parent[0], "")
+        self._raw = self._children(parent[1], "")
         self._partner: dict[Node, int] = {}
         self.pairs: list[tuple[Node, Node, How]] = []
         self.notes: list[str] = []
@@ -63,24 +66,25 @@ class Siblings:
     def run(self) -> None:
         """Pair what fits exactly, from the surest sign to the weakest; then what is akin, so that its difference is told."""
         self._pair_exactly()
-        self._pair_by_name(lambda node: self._path(node), akin)
+        self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_by_name(lambda node: node.name, akin)
+        self._pair_in_gaps(_same_composite_family)
         if self._expand(lambda node: True):
             self._pair_exactly()
-            self._pair_by_name(lambda node: self._path(node), akin)
+            self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_in_gaps(_same_leaf_family)
         self._pair_in_gaps(_both_activations)
         self._note_crossings()
 
     def _pair_exactly(self) -> None:
         while True:
-            while self._expand(lambda node: not node.own_parameters):
+            while self._expand(_is_wrapper):
                 pass
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
             self._pair_by_order(lambda node: not node.is_leaf)
-            if not self._expand(lambda node: not node.own_parameters):
+            if not self._expand(_is_wrapper):
                 break
         self._pair_by_order(lambda node: node.is_leaf)
         self._pair_in_gaps(_fits_idle)
@@ -109,15 +113,8 @@ class Siblings:
                         "matched in order"
                     )
 
-    def _path(self, node: Node) -> str:
-        """The route below the parent."""
-        parent = next((p for p in self._parent if p.framework and node.route.startswith(p.route + ".")), None)
-        side = self._parent[0] if node in self._base else self._parent[1]
-        parent = side if not side.route or node.route.startswith(side.route + ".") else parent
-        return node.route[len(parent.route) + 1 :] if parent and parent.route else node.route
-
     def _meaningful_path(self, node: Node) -> str:
-        path = self._path(node)
+        path = self._paths[node]
         return "" if any(part.isdigit() for part in path.split(".")) else path
 
     # -- by structure and order -----------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ class Siblings:
             if not fits(b, r):
                 return 0.0
             same_class = same_class_name(b.info.class_name, r.info.class_name)
-            return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._path(b) == self._path(r)) + same_class
+            return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._paths[b] == self._paths[r]) + same_class
 
         aligned = _align(base, raw, score)
         self._pair_group([b for b, _ in aligned], [r for _, r in aligned], uneven=True)
@@ -154,7 +151,7 @@ class Siblings:
             if not _unless_index(b.name) and not _unless_index(r.name):
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
-                guessed.append(f"{self._path(b)} -> {self._path(r)}")
+                guessed.append(f"{self._paths[b]} -> {self._paths[r]}")
         if guessed:
             shown = ", ".join(guessed[:4]) + (", ..." if len(guessed) > 4 else "")
             self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")
@@ -163,7 +160,9 @@ class Siblings:
         """Pair layers in order that lie between the same pairs on both sides."""
         gaps = self._gaps()
         aligned = _align(
-            self.left_base, self.left_raw, lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name))
+            self.left_base,
+            self.left_raw,
+            lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
         )
         for b, r in aligned:
             self._pair(b, r, "order")
@@ -207,17 +206,25 @@ class Siblings:
                 if any(fits(node, other) if is_base else fits(other, node) for other in others):
                     continue
                 at = nodes.index(node)
-                nodes[at : at + 1] = [child for child in node.children if child not in nodes]
+                nodes[at : at + 1] = self._children(node, self._paths[node] + ".")
                 expanded = True
         return expanded
+
+    def _children(self, node: Node, prefix: str) -> list[Node]:
+        """Return the children that nobody has yet, and note their routes below the parent."""
+        children = [child for child in node.children if child not in self._taken and child not in self._paths]
+        self._paths.update({child: prefix + child.name for child in children})
+        return children
 
     # -- book-keeping ---------------------------------------------------------------------------------------------
     def _pair(self, base: Node, raw: Node, how: How) -> None:
         self._partner[base] = self._partner[raw] = len(self.pairs)
         self.pairs.append((base, raw, how))
-        if not base.has_parameters and not raw.has_parameters and fits(base, raw):
-            return
-        if base.family != raw.family and base.family and raw.family and not (base.is_container and raw.is_container):
+        if base.has_parameters or raw.has_parameters:
+            differ = base.family and raw.family and base.family != raw.family
+        else:
+            differ = not fits(base, raw)
+        if differ and not (base.is_container and raw.is_container):
             self._note(
                 f"{base.shown} is a {base.info.class_name} in base, {raw.shown} a {raw.info.class_name} in raw: paired, so "
                 "that their outputs are compared"
@@ -237,7 +244,9 @@ class Siblings:
             )
 
     def _note(self, text: str) -> None:
-        prefix = f"{self._parent[0].shown}: " if not text.startswith(("definition order", self._parent[0].shown)) else ""
+        prefix = (
+            f"{self._parent[0].shown}: " if not text.startswith(("definition order", self._parent[0].shown)) else ""
+        )
         if prefix + text not in self.notes:
             self.notes.append(prefix + text)
 
@@ -248,6 +257,15 @@ def _fits_or_idle(base: Node, raw: Node) -> bool:
 
 def _fits_idle(base: Node, raw: Node) -> bool:
     return not base.has_parameters and not raw.has_parameters and fits(base, raw)
+
+
+def _is_wrapper(node: Node) -> bool:
+    """True for what only groups other layers: a container, or a class of the user's own without parameters of its own."""
+    return (node.is_container or not node.family) and not node.own_parameters
+
+
+def _same_composite_family(base: Node, raw: Node) -> bool:
+    return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
 
 
 def _same_leaf_family(base: Node, raw: Node) -> bool:
@@ -285,7 +303,14 @@ def _number_shifts(base: list[str], raw: list[str]) -> dict[str, int]:
     for stem, mine in numbers[0].items():
         theirs = numbers[1].get(stem, set())
         shift = min(theirs, default=0) - min(mine)
-        if len(mine) > 1 and mine != theirs and {number + shift for number in mine} == theirs:
+        # A mere index (`3`, `layers.3`) says where a layer stands, which _pair_by_order sees for itself.
+        if (
+            len(mine) > 1
+            and stem
+            and not stem.endswith(".")
+            and mine != theirs
+            and {number + shift for number in mine} == theirs
+        ):
             shifts[stem] = shift
     return shifts
 

@@ -40,6 +40,9 @@ _PER_FRAMEWORK = {("torch", "rnn"): "simplernn"}
 _CLASS_PATHS = {"transformers.pytorch_utils.Conv1D": "linear"}
 _IN_OUT_CLASSES = frozenset({"lineario", "conv1d"})  # beside all of paddle's; conv1d: GPT-2's Linear, known by its path
 
+_LIBRARIES = ("torch.nn.", "paddle.nn.", "paddle.incubate.nn.", "paddle.distributed.", "padiff_rpc.model.backends.")
+"""Where the frameworks' own layers live (NumPy's are this library's); paddle.vision's models are a user's classes."""
+
 _USER_FAMILIES: Mapping[str, Mapping[str, int]] = {
     "linear": {"weight": 2},
     "conv1d": {"weight": 3},
@@ -53,11 +56,16 @@ _USER_FAMILIES: Mapping[str, Mapping[str, int]] = {
 }
 """Families that a user's class of the same name (often a subclass) belongs to when its parameters have these dimensions."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 CONTAINERS = frozenset({"sequential", "modulelist", "moduledict", "parameterlist", "parameterdict"})
 NORMS = frozenset({"layernorm", "rmsnorm", "batchnorm", "instancenorm", "groupnorm"})
-ACTIVATIONS = frozenset(
+ACTIVATIONS = _words(
     "relu relu6 gelu silu mish elu celu selu prelu leakyrelu rrelu sigmoid tanh softmax logsoftmax logsigmoid softplus "
-    "softsign softshrink hardshrink tanhshrink hardtanh hardsigmoid hardswish threshold glu maxout".split()
+    "softsign softshrink hardshrink tanhshrink hardtanh hardsigmoid hardswish threshold glu maxout"
 )
 
 _PARAMETER_NAMES = {
@@ -73,9 +81,9 @@ _BOOKKEEPING = {
     "num_batches_tracked": "counts batches; no computation of the other framework uses it",
     "_dropout_state": "scratch space of the framework's own kernels",
 }
-_DERIVED = frozenset(
+_DERIVED = _words(
     "inv_freq original_inv_freq cos_cached sin_cached freqs_cis rope_cos rope_sin position_ids token_type_ids "
-    "causal_mask attn_mask attention_mask masked_bias relative_position_index".split()
+    "causal_mask attn_mask attention_mask masked_bias relative_position_index"
 )
 
 
@@ -88,7 +96,7 @@ def family_of(framework: str, class_name: str, class_path: str, shapes: Mapping[
         return _CLASS_PATHS[class_path]
     name = _normalise(class_name)
     family = _PER_FRAMEWORK.get((framework, name), _SYNONYMS.get(name, name))
-    if framework == "numpy" or not class_path or class_path.split(".")[0] == framework:
+    if class_path.startswith(_LIBRARIES):
         return family
     wanted = _USER_FAMILIES.get(family)
     fits = wanted is not None and all(len(shapes.get(key, ())) == rank for key, rank in wanted.items())
@@ -106,9 +114,7 @@ def parameter_name(family: str, name: str) -> str:
     return _NORM_PARAMETER_NAMES.get(name, name) if family in NORMS else name
 
 
-def weight_axes(
-    framework: str, family: str, class_name: str, name: str, shapes: Mapping[str, tuple[int, ...]]
-) -> Axes:
+def weight_axes(framework: str, family: str, class_name: str, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Axes:
     """Tell how a Linear's matrix lies: [out, in] in torch and NumPy, [in, out] in paddle. "" for any other parameter.
 
     Where the bias has the length of one axis only, that decides (a user's own class may lie the other way).

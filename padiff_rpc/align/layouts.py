@@ -65,7 +65,7 @@ def _split_transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape
 
 
 def _pack(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    if len(raw) != 1 or not base or not base[0] or len({shape for shape in base}) != 1:
+    if len(raw) != 1 or not base or not base[0] or len(set(base)) != 1:
         return None
     return [(base[0][0] * len(base), *base[0][1:])]
 
@@ -80,9 +80,7 @@ RULES: Mapping[str, Rule] = {
     "transpose": Rule(
         "[out, in] <-> [in, out]", _transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]
     ),
-    "reshape": Rule(
-        "[n] <-> [1, n], [a, b] <-> [a * b]", _reshaped, lambda base, raw: [base[0].reshape(raw[0])]
-    ),
+    "reshape": Rule("[n] <-> [1, n], [a, b] <-> [a * b]", _reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
     "split": Rule(
         "packed rows (q, k, v) -> one tensor each", _split, lambda base, raw: np.split(base[0], len(raw), axis=0)
     ),
@@ -91,9 +89,7 @@ RULES: Mapping[str, Rule] = {
         _split_transposed,
         lambda base, raw: [np.ascontiguousarray(part.T) for part in np.split(base[0], len(raw), axis=0)],
     ),
-    "pack": Rule(
-        "one tensor each (q, k, v) -> packed rows", _pack, lambda base, raw: [np.concatenate(base, axis=0)]
-    ),
+    "pack": Rule("one tensor each (q, k, v) -> packed rows", _pack, lambda base, raw: [np.concatenate(base, axis=0)]),
     "transpose_pack": Rule(
         "one tensor each (q, k, v) -> transposed and packed rows",
         _pack_transposed,

@@ -141,5 +141,3 @@ def _keys(node: Node, name: str, info: ParameterInfo) -> tuple[list[Key], list[K
         return [("linear", *oriented)], [tuple(sorted(without_ones(shape)))], False
     plain = without_ones(shape)
     return [plain], [tuple(sorted(plain))], node.family == "" and len(plain) > 1
-
-

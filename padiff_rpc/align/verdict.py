@@ -83,7 +83,6 @@ class Blame:
             yield self._divergence(findings, "forward", culprit, pair, why)
 
     def _backward(self, findings: StepFindings) -> Iterator[Divergence]:
-        family = _Family(findings.forward)
         parents = {one.base.caller for one in findings.backward}
         for one in findings.backward:
             pair = one.failed
@@ -94,7 +93,8 @@ class Blame:
                 inside = " and those inside it" if culprit in parents else ""
                 why = f"the gradients of its outputs{inside} agree, what it sends back to its input does not"
             else:
-                culprit = family.sender(culprit)
+                # Where an enclosing layer returns this very tensor, its boundary came first: outer ones are told first.
+                culprit = one.base.caller
                 why = (
                     "gradients agree until here: its own code, run backward, changes the gradient that it sends to "
                     f"{self._title(one.base.route)}"
@@ -133,27 +133,3 @@ class Blame:
 
     def _title(self, route: str) -> str:
         return repr(route) if route else self._base.class_name
-
-
-class _Family:
-    """Which layer call enclosed which in base's forward, and which of them returned one and the same tensor."""
-
-    def __init__(self, forward: Sequence[Judged]) -> None:
-        self._callers: dict[Call, Call | None] = {}
-        self._outputs: dict[Call, set[bytes]] = {}
-        for one in forward:
-            call = (one.base.route, one.base.call)
-            self._callers[call] = one.base.caller
-            if one.base.side == "output":
-                self._outputs[call] = {record.digest.hash for record in one.base.records}
-
-    def sender(self, call: Call) -> Call | None:
-        """Return the call whose own code sent the gradient of this call's output; None for the loss.
-
-        That is the enclosing call; but a layer often returns its last child's output as it is, one tensor with one
-        gradient, which then came from further out.
-        """
-        below, at = call, self._callers.get(call)
-        while at is not None and self._outputs.get(below, set()) & self._outputs.get(at, set()):
-            below, at = at, self._callers.get(at)
-        return at

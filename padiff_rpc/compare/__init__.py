@@ -1,0 +1,1 @@
+"""Two tensors -> metrics and a verdict; pure NumPy, chunk by chunk, in float64."""

@@ -20,7 +20,7 @@ def digest(flat: np.ndarray, spec: TensorSpec) -> Digest:
     Integers are exact up to 2**53 (min and max of larger ones are rounded to the nearest float64); booleans count as 0
     and 1. Sums of finite numbers that overflow or underflow float64 are taken again, scaled by the largest magnitude.
     """
-    hashed = xxhash.xxh3_128_digest(flat)
+    hashed = xxhash.xxh3_128_digest(flat.data)
     if spec.count == 0:
         return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hashed)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):

@@ -109,7 +109,8 @@ class _Walk:
             for index, new in changes:
                 items[index] = new
             # Named tuples take their fields one by one, plain tuples and torch's return types an iterable.
-            return type(value)._make(items) if hasattr(value, "_fields") else type(value)(items)
+            make = getattr(type(value), "_make", type(value))
+            return make(items)
         if self._in_place and not _is_frozen(value):
             target = value
             self._changed.append(value)

@@ -75,6 +75,4 @@ def _host_and_port(text: str) -> str:
 
 
 def _bad(text: str, what: str, cure: str = "") -> PadiffError:
-    return PadiffError(
-        f"the SPEC {text!r} {what}", reason=Reason.BAD_SPEC, hint=f"{cure}; {FORMS}" if cure else FORMS
-    )
+    return PadiffError(f"the SPEC {text!r} {what}", reason=Reason.BAD_SPEC, hint=f"{cure}; {FORMS}" if cure else FORMS)

@@ -183,7 +183,7 @@ class Store:
     def _write(self, offset: int, flat: np.ndarray) -> None:
         if self._file is None:
             self._file = _SpillFile()
-        view = memoryview(flat)
+        view = flat.data
         for start in range(0, view.nbytes, CHUNK_BYTES):
             piece = view[start : start + CHUNK_BYTES]
             while piece.nbytes:
@@ -256,7 +256,7 @@ class _Extents:
 
 
 def _fill(blocks: list[bytearray], flat: np.ndarray) -> list[bytearray | bytes]:
-    view = memoryview(flat)
+    view = flat.data
     for index, block in enumerate(blocks):
         # Through a view: assigning to the bytearray itself would copy twice.
         memoryview(block)[:] = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]

@@ -49,6 +49,8 @@ def _nothing_failed(result: Result) -> str:
             "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the "
             "poorer model what it lacks"
         )
+    if any(pair.status == "pass" for pair in result.pairs):
+        return "the notes above say what was not compared, and so what the run lacked"
     return "see above why nothing was compared; layers that were not found as pairs can be named with --pair BASE=RAW"
 
 

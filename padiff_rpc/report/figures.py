@@ -9,9 +9,8 @@ from padiff_rpc.result import STAGES, Metrics, Pair, Result, Stage
 
 _MEASURES = {
     "rel_l2": "relative L2 error",
-    "max_scaled": "largest error over the largest value",
-    "max_abs": "largest error",
-    "max_rel": "largest relative error",
+    "max_abs": "greatest difference",
+    "mismatched": "elements that differ",
     "mean": "difference of the means",
     "abs_mean": "difference of the absolute means",
 }
@@ -34,9 +33,14 @@ def stage_rows(result: Result) -> list[StageRow]:
         pairs = [pair for pair in result.pairs if pair.stage == stage and pair.status != "skipped"]
         measured = [pair for pair in pairs if pair.metrics is not None]
         if pairs:
-            worst = max(measured, key=lambda pair: ratio(pair.metrics), default=None)
+            worst = max(measured, key=_urgency, default=None)
             rows.append(StageRow(stage, len(pairs), sum(pair.status == "fail" for pair in pairs), worst))
     return rows
+
+
+def _urgency(pair: Pair) -> tuple[float, float]:
+    """Among exact matches, one that allowed something stands for the stage rather than one that must be exact."""
+    return ratio(pair.metrics), pair.metrics.allowed if pair.metrics else 0.0
 
 
 def ratio(metrics: Metrics | None) -> float:

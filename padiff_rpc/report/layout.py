@@ -17,6 +17,7 @@ def fold(text: Text | str, width: int, indent: int) -> Text:
         at = rest.plain.rfind(" ", indent + 1, width + 1)
         at = at if at > 0 else width
         lines.append(rest[:at])
+        lines[-1].rstrip()
         rest = Text.assemble(" " * indent, rest[at + 1 :] if rest.plain[at] == " " else rest[at:])
     return Text("\n").join([*lines, rest])
 

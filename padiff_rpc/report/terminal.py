@@ -13,7 +13,7 @@ from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.hyperparameters import differing_hyperparameters
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
-from padiff_rpc.result import Divergence, LayerRef, Metrics, Pair, Result, Unmatched
+from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result, Unmatched
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
@@ -69,6 +69,8 @@ def _headline(result: Result, compared: int) -> str:
     lacking = sum(one.fails for one in (*result.unmatched_base, *result.unmatched_raw))
     if lacking:
         return f"what was compared agrees, but {lacking} {'has' if lacking == 1 else 'have'} no partner"
+    if not any(pair.status == "fail" for pair in result.pairs):
+        return "no pair failed, but not all that was asked was compared: see the notes"
     return "see the failing pairs"
 
 
@@ -104,13 +106,23 @@ def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Te
         ("tensor", Text.assemble((pair.tensor, "bold"), at)),
         ("failed", Text(_failure(pair), style="red")),
     ]
-    metrics = pair.metrics
-    if metrics is None:
-        return facts
-    values = f": base {_value(metrics.base_value)}, raw {_value(metrics.raw_value)}" if metrics.total else ""
+    return facts if pair.metrics is None else [*facts, *_metric_facts(pair.metrics, pair.failure)]
+
+
+def _metric_facts(metrics: Metrics, failure: Failure) -> list[tuple[str, Text | str]]:
+    values = f"base {_value(metrics.base_value)}, raw {_value(metrics.raw_value)}"
+    known = metrics.base_value is not None or metrics.raw_value is not None
+    if metrics.measure in ("mean", "abs_mean"):
+        return [("means", values)]
+    if failure == "nan":
+        first = [("first", f"at {list(metrics.index)}: {values}")] if known else []
+        return [
+            *first,
+            ("elements", f"{metrics.nan:,} NaN and {metrics.inf:,} Inf on both sides, of {metrics.total:,}"),
+        ]
+    place = f"at {list(metrics.index)}" + (f": {values}" if known else "")
     return [
-        *facts,
-        ("greatest", f"difference {number(metrics.max_abs)} at {list(metrics.index)}{values}"),
+        ("greatest", f"difference {number(metrics.max_abs)} {place}"),
         ("elements", _elements(metrics)),
         (
             "metrics",
@@ -174,7 +186,7 @@ def _print_stages(result: Result, console: Console) -> None:
     if not rows:
         return
     _title("By stage", console)
-    lines: list[tuple[Text | str, ...]] = [("stage", "compared", "failed", "worst", "allowed", "where")]
+    lines: list[tuple[Text | str, ...]] = [("stage", "pairs", "failed", "worst error", "allowed", "where")]
     for row in rows:
         worst = row.worst.metrics if row.worst else None
         lines.append(
@@ -182,7 +194,7 @@ def _print_stages(result: Result, console: Console) -> None:
                 row.stage,
                 f"{row.compared:,}",
                 Text(f"{row.failed:,}", style="red" if row.failed else ""),
-                number(worst.measured) if worst else "-",
+                f"{worst.measure} {number(worst.measured)}" if worst else "-",
                 number(worst.allowed) if worst else "-",
                 _where(row.worst) if row.worst and ratio(worst) else "-",
             )

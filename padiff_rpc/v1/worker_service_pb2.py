@@ -16,7 +16,7 @@ from padiff_rpc.v1 import model_pb2 as padiff__rpc_dot_v1_dot_model__pb2
 from padiff_rpc.v1 import tensor_pb2 as padiff__rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"padiff_rpc/v1/worker_service.proto\x12\rpadiff_rpc.v1\x1a\x19padiff_rpc/v1/model.proto\x1a\x1apadiff_rpc/v1/tensor.proto\"\xa9\x01\n\x0b\x45rrorDetail\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12:\n\x08metadata\x18\x04 \x03(\x0b\x32(.padiff_rpc.v1.ErrorDetail.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x16\n\x14GetServerInfoRequest\"Z\n\x15GetServerInfoResponse\x12\x19\n\x11protocol_versions\x18\x01 \x03(\x05\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.padiff_rpc.v1.ModelInfo\"O\n\x12OpenSessionRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\":\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"&\n\x10KeepAliveRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x13\n\x11KeepAliveResponse\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"*\n\x14\x44\x65scribeModelRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"F\n\x15\x44\x65scribeModelResponse\x12-\n\x04part\x18\x01 \x01(\x0b\x32\x1f.padiff_rpc.v1.ModelDescription\"s\n\x15ReadParametersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12!\n\x04what\x18\x03 \x01(\x0e\x32\x13.padiff_rpc.v1.What\x12\x14\n\x0c\x64igests_only\x18\x04 \x01(\x08\"B\n\x0bNamedDigest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.padiff_rpc.v1.Digest\"{\n\x16ReadParametersResponse\x12+\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12,\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.NamedDigestH\x00\x42\x06\n\x04item\"W\n\x16WriteParametersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunk\"*\n\x17WriteParametersResponse\x12\x0f\n\x07written\x18\x01 \x01(\x05\"\xcf\x01\n\rForwardHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0binputs_json\x18\x02 \x01(\t\x12\x15\n\x08training\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tgradients\x18\x05 \x01(\x08\x12,\n\x06record\x18\x06 \x01(\x0b\x32\x1c.padiff_rpc.v1.RecordOptions\x12\x14\n\x0ctensor_count\x18\x07 \x01(\x05\x42\x0b\n\t_trainingB\x07\n\x05_seed\"1\n\x0cSubstitution\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x14\n\x0ctensor_count\x18\x02 \x01(\x05\"\xaa\x01\n\x0e\x46orwardRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.padiff_rpc.v1.ForwardHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12\x33\n\x0csubstitution\x18\x03 \x01(\x0b\x32\x1b.padiff_rpc.v1.SubstitutionH\x00\x42\x06\n\x04item\"v\n\x0f\x46orwardResponse\x12+\n\x08\x62oundary\x18\x01 \x01(\x0b\x32\x17.padiff_rpc.v1.BoundaryH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.padiff_rpc.v1.ForwardResultH\x00\x42\x06\n\x04item\"G\n\rForwardResult\x12&\n\x07outputs\x18\x01 \x03(\x0b\x32\x15.padiff_rpc.v1.Record\x12\x0e\n\x06wall_s\x18\x02 \x01(\x01\"a\n\x0e\x42\x61\x63kwardHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04loss\x18\x02 \x01(\x0b\x32\x17.padiff_rpc.v1.LossSpec\x12\x14\n\x0ctensor_count\x18\x03 \x01(\x05\"\xac\x01\n\x0f\x42\x61\x63kwardRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.padiff_rpc.v1.BackwardHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12\x33\n\x0csubstitution\x18\x03 \x01(\x0b\x32\x1b.padiff_rpc.v1.SubstitutionH\x00\x42\x06\n\x04item\"x\n\x10\x42\x61\x63kwardResponse\x12+\n\x08\x62oundary\x18\x01 \x01(\x0b\x32\x17.padiff_rpc.v1.BoundaryH\x00\x12/\n\x06result\x18\x02 \x01(\x0b\x32\x1d.padiff_rpc.v1.BackwardResultH\x00\x42\x06\n\x04item\"g\n\x0e\x42\x61\x63kwardResult\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x37\n\x10without_gradient\x18\x02 \x03(\x0b\x32\x1d.padiff_rpc.v1.BoundaryTensor\x12\x0e\n\x06wall_s\x18\x03 \x01(\x01\"9\n\x16ReadActivationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"D\n\x17ReadActivationsResponse\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunk\"<\n\x19ReleaseActivationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"\x1c\n\x1aReleaseActivationsResponse\"[\n\x14OptimizerStepRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\toptimizer\x18\x02 \x01(\x0b\x32\x1c.padiff_rpc.v1.OptimizerSpec\"\x17\n\x15OptimizerStepResponse*?\n\x04What\x12\x14\n\x10WHAT_UNSPECIFIED\x10\x00\x12\x0e\n\nWHAT_VALUE\x10\x01\x12\x11\n\rWHAT_GRADIENT\x10\x02\x32\xdc\x08\n\x12ModelWorkerService\x12Z\n\rGetServerInfo\x12#.padiff_rpc.v1.GetServerInfoRequest\x1a$.padiff_rpc.v1.GetServerInfoResponse\x12T\n\x0bOpenSession\x12!.padiff_rpc.v1.OpenSessionRequest\x1a\".padiff_rpc.v1.OpenSessionResponse\x12N\n\tKeepAlive\x12\x1f.padiff_rpc.v1.KeepAliveRequest\x1a .padiff_rpc.v1.KeepAliveResponse\x12W\n\x0c\x43loseSession\x12\".padiff_rpc.v1.CloseSessionRequest\x1a#.padiff_rpc.v1.CloseSessionResponse\x12\\\n\rDescribeModel\x12#.padiff_rpc.v1.DescribeModelRequest\x1a$.padiff_rpc.v1.DescribeModelResponse0\x01\x12_\n\x0eReadParameters\x12$.padiff_rpc.v1.ReadParametersRequest\x1a%.padiff_rpc.v1.ReadParametersResponse0\x01\x12\x62\n\x0fWriteParameters\x12%.padiff_rpc.v1.WriteParametersRequest\x1a&.padiff_rpc.v1.WriteParametersResponse(\x01\x12L\n\x07\x46orward\x12\x1d.padiff_rpc.v1.ForwardRequest\x1a\x1e.padiff_rpc.v1.ForwardResponse(\x01\x30\x01\x12O\n\x08\x42\x61\x63kward\x12\x1e.padiff_rpc.v1.BackwardRequest\x1a\x1f.padiff_rpc.v1.BackwardResponse(\x01\x30\x01\x12\x62\n\x0fReadActivations\x12%.padiff_rpc.v1.ReadActivationsRequest\x1a&.padiff_rpc.v1.ReadActivationsResponse0\x01\x12i\n\x12ReleaseActivations\x12(.padiff_rpc.v1.ReleaseActivationsRequest\x1a).padiff_rpc.v1.ReleaseActivationsResponse\x12Z\n\rOptimizerStep\x12#.padiff_rpc.v1.OptimizerStepRequest\x1a$.padiff_rpc.v1.OptimizerStepResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"padiff_rpc/v1/worker_service.proto\x12\rpadiff_rpc.v1\x1a\x19padiff_rpc/v1/model.proto\x1a\x1apadiff_rpc/v1/tensor.proto\"\xa9\x01\n\x0b\x45rrorDetail\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12:\n\x08metadata\x18\x04 \x03(\x0b\x32(.padiff_rpc.v1.ErrorDetail.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x16\n\x14GetServerInfoRequest\"Z\n\x15GetServerInfoResponse\x12\x19\n\x11protocol_versions\x18\x01 \x03(\x05\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.padiff_rpc.v1.ModelInfo\"O\n\x12OpenSessionRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\x01\":\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"&\n\x10KeepAliveRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x13\n\x11KeepAliveResponse\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"*\n\x14\x44\x65scribeModelRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"F\n\x15\x44\x65scribeModelResponse\x12-\n\x04part\x18\x01 \x01(\x0b\x32\x1f.padiff_rpc.v1.ModelDescription\"s\n\x15ReadParametersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12!\n\x04what\x18\x03 \x01(\x0e\x32\x13.padiff_rpc.v1.What\x12\x14\n\x0c\x64igests_only\x18\x04 \x01(\x08\"B\n\x0bNamedDigest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x15.padiff_rpc.v1.Digest\"{\n\x16ReadParametersResponse\x12+\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12,\n\x06\x64igest\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.NamedDigestH\x00\x42\x06\n\x04item\"W\n\x16WriteParametersRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunk\"*\n\x17WriteParametersResponse\x12\x0f\n\x07written\x18\x01 \x01(\x05\"\xe1\x01\n\rForwardHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0binputs_json\x18\x02 \x01(\t\x12\x15\n\x08training\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tgradients\x18\x05 \x01(\x08\x12,\n\x06record\x18\x06 \x01(\x0b\x32\x1c.padiff_rpc.v1.RecordOptions\x12\x14\n\x0ctensor_count\x18\x07 \x01(\x05\x12\x10\n\x08observed\x18\x08 \x01(\x08\x42\x0b\n\t_trainingB\x07\n\x05_seed\"1\n\x0cSubstitution\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x14\n\x0ctensor_count\x18\x02 \x01(\x05\"\xaa\x01\n\x0e\x46orwardRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.padiff_rpc.v1.ForwardHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12\x33\n\x0csubstitution\x18\x03 \x01(\x0b\x32\x1b.padiff_rpc.v1.SubstitutionH\x00\x42\x06\n\x04item\"v\n\x0f\x46orwardResponse\x12+\n\x08\x62oundary\x18\x01 \x01(\x0b\x32\x17.padiff_rpc.v1.BoundaryH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.padiff_rpc.v1.ForwardResultH\x00\x42\x06\n\x04item\"G\n\rForwardResult\x12&\n\x07outputs\x18\x01 \x03(\x0b\x32\x15.padiff_rpc.v1.Record\x12\x0e\n\x06wall_s\x18\x02 \x01(\x01\"s\n\x0e\x42\x61\x63kwardHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x04loss\x18\x02 \x01(\x0b\x32\x17.padiff_rpc.v1.LossSpec\x12\x14\n\x0ctensor_count\x18\x03 \x01(\x05\x12\x10\n\x08observed\x18\x04 \x01(\x08\"\xac\x01\n\x0f\x42\x61\x63kwardRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.padiff_rpc.v1.BackwardHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunkH\x00\x12\x33\n\x0csubstitution\x18\x03 \x01(\x0b\x32\x1b.padiff_rpc.v1.SubstitutionH\x00\x42\x06\n\x04item\"x\n\x10\x42\x61\x63kwardResponse\x12+\n\x08\x62oundary\x18\x01 \x01(\x0b\x32\x17.padiff_rpc.v1.BoundaryH\x00\x12/\n\x06result\x18\x02 \x01(\x0b\x32\x1d.padiff_rpc.v1.BackwardResultH\x00\x42\x06\n\x04item\"g\n\x0e\x42\x61\x63kwardResult\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x37\n\x10without_gradient\x18\x02 \x03(\x0b\x32\x1d.padiff_rpc.v1.BoundaryTensor\x12\x0e\n\x06wall_s\x18\x03 \x01(\x01\"9\n\x16ReadActivationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"D\n\x17ReadActivationsResponse\x12)\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.padiff_rpc.v1.TensorChunk\"<\n\x19ReleaseActivationsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\x03\"\x1c\n\x1aReleaseActivationsResponse\"[\n\x14OptimizerStepRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12/\n\toptimizer\x18\x02 \x01(\x0b\x32\x1c.padiff_rpc.v1.OptimizerSpec\"\x17\n\x15OptimizerStepResponse*?\n\x04What\x12\x14\n\x10WHAT_UNSPECIFIED\x10\x00\x12\x0e\n\nWHAT_VALUE\x10\x01\x12\x11\n\rWHAT_GRADIENT\x10\x02\x32\xdc\x08\n\x12ModelWorkerService\x12Z\n\rGetServerInfo\x12#.padiff_rpc.v1.GetServerInfoRequest\x1a$.padiff_rpc.v1.GetServerInfoResponse\x12T\n\x0bOpenSession\x12!.padiff_rpc.v1.OpenSessionRequest\x1a\".padiff_rpc.v1.OpenSessionResponse\x12N\n\tKeepAlive\x12\x1f.padiff_rpc.v1.KeepAliveRequest\x1a .padiff_rpc.v1.KeepAliveResponse\x12W\n\x0c\x43loseSession\x12\".padiff_rpc.v1.CloseSessionRequest\x1a#.padiff_rpc.v1.CloseSessionResponse\x12\\\n\rDescribeModel\x12#.padiff_rpc.v1.DescribeModelRequest\x1a$.padiff_rpc.v1.DescribeModelResponse0\x01\x12_\n\x0eReadParameters\x12$.padiff_rpc.v1.ReadParametersRequest\x1a%.padiff_rpc.v1.ReadParametersResponse0\x01\x12\x62\n\x0fWriteParameters\x12%.padiff_rpc.v1.WriteParametersRequest\x1a&.padiff_rpc.v1.WriteParametersResponse(\x01\x12L\n\x07\x46orward\x12\x1d.padiff_rpc.v1.ForwardRequest\x1a\x1e.padiff_rpc.v1.ForwardResponse(\x01\x30\x01\x12O\n\x08\x42\x61\x63kward\x12\x1e.padiff_rpc.v1.BackwardRequest\x1a\x1f.padiff_rpc.v1.BackwardResponse(\x01\x30\x01\x12\x62\n\x0fReadActivations\x12%.padiff_rpc.v1.ReadActivationsRequest\x1a&.padiff_rpc.v1.ReadActivationsResponse0\x01\x12i\n\x12ReleaseActivations\x12(.padiff_rpc.v1.ReleaseActivationsRequest\x1a).padiff_rpc.v1.ReleaseActivationsResponse\x12Z\n\rOptimizerStep\x12#.padiff_rpc.v1.OptimizerStepRequest\x1a$.padiff_rpc.v1.OptimizerStepResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,8 +25,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_ERRORDETAIL_METADATAENTRY']._options = None
   _globals['_ERRORDETAIL_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_WHAT']._serialized_start=2691
-  _globals['_WHAT']._serialized_end=2754
+  _globals['_WHAT']._serialized_start=2727
+  _globals['_WHAT']._serialized_end=2790
   _globals['_ERRORDETAIL']._serialized_start=109
   _globals['_ERRORDETAIL']._serialized_end=278
   _globals['_ERRORDETAIL_METADATAENTRY']._serialized_start=231
@@ -62,35 +62,35 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_WRITEPARAMETERSRESPONSE']._serialized_start=1180
   _globals['_WRITEPARAMETERSRESPONSE']._serialized_end=1222
   _globals['_FORWARDHEADER']._serialized_start=1225
-  _globals['_FORWARDHEADER']._serialized_end=1432
-  _globals['_SUBSTITUTION']._serialized_start=1434
-  _globals['_SUBSTITUTION']._serialized_end=1483
-  _globals['_FORWARDREQUEST']._serialized_start=1486
-  _globals['_FORWARDREQUEST']._serialized_end=1656
-  _globals['_FORWARDRESPONSE']._serialized_start=1658
-  _globals['_FORWARDRESPONSE']._serialized_end=1776
-  _globals['_FORWARDRESULT']._serialized_start=1778
-  _globals['_FORWARDRESULT']._serialized_end=1849
-  _globals['_BACKWARDHEADER']._serialized_start=1851
-  _globals['_BACKWARDHEADER']._serialized_end=1948
-  _globals['_BACKWARDREQUEST']._serialized_start=1951
-  _globals['_BACKWARDREQUEST']._serialized_end=2123
-  _globals['_BACKWARDRESPONSE']._serialized_start=2125
-  _globals['_BACKWARDRESPONSE']._serialized_end=2245
-  _globals['_BACKWARDRESULT']._serialized_start=2247
-  _globals['_BACKWARDRESULT']._serialized_end=2350
-  _globals['_READACTIVATIONSREQUEST']._serialized_start=2352
-  _globals['_READACTIVATIONSREQUEST']._serialized_end=2409
-  _globals['_READACTIVATIONSRESPONSE']._serialized_start=2411
-  _globals['_READACTIVATIONSRESPONSE']._serialized_end=2479
-  _globals['_RELEASEACTIVATIONSREQUEST']._serialized_start=2481
-  _globals['_RELEASEACTIVATIONSREQUEST']._serialized_end=2541
-  _globals['_RELEASEACTIVATIONSRESPONSE']._serialized_start=2543
-  _globals['_RELEASEACTIVATIONSRESPONSE']._serialized_end=2571
-  _globals['_OPTIMIZERSTEPREQUEST']._serialized_start=2573
-  _globals['_OPTIMIZERSTEPREQUEST']._serialized_end=2664
-  _globals['_OPTIMIZERSTEPRESPONSE']._serialized_start=2666
-  _globals['_OPTIMIZERSTEPRESPONSE']._serialized_end=2689
-  _globals['_MODELWORKERSERVICE']._serialized_start=2757
-  _globals['_MODELWORKERSERVICE']._serialized_end=3873
+  _globals['_FORWARDHEADER']._serialized_end=1450
+  _globals['_SUBSTITUTION']._serialized_start=1452
+  _globals['_SUBSTITUTION']._serialized_end=1501
+  _globals['_FORWARDREQUEST']._serialized_start=1504
+  _globals['_FORWARDREQUEST']._serialized_end=1674
+  _globals['_FORWARDRESPONSE']._serialized_start=1676
+  _globals['_FORWARDRESPONSE']._serialized_end=1794
+  _globals['_FORWARDRESULT']._serialized_start=1796
+  _globals['_FORWARDRESULT']._serialized_end=1867
+  _globals['_BACKWARDHEADER']._serialized_start=1869
+  _globals['_BACKWARDHEADER']._serialized_end=1984
+  _globals['_BACKWARDREQUEST']._serialized_start=1987
+  _globals['_BACKWARDREQUEST']._serialized_end=2159
+  _globals['_BACKWARDRESPONSE']._serialized_start=2161
+  _globals['_BACKWARDRESPONSE']._serialized_end=2281
+  _globals['_BACKWARDRESULT']._serialized_start=2283
+  _globals['_BACKWARDRESULT']._serialized_end=2386
+  _globals['_READACTIVATIONSREQUEST']._serialized_start=2388
+  _globals['_READACTIVATIONSREQUEST']._serialized_end=2445
+  _globals['_READACTIVATIONSRESPONSE']._serialized_start=2447
+  _globals['_READACTIVATIONSRESPONSE']._serialized_end=2515
+  _globals['_RELEASEACTIVATIONSREQUEST']._serialized_start=2517
+  _globals['_RELEASEACTIVATIONSREQUEST']._serialized_end=2577
+  _globals['_RELEASEACTIVATIONSRESPONSE']._serialized_start=2579
+  _globals['_RELEASEACTIVATIONSRESPONSE']._serialized_end=2607
+  _globals['_OPTIMIZERSTEPREQUEST']._serialized_start=2609
+  _globals['_OPTIMIZERSTEPREQUEST']._serialized_end=2700
+  _globals['_OPTIMIZERSTEPRESPONSE']._serialized_start=2702
+  _globals['_OPTIMIZERSTEPRESPONSE']._serialized_end=2725
+  _globals['_MODELWORKERSERVICE']._serialized_start=2793
+  _globals['_MODELWORKERSERVICE']._serialized_end=3909
 # @@protoc_insertion_point(module_scope)

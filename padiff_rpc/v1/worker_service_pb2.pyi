@@ -141,7 +141,7 @@ class WriteParametersResponse(_message.Message):
     def __init__(self, written: _Optional[int] = ...) -> None: ...
 
 class ForwardHeader(_message.Message):
-    __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count")
+    __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count", "observed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     INPUTS_JSON_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +149,7 @@ class ForwardHeader(_message.Message):
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     inputs_json: str
     training: bool
@@ -156,7 +157,8 @@ class ForwardHeader(_message.Message):
     gradients: bool
     record: _model_pb2.RecordOptions
     tensor_count: int
-    def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+    observed: bool
+    def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class Substitution(_message.Message):
     __slots__ = ("seq", "tensor_count")
@@ -193,14 +195,16 @@ class ForwardResult(_message.Message):
     def __init__(self, outputs: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
 
 class BackwardHeader(_message.Message):
-    __slots__ = ("session_id", "loss", "tensor_count")
+    __slots__ = ("session_id", "loss", "tensor_count", "observed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     loss: _model_pb2.LossSpec
     tensor_count: int
-    def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+    observed: bool
+    def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class BackwardRequest(_message.Message):
     __slots__ = ("header", "chunk", "substitution")

@@ -21,7 +21,6 @@ CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     # Channels that share a connection would share its failures and its back-off too.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A host that vanished without a word is noticed after a minute and a half, even in the middle of a long forward.
     ("grpc.keepalive_time_ms", 30_000),

@@ -30,7 +30,7 @@ class Handover(Generic[T]):
         with self._changed:
             while len(self._items) >= self._depth and not self._aborted:
                 self._changed.wait()
-            self._raise_if_aborted()
+            self.check()
             self._items.append(item)
             self._changed.notify_all()
 
@@ -64,6 +64,7 @@ class Handover(Generic[T]):
                 raise self._error
             raise StopIteration
 
-    def _raise_if_aborted(self) -> None:
+    def check(self) -> None:
+        """Raise the error of abort(), if it was called."""
         if self._aborted and self._error is not None:
             raise self._error

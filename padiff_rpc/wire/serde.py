@@ -244,7 +244,7 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
 
 # -- running ----------------------------------------------------------------------------------------------------------
 def forward_header_to_proto(
-    session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int
+    session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, observed: bool
 ) -> worker_service_pb2.ForwardHeader:
     """`inputs_json` stands for request.inputs (see wire/inputs.py)."""
     header = worker_service_pb2.ForwardHeader(
@@ -254,6 +254,7 @@ def forward_header_to_proto(
         gradients=request.gradients,
         record=None if request.record is None else record_options_to_proto(request.record),
         tensor_count=tensor_count,
+        observed=observed,
     )
     if request.training is not None:
         header.training = request.training

@@ -64,9 +64,9 @@ class TokenInterceptor(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler],
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> grpc.RpcMethodHandler | None:
         details: Any = handler_call_details  # the stubs of its named tuple lack the fields
         handler = continuation(handler_call_details)
         given = dict(details.invocation_metadata).get("authorization")
@@ -103,6 +103,4 @@ def _read(path: str, what: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as err:
-        raise PadiffError(
-            f"cannot read the {what} file {path!r}: {err.strerror}", reason=Reason.BAD_CONFIG
-        ) from err
+        raise PadiffError(f"cannot read the {what} file {path!r}: {err.strerror}", reason=Reason.BAD_CONFIG) from err

@@ -17,7 +17,7 @@ def add_health(server: grpc.Server) -> bool:
         health = importlib.import_module("grpc_health.v1.health")
         messages = importlib.import_module("grpc_health.v1.health_pb2")
         services = importlib.import_module("grpc_health.v1.health_pb2_grpc")
-    except Exception as err:  # noqa: BLE001: generated code that does not fit protobuf raises errors of several kinds
+    except Exception as err:  # noqa: BLE001 - generated code that does not fit protobuf raises errors of several kinds
         log.info("no health service: %s: %s", type(err).__name__, err)
         return False
     servicer = health.HealthServicer()

@@ -59,7 +59,7 @@ def worker_ends() -> PadiffError:
 def _run_job(job: Callable[[], Any], future: Future[Any]) -> None:
     try:
         result = job()
-    except Exception as err:  # noqa: BLE001: whatever it is, it belongs to whoever waits for the job
+    except Exception as err:  # noqa: BLE001 - whatever it is, it belongs to whoever waits for the job
         future.set_exception(err)
     except BaseException:
         future.set_exception(worker_ends())

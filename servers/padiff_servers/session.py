@@ -21,6 +21,7 @@ class Session:
         self.lease_s = lease_s
         self.opened_at = time.monotonic()
         self.expires_at = self.opened_at + lease_s
+        self.sync = False  # whether its last forward was synced, which its backward follows
         self._lock = threading.Lock()
         self._ended: PadiffError | None = None
         self._callbacks: list[Callable[[PadiffError], None]] = []

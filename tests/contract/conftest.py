@@ -50,13 +50,14 @@ Constants and further functions:
         dilation and groups; layer norm, dropout, activations with options, linear with and without bias, ...) and
         what hyperparameters(layer) must at least contain, under the framework's own names
     awkward_tensors() -> list of (label, tensor, DType, bytes): the framework's tensors that are not plain in memory
-        (transposed, strided slice, expanded, 0-d slice, empty slice, requiring a gradient, ...) with the row-major
-        little-endian bytes expected
+        (transposed, strided slice, a single column, expanded, 0-d slice, empty slice, requiring a gradient, ...) with the
+        row-major little-endian bytes expected
 
 What the suite settles where the protocol's docstrings leave room
     - an unknown loss or optimiser name is UNKNOWN_NAME; a missing target, a target of the wrong shape or dtype, a
       class index out of range, or outputs without a floating element are BAD_CONFIG; substitute() with another shape
-      is BAD_TENSOR
+      is BAD_TENSOR; from_tensor() of a dtype outside DTYPES is NOT_SUPPORTED; an optimiser for a model without trainable
+      parameters is BAD_CONFIG
     - outputs that are not floating, or empty, do not count in a loss; half types are summed in float32 at least
     - gradient() is None before a backward and after clear_gradients()
     - from_tensor() copies: the framework's tensor does not share the memory of the bytes it was made from
@@ -70,7 +71,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.model.backends.backend import Backend
+from padiff_rpc.model.model import LossSpec
 from padiff_rpc.tensor import DType, Tensor
 
 HERE = Path(__file__).parent
@@ -159,6 +161,14 @@ class Kit:
 
     def forward(self, name: str, model: Any) -> Any:
         return self.backend.forward(model, self.inputs(name, model), True)
+
+    def on_output(self, layer: Any, callback: Callable[[Any], Any]) -> Callable[[], None]:
+        """Call back with the layer's output; what it returns, unless None, takes the output's place."""
+        return self.backend.hook(layer, lambda args, kwargs: None, lambda args, kwargs, output: callback(output))
+
+    def backward(self, outputs: Any) -> None:
+        """Run backward from the projection of all outputs, under which no gradient is small."""
+        self.backend.backward(self.backend.loss(LossSpec("projection", {"seed": 0.0}), self.flat(outputs)))
 
     def flat(self, nest: Any) -> list[Any]:
         """Flatten tuples, lists, dicts and the zoo's dataclass into the tensors they hold."""

@@ -235,6 +235,8 @@ def awkward_tensors() -> list[tuple[str, torch.Tensor, DType, bytes]]:
     return [
         ("transposed", grid.t(), DType.F32, base.T.tobytes()),
         ("strided slice", grid[1::2, ::3], DType.F32, base[1::2, ::3].tobytes()),
+        ("column", grid[:, 2], DType.F32, base[:, 2].tobytes()),
+        ("expanded 0-d", grid[2, 3].expand(4), DType.F32, np.tile(base[2, 3], 4).tobytes()),
         ("flipped", grid.flip(0), DType.F32, base[::-1].tobytes()),
         ("expanded", grid[:1].expand(3, 6), DType.F32, np.tile(base[:1], (3, 1)).tobytes()),
         ("0-d slice", grid[2, 3], DType.F32, base[2, 3].tobytes()),

@@ -132,4 +132,5 @@ def aligned(**changes: Any) -> Result:
     pairs += [
         pair(b, r, None, stage="backward", status="skipped", why="no gradient on either side") for b, r in paired[:4]
     ]
-    return result(pairs, unmatched_raw=[Unmatched("layer", "pooler.act", "base calls the function", False)], **changes)
+    lonely = [Unmatched("layer", "pooler.act", "base calls the function", False)]
+    return result(pairs, **{"unmatched_raw": lonely, **changes})

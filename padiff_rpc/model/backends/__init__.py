@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import zlib  # noqa: F401  before paddle: its library exports an old zlib, and a later import of this one would crash
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend
@@ -30,10 +29,9 @@ def load_backend(name: str) -> Backend:
     if name not in sys.modules and importlib.util.find_spec(name) is None:
         raise _missing(name, f"{sys.executable} has no {name}")
     try:
-        importlib.import_module(name)
+        module = importlib.import_module(f"padiff_rpc.model.backends.{name}_backend")
     except (ImportError, OSError) as err:  # OSError: a shared library of the framework that is missing
         raise _missing(name, f"{name} is installed for {sys.executable} but does not import: {err}") from err
-    module = importlib.import_module(f"padiff_rpc.model.backends.{name}_backend")
     return getattr(module, _CLASSES[name])()
 
 

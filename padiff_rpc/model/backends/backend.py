@@ -125,6 +125,14 @@ class Backend(Protocol):
         to `tensor` unchanged."""
         ...
 
+    def writes(self, tensor: Native) -> int:
+        """Count the in-place operations that changed the tensor's values so far, through any alias; 0 where not known."""
+        ...
+
+    def copy_into(self, target: Native, source: Native) -> None:
+        """Write source's values into target in place and under autograd, so that target's gradient goes on to source."""
+        ...
+
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
         """Build the neutral loss over the flattened outputs that are floating; scalar. BAD_CONFIG where it cannot."""

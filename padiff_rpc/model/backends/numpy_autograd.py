@@ -131,6 +131,9 @@ class Tensor:
     def mul_(self, other: Any) -> Tensor:
         return self._become(self * other)
 
+    def copy_(self, other: Tensor) -> Tensor:
+        return self._become(other)
+
     def relu_(self) -> Tensor:
         return self._become(self.relu())
 
@@ -145,12 +148,21 @@ class Tensor:
         self.version[0] += 1
         self._seen = self.version[0]
 
+    def convert_(self, dtype: DType) -> None:
+        """Change the type of a tensor that no operation made, dropping its gradient."""
+        if self.node is not None and not self.node.is_leaf:
+            raise RuntimeError("only a leaf can change its type in place")
+        trained = self.requires_grad
+        self.data, self.dtype, self.grad = self.values.astype(dtype.storage), dtype, None
+        self.version = [0]  # a new memory
+        self.requires_grad_(trained)
+
     def _become(self, result: Tensor) -> Tensor:
         """Take over the result's values in this tensor's memory, and its place on the tape."""
         if result.shape != self.shape:
             raise ValueError(f"a tensor of shape {self.shape} cannot become one of {result.shape} in place")
         result = result.cast(self.dtype)
-        family = [self]
+        family: list[Tensor] = [self]
         while (base := family[-1]._base) is not None:
             family.append(base)
         if grad_enabled() and any(member.node is not None and member.node.is_leaf for member in family):
@@ -173,19 +185,20 @@ class Tensor:
     def __mul__(self, other: Any) -> Tensor:
         other = _lift(other, self)
         a, b = self.values, other.values
-        return apply(
-            a * b, (self, other), lambda g: (_unbroadcast(g * b, a.shape), _unbroadcast(g * a, b.shape)), (self, other)
-        )
+
+        def vjp(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return _unbroadcast(g * b, a.shape), _unbroadcast(g * a, b.shape)
+
+        return apply(a * b, (self, other), vjp, _saved_by_product(self, other))
 
     def __truediv__(self, other: Any) -> Tensor:
         other = _lift(other, self)
         a, b = self.values, other.values
-        return apply(
-            a / b,
-            (self, other),
-            lambda g: (_unbroadcast(g / b, a.shape), _unbroadcast(-g * a / (b * b), b.shape)),
-            (self, other),
-        )
+
+        def vjp(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return _unbroadcast(g / b, a.shape), _unbroadcast(-g * a / (b * b), b.shape)
+
+        return apply(a / b, (self, other), vjp, (other, *_saved_by_product(self, other)))
 
     def __matmul__(self, other: Tensor) -> Tensor:
         a, b = self.values, other.values
@@ -195,7 +208,7 @@ class Tensor:
         def vjp(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return _unbroadcast(g @ b.swapaxes(-1, -2), a.shape), _unbroadcast(a.swapaxes(-1, -2) @ g, b.shape)
 
-        return apply(a @ b, (self, other), vjp, (self, other))
+        return apply(a @ b, (self, other), vjp, _saved_by_product(self, other))
 
     def __neg__(self) -> Tensor:
         return apply(-self.values, (self,), lambda g: (-g,))
@@ -236,6 +249,8 @@ class Tensor:
             return self
         if dtype in OPAQUE:
             raise PadiffError(f"NumPy cannot convert to {dtype.value}", reason=Reason.NOT_SUPPORTED)
+        if self.dtype is DType.BF16:  # the upper half of a float32
+            return Tensor((self.data.astype(np.uint32) << 16).view(np.float32)).cast(dtype)
         return apply(self.values.astype(dtype.storage), (self,), lambda g: (g,))
 
     def reshape(self, *shape: int) -> Tensor:
@@ -289,10 +304,15 @@ def apply(
     return result
 
 
+def _saved_by_product(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """Return the factors that a gradient still needs: each for the other's, where that one wants a gradient."""
+    return tuple(kept for kept, partner in ((a, b), (b, a)) if partner.node is not None)
+
+
 def _plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_plain_index(item) for item in index)
-    return index.values if isinstance(index, Tensor) else index
+    return index.values.copy() if isinstance(index, Tensor) else index
 
 
 def _lift(other: Any, like: Tensor) -> Tensor:

@@ -87,6 +87,23 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: 
     return (x - mean.reshape(*shape)) * scale + bias.reshape(*shape)
 
 
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, scale: float, mask: Tensor | None = None
+) -> Tensor:
+    """Attend from query [N, L, E] to key and value [N, S, E] in `heads` parts of E; scores are multiplied by `scale`.
+
+    mask: boolean, broadcast to [N, heads, L, S]; true where a position may be attended to.
+    """
+
+    def split(x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(0, 2, 1, 3)
+
+    scores = split(query) @ split(key).transpose(0, 1, 3, 2) * scale
+    if mask is not None:
+        scores = where(mask, scores, Tensor(np.asarray(-1e4, scores.values.dtype)))
+    return (softmax(scores) @ split(value)).transpose(0, 2, 1, 3).reshape(*query.shape)
+
+
 def dropout(x: Tensor, p: float) -> Tensor:
     """Zero each element with probability p and scale the rest by 1 / (1 - p)."""
     kept = generator().random_sample(x.shape) >= p

@@ -73,8 +73,8 @@ class Node:
 
         Raises RuntimeError when an operation ran back before, or when values that it kept were changed in place.
         """
-        gradients = {self: np.ones(self.shape, self.dtype)}
-        queue = [(-self._order, self)]
+        gradients: dict[Node, np.ndarray] = {self: np.ones(self.shape, self.dtype)}
+        queue: list[tuple[int, Node]] = [(-self._order, self)]
         with grad_mode(False):
             while queue:
                 node = heapq.heappop(queue)[1]

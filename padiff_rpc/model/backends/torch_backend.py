@@ -148,6 +148,12 @@ class TorchBackend:
         made = from_tensor(value).to(device=tensor.device, dtype=tensor.dtype)
         return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
 
+    def writes(self, tensor: Native) -> int:
+        return 0 if tensor.is_inference() else tensor._version
+
+    def copy_into(self, target: Native, source: Native) -> None:
+        target.copy_(source)
+
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
         return loss(spec, outputs)
@@ -185,8 +191,10 @@ def _on_tap_gradient(tapped: Native, source: Native, callback: Callable[[Native]
     graph and its hook never fires. The tensor as it entered the layer is then the source's node alone.
     """
     fired = False
-    # Shares the version counter, but holds no graph: a hook that held the tap would keep its own graph alive for ever.
+    # A hook that held the tap would keep its own graph and every activation alive. This holds the version counter alone:
+    # setting `data` leaves the counter shared with the tap and lets go of the memory.
     watch, version = tapped.detach(), tapped._version
+    watch.data = watch.new_empty(0)
 
     def at_tap(gradient: Native) -> Native | None:
         nonlocal fired

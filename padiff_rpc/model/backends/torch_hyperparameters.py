@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -32,6 +33,8 @@ def hyperparameters(layer: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        value = value.value
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, np.generic):

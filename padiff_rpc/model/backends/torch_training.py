@@ -30,7 +30,7 @@ def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
             reason=Reason.BAD_CONFIG,
             hint="give a model whose forward returns at least one floating tensor",
         )
-    floats = [out.to(torch.promote_types(out.dtype, torch.float32)) for out in floats]
+    floats = [out if out.dtype is torch.float64 else out.to(torch.float32) for out in floats]
     if wanted.name == "mean":
         return _total([out.mean() for out in floats]) / len(floats)
     if wanted.name == "sum":

@@ -1,0 +1,70 @@
+"""`padiff-rpc diff`: align two models and say where they first differ."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from padiff_clients.console import show
+from padiff_clients.errors import ALIGNED, DIFFERS, handled
+from padiff_clients.inputs import as_tensors, load_inputs, load_targets, model_inputs
+from padiff_clients.options import as_run, diff_options
+from padiff_clients.plan import SidePlan, align_settings, plan_sides
+from padiff_clients.progress import live_progress
+from padiff_clients.runfile import RunFile, load_run_file, merge
+from padiff_clients.sides import opened
+from padiff_rpc.align.align import align
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.report.json_file import check_writable, write_result
+from padiff_rpc.report.terminal import print_result, print_verdict
+from padiff_rpc.result import Result
+
+
+@click.command()
+@click.argument("run_file", metavar="[RUN.toml]", required=False)
+@diff_options
+@handled
+def diff(run_file: str | None, quiet: bool, **options: Any) -> None:
+    """Align two models: assign base's weights to raw, run both on the same inputs, compare layer by layer.
+
+    SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), or grpc://host:port or
+    unix:path (already running). A run file holds all of it; options go before its keys.
+    """
+    asked = as_run(options)
+    run = merge(load_run_file(Path(run_file)) if run_file else RunFile(), asked)
+    result = run_diff(run, quiet=quiet)
+    if run.json_file:
+        write_result(Path(run.json_file), result)
+    show(lambda console: (print_verdict if quiet else print_result)(result, console))
+    sys.exit(ALIGNED if result.aligned else DIFFERS)
+
+
+def run_diff(run: RunFile, *, quiet: bool) -> Result:
+    """Do the whole run; nothing is launched before all that can be checked here has been."""
+    base, raw = plan_sides(run)
+    if run.json_file:
+        check_writable(Path(run.json_file))
+    if run.base.inputs is None or run.raw.inputs is None:
+        raise PadiffError(
+            "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
+        )
+    sources = (run.base.inputs, run.raw.inputs)
+    values = load_inputs(*sources)
+    base_inputs, raw_inputs = (
+        model_inputs(value, source, float64=_in_float64(plan))
+        for value, source, plan in zip(values, sources, (base, raw), strict=True)
+    )
+    arrays = load_targets(run.targets) if run.targets else {}
+    targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
+    settings = align_settings(run, base, raw, targets)
+    with live_progress(quiet) as tell, opened((base, raw)) as (base_model, raw_model):
+        result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
+    result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": list(sources)}
+    return result
+
+
+def _in_float64(plan: SidePlan) -> bool:
+    return plan.dtype == "float64"

@@ -1,0 +1,232 @@
+"""From a checked run to what is opened, fed and asked: one plan per side, and the settings of the alignment."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from padiff_clients.runfile import CompareTable, RunFile, SideTable
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.model.spec import ModelSpec, parse_spec, split_place
+from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer
+
+_NEED_TARGETS = ("mse", "cross_entropy")
+_LAUNCH_ONLY = ("python", "device", "dtype", "args", "loss_fn", "optimizer_fn", "threads")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SidePlan:
+    """How to reach one model. losses, optimizers: name -> file.py:function for a launched worker to offer."""
+
+    name: str
+    spec: ModelSpec
+    python: str
+    device: str | None
+    dtype: str | None
+    args: Mapping[str, Any]
+    losses: Mapping[str, str]
+    optimizers: Mapping[str, str]
+    threads: int | None
+    store_memory_bytes: int | None
+    store_disk_bytes: int | None
+    token: str | None
+    tls_ca: str | None
+    connect_timeout_s: float | None
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the result's settings say of this side."""
+        python = self.python if self.spec.kind == "factory" else None
+        return {"spec": self.spec.text, "python": python, "dtype": self.dtype, "args": dict(self.args)}
+
+
+def plan_one(run: RunFile) -> SidePlan:
+    """Check a run of which only base is given."""
+    return _side_plan("base", run.base, run)
+
+
+def plan_sides(run: RunFile) -> tuple[SidePlan, SidePlan]:
+    """Check both sides; BAD_SPEC or BAD_CONFIG where one cannot be, or where a setting has nobody to take it."""
+    base, raw = _side_plan("base", run.base, run), _side_plan("raw", run.raw, run)
+    given = [key for key, value in (("threads", run.threads), ("store", run.store.memory or run.store.disk)) if value]
+    if given and "factory" not in (base.spec.kind, raw.spec.kind):
+        raise PadiffError(
+            f"both workers already run: {', '.join(given)} cannot be set from here",
+            reason=Reason.BAD_CONFIG,
+            hint="set it where the workers are started, with `padiff-rpc serve`",
+        )
+    return base, raw
+
+
+def align_settings(
+    run: RunFile, base: SidePlan, raw: SidePlan, targets: Mapping[str, Mapping[str, Any]]
+) -> AlignSettings:
+    """Return the settings; `targets` are each side's tensors by name. BAD_CONFIG where the two sides contradict each other."""
+    default = AlignSettings()
+    losses = {plan.name: _loss(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
+    if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn):
+        raise _lonely("base", "raw")
+    if (run.raw.loss or run.raw.loss_fn) and not (run.base.loss or run.base.loss_fn):
+        raise _lonely("raw", "base")
+    return AlignSettings(
+        compare=_rules(run.compare),
+        assign=_or(run.assign, default.assign),
+        training=run.train,
+        diff_phase=_or(run.phase, default.diff_phase),
+        single_step=_or(run.single_step, default.single_step),
+        steps=_or(run.steps, default.steps),
+        seed=_or(run.seed, default.seed),
+        base_loss=losses["base"],
+        raw_loss=losses["raw"],
+        base_optimizer=_optimizer(base, run.base),
+        raw_optimizer=_optimizer(raw, run.raw),
+        layer_map=run.map.layers,
+        parameter_map=run.map.parameters,
+    )
+
+
+def parse_size(text: str | None) -> int | None:
+    """Read `512MB`, `2GiB` or a plain number of bytes; BAD_CONFIG otherwise."""
+    if text is None:
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise PadiffError(
+            f"{text!r} is no size", reason=Reason.BAD_CONFIG, hint="write 512MB, 2GiB or a number of bytes"
+        )
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+
+
+def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
+    if side.spec is None:
+        raise PadiffError(
+            f"{name} is not given",
+            reason=Reason.BAD_CONFIG,
+            hint=f"give --{name} SPEC, or `spec` in [{name}] of the run file",
+        )
+    spec = parse_spec(side.spec)
+    if spec.kind == "tape":
+        raise PadiffError(
+            f"{name} is {spec.text!r}, and this version reads no tapes",
+            reason=Reason.NOT_SUPPORTED,
+            hint="name a factory or a running worker",
+        )
+    launched = spec.kind == "factory"
+    if not launched:
+        _refuse_launch_only(name, side, spec)
+    return SidePlan(
+        name=name,
+        spec=spec,
+        python=side.python or sys.executable,
+        device=side.device,
+        dtype=side.dtype,
+        args=side.args,
+        losses=_offered(side.loss_fn),
+        optimizers=_offered(side.optimizer_fn),
+        threads=(side.threads or run.threads) if launched else None,
+        store_memory_bytes=parse_size(run.store.memory) if launched else None,
+        store_disk_bytes=parse_size(run.store.disk) if launched else None,
+        token=_read_token(side.token_file),
+        tls_ca=side.tls_ca,
+        connect_timeout_s=run.connect_timeout_s,
+    )
+
+
+def _refuse_launch_only(name: str, side: SideTable, spec: ModelSpec) -> None:
+    given = [key for key in _LAUNCH_ONLY if getattr(side, key)]
+    if given:
+        raise PadiffError(
+            f"{name} is {spec.text!r}, which already runs: {', '.join(given)} cannot be set from here",
+            reason=Reason.BAD_CONFIG,
+            hint=f"set {'it' if len(given) == 1 else 'them'} where the worker is started, with `padiff-rpc serve`",
+        )
+
+
+def _read_token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise PadiffError(f"cannot read the token file {path!r}: {err}", reason=Reason.BAD_CONFIG) from err
+    if not token:
+        raise PadiffError(f"the token file {path!r} is empty", reason=Reason.BAD_CONFIG)
+    return token
+
+
+def _offered(place: str | None) -> dict[str, str]:
+    return {} if place is None else {split_place(place, place)[1]: place}
+
+
+def _loss(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:
+    if plan.losses:
+        return LossSpec(next(iter(plan.losses)), {}, dict(targets))
+    loss = parse_loss(table.loss or "projection")
+    _check_known(plan, "loss", loss.name, NEUTRAL_LOSSES, "loss_fn")
+    if loss.name in _NEED_TARGETS and not targets:
+        raise PadiffError(
+            f"the loss {loss.name!r} compares with targets, and none are given",
+            reason=Reason.BAD_CONFIG,
+            hint="give --targets FILE.npz with an array `target`",
+        )
+    if targets and loss.name in NEUTRAL_LOSSES and loss.name not in _NEED_TARGETS:
+        raise PadiffError(
+            f"targets are given, and the loss {loss.name!r} takes none",
+            reason=Reason.BAD_CONFIG,
+            hint=f"choose --loss {' or '.join(_NEED_TARGETS)}, or leave the targets out",
+        )
+    return replace(loss, targets=dict(targets))
+
+
+def _optimizer(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
+    if plan.optimizers:
+        return OptimizerSpec(next(iter(plan.optimizers)))
+    if table.optimizer is None:
+        return None
+    optimizer = parse_optimizer(table.optimizer)
+    _check_known(plan, "optimizer", optimizer.name, NEUTRAL_OPTIMIZERS, "optimizer_fn")
+    return optimizer
+
+
+def _check_known(plan: SidePlan, what: str, name: str, neutral: Mapping[str, Any], key: str) -> None:
+    """A running worker may offer more names; one launched here offers what the run gives it, known before it starts."""
+    if name in neutral or plan.spec.kind != "factory":
+        return
+    near = difflib.get_close_matches(name, neutral, n=1, cutoff=0.5)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise PadiffError(
+        f"there is no {what} {name!r}",
+        reason=Reason.BAD_CONFIG,
+        hint=f"{guess}known are {', '.join(neutral)}; bring your own with --{plan.name}-{key.replace('_', '-')} FILE.py:function",
+    )
+
+
+def _lonely(given: str, other: str) -> PadiffError:
+    return PadiffError(
+        f"{given} has a loss of its own and {other} has none, so their gradients could not agree",
+        reason=Reason.BAD_CONFIG,
+        hint=f"give {other} its own too, or --loss for both",
+    )
+
+
+def _rules(table: CompareTable) -> CompareRules:
+    default = CompareRules()
+    return CompareRules(
+        mode=_or(table.mode, default.mode),
+        atol=table.atol,
+        rtol=table.rtol,
+        allow_dtype_difference=_or(table.allow_dtype_difference, default.allow_dtype_difference),
+    )
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,281 @@
+"""Match two models: which layers and parameters of base and raw correspond, and why the rest does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from padiff_rpc.align.children import How, Siblings
+from padiff_rpc.align.families import why_dispensable
+from padiff_rpc.align.links import link_layers, rule_between
+from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
+from padiff_rpc.align.nodes import Node, build_tree, similarity
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.result import Unmatched
+
+
+def match_models(
+    base: ModelDescription,
+    raw: ModelDescription,
+    layer_map: Mapping[str, str] | None = None,
+    parameter_map: Mapping[str, str] | None = None,
+) -> Matching:
+    """Pair the layers of two models and link their parameters and buffers.
+
+    layer_map (base route -> raw route) and parameter_map (base name -> raw name) stand above everything found by itself.
+    Raises PadiffError: UNKNOWN_NAME for one that a model lacks, BAD_CONFIG for a map that gives one thing two partners,
+    MODELS_DO_NOT_MATCH for a parameter_map entry whose shapes no layout rule joins.
+    """
+    matcher = _Matcher(base, raw)
+    matcher.map_layers(layer_map or {})
+    matcher.map_parameters(parameter_map or {})
+    return matcher.run()
+
+
+class _Matcher:
+    """The matching as it grows: layers first, from the root down, each pair's parameters as it is found."""
+
+    def __init__(self, base: ModelDescription, raw: ModelDescription) -> None:
+        self._base = build_tree(base)
+        self._raw = build_tree(raw)
+        self._partner: dict[Node, Node] = {}  # base -> raw
+        self._how: dict[Node, How] = {}
+        self._taken: set[Node] = set()  # layers of either side that have a partner, or are absorbed
+        self._absorbed: dict[Node, str] = {}
+        self._links: list[ParameterLink] = []
+        self._by_raw_name: dict[str, ParameterLink] = {}
+        self._mapped: set[str] = set()
+        self._unmatched: dict[str, list[Unmatched]] = {"base": [], "raw": []}
+        self._notes: list[str] = []
+
+    # -- what the user says ---------------------------------------------------------------------------------------
+    def map_layers(self, layer_map: Mapping[str, str]) -> None:
+        for base_route, raw_route in layer_map.items():
+            base = self._find_layer("base", self._base, base_route)
+            raw = self._find_layer("raw", self._raw, raw_route)
+            if base in self._taken or raw in self._taken:
+                raise PadiffError(
+                    f"the layer map pairs {base_route!r} with {raw_route!r}, but one of them has a partner already",
+                    reason=Reason.BAD_CONFIG,
+                    hint="give each layer one partner",
+                )
+            self._pair(base, raw, "explicit")
+
+    def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
+        for base_name, raw_name in parameter_map.items():
+            base, mine = self._find_parameter("base", self._base, base_name)
+            raw, theirs = self._find_parameter("raw", self._raw, raw_name)
+            base_info, raw_info = base.own[mine], raw.own[theirs]
+            if f"base:{base_info.name}" in self._mapped or f"raw:{raw_info.name}" in self._mapped:
+                raise PadiffError(
+                    f"the parameter map links {base_name!r} with {raw_name!r}, but one of them has a partner already",
+                    reason=Reason.BAD_CONFIG,
+                    hint="give each parameter one partner",
+                )
+            rule, note = rule_between(base, mine, raw, theirs)
+            if not rule:
+                raise PadiffError(
+                    f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
+                    f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
+                    reason=Reason.MODELS_DO_NOT_MATCH,
+                    hint="link parameters of equal, transposed or flattened shape",
+                )
+            kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
+            self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))
+            self._mapped |= {f"base:{base_info.name}", f"raw:{raw_info.name}"}
+            self._notes += [note] if note else []
+
+    # -- the matching ---------------------------------------------------------------------------------------------
+    def run(self) -> Matching:
+        explicit = list(self._partner.items())
+        if self._base[""] not in self._taken and self._raw[""] not in self._taken:
+            self._pair(self._base[""], self._raw[""], "root")
+            self._match_below(self._base[""], self._raw[""])
+        for base, raw in explicit:
+            self._match_below(base, raw)
+        self._recover_groups()
+        self._report_ties()
+        self._report_layers("base", self._base, set(self._partner), self._raw)
+        self._report_layers("raw", self._raw, set(self._partner.values()), self._base)
+        order = {
+            name: at for at, name in enumerate(info.name for node in self._raw.values() for info in node.own.values())
+        }
+        return Matching(
+            layers=tuple(
+                LayerPair(node.route, self._partner[node].route, self._how[node])
+                for node in self._base.values()
+                if node in self._partner
+            ),
+            links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
+            unmatched_base=tuple(self._unmatched["base"]),
+            unmatched_raw=tuple(self._unmatched["raw"]),
+            notes=tuple(_collapse(self._notes)),
+        )
+
+    def _match_below(self, base: Node, raw: Node) -> None:
+        linked = link_layers(base, raw, self._mapped)
+        self._notes += linked.notes
+        for link in linked.links:
+            self._add_link(link)
+        self._unmatched["base"] += linked.unmatched_base
+        self._unmatched["raw"] += linked.unmatched_raw
+        self._absorbed |= linked.absorbed
+        self._taken |= set(linked.absorbed)
+        siblings = Siblings((base, raw), self._taken)
+        siblings.run()
+        self._notes += siblings.notes
+        for mine, theirs, how in siblings.pairs:
+            self._pair(mine, theirs, how)
+        for mine, theirs, _ in siblings.pairs:
+            self._match_below(mine, theirs)
+
+    def _pair(self, base: Node, raw: Node, how: How) -> None:
+        self._partner[base] = raw
+        self._how[base] = how
+        self._taken |= {base, raw}
+
+    def _add_link(self, link: ParameterLink) -> None:
+        """Add a link unless a tied parameter has it already."""
+        known = next((self._by_raw_name[name] for name in link.raw if name in self._by_raw_name), None)
+        if known is None:
+            self._keep(link)
+        elif known.base != link.base:
+            why = (
+                f"raw ties what base keeps apart: {known.base[0]} and {link.base[0]} would both be raw's {link.raw[0]}"
+            )
+            self._unmatched["base"].append(Unmatched(link.kind, link.base[0], why, True))
+
+    def _keep(self, link: ParameterLink) -> None:
+        self._links.append(link)
+        self._by_raw_name.update(dict.fromkeys(link.raw, link))
+
+    def _recover_groups(self) -> None:
+        """Pair layers that were looked through, but turn out to hold exactly corresponding parameters."""
+        to_raw: dict[str, set[tuple[str, ...]]] = {}
+        for link in self._links:
+            for name in link.base:
+                to_raw.setdefault(name, set()).add(link.raw)
+        candidates: dict[frozenset[tuple[str, ...]], list[Node]] = {}
+        for node in self._raw.values():
+            if node not in self._taken and not node.is_leaf:
+                held = frozenset(
+                    self._by_raw_name[name].raw for name in _tensor_names(node) if name in self._by_raw_name
+                )
+                candidates.setdefault(held, []).append(node)
+        for node in self._base.values():
+            if node in self._taken or node.is_leaf:
+                continue
+            held = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
+            rivals = candidates.get(held, []) if held else []
+            if rivals:
+                same_name = next((raw for raw in rivals if raw.name == node.name), None)
+                partner = same_name or rivals[0]
+                rivals.remove(partner)
+                self._pair(node, partner, "name" if same_name else "order")
+
+    # -- what is left ---------------------------------------------------------------------------------------------
+    def _report_ties(self) -> None:
+        """Note base parameters that feed several of raw: gradients then differ, although values can agree."""
+        feeds: dict[str, list[str]] = {}
+        for link in self._links:
+            for name in link.base:
+                feeds.setdefault(name, []).append(", ".join(link.raw))
+        for name, targets in feeds.items():
+            if len(targets) > 1:
+                self._notes.append(
+                    f"base ties {name}, raw keeps it apart as {' and '.join(targets)}: values agree after assignment, "
+                    "gradients cannot"
+                )
+
+    def _report_layers(
+        self, side: str, nodes: Mapping[str, Node], paired: set[Node], others: Mapping[str, Node]
+    ) -> None:
+        found = self._unmatched[side]
+        linked = {name for link in self._links for name in (link.base if side == "base" else link.raw)}
+        settled = linked | {entry.name for entry in found}
+        free = [node for node in others.values() if node not in self._taken]
+        covered: set[Node] = set()
+        for node in nodes.values():
+            if node in paired or node in covered:
+                continue
+            if any(below in paired for below in node.descendants()):
+                missing = self._missing([node], settled)
+                why = "only this side has this wrapper; its children were matched"
+            else:
+                covered |= set(node.descendants())
+                missing = self._missing(node.subtree(), settled)
+                why = self._absorbed.get(node) or (
+                    _why_alone(node, free, "raw" if side == "base" else "base")
+                    if missing or not node.has_parameters
+                    else "its parameters correspond to those of other layers"
+                )
+            if missing:
+                shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+                why = f"{why}; it holds {shown}"
+            found.append(Unmatched("layer", node.shown, why, bool(missing)))
+
+    def _missing(self, nodes: Iterable[Node], settled: set[str]) -> list[str]:
+        """List the tensors of unmatched layers that nothing stands for, except those that may be passed over."""
+        return [
+            f"{info.name} {list(info.spec.shape)}"
+            for node in nodes
+            for name, info in node.own.items()
+            if info.name not in settled
+            and not why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
+        ]
+
+    # -- names ----------------------------------------------------------------------------------------------------
+    def _find_layer(self, side: str, nodes: Mapping[str, Node], route: str) -> Node:
+        by_alias = {alias: node for node in nodes.values() for alias in (node.route, *node.info.aliases)}
+        if route not in by_alias:
+            raise _unknown(f"{side} has no layer {route!r}", route, by_alias)
+        return by_alias[route]
+
+    def _find_parameter(self, side: str, nodes: Mapping[str, Node], name: str) -> tuple[Node, str]:
+        owners = {
+            alias: (node, local)
+            for node in reversed(list(nodes.values()))
+            for local, info in node.own.items()
+            for alias in (info.name, *info.aliases)
+        }
+        if name not in owners:
+            raise _unknown(f"{side} has no parameter or buffer {name!r}", name, owners)
+        return owners[name]
+
+
+def _tensor_names(node: Node) -> set[str]:
+    return {info.name for below in node.subtree() for info in below.own.values()}
+
+
+def _why_alone(node: Node, free: list[Node], other_side: str) -> str:
+    """Say what the other side has in the place of a layer without partner."""
+    like = [other for other in free if other.name == node.name and other.name]
+    if not like:
+        like = [
+            other for other in free if similarity(node, other) > 0.5 or (node.family and node.family == other.family)
+        ]
+    if not like:
+        return f"{other_side} has no counterpart of this {node.info.class_name}"
+    other = next((candidate for candidate in like if candidate.route == node.route), like[0])
+    if other.family and node.family and other.family != node.family:
+        return f"{other_side}'s {other.shown} is a {other.info.class_name}, not a {node.info.class_name}"
+    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in list(other.shapes.items())[:4])
+    return f"no counterpart fits; {other_side}'s {other.shown} ({other.info.class_name}) holds {shapes or 'no tensor itself'}"
+
+
+def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "`padiff-rpc inspect SPEC` lists them"
+    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
+
+
+def _collapse(notes: list[str]) -> list[str]:
+    """Say once what holds for layers that differ in their numbers only."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        same = alike.setdefault(re.sub(r"\d+", "N", note), [])
+        if note not in same:
+            same.append(note)
+    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} alike)" for same in alike.values()]

@@ -1,0 +1,283 @@
+"""Measure how far two tensor streams are apart: one pass, block by block, in memory of a few MiB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from padiff_rpc.promote import BLOCK_ITEMS, to_float64
+from padiff_rpc.tensor import DType, TensorSpec, TensorStream, data_loss
+
+_SAFE_PEAKS = (1e-100, 1e100)
+"""Magnitudes between which squares and their sums neither overflow nor vanish in float64."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An element mismatches where |raw - base| > of_peak * max |base| or, with of_peak 0, > absolute + relative * |base|.
+
+    `peak`: max |base| as far as it is known beforehand, else 0; then the greatest element read so far stands in, so that
+    the count of mismatched elements may come out too high.
+    """
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    of_peak: float = 0.0
+    peak: float = 0.0
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What one pass over two tensors found, over the elements that are finite on both sides unless said otherwise.
+
+    Complex tensors are taken as their real and imaginary parts: `total` counts parts, places are flat places of parts.
+    max_abs, max_rel, mean_abs, rel_l2, cosine, mismatched: as in padiff_rpc.result.Metrics. peak: max |base|.
+    max_of_limit: the greatest |raw - base| over its own limit, taken where of_peak is 0. worst_at: where max_abs is; worst:
+    base's and raw's element there, None where nothing differs. means, absolute_means: of base and of raw, if asked for.
+    nan, inf: elements on base's and on raw's side. matching_inf: places with one and the same Inf on both sides.
+    nonfinite_at: the first place where either side is NaN, or Inf but not matching; None without.
+    """
+
+    total: int
+    max_abs: float
+    max_rel: float
+    mean_abs: float
+    rel_l2: float
+    cosine: float
+    peak: float
+    mismatched: int
+    max_of_limit: float
+    worst_at: int
+    worst: tuple[float, float] | tuple[int, int] | None
+    means: tuple[float, float]
+    absolute_means: tuple[float, float]
+    nan: tuple[int, int]
+    inf: tuple[int, int]
+    matching_inf: int
+    nonfinite_at: int | None
+    nonfinite: tuple[float, float] | None
+
+
+def measure(
+    base: TensorStream, raw: TensorStream, limit: Limit, magnitude: float = 1.0, with_means: bool = False
+) -> Differences:
+    """Read both streams abreast. Their shapes are equal, and their types are both floating, complex, integer or boolean.
+
+    Chunks may be cut anywhere, and differently on the two sides. `magnitude`: the greatest absolute value on either
+    side, by which sums are scaled where their squares would leave float64. `with_means`: take means too. DATA_LOSS
+    when a stream is short or long.
+    """
+    integer = not (base.spec.dtype.is_floating or base.spec.dtype.is_complex)
+    measuring = _Measuring(base.spec, raw.spec, limit, magnitude, with_means)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
+        for base_block, raw_block in _abreast(base, raw):
+            if integer:
+                measuring.add_integers(base_block, raw_block)
+            else:
+                measuring.add_floats(base_block, raw_block)
+        return measuring.finish()
+
+
+def _abreast(base: TensorStream, raw: TensorStream) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the two streams' elements as blocks of equal length, in their storage types, valid until the next."""
+    sides = [_Blocks(base), _Blocks(raw)]
+    for start in range(0, base.spec.count, BLOCK_ITEMS):
+        items = min(BLOCK_ITEMS, base.spec.count - start)
+        yield sides[0].read(items), sides[1].read(items)
+    for side in sides:
+        side.expect_end()
+
+
+class _Blocks:
+    """A stream's elements, so many at a time. A block that lies within a chunk is not copied."""
+
+    def __init__(self, stream: TensorStream) -> None:
+        self._stream = stream
+        self._chunk = memoryview(b"")
+        self._read_bytes = 0
+        self._storage = stream.spec.dtype.storage
+        self._buffer = bytearray(min(stream.spec.count, BLOCK_ITEMS) * self._storage.itemsize)
+
+    def read(self, items: int) -> np.ndarray:
+        size = items * self._storage.itemsize
+        self._read_bytes += size
+        if not self._chunk.nbytes:
+            self._next_chunk(missing=size)
+        if self._chunk.nbytes >= size:
+            block, self._chunk = self._chunk[:size], self._chunk[size:]
+            return np.frombuffer(block, self._storage)
+        filled = 0
+        while filled < size:
+            if not self._chunk.nbytes:
+                self._next_chunk(missing=size - filled)
+            piece = self._chunk[: size - filled]
+            self._buffer[filled : filled + piece.nbytes] = piece
+            self._chunk = self._chunk[piece.nbytes :]
+            filled += piece.nbytes
+        return np.frombuffer(self._buffer, self._storage, items)
+
+    def expect_end(self) -> None:
+        surplus = self._chunk.nbytes + sum(chunk.nbytes for chunk in self._stream.chunks)
+        if surplus:
+            raise data_loss(self._stream.name, self._stream.spec, self._read_bytes + surplus)
+
+    def _next_chunk(self, missing: int) -> None:
+        while not self._chunk.nbytes:
+            chunk = next(self._stream.chunks, None)
+            if chunk is None:
+                raise data_loss(self._stream.name, self._stream.spec, self._read_bytes - missing)
+            self._chunk = chunk.cast("B") if chunk.nbytes else chunk
+
+
+class _Measuring:
+    """The pass: its sums, in units of 1 / scale, and its temporaries, allocated once."""
+
+    def __init__(self, base: TensorSpec, raw: TensorSpec, limit: Limit, magnitude: float, with_means: bool) -> None:
+        self._types = base.dtype, raw.dtype
+        self._limit = limit
+        self._with_means = with_means
+        low, high = _SAFE_PEAKS
+        lost = magnitude > 0 and math.isfinite(magnitude) and not low < magnitude < high
+        # A power of two, so that scaling rounds nothing; 2**1024 would overflow.
+        self._scale = 2.0 ** max(-1000, min(1000, -math.frexp(magnitude)[1])) if lost else 1.0
+        room = min(base.count, BLOCK_ITEMS) * (2 if base.dtype.is_complex else 1)
+        self._base, self._raw, self._gap, self._size, self._work = (np.empty(room, np.float64) for _ in range(5))
+        self._total = self._compared = self._mismatched = 0
+        self._max_abs = self._max_rel = self._max_of_limit = self._sum_abs = self._peak = 0.0
+        self._squares = [0.0, 0.0, 0.0]  # of the difference, of base, of raw
+        self._sums = [0.0, 0.0]
+        self._absolute_sums = [0.0, 0.0]
+        self._worst_at = 0
+        self._worst: tuple[float, float] | tuple[int, int] | None = None
+        self._nan = [0, 0]
+        self._inf = [0, 0]
+        self._matching_inf = 0
+        self._nonfinite_at: int | None = None
+        self._nonfinite: tuple[float, float] | None = None
+
+    def add_floats(self, base_block: np.ndarray, raw_block: np.ndarray) -> None:
+        base = to_float64(base_block, self._types[0], self._base)
+        raw = to_float64(raw_block, self._types[1], self._raw)
+        if self._scale != 1.0:
+            base = np.multiply(base, self._scale, out=self._base[: base.size])
+            raw = np.multiply(raw, self._scale, out=self._raw[: raw.size])
+        gap = np.subtract(raw, base, out=self._gap[: base.size])
+        np.abs(gap, out=gap)
+        aside = 0
+        worst_at = int(gap.argmax())  # the first NaN, if there is any
+        if not math.isfinite(gap[worst_at]):
+            base, raw, aside = self._set_aside_nonfinite(base, raw)
+            np.subtract(raw, base, out=gap)
+            np.abs(gap, out=gap)
+            worst_at = int(gap.argmax())
+        at = self._add(base, raw, gap, worst_at, aside)
+        if at is not None:
+            self._worst = float(base[at]) / self._scale, float(raw[at]) / self._scale
+
+    def add_integers(self, base_block: np.ndarray, raw_block: np.ndarray) -> None:
+        """Subtract as integers: float64 is blind beyond 2**53. Only the sizes of differences are rounded."""
+        if self._types[0] is DType.BOOL:
+            # Any byte but zero means true.
+            base_block, raw_block = base_block.view(np.uint8) != 0, raw_block.view(np.uint8) != 0
+        wide = np.uint64 if DType.U64 in self._types else np.int64
+        base, raw = base_block.astype(wide), raw_block.astype(wide)
+        # The difference of two 64-bit integers fits 64 bits unsigned; wrapping subtraction gives it.
+        gap = np.maximum(base, raw).view(np.uint64) - np.minimum(base, raw).view(np.uint64)
+        worst_at = int(gap.argmax())
+        at = self._add(base.astype(np.float64), raw.astype(np.float64), gap.astype(np.float64), worst_at, 0)
+        if at is not None:
+            self._worst = int(base[at]), int(raw[at])
+
+    def finish(self) -> Differences:
+        difference, base, raw = (math.sqrt(square) for square in self._squares)
+        cosine = 1.0 if base == raw else 0.0
+        if base > 0.0 and raw > 0.0:
+            # base . raw = (|base|^2 + |raw|^2 - |raw - base|^2) / 2, sound also next to 1.
+            cosine = (base / raw + raw / base - (difference / base) * (difference / raw)) / 2
+        count = max(self._compared, 1)
+        return Differences(
+            total=self._total,
+            max_abs=self._max_abs / self._scale,
+            max_rel=self._max_rel,
+            mean_abs=self._sum_abs / count / self._scale,
+            rel_l2=difference / base if base > 0.0 else difference / self._scale,
+            cosine=max(-1.0, min(1.0, cosine)) if math.isfinite(cosine) else cosine,
+            peak=self._peak / self._scale,
+            mismatched=self._mismatched,
+            max_of_limit=self._max_of_limit,
+            worst_at=self._worst_at,
+            worst=self._worst,
+            means=(self._sums[0] / count / self._scale, self._sums[1] / count / self._scale),
+            absolute_means=(self._absolute_sums[0] / count / self._scale, self._absolute_sums[1] / count / self._scale),
+            nan=(self._nan[0], self._nan[1]),
+            inf=(self._inf[0], self._inf[1]),
+            matching_inf=self._matching_inf,
+            nonfinite_at=self._nonfinite_at,
+            nonfinite=self._nonfinite,
+        )
+
+    def _add(self, base: np.ndarray, raw: np.ndarray, gap: np.ndarray, at: int, aside: int) -> int | None:
+        """Take in a block of finite elements whose gap is greatest `at`; return `at` if no block before had a greater one."""
+        size = np.abs(base, out=self._size[: base.size])
+        work = self._work[: base.size]
+        if self._with_means:
+            self._add_means(base, raw)
+        self._peak = max(self._peak, float(size.max()))
+        # einsum, not dot: BLAS splits dot by threads, and the last digit would depend on the machine.
+        self._squares[1] += float(np.einsum("i,i->", base, base))
+        self._squares[2] += float(np.einsum("i,i->", raw, raw))
+        start = self._total
+        self._total += base.size
+        self._compared += base.size - aside
+        greatest = float(gap[at])
+        if greatest == 0.0:
+            return None
+        self._sum_abs += float(gap.sum())
+        self._squares[0] += float(np.einsum("i,i->", gap, gap))
+        np.divide(gap, size, out=work)
+        if not math.isfinite(work[int(work.argmax())]):
+            work[size == 0.0] = 0.0
+        self._max_rel = max(self._max_rel, float(work.max()))
+        self._mismatched += self._beyond_limit(gap, size, greatest)
+        if greatest <= self._max_abs:
+            return None
+        self._max_abs = greatest
+        self._worst_at = start + at
+        return at
+
+    def _add_means(self, base: np.ndarray, raw: np.ndarray) -> None:
+        for side, block in enumerate((base, raw)):
+            self._sums[side] += float(block.sum())
+            self._absolute_sums[side] += float(np.abs(block, out=self._work[: block.size]).sum())
+
+    def _beyond_limit(self, gap: np.ndarray, size: np.ndarray, greatest: float) -> int:
+        limit = self._limit
+        if limit.of_peak:
+            allowed = limit.of_peak * max(limit.peak * self._scale, self._peak)
+            return int(np.count_nonzero(gap > allowed)) if greatest > allowed else 0
+        work = np.multiply(size, limit.relative, out=self._work[: size.size])
+        np.add(work, limit.absolute * self._scale, out=work)
+        mismatched = int(np.count_nonzero(gap > work))
+        np.divide(gap, work, out=work)
+        work[gap == 0.0] = 0.0
+        self._max_of_limit = max(self._max_of_limit, float(work.max()))
+        return mismatched
+
+    def _set_aside_nonfinite(self, base: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Count NaN and Inf; return both blocks with 0 wherever either is not finite, and the number of such places."""
+        matching = np.isinf(base) & (base == raw)
+        for side, block in enumerate((base, raw)):
+            self._nan[side] += int(np.count_nonzero(np.isnan(block)))
+            self._inf[side] += int(np.count_nonzero(np.isinf(block)))
+        self._matching_inf += int(np.count_nonzero(matching))
+        aside = ~(np.isfinite(base) & np.isfinite(raw))
+        differing = aside & ~matching
+        self._mismatched += int(np.count_nonzero(differing))
+        if self._nonfinite_at is None and differing.any():
+            at = int(differing.argmax())
+            self._nonfinite_at = self._total + at
+            self._nonfinite = float(base[at]), float(raw[at])
+        return np.where(aside, 0.0, base), np.where(aside, 0.0, raw), int(np.count_nonzero(aside))

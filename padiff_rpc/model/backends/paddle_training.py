@@ -1,0 +1,146 @@
+"""Neutral losses and optimisers in paddle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.paddle_import import paddle
+from padiff_rpc.model.backends.paddle_tensor import from_tensor
+from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.tensor import Tensor
+from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
+
+_BLOCK = 1 << 20
+"""Elements of projection weights made at a time; they are float64 and the hash needs several arrays of that size."""
+
+
+def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
+    """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
+    if wanted.name not in NEUTRAL_LOSSES:
+        raise _unknown("loss", wanted.name, NEUTRAL_LOSSES)
+    floats = [out for out in outputs if out.is_floating_point() and 0 not in out.shape]
+    if not floats:
+        raise PadiffError(
+            f"the loss {wanted.name!r} needs a floating output, but the {len(outputs)} outputs hold no floating element",
+            reason=Reason.BAD_CONFIG,
+            hint="give a model whose forward returns at least one floating tensor",
+        )
+    floats = [out if out.dtype == paddle.float64 else out.astype("float32") for out in floats]
+    if wanted.name == "mean":
+        return _total([out.mean() for out in floats]) / len(floats)
+    if wanted.name == "sum":
+        return _total([out.sum() for out in floats])
+    if wanted.name == "mse":
+        return _mse(floats[0], _target(wanted))
+    if wanted.name == "cross_entropy":
+        return _cross_entropy(floats[0], _target(wanted))
+    return _projection(floats, int(wanted.options.get("seed", 0)))
+
+
+def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
+    """Make a neutral optimiser. UNKNOWN_NAME; BAD_CONFIG for a model without trainable parameters.
+
+    Adam's epsilon stands where torch has it: paddle's eps * sqrt(1 - beta2^t) beside sqrt(v) is the same formula. What differs
+    is rounding: Momentum and AdamW take their coefficients in float32 also for float64 parameters (4e-8 of the step), and
+    for float32 parameters Adam computes 1 - beta2 in float32 (1e-5 of the step at beta2 = 0.999). A learning rate factor or a
+    regularizer that a parameter carries itself (ParamAttr) goes beyond the neutral options, and stays in force.
+    """
+    if wanted.name not in NEUTRAL_OPTIMIZERS:
+        raise _unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)
+    trainable = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
+    if not trainable:
+        raise PadiffError(
+            f"{type(model).__name__} has no trainable parameter for {wanted.name} to step",
+            reason=Reason.BAD_CONFIG,
+            hint="leave the optimizer out",
+        )
+    options = {**NEUTRAL_OPTIMIZERS[wanted.name], **wanted.options}
+    common = {
+        "learning_rate": options["lr"],
+        "parameters": trainable,
+        # A number is L2 regularisation, added to the gradient; for AdamW the decoupled decay, which takes no None.
+        "weight_decay": options["weight_decay"] if wanted.name == "AdamW" else options["weight_decay"] or None,
+        "grad_clip": None,
+        "multi_precision": False,
+    }
+    if wanted.name == "SGD":
+        if options["momentum"] == 0.0:
+            return paddle.optimizer.SGD(**common)
+        return paddle.optimizer.Momentum(momentum=options["momentum"], use_nesterov=False, **common)
+    kind = paddle.optimizer.Adam if wanted.name == "Adam" else paddle.optimizer.AdamW
+    return kind(
+        beta1=options["beta1"], beta2=options["beta2"], epsilon=options["eps"], lazy_mode=False, **common
+    )
+
+
+def _total(terms: Sequence[Any]) -> Any:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _mse(output: Any, target: Tensor) -> Any:
+    if target.spec.shape != tuple(output.shape) or not target.spec.dtype.is_floating:
+        raise PadiffError(
+            f"the mse target is {target.spec}, the first floating output has shape {list(output.shape)}",
+            reason=Reason.BAD_CONFIG,
+            hint="give a floating target of the output's shape",
+        )
+    return (output - from_tensor(target, output.place).astype(output.dtype)).square().mean()
+
+
+def _cross_entropy(output: Any, target: Tensor) -> Any:
+    if output.ndim == 0 or target.spec.shape != tuple(output.shape[:-1]) or not _is_integer(target):
+        raise PadiffError(
+            f"the cross_entropy target is {target.spec}, the first floating output has shape {list(output.shape)}",
+            reason=Reason.BAD_CONFIG,
+            hint="give integer class indices of the output's shape without its last axis, which runs over the classes",
+        )
+    classes, indices = output.shape[-1], target.to_array()
+    if indices.min() < 0 or indices.max() >= classes:
+        raise PadiffError(
+            f"the cross_entropy target runs from {indices.min()} to {indices.max()}, the output has {classes} classes",
+            reason=Reason.BAD_CONFIG,
+            hint=f"class indices go from 0 to {classes - 1}",
+        )
+    wanted = paddle.to_tensor(indices.astype(np.int64).reshape(-1), place=output.place)
+    return paddle.nn.functional.cross_entropy(output.reshape([-1, classes]), wanted)
+
+
+def _projection(outputs: Sequence[Any], seed: int) -> Any:
+    terms, start = [], 0
+    for out in outputs:
+        count = math.prod(out.shape)
+        weights = np.empty(count, np.float64 if out.dtype == paddle.float64 else np.float32)
+        for at in range(0, count, _BLOCK):
+            stop = min(at + _BLOCK, count)
+            weights[at:stop] = projection_weights(start + at, start + stop, seed)
+        terms.append((out * paddle.to_tensor(weights.reshape(out.shape), place=out.place)).sum())
+        start += count
+    return _total(terms) / math.sqrt(start)
+
+
+def _target(wanted: LossSpec) -> Tensor:
+    if "target" not in wanted.targets:
+        raise PadiffError(
+            f"the loss {wanted.name!r} needs a target, got {sorted(wanted.targets) or 'none'}",
+            reason=Reason.BAD_CONFIG,
+            hint="give the tensor under the name `target`",
+        )
+    return wanted.targets["target"]
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return np.issubdtype(tensor.spec.dtype.storage, np.integer) and not tensor.spec.dtype.is_floating
+
+
+def _unknown(what: str, name: str, known: Any) -> PadiffError:
+    return PadiffError(
+        f"there is no neutral {what} {name!r}", reason=Reason.UNKNOWN_NAME, hint=f"choose one of {', '.join(known)}"
+    )

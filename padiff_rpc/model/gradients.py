@@ -1,0 +1,89 @@
+"""Listen for the gradients of tensors at layer boundaries while backward runs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from padiff_rpc.model.backends.backend import Backend, Remove
+from padiff_rpc.model.model import Side
+
+Deliver = Callable[["Place", Any], Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor was seen: one name on one side of one layer call."""
+
+    route: str
+    call: int
+    side: Side
+    caller: tuple[str, int] | None
+    name: str
+
+
+@dataclass
+class _Point:
+    """One value of one tensor object, and the places that saw it, in the order in which forward came by."""
+
+    tensor: Callable[[], Any]
+    places: list[Place] = field(default_factory=list)
+
+
+class GradientHooks:
+    """Calls `deliver(place, gradient)` for every place watched; what it returns, unless None, replaces the gradient.
+
+    One tensor may be seen at several places: a parent returns its child's output, a layer its own input. Backward
+    leaves them in reverse: the parent's output comes before the child's, the layer's output before its input. Each place is
+    delivered the gradient as the places before it left it. (A framework calls hooks of one tensor in the order of
+    registration, which is the wrong one; so each tensor gets one hook.)
+    """
+
+    def __init__(self, backend: Backend, deliver: Deliver) -> None:
+        self._backend = backend
+        self._deliver = deliver
+        # The number of writes is in the key, because a hook belongs to the value that the tensor had: after an
+        # in-place operation the same object has another gradient.
+        self._points: dict[tuple[int, int], _Point] = {}
+        self._removes: list[Remove] = []
+        self._pending: dict[Place, None] = {}  # in order; never delivered so far
+
+    def watch(self, tensor: Any, place: Place) -> None:
+        key = (id(tensor), self._backend.writes(tensor))
+        point = self._points.get(key)
+        if point is None or point.tensor() is not tensor:
+            point = self._points[key] = _Point(_reference(tensor))
+            self._removes.append(self._backend.on_gradient(tensor, self._callback(point)))
+        point.places.append(place)
+        self._pending[place] = None
+
+    def silent(self) -> tuple[Place, ...]:
+        """Return the places whose gradient never arrived, in the order of the forward."""
+        return tuple(self._pending)
+
+    def remove(self) -> None:
+        """Take every hook off. Places that were silent stay known."""
+        while self._removes:
+            self._removes.pop()()
+        self._points.clear()
+
+    def _callback(self, point: _Point) -> Callable[[Any], Any]:
+        def fire(gradient: Any) -> Any:
+            current = None
+            for place in reversed(point.places):
+                self._pending.pop(place, None)
+                new = self._deliver(place, gradient if current is None else current)
+                current = current if new is None else new
+            return current
+
+        return fire
+
+
+def _reference(tensor: Any) -> Callable[[], Any]:
+    """Refer to a tensor, weakly where its type allows: holding every activation until backward would cost its memory."""
+    try:
+        return weakref.ref(tensor)
+    except TypeError:
+        return lambda: tensor

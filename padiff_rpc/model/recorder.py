@@ -1,0 +1,258 @@
+"""Record, and in a synced run replace, what passes the boundaries of layers in one step of a native model."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
+from padiff_rpc.model.backends.backend import Backend, Native, Remove
+from padiff_rpc.model.digest import digest
+from padiff_rpc.model.gradients import GradientHooks, Place
+from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Side
+from padiff_rpc.model.store import Store
+from padiff_rpc.model.tree import PlacedLayer
+from padiff_rpc.tensor import Tensor
+
+Named = list[tuple[str, Native]]
+
+
+@dataclass
+class _Call:
+    """A layer call that is under way. `given`: (the caller's tensor, what the layer got for it, its count of writes then)."""
+
+    route: str
+    number: int
+    caller: tuple[str, int] | None
+    restore: Callable[[], None] | None = None
+    given: list[tuple[Native, Native, int]] = field(default_factory=list)
+
+
+class Recorder:
+    """Hooks for one step: `recording()` around forward, then `start_backward()`, and `close()` when the step is over.
+
+    `outputs` holds the records of the root's outputs. `failure` is the first exception that was raised in a hook, by the
+    observer or the store; frameworks and models may wrap or swallow it on its way out, so look here.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        layers: Sequence[PlacedLayer],
+        options: RecordOptions,
+        store: Store,
+        observer: Observer | None,
+        gradients: bool,
+    ) -> None:
+        self.outputs: tuple[Record, ...] = ()
+        self.failure: BaseException | None = None
+        self._backend = backend
+        self._layers = layers
+        self._options = options
+        self._store = store
+        self._observer = observer
+        self._watches = gradients and options.gradients
+        self._gradients = GradientHooks(backend, self._gradient_arrived)
+        self._stack: list[_Call] = []
+        self._counts: Counter[str] = Counter()
+        self._seq = 0
+        self._lock = threading.Lock()  # on several devices torch runs backward in several threads
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Hook the layers for the length of the block, and leave no hook behind however it ends."""
+        removes: list[Remove] = []
+        try:
+            for placed in self._layers:
+                removes.append(self._hook(placed))
+            yield
+        finally:
+            for remove in reversed(removes):
+                remove()
+            while self._stack:  # the forward was left by an exception
+                self._end(self._stack.pop())
+
+    def start_backward(self, observer: Observer | None) -> None:
+        """Send what backward brings to this observer, numbered from 0."""
+        self._observer = observer
+        self._seq = 0
+
+    def silent(self) -> tuple[tuple[str, int, Side, str], ...]:
+        """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
+        return tuple((place.route, place.call, place.side, place.name) for place in self._gradients.silent())
+
+    def close(self) -> None:
+        """Take the gradient hooks off."""
+        self._gradients.remove()
+
+    # -- forward ----------------------------------------------------------------------------------------------------
+    def _hook(self, placed: PlacedLayer) -> Remove:
+        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            with self._failing():
+                return self._enter(placed, args, kwargs)
+
+        def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            with self._failing():
+                return self._leave(placed, output)
+
+        return self._backend.hook(placed.layer, before, after)
+
+    def _enter(self, placed: PlacedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _Call(placed.route, self._counts[placed.route], self._caller())
+        self._counts[placed.route] += 1
+        self._stack.append(call)
+        if not self._options.inputs:
+            return None
+        tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
+        replaced = self._announce(call, "input", tensors)
+        new = self._tap(call, placed.layer, tensors, replaced) if self._watches else replaced
+        if not new:
+            return None
+        call.given = [
+            (tensor, new[name], self._backend.writes(new[name])) for name, tensor in tensors if name in replaced
+        ]
+        args, kwargs, call.restore = nested.swap_arguments(args, kwargs, self._backend.is_tensor, new)
+        return args, kwargs
+
+    def _leave(self, placed: PlacedLayer, output: Any) -> Any:
+        call = self._stack.pop()
+        while call.route != placed.route:  # calls inside this one that raised, and were caught by the model
+            self._end(call)
+            call = self._stack.pop()
+        self._end(call)
+        tensors = nested.flatten(output, self._backend.is_tensor)
+        replaced = self._announce(call, "output", tensors)
+        if self._watches:
+            seen: set[int] = set()
+            for name, tensor in tensors:
+                current = replaced.get(name, tensor)
+                if id(current) not in seen and self._backend.wants_gradient(current):
+                    seen.add(id(current))
+                    self._gradients.watch(current, Place(call.route, call.number, "output", call.caller, name))
+        self._write_back(call, tensors, replaced)
+        return nested.rebuild(output, self._backend.is_tensor, replaced) if replaced else None
+
+    def _tap(self, call: _Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
+        """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""
+        new = dict(replaced)
+        taps: dict[int, Native] = {}
+        for name, tensor in tensors:
+            current = replaced.get(name, tensor)
+            if not self._backend.wants_gradient(current):
+                continue
+            if id(current) not in taps:
+                taps[id(current)] = self._backend.tap(current, layer)
+                place = Place(call.route, call.number, "input", call.caller, name)
+                self._gradients.watch(taps[id(current)], place)
+            if taps[id(current)] is not tensor:
+                new[name] = taps[id(current)]
+        return new
+
+    def _write_back(self, call: _Call, outputs: Named, replaced: Mapping[str, Native]) -> None:
+        """Where the layer wrote in place into an input that we had replaced, let its caller's tensor have the new value.
+
+        When the layer returned that very tensor, the value is the replaced output.
+        """
+        for tensor, given, writes in call.given:
+            if self._backend.writes(given) == writes:
+                continue
+            names = [name for name, output in outputs if output is given]
+            source = replaced.get(names[0], given) if names else given
+            if self._backend.spec(source).shape == self._backend.spec(tensor).shape:
+                self._backend.copy_into(tensor, source)
+
+    def _caller(self) -> tuple[str, int] | None:
+        return (self._stack[-1].route, self._stack[-1].number) if self._stack else None
+
+    def _end(self, call: _Call) -> None:
+        if call.restore is not None:
+            call.restore()
+
+    # -- both phases --------------------------------------------------------------------------------------------------
+    def _announce(self, call: _Call, side: Side, tensors: Named) -> dict[str, Native]:
+        """Record one side of a call, tell the observer, and return the tensors that take the place of recorded ones."""
+        is_result = call.route == "" and side == "output"
+        if self._observer is None and not is_result:
+            return {}  # nobody would learn of the records
+        records = tuple(self._capture(name, tensor) for name, tensor in tensors)
+        if is_result:
+            self.outputs = records
+        values = self._tell("forward", Place(call.route, call.number, side, call.caller, ""), records)
+        shared: dict[int, list[tuple[Tensor, Native]]] = {}
+        replaced: dict[str, Native] = {}
+        for name, tensor in tensors:
+            if name not in values:
+                continue
+            made = shared.setdefault(id(tensor), [])
+            # One object under two names (attention's q, k, v) stays one object where its replacements are equal.
+            native = next((old for value, old in made if _equal(value, values[name])), None)
+            if native is None:
+                native = self._backend.substitute(tensor, values[name])
+                made.append((values[name], native))
+            replaced[name] = native
+        return replaced
+
+    def _gradient_arrived(self, place: Place, gradient: Native) -> Native | None:
+        with self._lock, self._failing():
+            if self._observer is None:
+                return None
+            record = self._capture(place.name, gradient)
+            value = self._tell("backward", place, (record,)).get(place.name)
+            return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
+
+    def _capture(self, name: str, tensor: Native) -> Record:
+        spec = self._backend.spec(tensor)
+        flat = self._backend.to_bytes(tensor)
+        return Record(self._store.put(flat, spec), name, spec, digest(flat, spec))
+
+    def _tell(self, phase: Phase, place: Place, records: tuple[Record, ...]) -> Mapping[str, Tensor]:
+        boundary = Boundary(self._seq, phase, place.route, place.call, place.side, place.caller, records)
+        self._seq += 1
+        if self._observer is None:
+            return {}
+        self._observer.observe(boundary)
+        if not self._options.sync:
+            return {}
+        values = self._observer.substitute(boundary)
+        _check(values, boundary)
+        return values
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Keep the first exception of a hook, and let none run after it."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            yield
+        except BaseException as err:
+            self.failure = err
+            raise
+
+
+def _check(values: Mapping[str, Tensor], boundary: Boundary) -> None:
+    """Refuse replacements for records that are not there, or of another shape."""
+    specs = {record.name: record.spec for record in boundary.records}
+    where = f"the {boundary.side} of layer {boundary.route!r} (call {boundary.call}, {boundary.phase})"
+    for name, value in values.items():
+        if name not in specs:
+            raise PadiffError(
+                f"{where} has no tensor {name!r} to replace",
+                reason=Reason.UNKNOWN_NAME,
+                hint=f"it has {', '.join(specs) or 'none'}",
+                metadata={"layer": boundary.route},
+            )
+        if value.spec.shape != specs[name].shape:
+            raise PadiffError(
+                f"tensor {name!r} of {where} is {specs[name]} and cannot be replaced by {value.spec}",
+                reason=Reason.BAD_TENSOR,
+                metadata={"layer": boundary.route},
+            )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.spec == other.spec and one.data == other.data)

@@ -1,0 +1,213 @@
+"""A worker's process: start it, hear that it is ready, say how it died, end it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.wire.channel import UNIX_PATH_LIMIT_BYTES
+
+log = logging.getLogger(__name__)
+
+TAIL_LINES = 100
+TAIL_LINE_BYTES = 1000
+SHOWN_LINES = 10
+"""Of the tail, in an error's message; all of it is in metadata["stderr"]."""
+DEATH_WAIT_S = 2.0
+"""How long after its connection broke a process may take to be seen dead."""
+END_GRACE_S = 5.0
+PROBE_TIMEOUT_S = 60.0
+# Tells a Python without padiff-rpc, or without what it needs, from a worker that failed for its own reasons.
+PROBE = """
+try:
+    import padiff_servers.service
+except ImportError as err:
+    print(err.name)
+    raise SystemExit(7)
+"""
+
+
+class WorkerProcess:
+    """A worker that lives no longer than this process: its stdin is a pipe whose other end only we hold."""
+
+    def __init__(
+        self, python: str, arguments: Sequence[str], *, name: str, cwd: str | None, env: Mapping[str, str] | None
+    ) -> None:
+        """Start `python -m padiff_servers ARGUMENTS` at a unix socket of its own. BAD_CONFIG when that cannot be started."""
+        self._python = python
+        self._name = name
+        self._folder = _socket_folder()
+        self._ended = False
+        self.address = f"unix:{self._folder}/worker.sock"
+        announced, announce = os.pipe()
+        self._announced = announced
+        command = [python, "-m", "padiff_servers", *arguments]
+        command += ["--listen", self.address, "--announce-fd", str(announce), "--lifeline"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env={**os.environ, **env} if env else None,
+                pass_fds=(announce,),
+                start_new_session=True,  # Ctrl-C in a terminal is for the coordinator, which then ends its workers
+            )
+        except OSError as err:
+            os.close(announced)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise PadiffError(
+                f"cannot start Python {python!r}: {err.strerror}",
+                reason=Reason.BAD_CONFIG,
+                hint="name the interpreter of the environment that holds the framework, such as .venv/bin/python",
+            ) from err
+        finally:
+            os.close(announce)
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._reader = threading.Thread(target=self._read_stderr, name="worker stderr", daemon=True)
+        self._reader.start()
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Return once the worker serves; raise what it reports, or BAD_CONFIG, WORKER_DIED, TIMED_OUT."""
+        line = self._announcement(time.monotonic() + timeout_s)
+        if line is None:
+            raise PadiffError(
+                f"the worker of {self._name!r} was not ready after {timeout_s:g} s{self._last_words()}",
+                reason=Reason.TIMED_OUT,
+                hint="is its model that slow to load? pass a longer start_timeout_s",
+                metadata=self._facts(),
+            )
+        if not line:
+            self._process.wait()
+            raise self._unusable_python() or self._death()
+        announcement = json.loads(line)
+        error = announcement.get("error")
+        if error is not None:
+            raise PadiffError(
+                error["message"], reason=Reason(error["reason"]), hint=error["hint"], metadata=error["metadata"]
+            )
+
+    def explain(self, error: PadiffError) -> PadiffError:
+        """Say WORKER_DIED where a connection broke because the process did."""
+        if error.reason is not Reason.WORKER_UNREACHABLE:
+            return error
+        try:
+            self._process.wait(DEATH_WAIT_S)
+        except subprocess.TimeoutExpired:
+            return error
+        return self._death()
+
+    def end(self) -> None:
+        """End the process, by force after a grace, and remove its socket. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(END_GRACE_S)
+        except subprocess.TimeoutExpired:
+            log.warning("the worker of %r did not end within %g s; killing it", self._name, END_GRACE_S)
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._reader.join(DEATH_WAIT_S)
+        if self._process.stderr is not None and not self._reader.is_alive():
+            self._process.stderr.close()
+        os.close(self._announced)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _announcement(self, deadline: float) -> bytes | None:
+        """Read the one line; b"" when the process ended without it, None when it is late."""
+        line = b""
+        poller = select.poll()
+        poller.register(self._announced, select.POLLIN | select.POLLHUP)
+        while not line.endswith(b"\n"):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            # A child of the worker may hold the pipe open after the worker's death: look at the process too.
+            if poller.poll(min(left_s, 0.25) * 1000):
+                piece = os.read(self._announced, 1 << 16)
+                if not piece:
+                    return b""
+                line += piece
+            elif self._process.poll() is not None:
+                return b""
+        return line
+
+    def _unusable_python(self) -> PadiffError | None:
+        """Ask the interpreter what it lacks; None when it can run a worker."""
+        try:
+            done = subprocess.run(
+                [self._python, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as err:
+            log.debug("probing %r failed: %s", self._python, err)
+            return None
+        if done.returncode != 7:
+            return None
+        return PadiffError(
+            f"Python {self._python!r} cannot run a worker: it has no {done.stdout.strip()}",
+            reason=Reason.BAD_CONFIG,
+            hint=f"install padiff-rpc there: {self._python} -m pip install padiff-rpc",
+            metadata={"python": self._python},
+        )
+
+    def _death(self) -> PadiffError:
+        self._reader.join(DEATH_WAIT_S)
+        status = self._process.returncode
+        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
+        return PadiffError(
+            f"the worker of {self._name!r} {how}{self._last_words()}",
+            reason=Reason.BAD_CONFIG if status == 2 else Reason.WORKER_DIED,  # 2: it refused its options
+            hint="SIGKILL often means that the host ran out of memory" if status == -signal.SIGKILL else "",
+            metadata=self._facts(),
+        )
+
+    def _last_words(self) -> str:
+        lines = list(self._tail)[-SHOWN_LINES:]
+        return "".join(["; the last it said:", *(f"\n    {line}" for line in lines)]) if lines else ""
+
+    def _facts(self) -> dict[str, str]:
+        status = self._process.poll()
+        facts = {"worker": self.address, "stderr": "\n".join(self._tail)}
+        return facts if status is None else {**facts, "exit_status": str(status)}
+
+    def _read_stderr(self) -> None:
+        stream = self._process.stderr
+        if stream is None:
+            return
+        while line := stream.readline(TAIL_LINE_BYTES):
+            text = line.decode(errors="replace").rstrip()
+            self._tail.append(text)
+            log.debug("worker of %r: %s", self._name, text)
+
+
+def _socket_folder() -> str:
+    """Make a private folder whose path is short enough for a unix socket in it."""
+    folder = tempfile.mkdtemp(prefix="padiff-rpc-")
+    if len(os.fsencode(folder)) + len("/worker.sock") <= UNIX_PATH_LIMIT_BYTES:
+        return folder
+    os.rmdir(folder)
+    return tempfile.mkdtemp(prefix="padiff-rpc-", dir="/tmp")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"

@@ -1,0 +1,204 @@
+"""Whole alignments of small models in one process: healthy pairs agree, and every planted fault is found where it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from padiff_rpc.align.align import align
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.result import Result
+from padiff_rpc.training import parse_optimizer
+from tests.align.pairs import AlignPair, hosted, inputs_of
+
+
+def routes(result: Result) -> list[str]:
+    return [divergence.raw.route for divergence in result.divergences]
+
+
+def failing(result: Result) -> set[str]:
+    return {pair.failure for pair in result.pairs if pair.status == "fail"}
+
+
+HEALTHY = ["mlp", "deep", "shared", "tuple_outputs", "bert_like", "conv_net", "tied"]
+
+
+@pytest.mark.parametrize("single_step", [False, True], ids=["free", "single-step"])
+@pytest.mark.parametrize("factory", HEALTHY)
+def test_a_healthy_pair_is_aligned_in_every_stage(align_pair: AlignPair, factory: str, single_step: bool) -> None:
+    result = align_pair(factory, optimizer="Adam(lr=1e-3)", steps=2, single_step=single_step)
+    assert [] == [pair for pair in result.pairs if pair.status == "fail"]
+    assert result.aligned
+    passed = {pair.stage for pair in result.pairs if pair.status == "pass"}
+    assert {"weights_before", "forward", "loss", "backward", "grads", "weights"} <= passed
+
+
+@pytest.mark.parametrize("factory", ["mlp", "deep", "shared", "tuple_outputs", "bert_like"])
+def test_a_pair_with_transposed_layouts_is_aligned(align_pair: AlignPair, factory: str) -> None:
+    result = align_pair(factory, raw_args={"layout": "io"}, optimizer="SGD(lr=0.1, momentum=0.9)", steps=3)
+    assert result.aligned
+
+
+def test_buffers_are_assigned_before_and_compared_after(align_pair: AlignPair) -> None:
+    result = align_pair("conv_net", training=True)
+    compared = {pair.tensor for pair in result.pairs if pair.stage == "buffers" and pair.status == "pass"}
+    assert {"running_mean", "running_var"} <= compared
+    assert result.aligned
+
+
+def test_another_momentum_is_seen_in_the_buffers(align_pair: AlignPair) -> None:
+    result = align_pair("conv_net", raw_args={"momentum": 0.9}, training=True)
+    assert not result.aligned
+    assert ["bn1"] == routes(result)
+    assert "buffers" == result.divergences[0].stage
+
+
+def test_without_assignment_different_weights_are_named_first(align_pair: AlignPair) -> None:
+    result = align_pair("mlp", assign=False)
+    assert not result.aligned
+    assert result.first_divergence is not None
+    assert "weights_before" == result.first_divergence.stage
+
+
+# -- planted faults, free run: the first divergence -----------------------------------------------------------------------
+FAULTS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("mlp", {"scale": 1.25}, "body", "values"),
+    ("deep", {"bug_at": 30}, "30", "values"),
+    ("shared", {"scale": 1.25}, "", "values"),
+    ("tuple_outputs", {"scale": 1.25}, "split", "values"),
+    ("bert_like", {"eps_at": 1}, "encoder.1.norm1", "values"),
+    ("bert_like", {"no_scale_at": 1}, "encoder.1.attention", "values"),
+    ("bert_like", {"relu_at": 1}, "encoder.1.activation", "values"),
+    ("bert_like", {"permuted_batch": True}, "", "values"),
+    ("bert_like", {"nan_output": True}, "", "nan"),
+]
+
+
+@pytest.mark.parametrize("mode", ["scaled", "strict"])
+@pytest.mark.parametrize(("factory", "bug", "layer", "failure"), FAULTS)
+def test_a_planted_fault_is_found_at_its_layer(
+    align_pair: AlignPair, factory: str, bug: dict[str, Any], layer: str, failure: str, mode: Any
+) -> None:
+    rules = CompareRules(mode, atol=1e-5, rtol=1e-5) if mode == "strict" else CompareRules()
+    result = align_pair(factory, raw_args=bug, compare=rules)
+    assert not result.aligned
+    assert layer == routes(result)[0]
+    assert failure == result.divergences[0].found_at.failure
+
+
+def test_nan_on_both_sides_is_no_agreement(align_pair: AlignPair) -> None:
+    bug = {"nan_output": True}
+    result = align_pair("bert_like", base_args=bug, raw_args=bug)
+    assert not result.aligned
+    assert "nan" in failing(result)
+
+
+def test_a_missing_bias_fails_as_a_parameter_without_partner_and_nothing_is_written(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"no_bias_at": 0})
+    assert not result.aligned
+    assert ["encoder.0.intermediate.bias"] == [item.name for item in result.unmatched_base if item.fails]
+
+
+def test_a_different_definition_order_of_q_and_k_is_matched_by_name_and_noted(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"swapped_qk": True})
+    assert result.aligned
+    assert any("definition order" in note for note in result.notes)
+
+
+def test_permuted_rows_differ_though_their_means_agree(align_pair: AlignPair) -> None:
+    rules = CompareRules("strict", atol=1e-6, rtol=1e-5)
+    assert not align_pair("bert_like", raw_args={"permuted_batch": True}, compare=rules).aligned
+
+
+# -- planted faults, single step: every layer that has one, and no other ---------------------------------------------------
+SEVERAL: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("bert_like", {"eps_at": 0, "relu_at": 1}, ["encoder.0.norm1", "encoder.1.activation"]),
+    ("bert_like", {"no_scale_at": 0, "eps_at": 1}, ["encoder.0.attention", "encoder.1.norm1"]),
+    ("mlp", {"scale": 1.25}, ["body"]),
+    ("tuple_outputs", {"scale": 1.25}, ["split"]),
+    ("shared", {"scale": 1.25}, [""]),
+    ("deep", {"bug_at": 49, "depth": 50}, ["49"]),
+]
+
+
+@pytest.mark.parametrize("layout", ["oi", "io"])
+@pytest.mark.parametrize(("factory", "bug", "layers"), SEVERAL)
+def test_single_step_names_every_layer_with_a_bug_and_no_other(
+    align_pair: AlignPair, factory: str, bug: dict[str, Any], layers: list[str], layout: str
+) -> None:
+    result = align_pair(factory, raw_args={**bug, "layout": layout}, single_step=True)
+    assert not result.aligned
+    assert layers == routes(result)
+
+
+def test_single_step_still_brings_every_parameter_gradient(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"eps_at": 0}, single_step=True)
+    grads = [pair for pair in result.pairs if pair.stage == "grads"]
+    assert {("encoder.0.norm1", "weight")} == {(p.raw_route, p.tensor) for p in grads if p.status == "fail"}
+    assert {"words", "positions", "pooler"} <= {pair.raw_route for pair in grads if pair.status == "pass"}
+
+
+def test_single_step_backward_alone_does_not_judge_the_forward(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"eps_at": 0}, single_step=True, diff_phase="backward")
+    assert {"skipped"} == {pair.status for pair in result.pairs if pair.stage == "forward"}
+    assert ["encoder.0.norm1"] == routes(result)
+
+
+# -- phases, optimisers, notes --------------------------------------------------------------------------------------------
+def test_the_forward_phase_runs_no_backward(align_pair: AlignPair) -> None:
+    result = align_pair("mlp", diff_phase="forward")
+    assert {"weights_before", "forward"} == {pair.stage for pair in result.pairs}
+    assert result.aligned
+
+
+def test_optimisers_that_differ_are_seen_in_the_weights() -> None:
+    optimizers = parse_optimizer("SGD(lr=0.1)"), parse_optimizer("SGD(lr=0.11)")
+    settings = AlignSettings(base_optimizer=optimizers[0], raw_optimizer=optimizers[1])
+    result = align(hosted("mlp"), hosted("mlp", seed=1), inputs_of("mlp"), inputs_of("mlp"), settings)
+    assert result.first_divergence is not None
+    assert "weights" == result.first_divergence.stage
+
+
+def test_active_dropout_is_named(align_pair: AlignPair) -> None:
+    result = align_pair("random", seed=None)
+    assert any("random numbers" in note and "Dropout" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("loss", ["mean", "sum", "projection(seed=3)"])
+def test_every_neutral_loss_without_target_agrees(align_pair: AlignPair, loss: str) -> None:
+    result = align_pair("conv_net", loss=loss)
+    assert ["pass"] == [pair.status for pair in result.pairs if pair.stage == "loss"]
+
+
+def test_a_loss_too_weak_for_the_tolerance_is_said(align_pair: AlignPair) -> None:
+    result = align_pair("deep", loss="mean", compare=CompareRules("strict", atol=10.0, rtol=0.0))
+    assert any("too weak" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": 0},
+        {"diff_phase": "backward"},
+        {"diff_phase": "forward", "optimizer": "SGD"},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(align_pair: AlignPair, settings: dict[str, Any]) -> None:
+    with pytest.raises(PadiffError) as caught:
+        align_pair("mlp", **settings)
+    assert Reason.BAD_CONFIG is caught.value.reason
+
+
+def test_metrics_tell_where_and_how_far(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"eps_at": 1})
+    assert result.first_divergence is not None
+    metrics = result.first_divergence.metrics
+    assert metrics is not None
+    assert metrics.base_value is not None
+    assert metrics.raw_value is not None
+    assert math.isclose(abs(metrics.raw_value - metrics.base_value), metrics.max_abs, rel_tol=1e-6)
+    assert metrics.measured > metrics.allowed

@@ -1,0 +1,198 @@
+"""What only torch has: exotic tensors, views changed in place, self-attention that asks whether query is key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.training import parse_optimizer
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "qint8"),
+        (lambda: torch.empty(3, device="meta"), "meta"),
+        (lambda: nn.LazyLinear(3).weight, "lazy"),
+        (lambda: torch.zeros(3, dtype=torch.complex32), "complex32"),
+    ],
+    ids=["sparse", "quantised", "meta", "lazy", "complex32"],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor", "ignore:ComplexHalf support is experimental")
+def test_a_tensor_that_cannot_travel_is_named(kit, make, word):
+    native = make()
+    with pytest.raises(PadiffError) as caught:
+        kit.backend.to_bytes(native)
+    assert caught.value.reason is Reason.NOT_SUPPORTED
+    assert word in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_sparse_gradient_is_named(kit):
+    table = nn.Embedding(4, 2, sparse=True)
+    kit.backend.backward(table(torch.tensor([1])).sum())
+    with pytest.raises(PadiffError) as caught:
+        kit.backend.spec(kit.backend.gradient(table.weight))
+    assert caught.value.reason is Reason.NOT_SUPPORTED
+    assert "sparse=False" in caught.value.hint
+
+
+def test_prepare_refuses_the_meta_device(kit):
+    with pytest.raises(PadiffError) as caught:
+        kit.backend.prepare(nn.Linear(2, 2), "meta", None)
+    assert caught.value.reason is Reason.BAD_CONFIG
+
+
+def test_complex_parameters_stay_complex_when_cast(kit):
+    model = nn.Linear(2, 2, dtype=torch.complex64)
+    assert kit.backend.prepare(model, None, "float64").weight.dtype is torch.complex64
+
+
+def test_a_layer_under_two_names_appears_twice(kit):
+    shared = nn.Linear(2, 2)
+    assert [layer is shared for _, layer in kit.backend.children(nn.Sequential(shared, nn.ReLU(), shared))] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_backward_without_a_graph_is_an_error_of_its_own(kit):
+    with pytest.raises(PadiffError) as caught:
+        kit.backend.backward(torch.ones(()))
+    assert caught.value.reason is Reason.MODEL_FAILED
+
+
+def test_an_optimizer_for_a_frozen_model_is_refused(kit):
+    with pytest.raises(PadiffError) as caught:
+        kit.backend.optimizer(parse_optimizer("SGD"), nn.Linear(2, 2).requires_grad_(False))
+    assert caught.value.reason is Reason.BAD_CONFIG
+
+
+class _Pre(nn.Module):
+    """Changes its input in place through a child, as pre-activation blocks do, and without saying so itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.relu(h))
+
+
+def run_tapped(kit: Any, block: nn.Module, tap: bool) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    inner = nn.Linear(4, 4)
+    h = inner(torch.randn(5, 4))
+    found: dict[str, torch.Tensor] = {"h": h.detach().clone()}
+    entered = kit.backend.tap(h, block) if tap else h
+    if tap:
+        kit.backend.on_gradient(entered, lambda gradient: found.update(tap=gradient.clone()))
+    out = block(entered)
+    found["out"], found["h_after"] = out.detach().clone(), h.detach().clone()
+    out.square().sum().backward()
+    return {**found, "gradient": inner.weight.grad}
+
+
+def test_the_gradient_of_a_tap_that_the_layer_changes_in_place_still_arrives_once(kit):
+    block = _Pre()
+    plain, tapped = run_tapped(kit, block, False), run_tapped(kit, block, True)
+    own = tapped.pop("tap")
+    assert {name: torch.equal(value, plain[name]) for name, value in tapped.items()} == dict.fromkeys(tapped, True)
+    assert not torch.equal(plain["h"], plain["h_after"])
+    h = plain["h"].clone().requires_grad_()
+    block.fc(torch.relu(h)).square().sum().backward()
+    torch.testing.assert_close(own, h.grad)
+
+
+def test_a_tap_whose_gradient_never_flows_stays_silent(kit):
+    h = nn.Linear(4, 4)(torch.randn(5, 4))
+    arrived: list[int] = []
+    kit.backend.on_gradient(kit.backend.tap(h, nn.Identity()), lambda gradient: arrived.append(1))
+    kit.backend.backward(h.sum())
+    assert arrived == []
+
+
+def test_a_tap_whose_source_is_changed_later_hears_its_gradient_once(kit):
+    h = nn.Linear(4, 4)(torch.randn(5, 4))
+    arrived: list[torch.Tensor] = []
+    tapped = kit.backend.tap(h, nn.Identity())
+    kit.backend.on_gradient(tapped, lambda gradient: arrived.append(gradient.clone()) or None)
+    out = tapped + 1
+    h.mul_(3)
+    kit.backend.backward(out.sum() + h.sum())
+    [gradient] = arrived
+    torch.testing.assert_close(gradient, torch.ones(5, 4))
+
+
+def test_a_removed_tap_callback_is_silent_in_place_too(kit):
+    block = _Pre()
+    h = nn.Linear(4, 4)(torch.randn(5, 4))
+    arrived: list[int] = []
+    tapped = kit.backend.tap(h, block)
+    kit.backend.on_gradient(tapped, lambda gradient: arrived.append(1))()
+    kit.backend.backward(block(tapped).sum())
+    assert arrived == []
+
+
+def test_a_declared_in_place_layer_gets_the_tensor_itself(kit):
+    h = nn.Linear(4, 4)(torch.randn(5, 4))
+    assert kit.backend.tap(h, nn.ReLU(inplace=True)) is h
+    assert kit.backend.tap(h, nn.ReLU()) is not h
+
+
+def test_a_tap_frees_its_graph(kit):
+    freed: list[int] = []
+
+    class Watch(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.canary = Canary()
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient
+
+    class Canary:
+        def __del__(self) -> None:
+            freed.append(1)
+
+    h = Watch.apply(nn.Linear(4, 4)(torch.randn(5, 4)))
+    tapped = kit.backend.tap(h, nn.Identity())
+    kit.backend.on_gradient(tapped, lambda gradient: None)
+    del h, tapped
+    assert freed == [1]
+
+
+def test_no_tap_in_a_models_own_no_grad_block(kit):
+    h = nn.Linear(4, 4)(torch.randn(5, 4))
+    with torch.no_grad():
+        assert kit.backend.wants_gradient(h) is False
+        assert kit.backend.tap(h, nn.Identity()) is h
+
+
+def test_self_attention_keeps_its_bits_when_one_tensor_gets_one_tap(kit):
+    results = []
+    for tap in (False, True):
+        torch.manual_seed(0)
+        inner, attention = nn.Linear(8, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        h = inner(torch.randn(2, 5, 8))
+        x = kit.backend.tap(h, attention) if tap else h
+        kit.backend.backward(attention(x, x, x)[0].square().sum())
+        results.append([p.grad.numpy().copy() for p in (*inner.parameters(), *attention.parameters())])
+    for plain, tapped in zip(*results, strict=True):
+        np.testing.assert_array_equal(tapped, plain)
+
+
+def test_forward_restores_the_grad_mode(kit):
+    model = nn.Linear(2, 2)
+    kit.backend.forward(model, {"input": torch.ones(1, 2)}, False)
+    assert torch.is_grad_enabled()

@@ -1,0 +1,52 @@
+"""The one line on what to try next."""
+
+from __future__ import annotations
+
+import pytest
+
+from padiff_rpc.report.advice import advise
+from padiff_rpc.result import LayerRef
+
+from . import results
+
+
+def differs(failure="values", stage="forward", classes=("Linear", "Linear"), **changes):
+    found = results.pair("a", "a", 0.5, failure=failure, stage=stage)
+    one = results.divergence(found, *(LayerRef("a", name) for name in classes))
+    return results.result([found], [one], **changes)
+
+
+FLOAT64 = {"base": {"dtype": "float64"}, "raw": {"dtype": "float64"}}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (differs(), "--single-step"),
+        (differs(settings={"single_step": True}), "--dtype float64"),
+        (differs(settings={"single_step": True, **FLOAT64}), "line by line"),
+        (differs("dtype"), "--allow-dtype-difference"),
+        (differs("shape"), "--pair BASE=RAW"),
+        (differs("nan"), "--dtype float64"),
+        (differs("nan", settings=FLOAT64), "no overflow"),
+        (differs("missing"), "take and return"),
+        (differs("missing", stage="grads"), "requires_grad"),
+        (differs("calls"), "different number of times"),
+        (differs(stage="grads"), "--dtype float64"),
+        (differs(stage="grads", settings=FLOAT64), "--single-step"),
+        (differs(stage="weights"), "weight decay"),
+        (differs(stage="buffers"), "momentum"),
+        (differs(stage="weights_before", settings={"assign": False}), "--no-assign"),
+        (differs(stage="weights_before"), "its layout"),
+        (differs(classes=("Dropout", "Dropout")), "--eval"),
+        (differs(notes=["base draws random numbers in drop"]), "--eval"),
+        (results.bert_differs(), "eps=1e-12 against epsilon=0.001"),
+        (results.result([], aligned=False), "nothing was compared"),
+    ],
+)
+def test_the_advice_fits_what_failed_and_what_was_tried(result, expected):
+    assert expected in advise(result)
+
+
+def test_an_aligned_result_needs_no_advice():
+    assert advise(results.aligned()) == ""

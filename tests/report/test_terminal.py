@@ -1,0 +1,156 @@
+"""What a person reads: verdict, place, numbers, trees, advice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from padiff_rpc.result import Divergence, LayerRef, Unmatched
+
+from . import results
+
+
+def test_an_aligned_result_says_so_with_counts_and_the_worst_error_of_each_stage(render):
+    lines = render(results.aligned()).splitlines()
+
+    assert lines[0] == "ALIGNED  the two models agree"
+    assert lines[1] == "67 pairs compared: 67 passed, 0 failed; 4 skipped"
+    assert lines[2] == "  4 skipped: no gradient on either side"
+    assert "  forward     60       0  rel_l2 4e-07    1e-05  encoder output.0" in lines
+    assert "  grads        7       0  rel_l2 3e-06    1e-05  embeddings.LayerNorm weight" in lines
+    assert "Try next" not in "\n".join(lines)
+
+
+def test_a_difference_names_layer_tensor_index_allowed_and_found(render):
+    text = render(results.bert_differs())
+
+    assert text.startswith("DIFFERS  first at encoder.layer.3.output.LayerNorm (step 0, forward)\n")
+    assert "67 pairs compared: 36 passed, 31 failed; 1 skipped" in text
+    assert "raw       encoder.layers.3.output.norm2  LayerNorm" in text
+    assert "why       its inputs agree, its output does not" in text
+    assert "relative L2 error 0.0312, allowed 1e-05 (3,120 times)" in text
+    assert "difference 0.125 at [0, 3, 17]: base 0.5321, raw 0.6569" in text
+    assert "812 of 98,304 out of tolerance (0.826 %)" in text
+
+
+def test_both_trees_stand_side_by_side_with_the_layer_marked(render):
+    lines = render(results.bert_differs()).splitlines()
+
+    here = [line for line in lines if line.endswith("<--- HERE")]
+    assert len(here) == 1
+    assert here[0].split() == ["└╴LayerNorm", "LayerNorm", "≠", "└╴norm2", "LayerNorm", "<---", "HERE"]
+    assert "      ├╴dense  Linear           =      ├╴linear2  Linear" in lines
+    assert any("└╴encoder.layer.3  BertLayer  ≠  └╴encoder.layers.3  TransformerEncoderLayer" in line for line in lines)
+
+
+def test_hyperparameters_that_differ_are_shown_under_their_own_names(render):
+    text = render(results.bert_differs())
+
+    assert "  eps=1e-12  epsilon=0.001\n" in text
+    assert "normalized_shape" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(render, width):
+    notes = [
+        "a note that is long enough to need more than one line at every width that is tried here, and then some more"
+    ]
+    unmatched = [
+        Unmatched("parameter", "encoder.layer.3.attention.self.relative_position_bias_table.weight", "why " * 30, True)
+    ]
+    for result in (results.bert_differs(notes=notes, unmatched_base=unmatched), results.aligned(notes=notes)):
+        lines = render(result, width=width).splitlines()
+        assert [line for line in lines if len(line) > width or line != line.rstrip()] == []
+
+
+def test_piped_text_holds_no_escape_and_a_terminal_gets_colour(render):
+    assert "\x1b" not in render(results.bert_differs())
+    assert "\x1b[1;31mDIFFERS" in render(results.bert_differs(), terminal=True)
+
+
+def test_an_ascii_stream_gets_ascii_only(render):
+    text = render(results.bert_differs(), encoding="ascii")
+
+    assert "`-LayerNorm  LayerNorm    !      `-norm2  LayerNorm" in text
+
+
+def test_a_route_that_looks_like_markup_is_printed_as_it_is(render):
+    found = results.pair("blocks[red].0", "x", 0.5)
+    text = render(
+        results.result([found], [results.divergence(found, LayerRef("blocks[red].0", "A"), LayerRef("x", "B"))])
+    )
+
+    assert "first at blocks[red].0 " in text
+
+
+def test_nothing_compared_differs_and_says_why(render):
+    skipped = [results.pair("a", "b", None, status="skipped", why="a layer that runs in one model only")]
+    text = render(results.result(skipped, aligned=False))
+
+    assert text.startswith("DIFFERS  nothing was compared, so nothing is known to agree\n0 pairs compared:")
+    assert "1 skipped: a layer that runs in one model only" in text
+    assert "Try next: see above why nothing was compared" in text
+
+
+def test_a_parameter_without_partner_alone_is_a_difference_that_is_told(render):
+    lacking = Unmatched("parameter", "fc.bias", "raw's 'fc' has no such parameter", True)
+    text = render(results.result([results.pair("fc", "fc")], aligned=False, unmatched_base=[lacking]))
+
+    assert text.startswith("DIFFERS  what was compared agrees, but 1 has no partner\n")
+    assert "  parameter fc.bias: raw's 'fc' has no such parameter [fails]" in text
+    assert "--pair BASE=RAW" in text
+
+
+def test_a_stage_that_should_have_been_compared_and_was_not_is_a_difference_that_is_told(render):
+    note = "step 0: no gradient was compared, so this is no pass"
+    text = render(results.result([results.pair("fc", "fc")], aligned=False, notes=[note]))
+
+    assert text.startswith("DIFFERS  no pair failed, but not all that was asked was compared: see the notes\n")
+    assert note in text
+
+
+def test_single_step_lists_every_further_layer(render):
+    def bad(route: str, error: float) -> Divergence:
+        return results.divergence(
+            results.pair(route, route, error), LayerRef(route, "Linear"), LayerRef(route, "Linear")
+        )
+
+    first, second, third = bad("a", 0.5), bad("b", 0.25), bad("c", math.nan)
+    third = replace(third, found_at=replace(third.found_at, failure="nan", why="raw has 3 NaN, base none"))
+    pairs = [one.found_at for one in (first, second, third)]
+    text = render(results.result(pairs, [first, second, third], settings={"single_step": True}))
+
+    assert text.startswith("DIFFERS  first at a (step 0, forward), and at 2 more layers\n")
+    assert "  b  forward, step 0, output.0: values out of tolerance: relative L2 error 0.25, allowed 1e-05" in text
+    assert "  c  forward, step 0, output.0: NaN or Inf: raw has 3 NaN, base none" in text
+
+
+def test_a_bug_between_children_marks_the_parent_and_where_it_was_seen(render):
+    trees = {"base": [("", "M"), ("attn", "Attention"), ("attn.q", "Linear"), ("attn.o", "Linear"), ("fc", "Linear")]}
+    trees["raw"] = trees["base"]
+    found = results.pair("attn.o", "attn.o", 0.5, tensor="input.0")
+    one = results.divergence(found, LayerRef("attn", "Attention"), LayerRef("attn", "Attention"))
+    paired = [(route, route) for route, _ in trees["base"]]
+    text = render(results.result([found], [one], trees=trees, paired_routes=paired))
+
+    marked = [line.strip("│├└╴ ").split()[0] + line.partition("<---")[2] for line in text.splitlines() if "<---" in line]
+    assert marked == ["attn HERE", "o seen here"]
+    assert "tensor    input.0 of attn.o" in text
+
+
+def test_the_worst_pair_of_a_stage_is_nan_before_any_number(render):
+    pairs = [results.pair("a", "a", 0.5), results.pair("b", "b", 0.5, metrics=results.metrics(math.nan), failure="nan")]
+    text = render(results.result(pairs, aligned=False))
+
+    assert "  forward      2       2   rel_l2 nan    1e-05  b output.0" in text.splitlines()
+
+
+def test_long_lists_are_cut_with_a_count(render):
+    unmatched = [Unmatched("layer", f"extra.{i}", "base has no such layer", False) for i in range(12)]
+    text = render(results.aligned(unmatched_raw=unmatched))
+
+    assert "extra.7:" in text
+    assert "extra.8:" not in text
+    assert "  ... 4 more (--json has them all)" in text
