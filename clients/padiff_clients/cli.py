@@ -12,10 +12,11 @@ def main() -> int:
     try:
         from padiff_clients.commands import commands
     except ModuleNotFoundError as err:
-        if err.name not in _NEEDED:
+        package = (err.name or "").partition(".")[0]
+        if package not in _NEEDED:
             raise
         sys.stderr.write(
-            f"error: the command line needs {err.name}, which this Python lacks\n"
+            f"error: the command line needs {package}, which this Python lacks\n"
             f"hint: {sys.executable} -m pip install 'padiff-rpc[cli]'\n"
         )
         return 2

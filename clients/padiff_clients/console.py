@@ -22,10 +22,15 @@ def log_console() -> Console:
 
 
 def show(print_on: Callable[[Console], None]) -> None:
-    """Print on stdout; a reader that went away (`| head`) takes nothing from the command's exit status."""
+    """Print on stdout; a reader that went away (`| head`) takes nothing from the command's exit status.
+
+    rich would answer a broken pipe with exit status 1, which here means that the models differ.
+    """
     console = result_console()
-    try:
+    with console.capture() as capture:
         print_on(console)
+    try:
+        sys.stdout.write(capture.get())
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

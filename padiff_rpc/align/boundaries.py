@@ -100,11 +100,15 @@ def _judge_records(
     settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, sides.rules, stage, sides.single_step)
     if settled is not None:
         return pair(settled)
-    (base_stream,) = sides.traffic.watch(sides.base.read_records([mine.id]))
-    (raw_stream,) = sides.traffic.watch(sides.raw.read_records([other.id]))
-    return pair(
-        compare_streams(base_stream, raw_stream, mine.digest, other.digest, sides.rules, stage, sides.single_step)
-    )
+    single = sides.traffic.single
+    with (
+        single(sides.base.read_records([mine.id])) as base_stream,
+        single(sides.raw.read_records([other.id])) as raw_stream,
+    ):
+        verdict = compare_streams(
+            base_stream, raw_stream, mine.digest, other.digest, sides.rules, stage, sides.single_step
+        )
+    return pair(verdict)
 
 
 def _one_sided(boundary: Boundary, side: str) -> Verdict:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from padiff_rpc.align.boundaries import Sides
-from padiff_rpc.align.noise import EPSILON
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.judge import compare_digests, compare_streams
+from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
 from padiff_rpc.result import Pair

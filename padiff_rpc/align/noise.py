@@ -9,16 +9,9 @@ import numpy as np
 
 from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.matching import ParameterLink
-from padiff_rpc.tensor import DType, TensorSpec
+from padiff_rpc.compare.tolerances import EPSILON
+from padiff_rpc.tensor import TensorSpec
 
-EPSILON = {
-    DType.F8_E4M3: 2.0**-3,
-    DType.F8_E5M2: 2.0**-2,
-    DType.BF16: 2.0**-7,
-    DType.F16: float(np.finfo(np.float16).eps),
-    DType.F32: float(np.finfo(np.float32).eps),
-    DType.F64: float(np.finfo(np.float64).eps),
-}
 _SAFETY = 8.0
 """Relative errors of the summands are a few epsilons: each has come through other layers' rounding."""
 

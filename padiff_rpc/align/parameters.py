@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.layouts import RULES
 from padiff_rpc.align.matching import ParameterLink
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_specs, compare_streams
+from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.model.digest import digest
-from padiff_rpc.model.model import ModelDescription, What
+from padiff_rpc.model.model import Model, ModelDescription, What
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest, Tensor, TensorSpec
+from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
 
 NoiseScale = Callable[[ParameterLink, TensorSpec], float]
 """How large the rounding noise of a link's gradient may be: absolute, by base layer and the tensor's spec."""
@@ -56,7 +60,7 @@ class ParameterComparer:
                 base_route=link.base_route,
                 raw_route=link.raw_route,
                 call=0,
-                tensor=_local(raw_name, link.raw_route),
+                tensor=self.local_name(raw_name, link),
                 status=verdict.status,
                 why=verdict.why,
                 failure=verdict.failure,
@@ -69,53 +73,86 @@ class ParameterComparer:
                 yield pair(raw_name, absent)
             return
         scale = noise(link, self._specs["raw"][link.raw[0]])
-        rules, single_step = self._sides.rules, self._sides.single_step
-        if link.rule == "identity":
-            (base_name,), (raw_name,) = link.base, link.raw
-            base_digest, raw_digest = base_digests[base_name], raw_digests[raw_name]
-            specs = self._specs["base"][base_name], self._specs["raw"][raw_name]
-            verdict = compare_digests(
-                specs[0], base_digest, specs[1], raw_digest, rules, stage, single_step, noise_scale=scale
-            )
-            if verdict is None:
-                watch = self._sides.traffic.watch
-                (base_stream,) = watch(self._sides.base.read_parameters([base_name], what))
-                (raw_stream,) = watch(self._sides.raw.read_parameters([raw_name], what))
-                verdict = compare_streams(
-                    base_stream, raw_stream, base_digest, raw_digest, rules, stage, single_step, noise_scale=scale
-                )
-            yield pair(raw_name, verdict)
-            return
-        for raw_name, tensor in self._in_raw_layout(link, what):
-            spec, raw_digest = self._specs["raw"][raw_name], raw_digests[raw_name]
-            verdict = compare_specs(tensor.spec, spec, rules)
-            if verdict is None:
-                own = digest(np.frombuffer(tensor.data, np.uint8), tensor.spec)
-                verdict = compare_digests(
-                    tensor.spec, own, spec, raw_digest, rules, stage, single_step, noise_scale=scale
-                )
-                if verdict is None:
-                    (raw_stream,) = self._sides.traffic.watch(self._sides.raw.read_parameters([raw_name], what))
-                    verdict = compare_streams(
-                        tensor.stream(raw_name),
-                        raw_stream,
-                        own,
-                        raw_digest,
-                        rules,
-                        stage,
-                        single_step,
-                        noise_scale=scale,
-                    )
-            yield pair(raw_name, verdict)
+        for raw_name, source in self._in_raw_layout(link, what, base_digests):
+            yield pair(raw_name, self._judge(stage, source, raw_name, what, raw_digests[raw_name], scale))
 
-    def _in_raw_layout(self, link: ParameterLink, what: What) -> list[tuple[str, Tensor]]:
-        """Read a link's base tensors whole and bring them into raw's layout; base's dtype stays."""
-        streams = self._sides.traffic.watch(self._sides.base.read_parameters(list(link.base), what))
-        tensors = [stream.collect() for stream in streams]
+    def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
+        """Read what base has for one raw tensor of a link, whole and in raw's layout."""
+        digests = self._sides.base.digest_parameters(list(link.base), what)
+        sources = dict(self._in_raw_layout(link, what, digests))
+        with sources[raw_name].open() as stream:
+            return stream.collect()
+
+    def raw_tensor(self, name: str, what: What) -> Tensor:
+        """Read one of raw's tensors whole."""
+        with self._sides.traffic.single(self._sides.raw.read_parameters([name], what)) as stream:
+            return stream.collect()
+
+    def compare_tensors(self, stage: Stage, base: Tensor, raw: Tensor) -> Verdict:
+        """Compare two tensors that are here already."""
+        streams = base.stream("base"), raw.stream("raw")
+        digests = _digest(base), _digest(raw)
+        return compare_streams(*streams, *digests, self._sides.rules, stage, self._sides.single_step)
+
+    def local_name(self, raw_name: str, link: ParameterLink) -> str:
+        """Return a raw tensor's name below its layer, as pairs show it."""
+        return raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name
+
+    def _judge(
+        self, stage: Stage, base: _Source, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
+    ) -> Verdict:
+        rules, single_step = self._sides.rules, self._sides.single_step
+        verdict = compare_digests(
+            base.spec,
+            base.digest,
+            self._specs["raw"][raw_name],
+            raw_digest,
+            rules,
+            stage,
+            single_step,
+            noise_scale=noise_scale,
+        )
+        if verdict is not None:
+            return verdict
+        raw_streams = self._sides.raw.read_parameters([raw_name], what)
+        with base.open() as base_stream, self._sides.traffic.single(raw_streams) as raw_stream:
+            return compare_streams(
+                base_stream, raw_stream, base.digest, raw_digest, rules, stage, single_step, noise_scale=noise_scale
+            )
+
+    def _in_raw_layout(
+        self, link: ParameterLink, what: What, digests: dict[str, Digest]
+    ) -> Iterator[tuple[str, _Source]]:
+        """Give base's tensors in raw's layout, base's dtype kept: as they are, or read whole and transformed."""
+        traffic, base = self._sides.traffic, self._sides.base
+        if link.rule == "identity":
+            name = link.base[0]
+            stream = partial(_open_single, traffic, base, name, what)
+            yield link.raw[0], _Source(self._specs["base"][name], digests[name], stream)
+            return
+        tensors = [stream.collect() for stream in traffic.watch(base.read_parameters(list(link.base), what))]
         shapes = [self._specs["raw"][name].shape for name in link.raw]
         arrays = RULES[link.rule].transform([tensor.to_array() for tensor in tensors], shapes)
-        dtype = tensors[0].spec.dtype
-        return [(name, Tensor.from_array(array, dtype)) for name, array in zip(link.raw, arrays, strict=True)]
+        for raw_name, array in zip(link.raw, arrays, strict=True):
+            tensor = Tensor.from_array(array, tensors[0].spec.dtype)
+            yield raw_name, _Source(tensor.spec, _digest(tensor), partial(nullcontext, tensor.stream(raw_name)))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Base's side of a comparison: what is known of it, and how to get at its bytes."""
+
+    spec: TensorSpec
+    digest: Digest
+    open: Callable[[], AbstractContextManager[TensorStream]]
+
+
+def _open_single(traffic: Traffic, model: Model, name: str, what: What) -> AbstractContextManager[TensorStream]:
+    return traffic.single(model.read_parameters([name], what))
+
+
+def _digest(tensor: Tensor) -> Digest:
+    return digest(np.frombuffer(tensor.data, np.uint8), tensor.spec)
 
 
 def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]) -> Verdict | None:
@@ -134,7 +171,3 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
 
 def _specs(description: ModelDescription) -> dict[str, TensorSpec]:
     return {name: info.spec for info in description.parameters for name in (info.name, *info.aliases)}
-
-
-def _local(name: str, route: str) -> str:
-    return name.removeprefix(f"{route}.") if route else name

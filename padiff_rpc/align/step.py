@@ -10,10 +10,11 @@ from padiff_rpc.align.leftovers import Leftovers
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.noise import GradientNoise
-from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.updates import UpdateJudge
 from padiff_rpc.align.verdict import StepFindings
 from padiff_rpc.model.model import BackwardResult, ForwardRequest, ForwardResult, Inputs, Observer, RecordOptions
 from padiff_rpc.result import Pair, Stage
@@ -55,6 +56,8 @@ class StepRunner:
         self._tell = tell
         self._to_base = {pair.raw: pair.base for pair in matching.layers}
         self._leftovers = Leftovers(self._to_base)
+        optimizer = settings.base_optimizer
+        self._updates = None if optimizer is None else UpdateJudge(comparer, optimizer)
         self._parameters = [link for link in matching.links if link.kind == "parameter"]
         self._buffers = [link for link in matching.links if link.kind == "buffer"]
 
@@ -78,9 +81,12 @@ class StepRunner:
                 judge_loss(self._sides, step, settings, (forward.base, forward.raw), (backward.base, backward.raw))
             )
             others += self._leftovers.gradients(step, forward.judged, backward.leftovers)
-            others += self._gradients(step, forward.judged, backward.judged)
-            notes += weak_loss_notes([pair for pair in others if pair.stage == "grads"], settings)
-        others += self._after(step)
+            noise = GradientNoise(forward.judged, backward.judged)
+            grads = self._held(step, "grads", noise)
+            notes += weak_loss_notes(grads, settings)
+            others += grads
+            others += self._optimise(step, grads, noise)
+        others += self._held(step, "buffers")
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
         return StepOutcome(StepFindings(step, judged, backward_judged, others, one_sided), tuple(notes), wall)
 
@@ -120,27 +126,21 @@ class StepRunner:
 
         return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0))
 
-    def _gradients(self, step: int, forward: list[Judged], backward: list[Judged]) -> list[Pair]:
-        noise = GradientNoise(forward, backward)
-        self._tell(Progress(step, "grads", 0, len(self._parameters), ""))
-        return list(self._comparer.compare(step, "grads", self._parameters, "gradient", noise))
-
-    def _after(self, step: int) -> list[Pair]:
-        """Step the optimisers, where there are any, and compare what the step left behind."""
-        pairs: list[Pair] = []
+    def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> list[Pair]:
+        """Step the optimisers, where there are any, and compare the parameters that come of it."""
         base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
-        if base_optimizer is not None and raw_optimizer is not None:
-            self._threads.both(
-                lambda: self._sides.base.optimizer_step(base_optimizer),
-                lambda: self._sides.raw.optimizer_step(raw_optimizer),
-            )
-            pairs += self._held(step, "weights")
-        return pairs + self._held(step, "buffers")
+        if base_optimizer is None or raw_optimizer is None or self._updates is None:
+            return []
+        self._threads.both(
+            lambda: self._sides.base.optimizer_step(base_optimizer),
+            lambda: self._sides.raw.optimizer_step(raw_optimizer),
+        )
+        return self._updates.judge(step, self._held(step, "weights"), grads, self._parameters, noise)
 
-    def _held(self, step: int, stage: Stage) -> list[Pair]:
-        links = self._parameters if stage == "weights" else self._buffers
+    def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> list[Pair]:
+        links = self._buffers if stage == "buffers" else self._parameters
         self._tell(Progress(step, stage, 0, len(links), ""))
-        return list(self._comparer.compare(step, stage, links, "value"))
+        return list(self._comparer.compare(step, stage, links, "gradient" if stage == "grads" else "value", noise))
 
     def _count(self, stage: Stage, step: int, total: int) -> Callable[[Judged], None]:
         done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from padiff_rpc.tensor import Tensor, TensorStream
 
@@ -17,6 +18,12 @@ class Traffic:
         for stream in streams:
             self.bytes_moved += stream.spec.size_bytes
             yield stream
+
+    @contextmanager
+    def single(self, streams: Iterable[TensorStream]) -> Iterator[TensorStream]:
+        """Give the only stream there is, to be read within the block; the source is held open as long."""
+        watched = self.watch(streams)
+        yield next(watched)
 
     def count(self, tensor: Tensor) -> Tensor:
         self.bytes_moved += tensor.spec.size_bytes

@@ -124,18 +124,24 @@ class _Tree:
         told = {self.parents[focus], focus}
         covered = {above for route in shown for above in self.ancestors(route)}
         nodes: list[Node] = []
+        run: list[Node] = []
         for route, class_name in self.classes.items():
             above = [one for one in self.ancestors(route) if one in shown]
+            node = Node(route, len(above), route[len(above[0]) :].lstrip(".") if above else route, class_name)
             if route in shown:
-                label = route[len(above[0]) :].lstrip(".") if above else route
-                nodes.append(Node(route, len(above), label, class_name))
+                nodes += [*_folded(run), node]
+                run = []
             elif self.parents[route] in told and route not in covered:
-                last = nodes[-1] if nodes else None
-                if last and last.hidden and last.depth == len(above):
-                    nodes[-1] = Node("", last.depth, "", "", last.hidden + 1)
-                else:
-                    nodes.append(Node("", len(above), "", "", 1))
-        return nodes
+                if run and run[0].depth != node.depth:
+                    nodes += _folded(run)
+                    run = []
+                run.append(node)
+        return [*nodes, *_folded(run)]
+
+
+def _folded(run: Sequence[Node]) -> list[Node]:
+    """Return one line for several hidden layers; a single one takes no more room than its count would."""
+    return list(run) if len(run) < 2 else [Node("", run[0].depth, "", "", len(run))]
 
 
 def _window(items: Sequence[str], centre: str) -> Sequence[str]:

@@ -17,7 +17,7 @@ def retry_idempotent(call: Callable[[], T], deadline_s: float) -> T:
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_unreachable),
         stop=tenacity.stop_after_delay(deadline_s),
-        wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1.0),
         reraise=True,
     )
     return retrying(call)

@@ -10,6 +10,8 @@ from padiff_rpc.v1 import worker_service_pb2
 DETAIL_KEY = "padiff-error-bin"
 DETAIL_LIMIT_BYTES = 4000
 """Below 4 KiB: a peer drops larger trailing metadata together with the status."""
+SHORT_CHARS = 64
+"""Texts are not trimmed below about this."""
 TEXT_LIMIT_CHARS = 400
 """Of the status text, which travels percent-encoded beside the detail."""
 
@@ -86,10 +88,11 @@ def error_to_proto(error: PadiffError) -> worker_service_pb2.ErrorDetail:
     texts["message", ""], texts["hint", ""] = error.message, error.hint
     while (detail := _detail(error.reason, texts)).ByteSize() > DETAIL_LIMIT_BYTES:
         place = max(texts, key=lambda place: _weight(place, texts[place]))
-        if not texts[place]:  # nothing but keys is left
+        if len(texts[place]) > SHORT_CHARS:
+            excess = detail.ByteSize() - DETAIL_LIMIT_BYTES
+            texts[place] = _shorter(texts[place], excess, tail=place[1] == "traceback")
+        else:  # every text is short: it is the number of metadata, or their keys
             texts = {place: text for place, text in texts.items() if place[0] != "metadata"}
-            continue
-        texts[place] = _shorter(texts[place], detail.ByteSize() - DETAIL_LIMIT_BYTES, tail=place[1] == "traceback")
     return detail
 
 
@@ -121,11 +124,8 @@ def _weight(place: tuple[str, str], text: str) -> int:
 
 
 def _shorter(text: str, excess_bytes: int, *, tail: bool) -> str:
-    """Drop at least excess_bytes of UTF-8, or everything; of a traceback the end is kept, of other texts the start."""
-    mark = "…"
-    keep = len(text.encode()) - excess_bytes - len(mark.encode()) - 8  # 8: room for the lengths in the wire form
-    if keep <= 0:
-        return ""
+    """Drop about excess_bytes of UTF-8, but at most half; of a traceback the end is kept, of other texts the start."""
     data = text.encode()
+    keep = max(len(data) - excess_bytes - 12, len(data) // 2)  # 12: the mark, and lengths in the wire form
     piece = (data[-keep:] if tail else data[:keep]).decode(errors="ignore")
-    return mark + piece if tail else piece + mark
+    return f"…{piece.removeprefix('…')}" if tail else f"{piece.removesuffix('…')}…"

@@ -155,12 +155,29 @@ def test_the_forward_phase_runs_no_backward(align_pair: AlignPair) -> None:
     assert result.aligned
 
 
-def test_optimisers_that_differ_are_seen_in_the_weights() -> None:
-    optimizers = parse_optimizer("SGD(lr=0.1)"), parse_optimizer("SGD(lr=0.11)")
-    settings = AlignSettings(base_optimizer=optimizers[0], raw_optimizer=optimizers[1])
-    result = align(hosted("mlp"), hosted("mlp", seed=1), inputs_of("mlp"), inputs_of("mlp"), settings)
+@pytest.mark.parametrize(
+    ("base_optimizer", "raw_optimizer"),
+    [
+        ("SGD(lr=0.1)", "SGD(lr=0.11)"),
+        ("Adam(lr=1e-3)", "Adam(lr=1.1e-3)"),
+        ("Adam(lr=1e-3)", "AdamW(lr=1e-3, weight_decay=0.1)"),
+    ],
+)
+def test_optimisers_that_differ_are_seen_in_the_weights(base_optimizer: str, raw_optimizer: str) -> None:
+    settings = AlignSettings(
+        base_optimizer=parse_optimizer(base_optimizer), raw_optimizer=parse_optimizer(raw_optimizer)
+    )
+    inputs = inputs_of("bert_like")
+    result = align(hosted("bert_like"), hosted("bert_like", seed=1), inputs, inputs, settings)
     assert result.first_divergence is not None
     assert "weights" == result.first_divergence.stage
+
+
+def test_adam_on_gradients_that_are_rounding_noise_is_judged_without_them(align_pair: AlignPair) -> None:
+    result = align_pair("bert_like", raw_args={"layout": "io"}, optimizer="Adam(lr=1e-2)", steps=3)
+    assert result.aligned
+    key_bias = [pair for pair in result.pairs if pair.stage == "weights" and pair.raw_route.endswith("attention.k")]
+    assert any("rounding noise" in pair.why for pair in key_bias if pair.tensor == "bias")
 
 
 def test_active_dropout_is_named(align_pair: AlignPair) -> None:

@@ -318,6 +318,37 @@ def test_mutated_containers_reach_the_caller(kit: Any) -> None:
     assert held["cache"][0] is held["h"]
 
 
+@pytest.mark.parametrize("record", [RecordOptions(), SYNC])
+def test_one_tensor_given_twice_stays_one_and_has_one_gradient(kit: Any, record: RecordOptions) -> None:
+    model = hosted(kit, "mlp")
+    fc1, act, fc2 = model.model.fc1, model.model.act, model.model.fc2
+    same: list[bool] = []
+    original = act.forward
+
+    def twice(a: Any, b: Any, c: Any = None) -> Any:
+        same.append(a is b and b is c)
+        return original(a) + b
+
+    act.forward = twice
+
+    def forward(x: Any) -> Any:
+        h = fc1(x)
+        return fc2(act(h, h, c=h))
+
+    model.model.forward = forward
+    watcher = Watcher(model, echo)
+    model.forward(request_of("mlp", record), watcher)
+    model.backward(PROJECTION, watcher)
+    assert same == [True]
+    assert ("act", 0, "input", ("0", "1", "c")) in watcher.trail("forward")
+    assert [trail for trail in watcher.trail("backward") if trail[:3] == ("act", 0, "input")] == [
+        ("act", 0, "input", ("0",))
+    ]
+    arrived = watcher.array("backward", "act", "output")
+    expected = arrived * (2 - np.tanh(watcher.array("forward", "fc1", "output")) ** 2)
+    np.testing.assert_allclose(watcher.array("backward", "act", "input"), expected, rtol=1e-4, atol=1e-6)
+
+
 # -- synced runs --------------------------------------------------------------------------------------------------------
 def test_a_substituted_output_is_what_the_model_goes_on_with(kit: Any) -> None:
     chosen = np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8)

@@ -93,6 +93,7 @@ OPS: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
     "alias": (lambda a: a.alias() * 2 + a, (A,)),
     "add in place": (lambda a, b: (a * 1).add_(b), (A, B)),
     "mul in place": (lambda a, b: (a + 0).mul_(b * 1), (A, B)),
+    "copy in place": (lambda a: (a * 2).copy_(a).mul_(3), (A,)),
     "relu in place": (lambda a: (a + 0).relu_(), (A,)),
     "softmax": (lambda a: F.softmax(a), (A,)),
     "softmax of an axis": (lambda a: F.softmax(a, 1), (A,)),

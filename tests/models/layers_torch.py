@@ -16,6 +16,7 @@ class Layers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
         self.linear = nn.Linear(SIZE, 6)
         self.linear_square = nn.Linear(SIZE, SIZE)
         self.linear_without_bias = nn.Linear(SIZE, 6, bias=False)
@@ -66,6 +67,10 @@ class Layers(nn.Module):
         key: torch.Tensor,
         value: torch.Tensor,
     ) -> dict[str, object]:
+        # Through a parameter, so that every layer has to send a gradient back to its inputs.
+        rows, sequence, signal, image, volume, key, value = (
+            tensor * self.gain for tensor in (rows, sequence, signal, image, volume, key, value)
+        )
         inputs = {
             **dict.fromkeys(("linear", "linear_square", "linear_without_bias", "spectral_norm"), (rows,)),
             **dict.fromkeys(("layer_norm", "layer_norm_2d", "encoder_layer"), (sequence,)),
@@ -81,7 +86,11 @@ class Layers(nn.Module):
             "attention": (sequence, sequence.flip(1), sequence),
             "attention_other_sizes": (sequence, key, value),
         }
-        return {name: layer(*inputs[name]) for name, layer in self.named_children()}
+        outputs = {name: layer(*inputs[name]) for name, layer in self.named_children()}
+        # What paddle's layers return too, in one order, so that the loss weighs the same tensors on both sides.
+        for name in ("attention", "attention_other_sizes"):
+            outputs[name] = outputs[name][0]
+        return outputs
 
 
 def build() -> nn.Module:

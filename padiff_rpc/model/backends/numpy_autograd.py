@@ -129,10 +129,12 @@ class Tensor:
         return self._become(self + other)
 
     def mul_(self, other: Any) -> Tensor:
-        return self._become(self * other)
+        # The gradient of `other` needs the factor as it was, so that one must be a copy.
+        kept = isinstance(other, Tensor) and other.node is not None
+        return self._become((self + 0 if kept else self) * other)
 
     def copy_(self, other: Tensor) -> Tensor:
-        return self._become(other)
+        return self._become(other.alias())  # a node of its own: `other` may be a leaf
 
     def relu_(self) -> Tensor:
         return self._become(self.relu())

@@ -2,129 +2,105 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import Native, Remove
 from padiff_rpc.model.backends.paddle_import import paddle
 
 _core = paddle.base.core
 _DenseTensor = getattr(_core, "LoDTensor", None) or _core.DenseTensor  # renamed on the way to 3.x
 _DIFFERENTIABLE = frozenset({"bfloat16", "float16", "float32", "float64", "complex64", "complex128"})
 
+Callback = Callable[[Native], "Native | None"]
 
-def wants_gradient(tensor: Any) -> bool:
+
+def wants_gradient(tensor: Native) -> bool:
     """True when autograd is on and leads to this tensor."""
     dtype = str(tensor.dtype).removeprefix("paddle.")
     return not tensor.stop_gradient and paddle.is_grad_enabled() and dtype in _DIFFERENTIABLE
 
 
-class Taps:
-    """Aliases of layers' inputs, and what becomes of those that their layer changes in place.
+@dataclass
+class _Gate:
+    """What happens to the gradient that passes from a tap, or a substitute, to the tensor behind it."""
 
-    Unlike torch, paddle does not carry an in-place operation on a view over to the autograd history of the tensor that it
-    views: the values change, the gradient silently is wrong. So when a layer is left, the tensor behind each tap that was
-    written to takes over the tap's history.
+    callbacks: dict[object, Callback] = field(default_factory=dict)
 
-    What this cannot follow: code that changes a tap in place after its layer has returned it as its output, while the tensor
-    behind it is used again.
+    def passed(self, gradient: Native) -> Native:
+        for callback in list(self.callbacks.values()):
+            new = callback(gradient)
+            gradient = gradient if new is None else new
+        return gradient
+
+
+class Autograd:
+    """Keeps what paddle's tensors cannot: the gates behind taps and substitutes, and which taps a layer call got.
+
+    Unlike torch, paddle does not carry an in-place operation on a view over to the history of the tensor that it views: the
+    values change, the gradient silently is wrong. So when a layer is left, the tensor behind each tap that was written to
+    takes over the tap's history. What this cannot follow: code that changes a tap in place after its layer has returned
+    it as its output, while the tensor behind it is used again.
     """
 
     def __init__(self) -> None:
-        self._calls: list[list[tuple[Any, Any, int]]] = []  # of each layer call under way: (tensor, tap, its version)
+        self._gates: dict[int, tuple[weakref.ref[Native], _Gate]] = {}
+        self._calls: list[list[tuple[Native, Native]]] = []  # of each layer call under way: (tensor, its tap)
+        self._failure: BaseException | None = None
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Surround one layer call."""
+        """Surround one layer call, from its taps to the end of its forward."""
         self._calls.append([])
         try:
             yield
-            for tensor, tap, version in self._calls[-1]:
-                if tap.inplace_version != version:
+            for tensor, tap in self._calls[-1]:
+                if tap.inplace_version != 0:
                     _take_over(tensor, tap)
         finally:
             self._calls.pop()
 
-    def make(self, tensor: Any) -> Any:
-        """Return a tap of a tensor that wants a gradient; an empty tensor is its own."""
-        if 0 in tensor.shape:
+    def tap(self, tensor: Native) -> Native:
+        """Return an alias of a tensor with a history of its own; one that is empty, or wants no gradient, is returned itself."""
+        if not wants_gradient(tensor) or 0 in tensor.shape:
             return tensor
-        tap = _Tap.apply(tensor)
+        tap = self._gated(tensor, lambda: _alias(tensor))
         if self._calls:
-            self._calls[-1].append((tensor, tap, tap.inplace_version))
+            self._calls[-1].append((tensor, tap))
         return tap
 
+    def substitute(self, tensor: Native, value: Native) -> Native:
+        """Return `value` with the history of `tensor`, where that has one."""
+        return self._gated(tensor, lambda: value) if wants_gradient(tensor) else value
 
-class _Tap(paddle.autograd.PyLayer):
-    """An identity whose output has the input's memory, but its own history and its own count of writes."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Any) -> Any:
-        # The other aliases share the count of writes (view, slices), whose rise when the tensor takes over would look
-        # to the layer's own operations as if their saved tensors had been overwritten; or are taken for an in-place
-        # operation (detach, the tensor itself); or lose strides (_share_buffer_to, DLPack in 2.6).
-        alias = _DenseTensor()
-        alias._share_data_with(tensor.detach().get_tensor())
-        return paddle.Tensor(alias, tensor.place)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:
-        return gradient
-
-
-def _take_over(tensor: Any, tap: Any) -> None:
-    """Give the tensor the value, shape and history of its tap."""
-    moved = tap.data_ptr() != tensor.data_ptr()
-    if tap.dtype != tensor.dtype or not (moved or tap.is_contiguous() == tensor.is_contiguous()):
-        raise PadiffError(
-            f"a layer changed the dtype or layout of its input in place ({tensor.dtype}{list(tensor.shape)} became "
-            f"{tap.dtype}{list(tap.shape)}), which the recording of gradients cannot follow",
-            reason=Reason.NOT_SUPPORTED,
-            hint="record without gradients, or leave that layer out of the recording",
-        )
-    if list(tap.shape) != list(tensor.shape):
-        tensor.reshape_(tap.shape)
-    paddle.assign(tap, output=tensor)
-
-
-class _Substitute(paddle.autograd.PyLayer):
-    """Pass a gradient from the substitute to the tensor whose place it takes."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Any, holder: list[Any]) -> Any:
-        return holder.pop()  # in a list, because a tensor argument that is returned counts as changed in place
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:
-        return gradient
-
-
-def substitute(tensor: Any, value: Any) -> Any:
-    """Return `value` with the history of `tensor`, where that has one."""
-    return _Substitute.apply(tensor, [value]) if wants_gradient(tensor) else value
-
-
-class GradientCallbacks:
-    """Hooks on tensors' gradients, and the exception that one of them raised."""
-
-    def __init__(self) -> None:
-        self._failure: BaseException | None = None
-
-    def add(self, tensor: Any, callback: Callable[[Any], Any]) -> Callable[[], None]:
+    def on_gradient(self, tensor: Native, callback: Callback) -> Remove:
         """Call back with the gradient of the tensor; a later in-place operation does not move the hook."""
+        callbacks = {None: callback}
 
-        def fire(gradient: Any) -> Any:
+        def fire(gradient: Native) -> Native | None:
             try:
-                return callback(gradient)
+                return callbacks[None](gradient) if callbacks else None
             except BaseException as err:
                 self._failure = self._failure or err
                 raise
 
+        reference, gate = self._gates.get(id(tensor), (None, None))
+        if reference is not None and reference() is tensor and tensor.inplace_version == 0:
+            # A hook on the output of a PyLayer is called, but what it returns is ignored.
+            gate.callbacks[fire] = fire
+            return lambda: gate.callbacks.pop(fire, None) and None
         handle = tensor.register_hook(fire)
-        return lambda: handle.remove() and None
+        if tensor.is_leaf:
+            return lambda: handle.remove() and None
+        # The handle would keep the tensor alive, and, once that has changed in place, warn that it finds no hook there.
+        # Emptied, the hook goes when the graph goes.
+        return callbacks.clear
 
-    def backward(self, loss: Any) -> None:
+    def backward(self, loss: Native) -> None:
         """Run backward and let a callback's exception through. MODEL_FAILED where autograd has nothing to follow."""
         if loss.stop_gradient:  # paddle would return as if all were well
             raise PadiffError(
@@ -141,3 +117,52 @@ class GradientCallbacks:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _gated(self, tensor: Native, make: Callable[[], Native]) -> Native:
+        gate = _Gate()
+        made = _Pass.apply(tensor, make, gate)
+        key = id(made)
+        # Not an attribute of the tensor: in 2.6 they take none.
+        self._gates[key] = weakref.ref(made, lambda _: self._gates.pop(key, None)), gate
+        return made
+
+
+class _Pass(paddle.autograd.PyLayer):
+    """Return what make() makes in the place of a tensor, and pass its gradient through a gate to the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Native, make: Callable[[], Native], gate: _Gate) -> Native:
+        # Made in here, because an argument that is returned (in a list, too) counts as changed in place.
+        ctx.gate = gate
+        return make()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Native) -> Native:
+        return ctx.gate.passed(gradient)
+
+
+def _alias(tensor: Native) -> Native:
+    """Return a tensor of the same memory, with its own count of writes.
+
+    Other aliases share the count (view, slices), whose rise when the tensor takes over would look to the layer's own
+    operations as if what they saved had been overwritten; or count as the tensor itself (detach); or lose strides
+    (_share_buffer_to, DLPack in 2.6).
+    """
+    shared = _DenseTensor()
+    shared._share_data_with(tensor.detach().get_tensor())
+    return paddle.Tensor(shared, tensor.place)
+
+
+def _take_over(tensor: Native, tap: Native) -> None:
+    """Give the tensor the value, shape and history of its tap."""
+    moved = tap.data_ptr() != tensor.data_ptr()
+    if tap.dtype != tensor.dtype or not (moved or tap.is_contiguous() == tensor.is_contiguous()):
+        raise PadiffError(
+            f"a layer changed the dtype or layout of its input in place ({tensor.dtype}{list(tensor.shape)} became "
+            f"{tap.dtype}{list(tap.shape)}), which the recording of gradients cannot follow",
+            reason=Reason.NOT_SUPPORTED,
+            hint="record without gradients, or leave that layer out of the recording",
+        )
+    if list(tap.shape) != list(tensor.shape):
+        tensor.reshape_(tap.shape)
+    paddle.assign(tap, output=tensor)

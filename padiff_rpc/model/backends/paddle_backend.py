@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends import paddle_autograd, paddle_tensor, paddle_training
+from padiff_rpc.model.backends import paddle_tensor, paddle_training
 from padiff_rpc.model.backends.backend import After, Before, Layer, Native, Remove
+from padiff_rpc.model.backends.paddle_autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle_hooks import hook
 from padiff_rpc.model.backends.paddle_hyperparameters import hyperparameters
 from padiff_rpc.model.backends.paddle_import import paddle
@@ -30,8 +31,7 @@ class PaddleBackend:
     name = "paddle"
 
     def __init__(self) -> None:
-        self._taps = paddle_autograd.Taps()
-        self._callbacks = paddle_autograd.GradientCallbacks()
+        self._autograd = Autograd()
 
     # -- the environment ------------------------------------------------------------------------------------------
     def version(self) -> str:
@@ -131,16 +131,16 @@ class PaddleBackend:
             return model(**inputs)
 
     def hook(self, layer: Layer, before: Before, after: After) -> Remove:
-        return hook(layer, before, after, self._taps)
+        return hook(layer, before, after, self._autograd)
 
     def wants_gradient(self, tensor: Native) -> bool:
-        return paddle_autograd.wants_gradient(tensor)
+        return wants_gradient(tensor)
 
     def tap(self, tensor: Native, layer: Layer) -> Native:
-        return self._taps.make(tensor) if self.wants_gradient(tensor) else tensor
+        return self._autograd.tap(tensor)
 
     def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
-        return self._callbacks.add(tensor, callback)
+        return self._autograd.on_gradient(tensor, callback)
 
     def substitute(self, tensor: Native, value: Tensor) -> Native:
         if tuple(tensor.shape) != value.spec.shape:
@@ -149,7 +149,7 @@ class PaddleBackend:
                 reason=Reason.BAD_TENSOR,
             )
         made = paddle_tensor.from_tensor(value, tensor.place).astype(tensor.dtype)
-        return paddle_autograd.substitute(tensor, made)
+        return self._autograd.substitute(tensor, made)
 
     def writes(self, tensor: Native) -> int:
         return tensor.inplace_version
@@ -162,7 +162,7 @@ class PaddleBackend:
         return paddle_training.loss(spec, outputs)
 
     def backward(self, loss: Native) -> None:
-        self._callbacks.backward(loss)
+        self._autograd.backward(loss)
 
     def item(self, tensor: Native) -> float:
         return float(tensor.item())

@@ -6,14 +6,14 @@ import functools
 from typing import Any
 
 from padiff_rpc.model.backends.backend import After, Before, Remove
-from padiff_rpc.model.backends.paddle_autograd import Taps
+from padiff_rpc.model.backends.paddle_autograd import Autograd
 
 
-def hook(layer: Any, before: Before, after: After, taps: Taps) -> Remove:
+def hook(layer: Any, before: Before, after: After, autograd: Autograd) -> Remove:
     """Call `before` and `after` around every call of the layer, until removed."""
     hooked = vars(layer).get("forward")
     if not isinstance(hooked, _HookedForward):
-        hooked = _HookedForward(layer, taps)
+        hooked = _HookedForward(layer, autograd)
     return hooked.add(before, after)
 
 
@@ -26,9 +26,9 @@ class _HookedForward:
     post-hooks, as the layer's caller gets it.
     """
 
-    def __init__(self, layer: Any, taps: Taps) -> None:
+    def __init__(self, layer: Any, autograd: Autograd) -> None:
         self._layer = layer
-        self._taps = taps
+        self._autograd = autograd
         self._hooks: dict[object, tuple[Before, After]] = {}
         self._called = False
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # those that have left forward, with their arguments
@@ -55,7 +55,7 @@ class _HookedForward:
         if not self._called:
             return self._original(*args, **kwargs)
         self._called = False
-        with self._taps.call():
+        with self._autograd.call():
             for before, _ in list(self._hooks.values()):
                 args, kwargs = before(args, kwargs) or (args, kwargs)
             output = self._original(*args, **kwargs)

@@ -32,10 +32,10 @@ def hyperparameters(layer: Any) -> dict[str, Any]:
     for kind in reversed(type(layer).__mro__):
         if issubclass(kind, paddle.nn.Layer) and kind is not paddle.nn.Layer:
             found.update((name, value) for name, value in vars(kind).items() if not callable(value))
-    config = vars(layer).get("_config")
+    found.update(vars(layer))
+    config = found.get("_config")
     if isinstance(config, dict) and set(config) <= arguments | {"__class__"}:
         found.update(config)  # where Transformer layers keep the arguments that they were made with
-    found.update(vars(layer))
     found.update(_linear_features(layer))
     plain: dict[str, Any] = {}
     for name, value in found.items():

@@ -1,0 +1,123 @@
+"""Every message round trips, and what does not add up is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import (
+    BackwardResult,
+    Boundary,
+    ForwardRequest,
+    ForwardResult,
+    LayerInfo,
+    LossSpec,
+    ModelDescription,
+    ModelInfo,
+    OptimizerSpec,
+    ParameterInfo,
+    Record,
+    RecordOptions,
+)
+from padiff_rpc.tensor import Digest, DType, TensorSpec
+from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
+from padiff_rpc.wire import serde
+
+SPEC = TensorSpec(DType.BF16, (2, 0, 3))
+DIGEST = Digest(6, -0.5, 0.75, 2.0, -math.inf, 3.0, 0, 1, bytes(range(16)))
+RECORD = Record(2**40, "past.0.1", TensorSpec(DType.F32, ()), DIGEST)
+PARAMETER = ParameterInfo("fc.weight", "parameter", SPEC, True, ("tied.weight",))
+LAYER = LayerInfo(
+    route="layer1.0",
+    class_name="Conv2d",
+    class_path="torch.nn.Conv2d",
+    children=("layer1.0.a", "layer1.0.b"),
+    parameters=("layer1.0.weight",),
+    hyperparameters={"stride": [1, 2], "eps": 1e-5, "bias": True, "mode": "é", "none": None, "inf": math.inf},
+    training=True,
+    aliases=("again",),
+)
+INFO = ModelInfo("torch", "2.13.0", "cpu", "3.11.7", {"numpy": "2.4"}, "0.1.0", "host", 12, ("a",), ("b",), 2**40, 5)
+
+PAIRS: dict[str, list[Any]] = {
+    "tensor_spec": [SPEC, TensorSpec(DType.F64, ()), TensorSpec(DType.BOOL, (2**33,))],
+    "digest": [DIGEST],
+    "parameter_info": [PARAMETER, ParameterInfo("running_mean", "buffer", TensorSpec(DType.F32, (4,)), False)],
+    "layer_info": [LAYER, LayerInfo("", "Net", "user.Net", (), (), {}, False)],
+    "model_info": [INFO],
+    "record": [RECORD],
+    "boundary": [
+        Boundary(0, "forward", "", 0, "input", None, ()),
+        Boundary(7, "backward", "fc", 2, "output", ("", 0), (RECORD, RECORD)),
+    ],
+    "record_options": [
+        RecordOptions(),
+        RecordOptions(routes=(), inputs=False, gradients=False, sync=True),
+        RecordOptions(routes=("", "fc")),
+    ],
+    "forward_result": [ForwardResult((RECORD,), 0.25), ForwardResult((), 0.0)],
+    "backward_result": [BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5)],
+    "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean")],
+    "optimizer_spec": [OptimizerSpec("Adam", {"lr": 1e-3, "beta1": 0.9})],
+    "what": ["value", "gradient"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in PAIRS.items() for value in values])
+def test_a_pair_brings_back_what_it_was_given(name: str, value: Any) -> None:
+    proto = getattr(serde, f"{name}_to_proto")(value)
+    if name != "what":
+        proto = type(proto).FromString(proto.SerializeToString())
+    assert value == getattr(serde, f"{name}_from_proto")(proto)
+
+
+def test_a_digest_keeps_not_a_number() -> None:
+    digest = Digest(1, math.nan, math.nan, math.nan, math.nan, math.nan, 1, 0, bytes(16))
+    back = serde.digest_from_proto(serde.digest_to_proto(digest))
+    assert math.isnan(back.mean)
+    assert 1 == back.nan_count
+
+
+@pytest.mark.parametrize("training", [None, False, True])
+@pytest.mark.parametrize("seed", [None, 0, 7])
+@pytest.mark.parametrize("record", [None, RecordOptions(), RecordOptions(routes=("fc",), sync=True)])
+def test_a_forward_header_tells_unset_from_false_and_zero(training: Any, seed: Any, record: Any) -> None:
+    request = ForwardRequest({"x": 1}, training=training, seed=seed, gradients=False, record=record)
+    header = serde.forward_header_to_proto("session", request, '{"x": 1}', 0, observed=True)
+    header = worker_service_pb2.ForwardHeader.FromString(header.SerializeToString())
+    assert request == serde.forward_header_from_proto(header, {"x": 1})
+
+
+def test_a_description_travels_in_parts_below_the_message_limit() -> None:
+    layers = tuple(LayerInfo(f"layer{i}", "L", "x" * 1000, (), (), {}, True) for i in range(4000))
+    parameters = tuple(ParameterInfo(f"p{i}" * 50, "parameter", SPEC, True) for i in range(4000))
+    description = ModelDescription("torch", "Net", layers, parameters)
+    parts = list(serde.description_to_proto(description))
+    assert len(parts) > 4
+    assert max(part.ByteSize() for part in parts) < 2 * serde.DESCRIPTION_PART_BYTES
+    assert description == serde.description_from_proto(parts)
+
+
+def test_an_empty_description_is_one_part() -> None:
+    description = ModelDescription("torch", "Net", (), ())
+    assert description == serde.description_from_proto(serde.description_to_proto(description))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size_bytes"), [((2, 3), 23), ((2, 3), 25), ((2, 3), 0), ((-2, -3), 24), ((2**40, 2**40), 0)]
+)
+def test_a_size_that_is_not_that_of_the_shape_is_data_loss(shape: tuple[int, ...], size_bytes: int) -> None:
+    proto = tensor_pb2.TensorSpec(dtype=tensor_pb2.D_TYPE_F32, shape=shape, size_bytes=size_bytes)
+    with pytest.raises(PadiffError) as caught:
+        serde.tensor_spec_from_proto(proto)
+    assert Reason.DATA_LOSS is caught.value.reason
+
+
+def test_an_unknown_side_is_refused() -> None:
+    proto = model_pb2.Boundary(phase=model_pb2.PHASE_FORWARD)
+    with pytest.raises(PadiffError, match="side of number 0") as caught:
+        serde.boundary_from_proto(proto)
+    assert Reason.NOT_SUPPORTED is caught.value.reason
