@@ -173,13 +173,6 @@ def test_optimisers_that_differ_are_seen_in_the_weights(base_optimizer: str, raw
     assert "weights" == result.first_divergence.stage
 
 
-def test_adam_on_gradients_that_are_rounding_noise_is_judged_without_them(align_pair: AlignPair) -> None:
-    result = align_pair("bert_like", raw_args={"layout": "io"}, optimizer="Adam(lr=1e-2)", steps=3)
-    assert result.aligned
-    key_bias = [pair for pair in result.pairs if pair.stage == "weights" and pair.raw_route.endswith("attention.k")]
-    assert any("rounding noise" in pair.why for pair in key_bias if pair.tensor == "bias")
-
-
 def test_active_dropout_is_named(align_pair: AlignPair) -> None:
     result = align_pair("random", seed=None)
     assert any("random numbers" in note and "Dropout" in note for note in result.notes)

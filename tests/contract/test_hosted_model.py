@@ -526,6 +526,47 @@ def test_an_observers_own_exception_comes_out_as_it_is(kit: Any, phase: str) -> 
     model.forward(request_of("mlp"), Watcher(model))
 
 
+def test_a_failure_that_the_model_swallows_comes_out_all_the_same(kit: Any) -> None:
+    class Angry(Watcher):
+        def observe(self, boundary: Boundary) -> None:
+            super().observe(boundary)
+            if boundary.route == "act":
+                raise PadiffError("gone", reason=Reason.SESSION_EXPIRED)
+
+    model = hosted(kit, "mlp")
+    layers = model.model
+
+    def forward(x: Any) -> Any:
+        h = layers.fc1(x)
+        for layer in (layers.act, layers.fc2):
+            try:
+                h = layer(h)
+            except Exception:  # noqa: BLE001  a model that carries on whatever happens
+                continue
+        return h
+
+    layers.forward = forward
+    watcher = Angry(model)
+    with pytest.raises(PadiffError, match="gone"):
+        model.forward(request_of("mlp"), watcher)
+    assert watcher.boundaries[-1].route == "act"
+
+
+def test_no_hook_stays_on_a_parameter_that_a_layer_returned(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    fc1, act, fc2 = model.model.fc1, model.model.act, model.model.fc2
+    act.forward = lambda: fc1.bias
+    model.model.forward = lambda x: fc2(fc1(x) + act())
+    watcher = Watcher(model)
+    model.forward(request_of("mlp"), watcher)
+    model.backward(SUM, watcher)
+    assert ("act", 0, "output", ("0",)) in watcher.trail("backward")
+    count = len(watcher.boundaries)
+    outputs = kit.backend.forward(model.model, kit.inputs("mlp", model.model), True)
+    kit.backend.backward(kit.backend.loss(SUM, [outputs]))
+    assert len(watcher.boundaries) == count
+
+
 @pytest.mark.parametrize("inputs", [{"y": None}, {}, {"x": None, "extra": 1}])
 def test_inputs_that_forward_does_not_take_name_its_parameters(kit: Any, inputs: dict[str, Any]) -> None:
     with pytest.raises(PadiffError) as raised:
