@@ -27,12 +27,14 @@ FORBIDDEN = {
     "padiff_rpc.compare": ("padiff_rpc.align", "padiff_rpc.remote", "padiff_rpc.wire", "padiff_rpc.v1", "grpc"),
     "padiff_rpc.report": ("padiff_rpc.align", "padiff_rpc.remote", "padiff_rpc.wire", "padiff_rpc.v1", "grpc"),
 }
+# `doctor` has other Pythons run this file to say what they hold; nothing imports it.
+PROBE = "clients/padiff_clients/probe.py"
 MAY_IMPORT = {
-    "torch": "padiff_rpc/model/backends/torch_",
-    "paddle": "padiff_rpc/model/backends/paddle_",
+    "torch": ("padiff_rpc/model/backends/torch_", PROBE),
+    "paddle": ("padiff_rpc/model/backends/paddle_", PROBE),
 }
 # Frameworks must see the system's zlib and gRPC first (libpaddle exports an old zlib), so its backend loads gRPC too.
-ALLOWED = {("padiff_rpc/model/backends/paddle_backend.py", "grpc")}
+ALLOWED = {("padiff_rpc/model/backends/paddle_import.py", "grpc")}
 
 
 def python_files() -> list[tuple[str, Path]]:

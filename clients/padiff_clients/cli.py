@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 _NEEDED = ("click", "rich", "pydantic", "pydantic_core", "tomli")
 
@@ -11,14 +12,15 @@ def main() -> int:
     """Run the command that the arguments name and return its exit status."""
     try:
         from padiff_clients.commands import commands
-    except ModuleNotFoundError as err:
-        package = (err.name or "").partition(".")[0]
-        if package not in _NEEDED:
-            raise
-        sys.stderr.write(
-            f"error: the command line needs {package}, which this Python lacks\n"
-            f"hint: {sys.executable} -m pip install 'padiff-rpc[cli]'\n"
-        )
-        return 2
+    except Exception as err:  # noqa: BLE001 - Python's own exit status 1 would mean that the models differ
+        package = (err.name or "").partition(".")[0] if isinstance(err, ModuleNotFoundError) else ""
+        if package in _NEEDED:
+            sys.stderr.write(
+                f"error: the command line needs {package}, which this Python lacks\n"
+                f"hint: {sys.executable} -m pip install 'padiff-rpc[cli]'\n"
+            )
+            return 2
+        traceback.print_exc()
+        return 3
     commands(prog_name="padiff-rpc")
     return 0

@@ -98,8 +98,8 @@ def _side_options(name: str) -> list[Callable[[F], F]]:
         click.option(f"--{name}-device", metavar="DEVICE", help="Where it runs, in its framework's words."),
         click.option(f"--{name}-dtype", type=DTYPES, help="Cast it to this type."),
         click.option(f"--{name}-inputs", metavar="FILE", help="Its own inputs, where the sides take different ones."),
-        click.option(f"--{name}-loss-fn", metavar=PLACE, help="Its own loss, called with the outputs (and targets)."),
-        click.option(f"--{name}-optimizer-fn", metavar=PLACE, help="Its own optimiser, made from the model."),
+        click.option(f"--{name}-loss-fn", metavar=PLACE, help="Its own loss: a function of the outputs."),
+        click.option(f"--{name}-optimizer-fn", metavar=PLACE, help="Its own optimiser: made from the model."),
     ]
 
 

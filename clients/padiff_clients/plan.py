@@ -76,6 +76,12 @@ def align_settings(
         raise _lonely("base", "raw")
     if (run.raw.loss or run.raw.loss_fn) and not (run.base.loss or run.base.loss_fn):
         raise _lonely("raw", "base")
+    if any(targets.values()) and not any(loss.targets for loss in losses.values()):
+        raise PadiffError(
+            f"targets are given, and the loss {losses['base'].name!r} takes none",
+            reason=Reason.BAD_CONFIG,
+            hint=f"choose --loss {' or '.join(_NEED_TARGETS)}, or leave the targets out",
+        )
     return AlignSettings(
         compare=_rules(run.compare),
         assign=_or(run.assign, default.assign),
@@ -130,8 +136,8 @@ def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
         device=side.device,
         dtype=side.dtype,
         args=side.args,
-        losses=_offered(side.loss_fn),
-        optimizers=_offered(side.optimizer_fn),
+        losses=_offered(side.loss_fn, NEUTRAL_LOSSES),
+        optimizers=_offered(side.optimizer_fn, NEUTRAL_OPTIMIZERS),
         threads=(side.threads or run.threads) if launched else None,
         store_memory_bytes=parse_size(run.store.memory) if launched else None,
         store_disk_bytes=parse_size(run.store.disk) if launched else None,
@@ -163,26 +169,25 @@ def _read_token(path: str | None) -> str | None:
     return token
 
 
-def _offered(place: str | None) -> dict[str, str]:
-    return {} if place is None else {split_place(place, place)[1]: place}
+def _offered(place: str | None, neutral: Mapping[str, Any]) -> dict[str, str]:
+    if place is None:
+        return {}
+    _, function = split_place(place, place)
+    return {f"{function}_fn" if function in neutral else function: place}  # a worker keeps the neutral names
 
 
 def _loss(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:
     if plan.losses:
-        return LossSpec(next(iter(plan.losses)), {}, dict(targets))
+        return LossSpec(next(iter(plan.losses)))
     loss = parse_loss(table.loss or "projection")
     _check_known(plan, "loss", loss.name, NEUTRAL_LOSSES, "loss_fn")
-    if loss.name in _NEED_TARGETS and not targets:
+    if loss.name not in _NEED_TARGETS:
+        return loss
+    if not targets:
         raise PadiffError(
             f"the loss {loss.name!r} compares with targets, and none are given",
             reason=Reason.BAD_CONFIG,
             hint="give --targets FILE.npz with an array `target`",
-        )
-    if targets and loss.name in NEUTRAL_LOSSES and loss.name not in _NEED_TARGETS:
-        raise PadiffError(
-            f"targets are given, and the loss {loss.name!r} takes none",
-            reason=Reason.BAD_CONFIG,
-            hint=f"choose --loss {' or '.join(_NEED_TARGETS)}, or leave the targets out",
         )
     return replace(loss, targets=dict(targets))
 

@@ -31,7 +31,7 @@ def live_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         bars.TextColumn("{task.fields[detail]}", markup=False, style="dim"),
     )
     with bars.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=None, count="", detail="")
+        task = bar.add_task("starting workers", total=None, count="", detail="")
 
         def tell(progress: Progress) -> None:
             bar.update(

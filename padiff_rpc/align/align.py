@@ -104,7 +104,7 @@ def _run_steps(
         assign_weights(sides.base, sides.raw, matching)
     tell(Progress(0, "weights_before", 0, len(matching.links), ""))
     before: list[Pair] = list(comparer.compare(0, "weights_before", matching.links, "value"))
-    runner = StepRunner(sides, threads, comparer, matching, settings, tell)
+    runner = StepRunner(sides, threads, comparer, described, matching, settings, tell)
     outcomes: list[StepOutcome] = []
     for step in range(settings.steps):
         if step and settings.single_step:

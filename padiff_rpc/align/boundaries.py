@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from padiff_rpc.align.traffic import Traffic
@@ -49,9 +50,10 @@ def stage_of(phase: Phase) -> Stage:
 
 
 def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None, Record | None]]:
-    """Pair the tensors of two boundaries: by name, then what is left by order; leftovers come with None.
+    """Pair the tensors of two boundaries: by name, then what is left by likeness; leftovers come with None.
 
-    Frameworks pass the same tensor by position on one side and by keyword on the other, so names alone will not do.
+    Frameworks pass the same tensor by position on one side and by keyword on the other, or nest it differently
+    (an LSTM cell's `1` is the other's `1.1`), so names alone will not do.
     """
     raw_by_name = {record.name: record for record in raw.records}
     base_names = {record.name for record in base.records}
@@ -59,10 +61,17 @@ def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None,
     for record in base.records:
         partner = raw_by_name.get(record.name)
         if partner is None and spare:
-            partner = spare.pop(0)
+            partner = min(spare, key=partial(_unlikeness, record))
+            spare.remove(partner)
         yield record, partner
     for record in spare:
         yield None, record
+
+
+def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
+    """Order candidates for a tensor: of its spec, then equal, then nearest in size; the first one among equals."""
+    apart = abs(mine.digest.norm - other.digest.norm) + abs(mine.digest.mean - other.digest.mean)
+    return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
 
 
 def judge_boundary(sides: Sides, step: int, base: Boundary, raw: Boundary) -> Judged:

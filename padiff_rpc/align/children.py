@@ -66,6 +66,7 @@ class Siblings:
     def run(self) -> None:
         """Pair what fits exactly, from the surest sign to the weakest; then what is akin, so that its difference is told."""
         self._pair_exactly()
+        self._pair_in_gaps(_both_activations)
         self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_by_name(lambda node: node.name, akin)
         self._pair_in_gaps(_same_composite_family)
@@ -73,7 +74,6 @@ class Siblings:
             self._pair_exactly()
             self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_in_gaps(_same_leaf_family)
-        self._pair_in_gaps(_both_activations)
         self._note_crossings()
 
     def _pair_exactly(self) -> None:

@@ -65,5 +65,6 @@ def _to_bfloat16(wide: np.ndarray) -> np.ndarray:
     bits |= ((back != wide) & ~np.isnan(wide)).astype(np.uint32)
     rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
     nan = np.isnan(wide)
-    rounded[nan] = (bits[nan] >> np.uint32(16)).astype(np.uint16) | np.uint16(0x40)
+    # The conversion to float32 has made it a quiet one, whose highest payload bit is among those that are kept.
+    rounded[nan] = (bits[nan] >> np.uint32(16)).astype(np.uint16)
     return rounded

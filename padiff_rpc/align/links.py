@@ -133,7 +133,7 @@ def _link_packed(
                 rule = "transpose" if transposed else "identity"
             shapes = [info.spec.shape for info in infos]
             one, many = [held[name].spec.shape], shapes
-            if len(infos) == len(wanted) and RULES[rule].fits(*((one, many) if to_raw else (many, one))):
+            if RULES[rule].fits(*((one, many) if to_raw else (many, one))):
                 names = ((held.pop(name).name,), tuple(info.name for info in infos))
                 first, second = names if to_raw else names[::-1]
                 result.links.append(ParameterLink(base.route, raw.route, first, second, rule, "parameter"))

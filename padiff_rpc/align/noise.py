@@ -12,8 +12,8 @@ from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.tensor import TensorSpec
 
-_SAFETY = 8.0
-"""Relative errors of the summands are a few epsilons: each has come through other layers' rounding."""
+_SAFETY = 64.0
+"""Relative error of the summands in epsilons: each has come through other layers' rounding (MiniLM, measured: up to 58)."""
 
 
 class GradientNoise:

@@ -72,9 +72,15 @@ class ParameterComparer:
             for raw_name in link.raw:
                 yield pair(raw_name, absent)
             return
-        scale = noise(link, self._specs["raw"][link.raw[0]])
+        scale = self.noise_of(link, noise)
         for raw_name, source in self._in_raw_layout(link, what, base_digests):
             yield pair(raw_name, self._judge(stage, source, raw_name, what, raw_digests[raw_name], scale))
+
+    def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
+        """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
+        raw = self._specs["raw"][link.raw[0]]
+        base = TensorSpec(self._specs["base"][link.base[0]].dtype, raw.shape)
+        return max(noise(link, base), noise(link, raw))
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
         """Read what base has for one raw tensor of a link, whole and in raw's layout."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
 from padiff_rpc.align.leftovers import Leftovers
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.matching import Matching
@@ -13,11 +13,22 @@ from padiff_rpc.align.noise import GradientNoise
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
 from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.running_variance import RunningVariances
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.updates import UpdateJudge
 from padiff_rpc.align.verdict import StepFindings
-from padiff_rpc.model.model import BackwardResult, ForwardRequest, ForwardResult, Inputs, Observer, RecordOptions
+from padiff_rpc.model.model import (
+    BackwardResult,
+    ForwardRequest,
+    ForwardResult,
+    Inputs,
+    LossSpec,
+    ModelDescription,
+    Observer,
+    RecordOptions,
+)
 from padiff_rpc.result import Pair, Stage
+from padiff_rpc.training import NEUTRAL_LOSSES
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class StepRunner:
         sides: Sides,
         threads: SideThreads,
         comparer: ParameterComparer,
+        described: tuple[ModelDescription, ModelDescription],
         matching: Matching,
         settings: AlignSettings,
         tell: Callable[[Progress], None],
@@ -60,11 +72,13 @@ class StepRunner:
         self._updates = None if optimizer is None else UpdateJudge(comparer, optimizer)
         self._parameters = [link for link in matching.links if link.kind == "parameter"]
         self._buffers = [link for link in matching.links if link.kind == "buffer"]
+        self._variances = RunningVariances(sides.base, comparer, self._buffers, *described)
 
     def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:
         """Run one step and compare; raises what the models raise."""
         settings = self._settings
         pairing = Pairing(self._to_base)
+        self._variances.remember()
         forward = self._forward(step, pairing, base_inputs, raw_inputs)
         others, one_sided = self._leftovers.calls(step, forward.judged, forward.leftovers)
         wall: dict[SideName, dict[str, float]] = {
@@ -74,7 +88,7 @@ class StepRunner:
         notes: list[str] = []
         backward_judged: list[Judged] = []
         if settings.diff_phase != "forward":
-            backward = self._backward(step, pairing)
+            backward = self._backward(step, pairing, forward.judged)
             backward_judged = backward.judged
             wall["base"]["backward"], wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
             others.append(
@@ -86,7 +100,7 @@ class StepRunner:
             notes += weak_loss_notes(grads, settings)
             others += grads
             others += self._optimise(step, grads, noise)
-        others += self._held(step, "buffers")
+        others += self._variances.judge(self._held(step, "buffers"), forward.judged)
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
         return StepOutcome(StepFindings(step, judged, backward_judged, others, one_sided), tuple(notes), wall)
 
@@ -115,8 +129,8 @@ class StepRunner:
             on_judged=self._count("forward", step, 2 * len(self._to_base)),
         )
 
-    def _backward(self, step: int, pairing: Pairing) -> PhaseRun[BackwardResult]:
-        base_loss, raw_loss = self._settings.base_loss, self._settings.raw_loss
+    def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
+        base_loss, raw_loss = _over_shared_outputs(self._settings, forward)
 
         def base(observer: Observer) -> BackwardResult:
             return self._sides.base.backward(base_loss, observer)
@@ -151,6 +165,25 @@ class StepRunner:
             self._tell(Progress(step, stage, done, total, one.base.route))
 
         return on_judged
+
+
+def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:
+    """Let neutral losses take the outputs that both models return, in one order.
+
+    Else an output that only one side returns, or another order of a dict, would give every output another gradient.
+    """
+    names = [
+        (mine.name, other.name)
+        for one in forward
+        if one.base.route == "" and one.base.side == "output"
+        for mine, other in pair_records(one.base, one.raw)
+        if mine is not None and other is not None
+    ]
+    losses = settings.base_loss, settings.raw_loss
+    if not names or any(loss.name not in NEUTRAL_LOSSES for loss in losses):
+        return losses
+    base_names, raw_names = zip(*names, strict=True)
+    return replace(losses[0], outputs=base_names), replace(losses[1], outputs=raw_names)
 
 
 def _unjudged(one: Judged) -> Judged:

@@ -69,7 +69,7 @@ class UpdateJudge:
         gradient = _values(self._comparer.base_tensor(link, name, "gradient"))
         base = self._comparer.base_tensor(link, name, "value")
         raw = self._comparer.raw_tensor(name, "value")
-        floor = _MARGIN * max(noise(link, raw.spec), grad.metrics.max_abs)
+        floor = _MARGIN * max(self._comparer.noise_of(link, noise), grad.metrics.max_abs)
         noisy = self._noisy.get(name, np.zeros(gradient.shape, bool)) | (np.abs(gradient) <= floor)
         self._noisy[name] = noisy
         apart = np.abs(_values(raw) - _values(base))

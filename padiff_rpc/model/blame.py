@@ -28,14 +28,14 @@ def user_error(
 ) -> PadiffError:
     """Describe an exception that user code raised: `what`, the exception, and the innermost line of the user's own.
 
-    The trimmed trace goes into metadata["traceback"].
+    The trace, cut to the user's frames where there are any, goes into metadata["traceback"].
     """
-    frames = _user_frames(err, framework)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    users, others = _frames(err, framework)
+    where = f" ({users[-1].filename}:{users[-1].lineno})" if users else ""
     text = "".join(traceback.format_exception_only(type(err), err)).strip()
     if len(text) > _TEXT_LIMIT:
         text = text[:_TEXT_LIMIT] + " ..."
-    trace = "".join(traceback.format_list(frames)) + text
+    trace = "".join(traceback.format_list(users or others)) + text
     if len(trace) > TRACE_LIMIT:
         trace = "... " + trace[-TRACE_LIMIT:]
     return PadiffError(
@@ -60,8 +60,8 @@ def raising_layer(err: BaseException, routes: Mapping[int, str]) -> str | None:
     return route
 
 
-def _user_frames(err: BaseException, framework: str) -> list[traceback.FrameSummary]:
-    """Frames outside this library and the framework; where that leaves none, those outside this library."""
+def _frames(err: BaseException, framework: str) -> tuple[list[traceback.FrameSummary], list[traceback.FrameSummary]]:
+    """Return the frames outside this library and the framework, and all those outside this library."""
     trace: TracebackType | None = err.__traceback__
     frames = [frame for frame in traceback.extract_tb(trace) if not _is_below(frame.filename, _OURS)]
     frames = [frame for frame in frames if not frame.filename.startswith("<frozen importlib")]
@@ -71,7 +71,7 @@ def _user_frames(err: BaseException, framework: str) -> list[traceback.FrameSumm
     if isinstance(err, SyntaxError) and err.filename and err.lineno:
         # The file that does not parse has no frame.
         users.append(traceback.FrameSummary(err.filename, err.lineno, "<module>", lookup_line=False, line=err.text))
-    return users or frames
+    return users, frames
 
 
 def _is_below(filename: str, folder: str) -> bool:

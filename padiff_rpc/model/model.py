@@ -163,12 +163,14 @@ class LossSpec:
     """A loss over the last forward's outputs.
 
     name: one of `padiff_rpc.training.NEUTRAL_LOSSES`, or one that the worker offers. `targets`: tensors by name for
-    losses that need them. `options`: e.g. {"seed": 0} of the projection.
+    losses that need them. `options`: e.g. {"seed": 0} of the projection. `outputs`: the names of the outputs that a
+    neutral loss takes, in its order; empty for all, in the model's own.
     """
 
     name: str
     options: Mapping[str, float] = field(default_factory=dict)
     targets: Mapping[str, Tensor] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Trainer:
         offered = self._losses.get(spec.name)
         if offered is None:
             _check_known("loss", spec.name, NEUTRAL_LOSSES, self._losses)
-            tensors = [tensor for _, tensor in nested.flatten(outputs, self._backend.is_tensor)]
+            tensors = _selected(spec, dict(nested.flatten(outputs, self._backend.is_tensor)))
             floating = [tensor for tensor in tensors if self._backend.spec(tensor).dtype.is_floating]
             return self._backend.loss(spec, floating)
         _refuse_options("loss", spec.name, {**spec.options, **spec.targets})
@@ -85,6 +85,17 @@ class Trainer:
     def reset(self) -> None:
         """Forget every optimiser and its state."""
         self._made.clear()
+
+
+def _selected(spec: LossSpec, outputs: dict[str, Native]) -> list[Native]:
+    for name in spec.outputs:
+        if name not in outputs:
+            raise PadiffError(
+                f"the loss {spec.name!r} is to take the output {name!r}, which the model does not return",
+                reason=Reason.UNKNOWN_NAME,
+                hint=f"it returns {', '.join(outputs) or 'no tensor'}",
+            )
+    return [outputs[name] for name in spec.outputs or outputs]
 
 
 def _check_known(what: str, name: str, neutral: Mapping[str, Any], offered: Mapping[str, Any]) -> None:

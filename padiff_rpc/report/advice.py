@@ -91,6 +91,9 @@ def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str
             return (
                 f"make the hyper-parameters above equal ({differing[0].base} against {differing[0].raw}) and run again"
             )
+        if failing.stage == "forward" and _are_unlike_leaves(result, divergence):
+            classes = f"{divergence.base.class_name} against {divergence.raw.class_name}"
+            return f"the two layers are of different classes, {classes}: make them the same"
     if _is_random(result, divergence):
         return "random layers are active, and the two frameworks draw different numbers: run with --eval"
     match failing.stage:
@@ -120,6 +123,21 @@ def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str
     if not _in_float64(result):
         return "compare the code of the two layers; --dtype float64 tells rounding (it goes away) from a wrong formula"
     return "single step in float64 leaves only the formula: compare the code of the two layers line by line"
+
+
+def _are_unlike_leaves(result: Result, divergence: Divergence) -> bool:
+    """Tell ReLU from ReLU6, but not Conv2d from Conv2D; whole blocks are named freely."""
+    if divergence.base.class_name.lower() == divergence.raw.class_name.lower():
+        return False
+    return all(
+        (layer.route, layer.class_name) in result.trees.get(side, [])
+        and not any(_is_below(route, layer.route) for route, _ in result.trees[side])
+        for side, layer in (("base", divergence.base), ("raw", divergence.raw))
+    )
+
+
+def _is_below(route: str, above: str) -> bool:
+    return route != above and (not above or route.startswith(f"{above}."))
 
 
 def _is_random(result: Result, divergence: Divergence | None) -> bool:

@@ -9,6 +9,7 @@ from padiff_rpc.result import STAGES, Metrics, Pair, Result, Stage
 
 _MEASURES = {
     "rel_l2": "relative L2 error",
+    "max_scaled": "greatest difference over the greatest value",
     "max_abs": "greatest difference",
     "mismatched": "elements that differ",
     "mean": "difference of the means",

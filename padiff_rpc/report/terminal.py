@@ -18,6 +18,9 @@ from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Resu
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
 
+MOST_NAMED = 3
+"""Names in one line before the rest is only hinted at."""
+
 
 def print_result(result: Result, console: Console) -> None:
     """Print the whole report."""
@@ -207,16 +210,20 @@ def _where(pair: Pair) -> str:
 
 
 def _print_unmatched(side: str, unmatched: Sequence[Unmatched], console: Console) -> None:
+    """One line per kind and reason: a batch norm's counter is missing as often as there are batch norms."""
+    groups: dict[tuple[bool, str, str], list[str]] = {}
+    for one in unmatched:
+        groups.setdefault((one.fails, one.what, one.why), []).append(one.name or "(the whole model)")
     _print_list(
         f"Without a partner on {'raw' if side == 'base' else 'base'}: only {side} has",
         [
             Text.assemble(
-                f"{one.what} ",
-                (one.name or "(the whole model)", "bold"),
-                f": {one.why}",
-                (" [fails]" if one.fails else "", "red"),
+                f"{what} " if len(names) == 1 else f"{len(names):,} {what}s: ",
+                (", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else ""), "bold"),
+                f": {why}",
+                (" [fails]" if fails else "", "red"),
             )
-            for one in sorted(unmatched, key=lambda one: not one.fails)
+            for (fails, what, why), names in sorted(groups.items(), key=lambda group: not group[0][0])
         ],
         console,
     )

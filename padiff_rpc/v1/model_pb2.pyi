@@ -188,7 +188,7 @@ class RecordOptions(_message.Message):
     def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ...) -> None: ...
 
 class LossSpec(_message.Message):
-    __slots__ = ("name", "options")
+    __slots__ = ("name", "options", "outputs")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -198,9 +198,11 @@ class LossSpec(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     options: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Mapping[str, float]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OptimizerSpec(_message.Message):
     __slots__ = ("name", "options")

@@ -304,11 +304,11 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
 
 def loss_spec_to_proto(loss: domain.LossSpec) -> model_pb2.LossSpec:
     """Without the targets: these follow as tensors."""
-    return model_pb2.LossSpec(name=loss.name, options=dict(loss.options))
+    return model_pb2.LossSpec(name=loss.name, options=dict(loss.options), outputs=loss.outputs)
 
 
 def loss_spec_from_proto(proto: model_pb2.LossSpec) -> domain.LossSpec:
-    return domain.LossSpec(proto.name, dict(proto.options))
+    return domain.LossSpec(proto.name, dict(proto.options), outputs=tuple(proto.outputs))
 
 
 def optimizer_spec_to_proto(optimizer: domain.OptimizerSpec) -> model_pb2.OptimizerSpec:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import LossSpec, Model, Observer
+from padiff_rpc.model.model import Model, Observer
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1 import worker_service_pb2_grpc
@@ -132,7 +133,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
         responses: Handover[pb.ReadParametersResponse] = Handover(CHUNK_DEPTH)
         with ending_with(context, session, responses):
-            self._produce(session, responses, produce)
+            self._produce(responses, produce)
             yield from responses
 
     @_unary
@@ -180,8 +181,8 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     ) -> Iterator[pb.BackwardResponse]:
         header = receive(request_iterator, "header").header
         session = self._sessions.get(header.session_id)
-        neutral = serde.loss_spec_from_proto(header.loss)
-        loss = LossSpec(neutral.name, neutral.options, receive_tensors(request_iterator, header.tensor_count))
+        targets = receive_tensors(request_iterator, header.tensor_count)
+        loss = replace(serde.loss_spec_from_proto(header.loss), targets=targets)
 
         def run(observer: Observer | None) -> pb.BackwardResponse:
             result = self._model.backward(loss, observer)
@@ -239,15 +240,14 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         with ending_with(context, session, responses, *([substitutions] if substitutions is not None else [])):
             if substitutions is not None:
                 pump(messages, substitutions)
-            self._produce(session, responses, lambda out: out.put(run(observer)))
+            self._produce(responses, lambda out: out.put(run(observer)))
             yield from responses
 
-    def _produce(self, session: Session, responses: Handover[T], produce: Callable[[Handover[T]], None]) -> None:
-        """Queue work that puts its responses one by one; it does not start when nobody wants them any more."""
+    def _produce(self, responses: Handover[T], produce: Callable[[Handover[T]], None]) -> None:
+        """Queue work that puts its responses one by one; it does not start once the call or its session has ended."""
 
         def job() -> None:
             try:
-                session.check()
                 responses.check()
                 produce(responses)
             except Exception as err:  # noqa: BLE001 - the handler passes it on

@@ -9,6 +9,7 @@ import pytest
 
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
+from padiff_rpc.align.nodes import build_tree
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 from padiff_rpc.result import Unmatched
@@ -227,6 +228,17 @@ def test_attention_whose_parts_lack_a_bias_fails() -> None:
     assert failing(found.unmatched_raw) != []
 
 
+def test_the_parts_of_packed_attention_are_not_mistaken_for_its_output() -> None:
+    paddle = paddle_attention()
+    paddle.children["last"] = paddle.children.pop("out_proj")
+    assert routes(match(net(attn=torch_attention()), net(attn=paddle)))["attn.out_proj"] == "attn.last"
+
+
+def test_packed_and_separate_attention_have_one_signature() -> None:
+    torch, paddle = describe("torch", net(attn=torch_attention())), describe("paddle", net(attn=paddle_attention()))
+    assert build_tree(torch)[""].exact == build_tree(paddle)[""].exact
+
+
 def test_recurrent_cells_of_paddle_are_the_same_tensors_again() -> None:
     weights = {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4)}
     cell = L("LSTMCell", tie={"weight_ih": "rnn.weight_ih_l0", "weight_hh": "rnn.weight_hh_l0"})
@@ -305,6 +317,13 @@ def test_a_sequential_is_matched_by_order_around_a_layer_that_one_side_lacks() -
     assert [(entry.name, entry.fails) for entry in found.unmatched_base] == [("mlp.2", False)]
 
 
+def test_layers_without_parameters_stay_between_the_same_neighbours() -> None:
+    pool = L("MaxPool2d")
+    torch = seq(torch_linear(8, 4), L("Dropout"), pool, torch_linear(4, 2), pool)
+    paddle = seq(paddle_linear(8, 4), pool, paddle_linear(4, 2), pool)
+    assert routes(match(torch, paddle)) == {"": "", "0": "0", "2": "1", "3": "2", "4": "3"}
+
+
 def test_norms_defined_at_another_place_are_matched_in_their_own_order() -> None:
     t, p = torch_linear(8, 8), paddle_linear(8, 8)
     found = match(net(a=t, ln_a=norm(), b=t, ln_b=norm()), net(a=p, b=p, first=norm(), second=norm()))
@@ -339,6 +358,18 @@ def test_another_activation_at_the_same_index_is_paired() -> None:
     assert routes(found)["1"] == "1"
 
 
+def test_another_activation_at_another_index_is_paired_between_the_same_neighbours() -> None:
+    torch = seq(torch_linear(8, 4), L("GELU"), torch_linear(4, 2))
+    paddle = seq(paddle_linear(8, 4), L("Dropout"), L("ReLU"), paddle_linear(4, 2))
+    assert routes(match(torch, paddle)) == {"": "", "0": "0", "1": "2", "2": "3"}
+
+
+def test_a_layer_of_another_size_is_paired_so_that_its_shapes_are_told() -> None:
+    found = match(seq(L("Dropout"), torch_linear(4, 3)), seq(paddle_linear(5, 3)))
+    assert routes(found)["1"] == "0"
+    assert [u.why for u in found.unmatched_base if u.fails] == ["shape [3, 4] against [5, 3] of raw's 0.weight"]
+
+
 def test_an_rms_norm_for_a_layer_norm_is_paired_and_its_missing_bias_fails() -> None:
     found = match(net(n=norm()), net(n=L("RMSNorm", {"weight": (8,)})))
     assert routes(found)["n"] == "n"
@@ -359,6 +390,12 @@ def test_nested_wrappers_are_looked_through_on_the_raw_side() -> None:
     inner = user("Model", {"embed": L("Embedding", {"weight": (10, 4)}), "fc": paddle_linear(4, 2)})
     found = match(torch, net(model=user("Shell", {"inner": inner})))
     assert routes(found) == {"": "", "embed": "model.inner.embed", "fc": "model.inner.fc"}
+
+
+def test_the_layers_of_a_wrapper_go_by_their_names_and_exact_ones_come_first() -> None:
+    t, p = torch_linear(8, 8), paddle_linear(8, 8)
+    found = match(net(inner=user("Inner", {"query": t, "q": t})), net(q=p, query=p))
+    assert routes(found) == {"": "", "inner.query": "query", "inner.q": "q"}
 
 
 def bert_layer_as_in_transformers() -> L:

@@ -184,3 +184,22 @@ def test_raw_that_ties_what_base_keeps_apart_shows_in_the_matching_and_takes_the
     assign_weights(base, raw, matching)
     assert [entry.name for entry in matching.unmatched_base if entry.fails] == ["b.weight"]
     np.testing.assert_array_equal(values(base)["a.weight"], values(raw)["a.weight"])
+
+
+class Shared(nn.Layer):
+    """One layer under two routes, or two layers."""
+
+    def __init__(self, share: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.again = self.first if share else nn.Linear(4, 4)
+
+
+def test_a_layer_under_two_routes_is_one_layer() -> None:
+    base, raw = hosted(Shared(share=True), 1), hosted(Shared(share=True), 2)
+    assert assign(base, raw).assigned == ["first.weight", "first.bias"]
+
+
+def test_a_layer_that_only_base_shares_leaves_one_of_raw_without_a_value() -> None:
+    with pytest.raises(PadiffError, match=r"raw's layer again, parameter again\.weight"):
+        assign(hosted(Shared(share=True), 1), hosted(Shared(share=False), 2))

@@ -47,6 +47,7 @@ def test_a_module_of_ours_that_cannot_be_imported_is_not_blamed_on_the_environme
         "import sys; sys.modules['padiff_rpc.tensor'] = None; from padiff_clients.cli import main; sys.exit(main())",
     )
 
+    assert done.returncode == 3
     assert "pip install" not in done.stderr
     assert "padiff_rpc.tensor" in done.stderr
 

@@ -94,8 +94,14 @@ def test_a_sides_own_functions_are_offered_by_its_worker():
         {"h": "k.py:h"},
         {},
     )
-    assert (settings.base_loss.name, settings.raw_loss.name) == ("f", "h")
+    assert (settings.base_loss, settings.raw_loss) == (LossSpec("f"), LossSpec("h"))
     assert settings.base_optimizer == OptimizerSpec("g")
+
+
+def test_a_function_with_a_neutral_name_is_offered_under_another():
+    base, _ = plan_sides(run_of(base_keys={"loss_fn": "l.py:mse", "optimizer_fn": "o.py:SGD"}))
+
+    assert (base.losses, base.optimizers) == ({"mse_fn": "l.py:mse"}, {"SGD_fn": "o.py:SGD"})
 
 
 @pytest.mark.parametrize("key", ["device", "dtype", "args", "python", "threads", "loss_fn", "optimizer_fn"])

@@ -101,6 +101,7 @@ def test_tolerance_comes_from_the_less_precise_type() -> None:
     nudged = tensor(VALUES.astype(np.float64) * (1 + 1e-7))
     assert compared(fine, nudged).failure == "values"
     assert compared(coarse, nudged, ALLOWED).status == "pass"
+    assert compared(nudged, coarse, ALLOWED).status == "pass"
 
 
 # -- NaN and Inf ----------------------------------------------------------------------------------------------------------
@@ -219,10 +220,14 @@ def test_strict_defaults_are_padiffs() -> None:
     assert compared(tensor(base * 0), tensor(base * 1e-30), CompareRules("strict")).status == "fail"
 
 
+@pytest.mark.parametrize("single_step", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_wrong_element_of_a_million_fails(stage) -> None:  # type: ignore[no-untyped-def]
+def test_one_wrong_element_of_a_million_fails(stage, single_step: bool) -> None:  # type: ignore[no-untyped-def]
     values = RNG.normal(size=(1000, 1000)).astype(np.float32)
-    verdict = compared(tensor(values), changed(1.0, place=123_456, values=values), stage=stage)
+    # Gradients of a whole run may miss single elements at a ReLU's kink: there only one beyond the greatest fails.
+    kinked = stage in ("backward", "grads") and not single_step
+    spoilt = changed(6.0 if kinked else 1.0, place=123_456, values=values)
+    verdict = by_streams(tensor(values), spoilt, stage=stage, single_step=single_step)
     assert (verdict.status, verdict.failure) == ("fail", "values")
     metrics = metrics_of(verdict)
     assert (metrics.index, metrics.mismatched, metrics.total) == ((123, 456), 1, 1_000_000)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import parse_optimizer
 
 
@@ -196,3 +197,13 @@ def test_forward_restores_the_grad_mode(kit):
     model = nn.Linear(2, 2)
     kit.backend.forward(model, {"input": torch.ones(1, 2)}, False)
     assert torch.is_grad_enabled()
+
+
+def test_a_substitute_keeps_the_strides(kit):
+    """Code that calls view() relies on them, and dropout draws its mask in the order of memory."""
+    h = nn.Linear(4, 4)(torch.randn(5, 3, 4)).transpose(0, 1)
+    values = np.arange(60, dtype=np.float32).reshape(3, 5, 4)
+    new = kit.backend.substitute(h, Tensor.from_array(values))
+    assert new.stride() == h.stride()
+    np.testing.assert_array_equal(new.detach().numpy(), values)
+    assert kit.backend.substitute(h[:, :1].expand(3, 5, 4), Tensor.from_array(values)).tolist() == values.tolist()

@@ -279,6 +279,22 @@ def awkward_tensors() -> list[tuple[str, Any, DType, bytes]]:
     return [
         ("transposed", grid.t(), DType.F32, base.T.tobytes()),
         ("strided slice", grid[1::2, ::3], DType.F32, base[1::2, ::3].tobytes()),
+        ("contiguous slice", grid[1:3], DType.F32, base[1:3].tobytes()),
+        ("contiguous slice of bfloat16", paddle.to_tensor(upper)[1:3], DType.BF16, upper[1:3].tobytes()),
+        ("contiguous slice of complex64", paddle.to_tensor(waves)[1:], DType.C64, waves[1:].tobytes()),
+        (
+            "contiguous slice of complex128",
+            paddle.to_tensor(waves.astype("c16"))[1:],
+            DType.C128,
+            waves[1:].astype("c16").tobytes(),
+        ),
+        ("contiguous slice of booleans", paddle.to_tensor(base > 7)[1:3], DType.BOOL, (base > 7)[1:3].tobytes()),
+        (
+            "contiguous slice of float64",
+            paddle.to_tensor(base.astype("f8"))[1:3],
+            DType.F64,
+            base[1:3].astype("f8").tobytes(),
+        ),
         ("flipped", grid.flip(0), DType.F32, base[::-1].tobytes()),
         ("expanded", grid[:1].expand([3, 6]), DType.F32, np.tile(base[:1], (3, 1)).tobytes()),
         ("0-d slice", grid[2, 3], DType.F32, base[2, 3].tobytes()),

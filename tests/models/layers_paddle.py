@@ -94,6 +94,16 @@ class Layers(nn.Layer):
         return outputs
 
 
+class Adaptive(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = nn.AdaptiveLogSoftmaxWithLoss(16, 20, [5, 10], div_value=2.0, head_bias=True)
+
+
 def build() -> nn.Layer:
     paddle.seed(0)
     return Layers()
+
+
+def build_adaptive() -> nn.Layer:
+    return Adaptive()

@@ -93,6 +93,22 @@ class Layers(nn.Module):
         return outputs
 
 
+class Adaptive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = nn.AdaptiveLogSoftmaxWithLoss(16, 20, [5, 10], div_value=2.0, head_bias=True)
+
+
 def build() -> nn.Module:
+    """Every parameter is random: zeros and ones, as norms and biases start, would hide that two were crossed."""
     torch.manual_seed(0)
-    return Layers()
+    model = Layers()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.5, 0.5)
+        model.gain.fill_(1.0)
+    return model
+
+
+def build_adaptive() -> nn.Module:
+    return Adaptive()

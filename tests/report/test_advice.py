@@ -48,5 +48,14 @@ def test_the_advice_fits_what_failed_and_what_was_tried(result, expected):
     assert expected in advise(result)
 
 
+def test_leaves_of_different_classes_are_named_and_blocks_are_not():
+    trees = {"base": [("", "M"), ("a", "ReLU")], "raw": [("", "M"), ("a", "ReLU6")]}
+    blocks = {side: [*layers, ("a.b", "Linear")] for side, layers in trees.items()}
+
+    assert "ReLU against ReLU6" in advise(differs(classes=("ReLU", "ReLU6"), trees=trees))
+    assert "--single-step" in advise(differs(classes=("ReLU", "ReLU6"), trees=blocks))
+    assert "--single-step" in advise(differs(classes=("Conv2d", "Conv2D"), trees=trees))
+
+
 def test_an_aligned_result_needs_no_advice():
     assert advise(results.aligned()) == ""

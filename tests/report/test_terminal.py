@@ -135,7 +135,9 @@ def test_a_bug_between_children_marks_the_parent_and_where_it_was_seen(render):
     paired = [(route, route) for route, _ in trees["base"]]
     text = render(results.result([found], [one], trees=trees, paired_routes=paired))
 
-    marked = [line.strip("│├└╴ ").split()[0] + line.partition("<---")[2] for line in text.splitlines() if "<---" in line]
+    marked = [
+        line.strip("│├└╴ ").split()[0] + line.partition("<---")[2] for line in text.splitlines() if "<---" in line
+    ]
     assert marked == ["attn HERE", "o seen here"]
     assert "tensor    input.0 of attn.o" in text
 
@@ -148,9 +150,17 @@ def test_the_worst_pair_of_a_stage_is_nan_before_any_number(render):
 
 
 def test_long_lists_are_cut_with_a_count(render):
-    unmatched = [Unmatched("layer", f"extra.{i}", "base has no such layer", False) for i in range(12)]
+    unmatched = [Unmatched("layer", f"extra.{i}", f"base has no layer like number {i}", False) for i in range(12)]
     text = render(results.aligned(unmatched_raw=unmatched))
 
     assert "extra.7:" in text
     assert "extra.8:" not in text
     assert "  ... 4 more (--json has them all)" in text
+
+
+def test_what_lacks_a_partner_for_one_reason_is_one_line(render):
+    unmatched = [Unmatched("buffer", f"bn{i}.num_batches_tracked", "raw counts no batches", False) for i in range(1200)]
+    text = render(results.aligned(unmatched_base=unmatched), width=140)
+
+    names = "bn0.num_batches_tracked, bn1.num_batches_tracked, bn2.num_batches_tracked, ..."
+    assert f"  1,200 buffers: {names}: raw counts no batches\n" in text

@@ -163,7 +163,8 @@ def test_a_coordinator_that_goes_away_frees_the_waiting_model_thread(
     over.set()
     wait_until(lambda: model.abort is not None, "the step is aborted")
     assert isinstance(model.abort, PadiffError)
-    assert Reason.WORKER_UNREACHABLE is model.abort.reason
+    # gRPC may tell the end of the requests before it tells that the call was cancelled.
+    assert model.abort.reason in (Reason.WORKER_UNREACHABLE, Reason.DATA_LOSS)
     assert 1 == len(list(stub.DescribeModel(pb.DescribeModelRequest(session_id=session))))
 
 

@@ -60,7 +60,7 @@ PAIRS: dict[str, list[Any]] = {
     ],
     "forward_result": [ForwardResult((RECORD,), 0.25), ForwardResult((), 0.0)],
     "backward_result": [BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5)],
-    "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean")],
+    "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean"), LossSpec("mse", outputs=("b", "a"))],
     "optimizer_spec": [OptimizerSpec("Adam", {"lr": 1e-3, "beta1": 0.9})],
     "what": ["value", "gradient"],
 }

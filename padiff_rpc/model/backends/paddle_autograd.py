@@ -48,7 +48,7 @@ class Autograd:
     """
 
     def __init__(self) -> None:
-        self._gates: dict[int, tuple[weakref.ref[Native], _Gate]] = {}
+        self._gates: dict[int, _Gate] = {}  # by id() of the living tap or substitute
         self._calls: list[list[tuple[Native, Native]]] = []  # of each layer call under way: (tensor, its tap)
         self._failure: BaseException | None = None
 
@@ -65,7 +65,10 @@ class Autograd:
             self._calls.pop()
 
     def tap(self, tensor: Native) -> Native:
-        """Return an alias of a tensor with a history of its own; one that is empty, or wants no gradient, is returned itself."""
+        """Return an alias of a tensor, with a history of its own; one that is empty, or wants no gradient, is returned itself.
+
+        A tensor with three users or more then adds up its gradients in another order: a difference by rounding.
+        """
         if not wants_gradient(tensor) or 0 in tensor.shape:
             return tensor
         tap = self._gated(tensor, lambda: _alias(tensor))
@@ -88,8 +91,8 @@ class Autograd:
                 self._failure = self._failure or err
                 raise
 
-        reference, gate = self._gates.get(id(tensor), (None, None))
-        if reference is not None and reference() is tensor and tensor.inplace_version == 0:
+        gate = self._gates.get(id(tensor))
+        if gate is not None and tensor.inplace_version == 0:
             # A hook on the output of a PyLayer is called, but what it returns is ignored.
             gate.callbacks[fire] = fire
             return lambda: gate.callbacks.pop(fire, None) and None
@@ -121,9 +124,9 @@ class Autograd:
     def _gated(self, tensor: Native, make: Callable[[], Native]) -> Native:
         gate = _Gate()
         made = _Pass.apply(tensor, make, gate)
-        key = id(made)
-        # Not an attribute of the tensor: in 2.6 they take none.
-        self._gates[key] = weakref.ref(made, lambda _: self._gates.pop(key, None)), gate
+        # Not an attribute of the tensor: in 2.6 tensors take none.
+        self._gates[id(made)] = gate
+        weakref.finalize(made, self._gates.pop, id(made))
         return made
 
 
@@ -148,8 +151,9 @@ def _alias(tensor: Native) -> Native:
     operations as if what they saved had been overwritten; or count as the tensor itself (detach); or lose strides
     (_share_buffer_to, DLPack in 2.6).
     """
+    source = tensor.detach()  # must outlive what get_tensor() returns, which only refers to it
     shared = _DenseTensor()
-    shared._share_data_with(tensor.detach().get_tensor())
+    shared._share_data_with(source.get_tensor())
     return paddle.Tensor(shared, tensor.place)
 
 

@@ -20,10 +20,10 @@ def hook(layer: Any, before: Before, after: After, autograd: Autograd) -> Remove
 class _HookedForward:
     """Stands in for a layer's `forward` while the layer is hooked.
 
-    Paddle 2.6 hands no keyword arguments to hooks, so arguments are taken, and replaced, here: after a user's own pre-hooks, as the
-    layer gets them. Two hooks of paddle's go with it. The first tells a call of the layer from a direct call of its
-    `forward`, which by the rules of both frameworks fires no hooks. The second takes the output after a user's own
-    post-hooks, as the layer's caller gets it.
+    Paddle 2.6 hands no keyword arguments to hooks, so arguments are taken, and replaced, here: after a user's own
+    pre-hooks, as the layer gets them. Two hooks of paddle's go with it. The first tells a call of the layer from a direct
+    call of its `forward`, which by the rules of both frameworks fires no hooks. The second takes the output after a
+    user's own post-hooks, as the layer's caller gets it.
     """
 
     def __init__(self, layer: Any, autograd: Autograd) -> None:
@@ -31,7 +31,7 @@ class _HookedForward:
         self._autograd = autograd
         self._hooks: dict[object, tuple[Before, After]] = {}
         self._called = False
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # those that have left forward, with their arguments
+        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # arguments of those that have left forward
         self._original = layer.forward
         self._own = vars(layer).get("forward")  # a forward that somebody set on the instance, such as to_static's
         functools.update_wrapper(self, self._original)  # for those who look at forward's signature

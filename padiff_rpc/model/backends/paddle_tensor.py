@@ -27,6 +27,7 @@ _NAMES = {
 }
 if _HAS_FLOAT8:
     _NAMES |= {DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2"}
+_INTEGERS = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}  # complex128 has none
 _DTYPES = {f"paddle.{name}": dtype for dtype, name in _NAMES.items()}  # str(): dtypes are enums of other types in 2.6
 
 
@@ -50,8 +51,12 @@ def to_bytes(tensor: Any) -> np.ndarray:
     if not _HAS_FLOAT8:
         # In 2.6 a view as another dtype may kill the process, and DLPack ignores strides.
         return np.ascontiguousarray(plain.numpy()).reshape(-1).view(np.uint8)
-    # To one dimension first: a 0-d tensor cannot be viewed as another dtype.
-    return np.from_dlpack(plain.contiguous().reshape([-1]).view("uint8"))
+    # To one dimension first: a 0-d tensor cannot be viewed as another dtype. To integers of the same size, which NumPy
+    # knows whatever the dtype: a view of another item size would scale the tensor's offset into its memory (a slice,
+    # an LSTM's weights) once more and show other bytes.
+    flat = plain.contiguous().reshape([-1])
+    same_size = _INTEGERS.get(spec(tensor).dtype.item_bytes)
+    return np.from_dlpack(flat if same_size is None else flat.view(same_size)).view(np.uint8)
 
 
 def from_tensor(tensor: Tensor, place: Any) -> Any:

@@ -145,7 +145,8 @@ class TorchBackend:
                 f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
                 reason=Reason.BAD_TENSOR,
             )
-        made = from_tensor(value).to(device=tensor.device, dtype=tensor.dtype)
+        # Strides too: a later view() may rely on them, and dropout draws its mask in the order of memory.
+        made = torch.empty_like(tensor, requires_grad=False).copy_(from_tensor(value))
         return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
 
     def writes(self, tensor: Native) -> int:

@@ -1,0 +1,102 @@
+"""Compare running variances across frameworks: torch keeps the sample variance, paddle the population variance.
+
+Measured on torch 2.13, paddle 3.3 and 2.6 (see docs/frameworks.md): from the same n values torch's batch normalisation puts
+sum((x - mean)^2) / (n - 1) into its running variance and paddle's the same sum over n. Both normalise by the latter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.align.families import family_of
+from padiff_rpc.align.matching import ParameterLink
+from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.result import Pair
+from padiff_rpc.tensor import Tensor, collect_all
+
+_VARIANCES = ("running_var", "_variance")
+
+
+class RunningVariances:
+    """Converts base's running variances to raw's convention; does nothing where both sides share one."""
+
+    def __init__(
+        self,
+        base: Model,
+        comparer: ParameterComparer,
+        links: Sequence[ParameterLink],
+        base_description: ModelDescription,
+        raw_description: ModelDescription,
+    ) -> None:
+        self._base = base
+        self._comparer = comparer
+        self._description = base_description
+        self._links: dict[str, ParameterLink] = {}
+        self._from = base_description.framework
+        if {self._from, raw_description.framework} == {"torch", "paddle"}:
+            self._links = {
+                link.raw_route: link
+                for link in links
+                if link.raw[0].rpartition(".")[2] in _VARIANCES and _is_batch_norm(base_description, link.base_route)
+            }
+        self._before: dict[str, Tensor] = {}
+
+    def remember(self) -> None:
+        """Keep base's values of before the step: the update cannot be told from the result alone."""
+        names = [link.base[0] for link in self._links.values()]
+        self._before = collect_all(self._base.read_parameters(names)) if names else {}
+
+    def judge(self, pairs: Sequence[Pair], forward: Sequence[Judged]) -> list[Pair]:
+        """Return the pairs of stage `buffers`, running variances that fail judged anew after conversion."""
+        counts = _values_per_channel(forward)
+        return [
+            self._convert(pair, counts)
+            if pair.status == "fail" and pair.failure == "values" and pair.tensor in _VARIANCES
+            else pair
+            for pair in pairs
+        ]
+
+    def _convert(self, pair: Pair, counts: dict[str, int]) -> Pair:
+        link = self._links.get(pair.raw_route)
+        count = counts.get(pair.base_route, 0)
+        momentum = self._description.layer(pair.base_route).hyperparameters.get("momentum")
+        if link is None or count < 2 or not isinstance(momentum, (int, float)):
+            return pair
+        keep = 1.0 - momentum if self._from == "torch" else float(momentum)
+        after = self._comparer.base_tensor(link, link.raw[0], "value")
+        dtype = after.to_array().dtype
+        if not np.issubdtype(dtype, np.floating):
+            return pair
+        values = after.to_array().astype(np.float64)
+        update = values - keep * self._before[link.base[0]].to_array().astype(np.float64)
+        converted = values - update / count if self._from == "torch" else values + update / (count - 1)
+        raw = self._comparer.raw_tensor(link.raw[0], "value")
+        verdict = self._comparer.compare_tensors("buffers", Tensor.from_array(converted.astype(dtype)), raw)
+        why = (
+            f"compared after conversion: torch keeps the sample variance of n = {count} values, paddle the population's"
+        )
+        why = f"{verdict.why}; {why}" if verdict.why else why
+        return replace(pair, status=verdict.status, failure=verdict.failure, why=why, metrics=verdict.metrics)
+
+
+def _is_batch_norm(description: ModelDescription, route: str) -> bool:
+    layer = description.layer(route)
+    shapes = {name.rpartition(".")[2]: description.parameter(name).spec.shape for name in layer.parameters}
+    return family_of(description.framework, layer.class_name, layer.class_path, shapes) == "batchnorm"
+
+
+def _values_per_channel(forward: Sequence[Judged]) -> dict[str, int]:
+    """Return n per base route from what entered each layer [N, C, ...]; layers called more than once are left out."""
+    inputs = [one.base for one in forward if one.base.side == "input" and one.base.records]
+    calls = Counter(boundary.route for boundary in inputs)
+    return {
+        boundary.route: boundary.records[0].spec.count // boundary.records[0].spec.shape[1]
+        for boundary in inputs
+        if calls[boundary.route] == 1 and len(boundary.records[0].spec.shape) > 1 and boundary.records[0].spec.shape[1]
+    }
