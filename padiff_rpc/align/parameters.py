@@ -17,7 +17,7 @@ from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import Model, ModelDescription, What
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, DType, Tensor, TensorSpec, TensorStream
 
 NoiseScale = Callable[[ParameterLink, TensorSpec], float]
 """How large the rounding noise of a link's gradient may be: absolute, by base layer and the tensor's spec."""
@@ -81,6 +81,10 @@ class ParameterComparer:
         raw = self._specs["raw"][link.raw[0]]
         base = TensorSpec(self._specs["base"][link.base[0]].dtype, raw.shape)
         return max(noise(link, base), noise(link, raw))
+
+    def dtypes(self, link: ParameterLink, raw_name: str) -> tuple[DType, DType]:
+        """Return base's and raw's element types of one raw tensor of a link."""
+        return self._specs["base"][link.base[0]].dtype, self._specs["raw"][raw_name].dtype
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
         """Read what base has for one raw tensor of a link, whole and in raw's layout."""

@@ -69,7 +69,7 @@ class StepRunner:
         self._to_base = {pair.raw: pair.base for pair in matching.layers}
         self._leftovers = Leftovers(self._to_base)
         optimizer = settings.base_optimizer
-        self._updates = None if optimizer is None else UpdateJudge(comparer, optimizer)
+        self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
         self._parameters = [link for link in matching.links if link.kind == "parameter"]
         self._buffers = [link for link in matching.links if link.kind == "buffer"]
         self._variances = RunningVariances(sides.base, comparer, self._buffers, *described)

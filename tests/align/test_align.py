@@ -156,16 +156,23 @@ def test_the_forward_phase_runs_no_backward(align_pair: AlignPair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base_optimizer", "raw_optimizer"),
+    ("base_optimizer", "raw_optimizer", "single_step"),
     [
-        ("SGD(lr=0.1)", "SGD(lr=0.11)"),
-        ("Adam(lr=1e-3)", "Adam(lr=1.1e-3)"),
-        ("Adam(lr=1e-3)", "AdamW(lr=1e-3, weight_decay=0.1)"),
+        ("SGD(lr=0.1)", "SGD(lr=0.11)", False),
+        ("SGD(lr=1e-4)", "SGD(lr=1.1e-4)", False),
+        ("Adam(lr=1e-3)", "Adam(lr=1.1e-3)", False),
+        ("Adam(lr=1e-3)", "Adam(lr=1e-3, eps=1e-4)", True),
+        ("Adam(lr=1e-3)", "AdamW(lr=1e-3, weight_decay=0.1)", True),
     ],
 )
-def test_optimisers_that_differ_are_seen_in_the_weights(base_optimizer: str, raw_optimizer: str) -> None:
+def test_optimisers_that_differ_are_seen_in_the_weights(
+    base_optimizer: str, raw_optimizer: str, single_step: bool
+) -> None:
     settings = AlignSettings(
-        base_optimizer=parse_optimizer(base_optimizer), raw_optimizer=parse_optimizer(raw_optimizer)
+        base_optimizer=parse_optimizer(base_optimizer),
+        raw_optimizer=parse_optimizer(raw_optimizer),
+        single_step=single_step,
+        steps=2,
     )
     inputs = inputs_of("bert_like")
     result = align(hosted("bert_like"), hosted("bert_like", seed=1), inputs, inputs, settings)
