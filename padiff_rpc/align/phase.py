@@ -8,11 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, ids_of, judge_boundary, pair_records
-from padiff_rpc.model.model import Boundary, Observer
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, judge_boundary, pair_records
+from padiff_rpc.model.model import Boundary, Model, Observer
+from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
 T = TypeVar("T")
+
+_RELEASE_COUNT = 64
+"""Small records that may wait for their release together."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ def run_phase(
     """
     pairing.begin_phase()
     judged: list[Judged] = []
+    releases = {"base": _Releases(sides.base), "raw": _Releases(sides.raw)}
 
     def take(one: Judged) -> None:
-        sides.base.release_records(ids_of(one.base))
-        sides.raw.release_records(ids_of(one.raw))
+        releases["base"].add(one.base)
+        releases["raw"].add(one.raw)
         judged.append(one)
         on_judged(one)
 
@@ -79,8 +83,10 @@ def run_phase(
         _judge_until_done(sides, pairing, step, news, take)
     results = _results(base_future, raw_future)
     leftovers = pairing.take_leftovers()
-    sides.base.release_records([i for boundary in leftovers["base"] for i in ids_of(boundary)])
-    sides.raw.release_records([i for boundary in leftovers["raw"] for i in ids_of(boundary)])
+    for side, boundaries in leftovers.items():
+        for boundary in boundaries:
+            releases[side].add(boundary)
+        releases[side].flush()
     judged.sort(key=lambda one: one.base.seq)
     return PhaseRun(*results, judged, leftovers)
 
@@ -101,6 +107,27 @@ def _judge_until_done(
         complete = pairing.add(side, boundary)
         if complete is not None:
             take(judge_boundary(sides, step, *complete))
+
+
+class _Releases:
+    """Releases judged records: large ones at once, small ones together, since each release is a message to the worker."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._ids: list[int] = []
+        self._size_bytes = 0
+
+    def add(self, boundary: Boundary) -> None:
+        self._ids += [record.id for record in boundary.records]
+        self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
+        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._ids:
+            self._model.release_records(self._ids)
+        self._ids = []
+        self._size_bytes = 0
 
 
 def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:

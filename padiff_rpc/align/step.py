@@ -149,7 +149,8 @@ class StepRunner:
             lambda: self._sides.base.optimizer_step(base_optimizer),
             lambda: self._sides.raw.optimizer_step(raw_optimizer),
         )
-        return self._updates.judge(step, self._held(step, "weights"), grads, self._parameters, noise)
+        goes_on = step + 1 < self._settings.steps
+        return self._updates.judge(step, self._held(step, "weights"), grads, self._parameters, noise, goes_on)
 
     def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> list[Pair]:
         links = self._buffers if stage == "buffers" else self._parameters

@@ -45,14 +45,13 @@ class UpdateJudge:
 
     Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for
     rounding still moves its element by lr, in a direction that two right models do not share. Such elements are left out,
-    and stay so in later steps, as the optimiser's state remembers them.
+    and raw is given base's where another step follows: else all that uses them would differ from there on.
     """
 
     def __init__(self, sides: Sides, comparer: ParameterComparer, optimizer: OptimizerSpec) -> None:
         self._sides = sides
         self._comparer = comparer
         self._optimizer = optimizer
-        self._noisy: dict[str, np.ndarray] = {}
 
     def judge(
         self,
@@ -61,8 +60,12 @@ class UpdateJudge:
         grads: Sequence[Pair],
         links: Sequence[ParameterLink],
         noise: NoiseScale,
+        goes_on: bool,
     ) -> list[Pair]:
-        """Return the pairs of stage `weights`, which belong to `links` in order, with the verdicts that the steps demand."""
+        """Return the pairs of stage `weights`, which belong to `links` in order, with the verdicts that the steps demand.
+
+        `goes_on`: another step follows.
+        """
         if self._sides.rules.mode != "scaled" or self._optimizer.name not in NEUTRAL_OPTIMIZERS:
             return list(weights)
         names = [(name, link) for link in links for name in link.raw]
@@ -73,7 +76,7 @@ class UpdateJudge:
             held = _Held(name, link, values[name], gradients.get(name))
             verdict = self._within_steps(step, pair, held)
             if verdict.failure == "values" and self._optimizer.name in _NORMALISING:
-                verdict = self._without_noise(step, verdict, grad, held, noise)
+                verdict = self._without_noise(step, verdict, grad, held, noise, goes_on)
             judged.append(verdict)
         return judged
 
@@ -103,7 +106,7 @@ class UpdateJudge:
         pull = gradient.norm + options["weight_decay"] * value.norm
         return options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
-    def _without_noise(self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale) -> Pair:
+    def _without_noise(self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, goes_on: bool) -> Pair:
         """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most."""
         if grad.status != "pass" or grad.metrics is None:
             return pair
@@ -111,24 +114,22 @@ class UpdateJudge:
         base = self._comparer.base_tensor(held.link, held.name, "value")
         raw = self._comparer.raw_tensor(held.name, "value")
         floor = _MARGIN * max(self._comparer.noise_of(held.link, noise), grad.metrics.max_abs)
-        noisy = self._noisy.get(held.name, np.zeros(gradient.shape, bool)) | (np.abs(gradient) <= floor)
-        self._noisy[held.name] = noisy
+        noisy = np.abs(gradient) <= floor
         apart = np.abs(_values(raw) - _values(base))[noisy]
-        if (
-            base.spec != raw.spec
-            or not apart.size
-            or apart.max() > _OPPOSITE * self._optimizer.options["lr"] * (step + 1)
-        ):
+        if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * self._optimizer.options["lr"]:
             return pair
         why = (
             f"{int(noisy.sum())} of {noisy.size} elements are left out: their gradient is rounding noise (at most "
             f"{floor:.2g}), and {self._optimizer.name} moves them by about lr either way"
         )
+        array = raw.to_array().copy()
+        array[noisy] = base.to_array()[noisy]
+        without = Tensor.from_array(array, raw.spec.dtype)
+        if goes_on:
+            self._sides.raw.write_parameters([(held.name, without)])
         if noisy.all():
             return replace(pair, status="skipped", failure="", why=why, metrics=None)
-        without = raw.to_array().copy()
-        without[noisy] = base.to_array()[noisy]
-        verdict = self._comparer.compare_tensors("weights", base, Tensor.from_array(without, raw.spec.dtype))
+        verdict = self._comparer.compare_tensors("weights", base, without)
         again = replace(pair, status=verdict.status, failure=verdict.failure, why=verdict.why, metrics=verdict.metrics)
         again = self._within_steps(step, again, held)
         return replace(again, why=f"{again.why}; {why}" if again.why else why)

@@ -33,7 +33,7 @@ from padiff_rpc.model.recorder import Recorder
 from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store import DEFAULT_DISK_BYTES, DEFAULT_MEMORY_BYTES, Store, StoreFigures
 from padiff_rpc.model.trainer import Trainer
-from padiff_rpc.model.tree import PlacedLayer, describe, place_layers, place_tensors
+from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
 from padiff_rpc.tensor import CHUNK_BYTES, Digest, Tensor, TensorStream
 
 
@@ -251,16 +251,16 @@ class HostedModel:
         self._store.clear()
 
     def _known_tensors(self) -> dict[str, Native]:
-        # Looked up anew each time: a framework may put another object in a buffer's place while it runs.
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
         return {name: each.tensor for each in tensors for name in (each.name, *each.aliases)}
 
     def _named(self, names: Sequence[str]) -> list[tuple[str, Native]]:
-        known = self._known_tensors()
+        # Looked up anew each time: a framework may put another object in a buffer's place while it runs.
+        found = find_tensors(self.backend, self.model, names)
         for name in names:
-            if name not in known:
-                raise self._unknown_tensor(name, known)
-        return [(name, known[name]) for name in names]
+            if name not in found:
+                raise self._unknown_tensor(name, self._known_tensors())
+        return [(name, found[name]) for name in names]
 
     def _wanted(self, found: list[tuple[str, Native]], what: What) -> Iterator[tuple[str, Native]]:
         for name, tensor in found:

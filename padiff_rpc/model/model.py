@@ -102,7 +102,8 @@ class Boundary:
     hold no record (a layer that returns no tensor).
     `seq` numbers the boundaries of a phase in execution order. `caller` is the enclosing recorded layer call, None for
     the root. For side "input" gradients are the layer's own: what it alone sends back, not the sum over all users
-    of the tensor. For side "output" they are the whole gradient of the output.
+    of the tensor. For side "output" they are what comes back from outside the layer; where a layer returns one tensor only
+    and uses it inside as well, that use is counted too.
     """
 
     seq: int

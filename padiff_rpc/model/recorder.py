@@ -127,15 +127,30 @@ class Recorder:
         self._end(call)
         tensors = nested.flatten(output, self._backend.is_tensor)
         replaced = self._announce(call, "output", tensors)
-        if self._watches:
-            seen: set[int] = set()
-            for name, tensor in tensors:
-                current = replaced.get(name, tensor)
-                if id(current) not in seen and self._backend.wants_gradient(current):
-                    seen.add(id(current))
-                    self._gradients.watch(current, Place(call.route, call.number, "output", call.caller, name))
+        new = self._watch_outputs(call, placed.layer, tensors, replaced) if self._watches else replaced
         self._write_back(call, tensors, replaced)
-        return nested.rebuild(output, self._backend.is_tensor, replaced) if replaced else None
+        return nested.rebuild(output, self._backend.is_tensor, new) if new else None
+
+    def _watch_outputs(
+        self, call: _Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]
+    ) -> Mapping[str, Native]:
+        """Watch the outputs that want a gradient, one for each object.
+
+        Of several outputs one may have gone into another inside the layer (attention returns its weights beside what it
+        made with them). What counts is the gradient that comes from outside, so these are handed out as aliases.
+        """
+        current = {name: replaced.get(name, tensor) for name, tensor in tensors}
+        wanting = {
+            id(tensor): name for name, tensor in reversed(current.items()) if self._backend.wants_gradient(tensor)
+        }
+        new = dict(replaced)
+        for identity, first in reversed(wanting.items()):
+            tensor = current[first]
+            if len(wanting) > 1 and first not in replaced:
+                tensor = self._backend.tap(tensor, layer)
+                new.update({name: tensor for name, each in current.items() if id(each) == identity})
+            self._gradients.watch(tensor, Place(call.route, call.number, "output", call.caller, first))
+        return new
 
     def _tap(self, call: _Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
         """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,16 @@ def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[PlacedTen
     return list(placed.values())
 
 
+def find_tensors(backend: Backend, model: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters and buffers of these names or aliases, without those that are unknown.
+
+    Only layers on the way to a name are visited: a model is read name by name, and must not be walked whole for each.
+    """
+    found: dict[str, Any] = {}
+    _find(backend, model, {name: name for name in names}, (), found)
+    return found
+
+
 def describe(backend: Backend, model: Any) -> ModelDescription:
     """Describe a native model."""
     layers = place_layers(backend, model)
@@ -94,6 +105,23 @@ def _visit(
     yield route, layer, tuple(child_route for child_route, _ in children)
     for child_route, child in children:
         yield from _visit(backend, child, child_route, path)
+
+
+def _find(
+    backend: Backend, layer: Any, wanted: Mapping[str, str], path: tuple[int, ...], found: dict[str, Any]
+) -> None:
+    """Add to `found` what is wanted in a layer and below, by full name; `wanted` is name below this layer -> full name."""
+    own = {name: tensor for name, tensor, _, _ in backend.own_tensors(layer)}
+    below: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, full_name in wanted.items():
+        if name in own:
+            found[full_name] = own[name]
+        for at in (at for at, sign in enumerate(name) if sign == "."):  # every one: a framework may allow dots in names
+            below[name[:at]][name[at + 1 :]] = full_name
+    path = (*path, id(layer))
+    for name, child in backend.children(layer):
+        if name in below and id(child) not in path:
+            _find(backend, child, below[name], path, found)
 
 
 def _layer_info(backend: Backend, placed: PlacedLayer) -> LayerInfo:

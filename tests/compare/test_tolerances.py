@@ -55,7 +55,7 @@ def test_complex_types_are_judged_as_their_parts() -> None:
         (DType.F32, "grads", True, 4.0e-6),
         (DType.F64, "forward", False, 1.1e-12),
         (DType.F64, "backward", False, 2.1e-8),
-        (DType.F64, "buffers", False, 1.4e-7),
+        (DType.F64, "buffers", False, 1.7e-7),
         (DType.BF16, "forward", False, 1.0e-2),
         (DType.BF16, "backward", False, 7.8e-2),
         (DType.F16, "forward", False, 1.4e-3),
@@ -74,7 +74,7 @@ def test_healthy_pairs_keep_a_distance_from_the_tolerance(
         ("forward", False, 4.6e-4),  # GELU by tanh instead of erf, trained network
         ("forward", True, 9.8e-5),  # the same on narrow normal inputs
         ("forward", False, 3.2e-1),  # ReLU6 instead of ReLU
-        ("buffers", False, 1.0e-1),  # BatchNorm momentum 0.9 instead of 0.1
+        ("buffers", False, 4.0e-1),  # BatchNorm momentum 0.1 instead of 0.9
         ("backward", False, 1.0e-1),  # a tenth of a gradient missing
     ],
 )
