@@ -11,11 +11,11 @@ GENERATED := padiff_rpc/v1
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
 
-.PHONY: help env demo test test-fast test-contract test-e2e lint type proto proto-check docs clean
+.PHONY: help env demo test test-fast test-processes test-contract test-e2e lint type proto proto-check docs clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
-	@echo "make test                    every test; make test-fast: those that need no framework"
+	@echo "make test                    every test; make test-fast: those that need no framework and start no process"
 	@echo "make lint type proto-check   the static checks"
 	@echo "make proto                   regenerate $(GENERATED) from proto/"
 	@echo "make docs                    regenerate docs/layers.md from a run"
@@ -75,10 +75,13 @@ demo: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	@$(call PY,coordinator) examples/demo.py
 
 # -- tests --------------------------------------------------------------------------------------------------------------
-test: test-fast test-contract test-e2e
+test: test-fast test-processes test-contract test-e2e
 
 test-fast: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q -m "not e2e" tests
+	$(call PY,coordinator) -m pytest -q -m "not processes and not e2e" tests
+
+test-processes: $(COORDINATOR)
+	$(call PY,coordinator) -m pytest -q -m "processes and not e2e" tests
 
 test-contract: $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
 	PADIFF_TEST_BACKEND=torch $(call PY,torch) -m pytest -q tests/contract
@@ -111,7 +114,7 @@ proto-check: $(COORDINATOR) $(PROTO_ENV)
 	@echo "$(GENERATED) is fresh"
 
 docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
-	PADIFF_WRITE_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
+	PADIFF_REFRESH_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
 
 clean:
 	rm -rf $(V) build dist

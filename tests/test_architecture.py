@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def python_files() -> list[tuple[str, Path]]:
     return [(module, path) for module, path in files if ".v1." not in module]
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -89,6 +91,7 @@ def test_the_coordinator_environment_holds_no_framework(framework: str) -> None:
     assert importlib.util.find_spec(framework) is None
 
 
+@pytest.mark.processes
 def test_importing_the_library_loads_no_framework() -> None:
     code = (
         "import sys, padiff_rpc, padiff_servers, padiff_clients.cli\n"

@@ -211,7 +211,3 @@ class Pairing:
 
 def _by_seq(boundary: Boundary) -> int:
     return boundary.seq
-
-
-def ids_of(boundary: Boundary) -> list[int]:
-    return [record.id for record in boundary.records]

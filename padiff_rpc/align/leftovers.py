@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from padiff_rpc.align.boundaries import Judged, SideName
-from padiff_rpc.align.verdict import Call
-from padiff_rpc.model.model import Boundary
+from padiff_rpc.align.missing import Call, Missing
+from padiff_rpc.model.model import Boundary, Side
 from padiff_rpc.result import Pair
+
+Silent = tuple[str, int, Side, str]
+"""(route, call, side, name) of a tensor, as a BackwardResult has it."""
 
 
 class Leftovers:
@@ -46,31 +49,59 @@ class Leftovers:
         return pairs, dict(words)
 
     def gradients(
-        self, step: int, forward: Sequence[Judged], leftovers: Mapping[SideName, Sequence[Boundary]]
-    ) -> list[Pair]:
-        """Judge gradients that only one side has: a failure, unless what there is is zero."""
+        self,
+        step: int,
+        forward: Sequence[Judged],
+        judged: Sequence[Judged],
+        leftovers: Mapping[SideName, Sequence[Boundary]],
+        silent: Mapping[SideName, Collection[Silent]],
+    ) -> list[Missing]:
+        """Judge gradients that only one side has: a failure, unless what there is is zero.
+
+        forward, judged: the boundaries of forward and of backward that both sides reached. silent: per side, the places
+        that autograd leads to and where no gradient came.
+        """
         both = {(one.base.route, one.base.call) for one in forward}
-        pairs: list[Pair] = []
+        found: list[Missing] = []
         for side, boundaries in leftovers.items():
-            other = "raw" if side == "base" else "base"
+            other: SideName = "raw" if side == "base" else "base"
             for boundary in boundaries:
                 base_route = boundary.route if side == "base" else self._to_base[boundary.route]
                 if (base_route, boundary.call) not in both:
                     continue
                 zero = all(record.digest.norm == 0.0 for record in boundary.records)
-                name = ", ".join(record.name for record in boundary.records)
+                names = [record.name for record in boundary.records]
                 why = f"only {side} has this gradient" + (f", and it is zero; {other} has none" if zero else "")
-                pairs.append(
-                    Pair(
-                        step=step,
-                        stage="backward",
-                        base_route=base_route,
-                        raw_route=self._to_raw[base_route],
-                        call=boundary.call,
-                        tensor=f"grad of {boundary.side}.{name}",
-                        status="skipped" if zero else "fail",
-                        why=why,
-                        failure="" if zero else "missing",
+                pair = Pair(
+                    step=step,
+                    stage="backward",
+                    base_route=base_route,
+                    raw_route=self._to_raw[base_route],
+                    call=boundary.call,
+                    tensor=f"grad of {boundary.side}.{', '.join(names)}",
+                    status="skipped" if zero else "fail",
+                    why=why,
+                    failure="" if zero else "missing",
+                )
+                route = base_route if other == "base" else self._to_raw[base_route]
+                expected = {(route, boundary.call, boundary.side, name) for name in names}
+                caller = boundary.caller
+                if caller is not None and side == "raw":
+                    caller = (self._to_base[caller[0]], caller[1])
+                found.append(
+                    Missing(
+                        pair=pair,
+                        call=(base_route, boundary.call),
+                        caller=caller,
+                        side=boundary.side,
+                        at=float(boundary.seq) if side == "base" else _in_base_order(boundary.seq, judged),
+                        detached=not expected & set(silent[other]),
                     )
                 )
-        return pairs
+        return found
+
+
+def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
+    """Return where a boundary of raw's lies among base's: before the first that raw reached after it."""
+    later = [one.base.seq for one in judged if one.raw.seq > raw_seq]
+    return min(later) - 0.5 if later else float("inf")

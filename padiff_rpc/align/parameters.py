@@ -174,6 +174,11 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
     if len(missing_base) == len(link.base) and len(missing_raw) == len(link.raw):
         return Verdict("skipped", "", "no gradient on either side", None)
     side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
+    there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
+    if not (missing_base and missing_raw) and all(digest.count and digest.norm == 0.0 for digest in there):
+        # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
+        # the weights.
+        return Verdict("skipped", "", f"{side} has no gradient, and the other side's is zero", None)
     return Verdict(
         "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
     )

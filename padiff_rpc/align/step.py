@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
-from padiff_rpc.align.leftovers import Leftovers
+from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.matching import Matching
+from padiff_rpc.align.missing import Missing
 from padiff_rpc.align.noise import GradientNoise
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
@@ -87,6 +88,7 @@ class StepRunner:
         }
         notes: list[str] = []
         backward_judged: list[Judged] = []
+        missing: list[Missing] = []
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
             backward_judged = backward.judged
@@ -94,15 +96,22 @@ class StepRunner:
             others.append(
                 judge_loss(self._sides, step, settings, (forward.base, forward.raw), (backward.base, backward.raw))
             )
-            others += self._leftovers.gradients(step, forward.judged, backward.leftovers)
+            silent: dict[SideName, Collection[Silent]] = {
+                "base": backward.base.without_gradient,
+                "raw": backward.raw.without_gradient,
+            }
+            missing = self._leftovers.gradients(step, forward.judged, backward.judged, backward.leftovers, silent)
+            others += [one.pair for one in missing]
             noise = GradientNoise(forward.judged, backward.judged)
             grads = self._held(step, "grads", noise)
-            notes += weak_loss_notes(grads, settings)
+            names = [name for link in self._parameters for name in link.base]
+            notes += weak_loss_notes(self._sides.base.digest_parameters(names, "gradient"), grads, settings)
             others += grads
             others += self._optimise(step, grads, noise)
         others += self._variances.judge(self._held(step, "buffers"), forward.judged)
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
-        return StepOutcome(StepFindings(step, judged, backward_judged, others, one_sided), tuple(notes), wall)
+        findings = StepFindings(step, judged, backward_judged, others, one_sided, missing)
+        return StepOutcome(findings, tuple(notes), wall)
 
     def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
         settings = self._settings

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.align.missing import Call, Cuts, Missing
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
-Call = tuple[str, int]
 _ROOT: Call = ("", 0)
 
 
@@ -18,7 +18,7 @@ class StepFindings:
     """All comparisons of one step, in the order in which base executed them.
 
     others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
-    call, the layers that only one side calls in it, in words.
+    call, the layers that only one side calls in it, in words. missing: gradients that only one side has.
     """
 
     step: int
@@ -26,6 +26,7 @@ class StepFindings:
     backward: Sequence[Judged]
     others: Sequence[Pair]
     one_sided: Mapping[Call, Sequence[str]]
+    missing: Sequence[Missing] = ()
 
 
 class Blame:
@@ -50,18 +51,20 @@ class Blame:
         return list(found.values())
 
     def _all(self, findings: StepFindings) -> Iterator[Divergence]:
+        inherited = _Inherited()
+        cuts = Cuts(findings.missing)
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
-        yield from self._forward(findings)
-        yield from self._held(findings, "loss", "the outputs agree, the loss computed from them does not")
-        yield from self._backward(findings)
-        yield from self._held(findings, "backward", "one side sends no gradient here")
-        yield from self._held(
-            findings, "grads", "the gradients at its boundary agree, that of its own parameter does not"
-        )
+        yield from self._forward(findings, inherited)
+        if not inherited.nan:
+            yield from self._held(findings, "loss", "the outputs agree, the loss computed from them does not")
+        yield from self._backward(findings, inherited, cuts)
+        if inherited.nan:
+            return
+        yield from self._grads(findings, cuts)
         yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
         yield from self._held(findings, "buffers", "its buffer differs after the step")
 
-    def _forward(self, findings: StepFindings) -> Iterator[Divergence]:
+    def _forward(self, findings: StepFindings, inherited: _Inherited) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.forward}
         for one in findings.forward:
             pair = one.failed
@@ -80,10 +83,15 @@ class Blame:
                 why = "its inputs and children agree until here: its own code after its last child changes the output"
             else:
                 why = "its inputs agree, its output does not"
-            yield self._divergence(findings, "forward", culprit, pair, why)
+            if not inherited.take_forward(one, culprit):
+                yield self._divergence(findings, "forward", culprit, pair, why)
 
-    def _backward(self, findings: StepFindings) -> Iterator[Divergence]:
+    def _backward(self, findings: StepFindings, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.backward}
+        found: list[tuple[float, Divergence]] = [
+            (cut.missing.at, self._divergence(findings, "backward", cut.culprit, cut.missing.pair, cut.why))
+            for cut in cuts.own()
+        ]
         for one in findings.backward:
             pair = one.failed
             if pair is None:
@@ -101,16 +109,37 @@ class Blame:
                 )
             if culprit is None:
                 culprit, why = _ROOT, "the gradient that the loss sends to the model's output differs"
-            yield self._divergence(findings, "backward", culprit, pair, why)
+            if not inherited.take_backward(one, culprit) and not cuts.lacks_summand(culprit):
+                found.append((one.base.seq, self._divergence(findings, "backward", culprit, pair, why)))
+        found.sort(key=lambda entry: entry[0])
+        yield from (divergence for _, divergence in found)
+
+    def _grads(self, findings: StepFindings, cuts: Cuts) -> Iterator[Divergence]:
+        ran = {one.base.route for one in findings.forward}
+        why = "the gradients at its boundary agree, that of its own parameter does not"
+        for pair in self._failing(findings, "grads"):
+            route, reason = pair.base_route, why
+            if pair.failure == "missing":
+                if route in cuts.silent_routes:
+                    continue
+                while route not in ran and route:
+                    route, reason = route.rpartition(".")[0], "one side makes no use of a layer inside it"
+            yield self._divergence(findings, "grads", (route, pair.call), pair, reason)
 
     def _held(self, findings: StepFindings, stage: Stage, why: str) -> Iterator[Divergence]:
-        """Blame the holders of failing parameters, in the order in which backward reached them."""
-        reached = {one.base.route: at for at, one in reversed(list(enumerate(findings.backward)))}
+        """Blame the holders of failing parameters. A step that follows a wrong gradient only inherits."""
+        before = {(pair.base_route, pair.tensor) for pair in self._failing(findings, "grads")}
+        for pair in self._failing(findings, stage):
+            if stage != "weights" or (pair.base_route, pair.tensor) not in before:
+                yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
+
+    def _failing(self, findings: StepFindings, stage: Stage) -> list[Pair]:
+        """Return the failing pairs of a stage; gradients in the order in which backward reached their layers."""
         failing = [pair for pair in findings.others if pair.stage == stage and pair.status == "fail"]
         if stage == "grads":
+            reached = {one.base.route: at for at, one in reversed(list(enumerate(findings.backward)))}
             failing.sort(key=lambda pair: reached.get(pair.base_route, len(reached) + len(findings.backward)))
-        for pair in failing:
-            yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
+        return failing
 
     def _divergence(self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str) -> Divergence:
         route, call = culprit
@@ -133,3 +162,31 @@ class Blame:
 
     def _title(self, route: str) -> str:
         return repr(route) if route else self._base.class_name
+
+
+class _Inherited:
+    """What single step cannot keep from spreading: base's own NaN, and tensors of another shape or type.
+
+    `nan`: base holds NaN from somewhere on. A call is spoiled when it went on with something that could not be replaced.
+    """
+
+    def __init__(self) -> None:
+        self.nan = False
+        self._spoiled: set[Call | None] = set()
+
+    def take_forward(self, one: Judged, culprit: Call) -> bool:
+        """Take a failing boundary in; tell whether it merely inherits."""
+        inherits = culprit in self._spoiled or self._has_nan(one)
+        if any(pair.failure in ("shape", "dtype") for pair in one.pairs):
+            self._spoiled |= {(one.base.route, one.base.call), one.base.caller}
+        return inherits
+
+    def take_backward(self, one: Judged, culprit: Call) -> bool:
+        unlike = one.failed is not None and one.failed.failure in ("shape", "dtype")
+        return (culprit in self._spoiled and unlike) or self._has_nan(one)
+
+    def _has_nan(self, one: Judged) -> bool:
+        """Tell whether base's NaN, if this boundary holds any, was there before."""
+        here = any(record.digest.nan_count for record in one.base.records)
+        before, self.nan = self.nan, self.nan or here
+        return before and here

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from padiff_rpc.inputs import as_inputs
@@ -31,9 +33,14 @@ def hosted(factory: str, **model_args: Any) -> HostedModel:
 
 
 def inputs_of(factory: str) -> Any:
+    return as_inputs(getattr(_models(), INPUTS[factory])())
+
+
+@cache
+def _models() -> ModuleType:
     spec = importlib.util.spec_from_file_location("numpy_models_inputs", MODELS)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return as_inputs(getattr(module, INPUTS[factory])())
+    return module

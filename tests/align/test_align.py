@@ -67,7 +67,7 @@ def test_without_assignment_different_weights_are_named_first(align_pair: AlignP
 # -- planted faults, free run: the first divergence -----------------------------------------------------------------------
 FAULTS: list[tuple[str, dict[str, Any], str, str]] = [
     ("mlp", {"scale": 1.25}, "body", "values"),
-    ("deep", {"bug_at": 30}, "30", "values"),
+    ("deep", {"bug_at": 8}, "8", "values"),
     ("shared", {"scale": 1.25}, "", "values"),
     ("tuple_outputs", {"scale": 1.25}, "split", "values"),
     ("bert_like", {"eps_at": 1}, "encoder.1.norm1", "values"),
@@ -130,7 +130,8 @@ SEVERAL: list[tuple[str, dict[str, Any], list[str]]] = [
 def test_single_step_names_every_layer_with_a_bug_and_no_other(
     align_pair: AlignPair, factory: str, bug: dict[str, Any], layers: list[str], layout: str
 ) -> None:
-    result = align_pair(factory, raw_args={**bug, "layout": layout}, single_step=True)
+    size = {"depth": bug["depth"]} if "depth" in bug else {}
+    result = align_pair(factory, base_args=size, raw_args={**bug, "layout": layout}, single_step=True)
     assert not result.aligned
     assert layers == routes(result)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from padiff_clients.commands import commands
+
+from tests.servers.harness import numpy_model, serving
 
 
 @pytest.fixture
@@ -20,3 +24,14 @@ def cli() -> Callable[..., Result]:
         return result
 
     return run
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[..., str]]:
+    """Return a function: factory and its arguments -> address of a worker that hosts the model in this process."""
+    with ExitStack() as stack:
+
+        def start(factory: str, **model_args: Any) -> str:
+            return stack.enter_context(serving(numpy_model(factory, **model_args))).address
+
+        yield start

@@ -12,6 +12,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MODELS = "numpy@tests/models/numpy_models.py"
 
+pytestmark = pytest.mark.processes
+
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -53,7 +55,8 @@ def test_a_module_of_ours_that_cannot_be_imported_is_not_blamed_on_the_environme
 
 
 def test_a_reader_that_goes_away_leaves_the_exit_status_as_it_is():
-    script = f"{sys.executable} -m padiff_clients inspect {MODELS}:deep | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    script = f"{sys.executable} -m padiff_clients inspect {MODELS}:deep --model-arg depth=50"
+    script += " | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}"
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=False
     )

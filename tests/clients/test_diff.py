@@ -1,15 +1,16 @@
-"""diff, end to end on the NumPy layers: two launched workers, the verdict, the exit status, the JSON."""
+"""diff, end to end on the NumPy layers: two workers, the verdict, the exit status, the JSON."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from padiff_rpc.remote.launch import launch
+from padiff_rpc.remote.connect import connect
 
 FILE = Path(__file__).parents[1] / "models" / "numpy_models.py"
 MODELS = f"numpy@{FILE}"
@@ -21,11 +22,22 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def diff(cli):
-    """Return a function: factory of both sides, inputs, further options -> what the command did."""
+def diff(cli, worker):
+    """Return a function: factory of both sides, inputs, further options -> what the command did with running workers."""
 
-    def run(factory: str, inputs: str, *options: object, raw: str = ""):
-        sides = ("--base", f"{MODELS}:{factory}", "--raw", f"{MODELS}:{raw or factory}")
+    def run(factory: str, inputs: str, *options: object, raw: str = "", raw_args: Mapping[str, Any] | None = None):
+        sides = ("--base", worker(factory), "--raw", worker(raw or factory, **(raw_args or {})))
+        return cli("diff", *sides, "--inputs", f"{FILE}:{inputs}", *options)
+
+    return run
+
+
+@pytest.fixture
+def launched_diff(cli):
+    """Return a function as `diff` is, for workers that the command launches."""
+
+    def run(factory: str, inputs: str, *options: object):
+        sides = ("--base", f"{MODELS}:{factory}", "--raw", f"{MODELS}:{factory}")
         return cli("diff", *sides, "--inputs", f"{FILE}:{inputs}", *options)
 
     return run
@@ -35,8 +47,9 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def test_the_same_model_twice_is_aligned(diff, tmp_path: Path):
-    result = diff("bert_like", "tokens", "--json", tmp_path / "r.json")
+@pytest.mark.processes
+def test_the_same_model_twice_is_aligned(launched_diff, tmp_path: Path):
+    result = launched_diff("bert_like", "tokens", "--json", tmp_path / "r.json")
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("ALIGNED  the two models agree\n")
@@ -45,16 +58,14 @@ def test_the_same_model_twice_is_aligned(diff, tmp_path: Path):
 
 
 def test_weights_of_another_layout_are_assigned_and_aligned(diff):
-    result = diff(
-        "bert_like", "tokens", "--raw-arg", 'layout="io"', "--raw-arg", "seed=1", "--optimizer", "Adam(lr=0.01)"
-    )
+    result = diff("bert_like", "tokens", "--optimizer", "Adam(lr=0.01)", raw_args={"layout": "io", "seed": 1})
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert "  weights " in result.stdout
 
 
 def test_a_wrong_epsilon_is_found_at_its_layer_with_the_hyperparameter(diff, tmp_path: Path):
-    result = diff("bert_like", "tokens", "--raw-arg", "eps_at=1", "--json", tmp_path / "r.json")
+    result = diff("bert_like", "tokens", "--json", tmp_path / "r.json", raw_args={"eps_at": 1})
 
     assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout.startswith("DIFFERS  first at encoder.1.norm1 (step 0, forward)\n")
@@ -74,7 +85,7 @@ def test_a_bug_between_children_is_shown_at_the_parent(diff):
 
 
 def test_single_step_names_both_planted_bugs_and_no_other(diff):
-    result = diff("bert_like", "tokens", "--single-step", "--raw-arg", "no_scale_at=0", "--raw-arg", "eps_at=1")
+    result = diff("bert_like", "tokens", "--single-step", raw_args={"no_scale_at": 0, "eps_at": 1})
 
     assert result.exit_code == 1
     assert result.stdout.startswith("DIFFERS  first at encoder.0.attention (step 0, forward), and at 1 more layer\n")
@@ -82,16 +93,18 @@ def test_single_step_names_both_planted_bugs_and_no_other(diff):
     assert further.startswith("  encoder.1.norm1  forward")
 
 
-def test_another_dtype_needs_to_be_allowed(diff):
-    strictly = diff("mlp", "vectors", "--raw-dtype", "float64")
-    allowed = diff("mlp", "vectors", "--raw-dtype", "float64", "--allow-dtype-difference")
+@pytest.mark.processes
+def test_another_dtype_needs_to_be_allowed(launched_diff):
+    strictly = launched_diff("mlp", "vectors", "--raw-dtype", "float64")
+    allowed = launched_diff("mlp", "vectors", "--raw-dtype", "float64", "--allow-dtype-difference")
 
     assert (strictly.exit_code, allowed.exit_code) == (1, 0)
     assert "--allow-dtype-difference" in strictly.stdout
 
 
-def test_float64_casts_models_and_inputs_and_agrees_to_1e_8(diff, tmp_path: Path):
-    result = diff(
+@pytest.mark.processes
+def test_float64_casts_models_and_inputs_and_agrees_to_1e_8(launched_diff, tmp_path: Path):
+    result = launched_diff(
         "mlp",
         "vectors",
         "--dtype",
@@ -117,6 +130,7 @@ def test_quiet_prints_the_verdict_alone(diff):
     assert "By stage" not in result.stdout
 
 
+@pytest.mark.processes
 def test_a_run_file_holds_all_of_it_and_options_go_before_it(cli, tmp_path: Path):
     np.savez(tmp_path / "in.npz", x=np.ones((2, 8), np.float32))
     np.savez(tmp_path / "t.npz", target=np.zeros((2, 4), np.float32))
@@ -148,19 +162,11 @@ def test_a_run_file_holds_all_of_it_and_options_go_before_it(cli, tmp_path: Path
     assert {pair["step"] for pair in read(tmp_path / "r.json")["pairs"]} == {0, 1}
 
 
-def test_a_worker_that_runs_already_is_connected_to(cli, diff):
-    with launch(f"{MODELS}:mlp") as occupied:
-        address = occupied.address  # type: ignore[attr-defined]
+def test_a_worker_that_is_taken_is_said(cli, worker):
+    address = worker("mlp")
+    with connect(address):
         result = cli(
-            "diff",
-            "--base",
-            f"{MODELS}:mlp",
-            "--raw",
-            f"{address}",
-            "--inputs",
-            f"{FILE}:vectors",
-            "--connect-timeout",
-            1,
+            "diff", "--base", worker("mlp"), "--raw", address, "--inputs", f"{FILE}:vectors", "--connect-timeout", 1
         )
 
     assert result.exit_code == 3
@@ -170,32 +176,59 @@ def test_a_worker_that_runs_already_is_connected_to(cli, diff):
 @pytest.mark.parametrize(
     ("options", "status", "expected"),
     [
-        (["--base", f"{MODELS}:none"], 2, "has no function 'none'"),
-        (["--base", f"{MODELS}:mlp", "--base-python", "/none/python"], 2, "/none/python"),
-        (["--base", f"{MODELS}:mlp", "--base-arg", "depth=1"], 2, "error [BAD_CONFIG]"),
         (["--base", "grpc://127.0.0.1:1", "--connect-timeout", "0.2"], 3, "error [WORKER_UNREACHABLE]"),
-        (["--base", f"{MODELS}:bert_like"], 2, "error [MODELS_DO_NOT_MATCH]"),
-        (["--base", f"{MODELS}:mlp", "--inputs", f"{FILE}:images"], 2, "error [BAD_INPUTS]"),
-        (["--base", f"{MODELS}:mlp", "--inputs", "none.npz"], 2, "error [BAD_INPUTS]: cannot read 'none.npz'"),
-        (["--base", f"{MODELS}:mlp", "--json", "/none/r.json"], 2, "cannot write '/none/r.json'"),
-        (["--base", f"{MODELS}:mlp", "--pair", "body"], 2, "cannot read --pair 'body'"),
-        (["--base", f"{MODELS}:mlp", "--stesp", "2"], 2, "No such option"),
-        (["--base", f"{MODELS}:mlp", "--phase", "backward"], 2, "error [BAD_CONFIG]"),
-        ([], 2, "base is not given"),
+        (["--inputs", "none.npz"], 2, "error [BAD_INPUTS]: cannot read 'none.npz'"),
+        (["--json", "/none/r.json"], 2, "cannot write '/none/r.json'"),
+        (["--pair", "body"], 2, "cannot read --pair 'body'"),
+        (["--stesp", "2"], 2, "No such option"),
+        (["--phase", "backward"], 2, "error [BAD_CONFIG]"),
+        (["--inputs", f"{FILE}:images"], 2, "error [BAD_INPUTS]"),
     ],
 )
-def test_what_goes_wrong_is_said_with_its_exit_status_and_nothing_on_stdout(cli, options, status, expected):
-    result = cli("diff", "--raw", f"{MODELS}:mlp", "--inputs", f"{FILE}:vectors", *options)
+def test_what_goes_wrong_is_said_with_its_exit_status_and_nothing_on_stdout(cli, worker, options, status, expected):
+    sides = ("--base", worker("mlp"), "--raw", worker("mlp"))
+    result = cli("diff", *sides, "--inputs", f"{FILE}:vectors", *options)
 
     assert (result.exit_code, result.stdout) == (status, "")
     assert expected in result.stderr
 
 
-def test_a_factory_that_raises_shows_its_own_frames(cli, tmp_path: Path):
+def test_models_that_do_not_match_are_refused(diff):
+    result = diff("bert_like", "vectors", raw="mlp")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error [MODELS_DO_NOT_MATCH]" in result.stderr
+
+
+def test_a_side_that_is_not_given_is_said(cli):
+    result = cli("diff", "--raw", f"{MODELS}:mlp", "--inputs", f"{FILE}:vectors")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "base is not given" in result.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--base", f"{MODELS}:none"], "has no function 'none'"),
+        (["--base", f"{MODELS}:mlp", "--base-python", "/none/python"], "/none/python"),
+        (["--base", f"{MODELS}:mlp", "--base-arg", "depth=1"], "error [BAD_CONFIG]"),
+    ],
+)
+def test_what_cannot_be_launched_is_said(cli, worker, options, expected):
+    result = cli("diff", "--raw", worker("mlp"), "--inputs", f"{FILE}:vectors", *options)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in result.stderr
+
+
+@pytest.mark.processes
+def test_a_factory_that_raises_shows_its_own_frames(cli, worker, tmp_path: Path):
     (tmp_path / "bad.py").write_text("def build():\n    return {}['weights']\n")
 
     result = cli(
-        "diff", "--base", f"numpy@{tmp_path}/bad.py:build", "--raw", f"{MODELS}:mlp", "--inputs", f"{FILE}:vectors"
+        "diff", "--base", f"numpy@{tmp_path}/bad.py:build", "--raw", worker("mlp"), "--inputs", f"{FILE}:vectors"
     )
 
     assert result.exit_code == 2

@@ -21,6 +21,7 @@ ALL = '"padiff-rpc": "1", "grpcio": "1", "protobuf": "1", "numpy": "1", "tenacit
 PACKAGES = f'{{"python": "3.11.0", "packages": {{{ALL}}}, "installed": {{"torch": true, "paddle": false}}}}'
 
 
+@pytest.mark.processes
 def test_this_python_hosts_numpy_models_and_names_the_pip_lines(cli):
     result = cli("doctor", sys.executable)
 
@@ -30,6 +31,7 @@ def test_this_python_hosts_numpy_models_and_names_the_pip_lines(cli):
     assert f"  paddle  missing: {sys.executable} -m pip install 'padiff-rpc[paddle]'\n" in result.stdout
 
 
+@pytest.mark.processes
 def test_a_python_that_is_none_fails_beside_one_that_works(cli, tmp_path: Path):
     result = cli("doctor", sys.executable, tmp_path / "none")
 
@@ -38,6 +40,7 @@ def test_a_python_that_is_none_fails_beside_one_that_works(cli, tmp_path: Path):
     assert "  hosts   numpy\n" in result.stdout
 
 
+@pytest.mark.processes
 def test_a_python_without_our_packages_is_told_what_it_lacks(cli, tmp_path: Path):
     python = fake(tmp_path, "echo '" + PACKAGES.replace('"padiff-rpc": "1"', '"padiff-rpc": null') + "'")
 
@@ -47,6 +50,7 @@ def test_a_python_without_our_packages_is_told_what_it_lacks(cli, tmp_path: Path
     assert f"  lacks   padiff-rpc: {python} -m pip install padiff-rpc\n" in result.stdout
 
 
+@pytest.mark.processes
 def test_a_framework_that_crashes_when_imported_is_said_and_not_counted(tmp_path: Path):
     python = fake(tmp_path, f"test \"$3\" = torch && kill -SEGV $$; echo 'noise'; echo '{PACKAGES}'")
 
@@ -56,12 +60,14 @@ def test_a_framework_that_crashes_when_imported_is_said_and_not_counted(tmp_path
     assert found.frameworks["torch"] == {"error": "crashed with signal 11"}
 
 
+@pytest.mark.processes
 def test_a_framework_that_raises_when_imported_shows_its_last_line(tmp_path: Path):
     python = fake(tmp_path, f"test \"$3\" = torch && echo 'ImportError: libgomp' >&2 && exit 1; echo '{PACKAGES}'")
 
     assert diagnose(python).frameworks["torch"] == {"error": "failed with exit status 1: ImportError: libgomp"}
 
 
+@pytest.mark.processes
 def test_a_framework_that_works_is_hosted(tmp_path: Path):
     python = fake(
         tmp_path, f'test "$3" = torch && echo \'{{"version": "2.13.0", "devices": ["cpu"]}}\' || echo \'{PACKAGES}\''

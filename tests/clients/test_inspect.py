@@ -15,8 +15,8 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
-def test_a_models_tree_is_shown_with_ties_and_hyperparameters(cli):
-    result = cli("inspect", f"{MODELS}:tied")
+def test_a_models_tree_is_shown_with_ties_and_hyperparameters(cli, worker):
+    result = cli("inspect", worker("tied"))
 
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1:] == [
@@ -33,12 +33,13 @@ def test_a_models_tree_is_shown_with_ties_and_hyperparameters(cli):
     ]
 
 
-def test_buffers_are_told_from_parameters(cli):
-    result = cli("inspect", f"{MODELS}:conv_net")
+def test_buffers_are_told_from_parameters(cli, worker):
+    result = cli("inspect", worker("conv_net"))
 
     assert "      running_mean  F32[6]  buffer" in result.stdout.splitlines()
 
 
+@pytest.mark.processes
 def test_the_factorys_arguments_and_the_dtype_arrive(cli):
     result = cli("inspect", f"{MODELS}:deep", "--model-arg", "depth=3", "--dtype", "float64")
 
@@ -47,8 +48,8 @@ def test_the_factorys_arguments_and_the_dtype_arrive(cli):
     assert "F64[8, 8]" in result.stdout
 
 
-def test_json_carries_the_description(cli, tmp_path: Path):
-    result = cli("inspect", f"{MODELS}:tied", "--json", tmp_path / "model.json")
+def test_json_carries_the_description(cli, worker, tmp_path: Path):
+    result = cli("inspect", worker("tied"), "--json", tmp_path / "model.json")
 
     read = json.loads((tmp_path / "model.json").read_text())
     assert result.exit_code == 0
@@ -63,9 +64,7 @@ def test_json_carries_the_description(cli, tmp_path: Path):
     ("arguments", "status", "expected"),
     [
         (["nonsense"], 2, "error [BAD_SPEC]"),
-        ([f"{MODELS}:none"], 2, "error [BAD_SPEC]"),
         ([f"{MODELS}:deep", "--model-arg", "depth=three"], 2, "cannot read --model-arg 'depth=three'"),
-        ([f"{MODELS}:deep", "--model-arg", "deep=3"], 2, "error [BAD_CONFIG]"),
         ([f"{MODELS}:deep", "--dtype", "float31"], 2, "Invalid value for '--dtype'"),
         (["unix:/none", "--dtype", "float64"], 2, "already runs: dtype cannot be set from here"),
         (["unix:/none", "--connect-timeout", "0.1"], 3, "error [WORKER_UNREACHABLE]"),
@@ -78,3 +77,18 @@ def test_what_goes_wrong_is_said_with_its_exit_status(cli, arguments, status, ex
     assert result.exit_code == status
     assert expected in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([f"{MODELS}:none"], "error [BAD_SPEC]"),
+        ([f"{MODELS}:deep", "--model-arg", "deep=3"], "error [BAD_CONFIG]"),
+    ],
+)
+def test_what_a_launched_worker_reports_is_said(cli, arguments, expected):
+    result = cli("inspect", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in result.stderr

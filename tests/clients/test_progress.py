@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from padiff_clients.progress import live_progress
 
 from padiff_rpc.align.progress import Progress
@@ -37,6 +38,7 @@ def run_on_terminal(*options: str) -> tuple[str, str, int]:
     return printed, seen.decode(), process.returncode
 
 
+@pytest.mark.processes
 def test_a_terminal_shows_progress_and_stdout_the_verdict_alone():
     printed, seen, status = run_on_terminal()
 
@@ -47,6 +49,7 @@ def test_a_terminal_shows_progress_and_stdout_the_verdict_alone():
     assert "\x1b" not in printed
 
 
+@pytest.mark.processes
 def test_quiet_shows_none():
     assert run_on_terminal("--quiet")[1:] == ("", 0)
 

@@ -29,19 +29,15 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "layers.md"
 REFRESH = "PADIFF_REFRESH_DOCS=1 .venvs/coordinator/bin/python -m pytest tests/e2e/test_layers_table.py"
 
-_VARIANCE = (
-    "the running variance drifts: torch takes in a batch's unbiased variance (divided by n - 1), paddle the biased one "
-    "(divided by n)"
-)
-EXPLAINED = {
+EXPLAINED: dict[str, str] = {}
+"""Layers of which something differs, and why that is the frameworks' doing."""
+
+_VARIANCE = "torch keeps the sample variance, paddle the population's: compared after conversion"
+REMARKS = {
     "batch_norm1d": _VARIANCE,
     "batch_norm2d": _VARIANCE,
     "batch_norm3d": _VARIANCE,
-    "lstm_cell": "torch returns (h, c), paddle (h, (h, c)): outputs are paired in order, so that c meets h",
-}
-"""Layers of which something differs, and why that is the frameworks' doing."""
-
-REMARKS = {
+    "lstm_cell": "torch returns (h, c), paddle (h, (h, c))",
     "lstm": "paddle runs no backward of it in eval mode",
     "gru": "paddle runs no backward of it in eval mode",
     "rnn": "paddle runs no backward of it in eval mode",

@@ -6,7 +6,7 @@ from padiff_rpc.model.backends.numpy_backend import NumpyBackend
 from padiff_rpc.model.backends.numpy_nn import Layer, Linear, Sequential
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.model.model import ForwardRequest, RecordOptions
-from padiff_rpc.model.tree import describe
+from padiff_rpc.model.tree import describe, find_tensors
 from padiff_rpc.tensor import Tensor
 
 
@@ -39,6 +39,43 @@ def test_a_tensor_under_several_names_is_one_parameter_with_aliases() -> None:
     assert names == ["first.0.weight", "first.0.bias", "head.bias"]
     assert description.parameter("first.0.weight").aliases == ("holder.second.0.weight", "head.weight")
     assert description.layer("head").parameters == ("head.weight", "head.bias")
+
+
+def test_a_tensor_is_found_under_each_of_its_names_and_layers_beside_the_way_are_not_visited() -> None:
+    visited: list[Layer] = []
+
+    class Noting(NumpyBackend):
+        def own_tensors(self, layer):
+            visited.append(layer)
+            return super().own_tensors(layer)
+
+    model = Twice()
+    model.holder.up = model
+    for info in describe(NumpyBackend(), model).parameters:
+        names = [info.name, *info.aliases]
+        found = find_tensors(NumpyBackend(), model, names)
+        assert names == list(found)
+        assert 1 == len({id(tensor) for tensor in found.values()})
+    weight = model.first.children()["0"].weight
+    assert find_tensors(Noting(), model, ["head.weight"])["head.weight"] is weight
+    assert visited == [model, model.head]
+
+
+def test_a_name_that_no_tensor_has_is_not_found() -> None:
+    model = Twice()
+    model.holder.up = model
+    names = ["", "weight", "first", "first.0", "first.0.wrong", "head.weight.more", "holder.up.head.weight"]
+    assert {} == find_tensors(NumpyBackend(), model, names)
+
+
+def test_a_layer_whose_name_holds_dots_is_on_the_way_too() -> None:
+    model = Layer()
+    setattr(model, "a.b", Linear(2, 2))
+    model.a = Linear(2, 2)
+    names = ["a.b.weight", "a.weight"]
+    assert [getattr(model, "a.b").weight, model.a.weight] == [
+        find_tensors(NumpyBackend(), model, names)[name] for name in names
+    ]
 
 
 def test_a_layer_that_holds_its_parent_ends() -> None:

@@ -30,7 +30,7 @@ def mlp_wrong_scale(seed: int = 0, layout: Layout = "oi") -> nn.Layer:
     return mlp(seed, layout, scale=1.25)
 
 
-def deep(seed: int = 0, layout: Layout = "oi", depth: int = 50, bug_at: int | None = None) -> nn.Layer:
+def deep(seed: int = 0, layout: Layout = "oi", depth: int = 12, bug_at: int | None = None) -> nn.Layer:
     """`depth` residual blocks; block `bug_at` adds its branch with another factor."""
     return _seeded(nn.Sequential(*(Residual(layout, 1.5 if i == bug_at else 1.0) for i in range(depth))), seed)
 

@@ -139,7 +139,7 @@ def test_swapped_q_and_k_change_the_definition_order_and_no_number():
     ("base", "raw", "inputs", "where"),
     [
         (models.mlp, models.mlp_wrong_scale, models.vectors, "body.act"),
-        (models.deep, lambda: models.deep(bug_at=30), models.vectors, "30"),
+        (models.deep, lambda: models.deep(bug_at=8), models.vectors, "8"),
         (models.shared, lambda: models.shared(scale=1.5), models.vectors, "fc"),
         (models.tuple_outputs, lambda: models.tuple_outputs(scale=1.5), models.vectors, "split"),
         (models.conv_net, lambda: models.conv_net(inplace=True), models.images, None),

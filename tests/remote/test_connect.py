@@ -45,12 +45,12 @@ def test_an_address_nobody_listens_at_is_tried_until_the_deadline_and_named(tmp_
     with bound() as (_, address):
         for place in (address, f"unix:{tmp_path}/w.sock"):
             started = time.monotonic()
-            error = refused(place, connect_timeout_s=0.5)
+            error = refused(place, connect_timeout_s=0.3)
             assert (Reason.WORKER_UNREACHABLE, place) == (error.reason, error.metadata["worker"])
             assert place in error.message
             assert "nobody listens" in error.message
             assert error.hint
-            assert 0.3 < time.monotonic() - started < DEADLINE_S
+            assert 0.2 < time.monotonic() - started < DEADLINE_S
 
 
 def test_a_worker_that_comes_later_is_found() -> None:
@@ -66,7 +66,7 @@ def test_a_worker_that_comes_later_is_found() -> None:
 def test_what_listens_but_does_not_answer_times_out() -> None:
     with bound() as (taken, address):
         taken.listen()
-        error = refused(address, connect_timeout_s=0.5)
+        error = refused(address, connect_timeout_s=0.2)
     assert Reason.TIMED_OUT is error.reason
     assert address in error.message
 
@@ -142,7 +142,7 @@ def test_tls_needs_a_certificate_that_is_trusted() -> None:
         with connect(worker.address, tls=TLS / "cert.pem") as model:
             model.describe()
         for tls in (False, True):
-            error = refused(worker.address, tls=tls, connect_timeout_s=0.5)
+            error = refused(worker.address, tls=tls, connect_timeout_s=0.2)
             assert error.reason in (Reason.WORKER_UNREACHABLE, Reason.TIMED_OUT)
 
 

@@ -24,6 +24,8 @@ from padiff_rpc.tensor import DType, Tensor, collect_all
 
 from ..servers.harness import DEADLINE_S, ROOT, numpy_model, numpy_spec, wait_until
 
+pytestmark = pytest.mark.processes
+
 VECTORS = Tensor.from_array(np.ones((4, 8), np.float32))
 FACTORIES = """
 import os, signal, sys

@@ -1,0 +1,93 @@
+"""Gradients that one side sends and the other does not: which layer cuts them off, and which merely inherit that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.model.model import Side
+from padiff_rpc.result import Pair
+
+Call = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One such gradient, in base's routes.
+
+    at: where it stands among base's boundaries of the backward. detached: the side without it has, at this place, a tensor
+    that autograd does not lead to (its history was cut before); else autograd led there, and no gradient came.
+    """
+
+    pair: Pair
+    call: Call
+    caller: Call | None
+    side: Side
+    at: float
+    detached: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A missing gradient that is a layer's own doing."""
+
+    missing: Missing
+    culprit: Call
+    why: str
+
+
+class Cuts:
+    """Tells cuts from what they entail: upstream of a cut every gradient is missing, and every sum lacks a summand."""
+
+    def __init__(self, missing: Sequence[Missing]) -> None:
+        self._missing = [one for one in missing if one.pair.status == "fail"]
+        self._silent_outputs = {one.call for one in self._missing if one.side == "output"}
+        self._cutters = {
+            one.call
+            for one in self._missing
+            if one.side == "input" and not one.detached and one.call not in self._silent_outputs
+        }
+
+    @property
+    def silent_routes(self) -> Collection[str]:
+        """Routes of layers to whose output one side sends no gradient: none comes to their parameters either."""
+        return {route for route, _ in self._silent_outputs}
+
+    def lacks_summand(self, call: Call) -> bool:
+        """True when a layer called directly by this call cuts off a gradient that this one would add up."""
+        return any(one.caller == call and one.call in self._cutters for one in self._missing)
+
+    def own(self) -> Iterator[Cut]:
+        """Yield what is a layer's own doing, in base's order."""
+        for one in sorted(self._missing, key=lambda one: one.at):
+            if one.detached:
+                yield from self._detached(one)
+            elif one.side == "output":
+                yield from self._silent_output(one)
+            elif one.call in self._cutters and not self._below(one.call):
+                yield Cut(one, one.call, "gradients reach its output, and one side sends none to its input")
+
+    def _detached(self, one: Missing) -> Iterator[Cut]:
+        """What has no history got lost on the way in, in the order of the forward."""
+        if one.side == "input":
+            if self._is_detached(one.caller, "input") or self._made_without_history(one.caller):
+                return
+            if one.caller is not None:
+                yield Cut(one, one.caller, "its own code detaches on one side what it hands to the layer inside it")
+        elif not self._is_detached(one.call, "input") and not self._made_without_history(one.call):
+            yield Cut(one, one.call, "its output is detached, or made from frozen parameters, on one side only")
+
+    def _silent_output(self, one: Missing) -> Iterator[Cut]:
+        if one.caller is None:
+            yield Cut(one, one.call, "the loss sends no gradient to this output on one side")
+        elif one.caller not in self._silent_outputs and not self.lacks_summand(one.caller):
+            yield Cut(one, one.caller, "its own code, run backward, sends no gradient here on one side")
+
+    def _below(self, call: Call) -> bool:
+        return any(one.caller == call for one in self._missing)
+
+    def _is_detached(self, call: Call | None, side: Side) -> bool:
+        return any(one.call == call and one.side == side and one.detached for one in self._missing)
+
+    def _made_without_history(self, caller: Call | None) -> bool:
+        return any(one.caller == caller and one.side == "output" and one.detached for one in self._missing)
