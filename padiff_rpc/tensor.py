@@ -76,9 +76,7 @@ _STORAGE = {
 }
 _FLOATING = frozenset({DType.F8_E4M3, DType.F8_E5M2, DType.BF16, DType.F16, DType.F32, DType.F64})
 _FROM_NUMPY = {
-    storage: dtype
-    for dtype, storage in _STORAGE.items()
-    if dtype not in (DType.F8_E4M3, DType.F8_E5M2, DType.BF16)
+    storage: dtype for dtype, storage in _STORAGE.items() if dtype not in (DType.F8_E4M3, DType.F8_E5M2, DType.BF16)
 }
 
 
@@ -142,9 +140,7 @@ class Tensor:
     def stream(self, name: str) -> TensorStream:
         """Cut into chunks of CHUNK_BYTES."""
         view = self.data.cast("B") if self.data.nbytes else memoryview(b"")
-        return TensorStream(
-            name, self.spec, (view[at : at + CHUNK_BYTES] for at in range(0, view.nbytes, CHUNK_BYTES))
-        )
+        return TensorStream(name, self.spec, (view[at : at + CHUNK_BYTES] for at in range(0, view.nbytes, CHUNK_BYTES)))
 
 
 @dataclass

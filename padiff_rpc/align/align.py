@@ -12,10 +12,10 @@ from typing import Any
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
+from padiff_rpc.align.notes import notes_on
 from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
-from padiff_rpc.align.randomness import random_layers
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.step import StepOutcome, StepRunner
 from padiff_rpc.align.traffic import Traffic
@@ -48,6 +48,7 @@ def align(
     sides = Sides(base, raw, settings.compare, settings.single_step, traffic)
     threads = SideThreads()
     try:
+        threads.both(base.reset, raw.reset)
         described = threads.both(base.describe, raw.describe)
         matching = match_models(*described, settings.layer_map, settings.parameter_map)
         outcomes = _run_steps(sides, threads, described, matching, base_inputs, raw_inputs, settings, tell)
@@ -57,7 +58,7 @@ def align(
     blame = Blame(*described, routes)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
     pairs = [pair for outcome in outcomes for pair in outcome.pairs]
-    notes = [*matching.notes, *_random_notes(described, settings)]
+    notes = [*matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
     lacking = _not_compared(pairs, settings)
@@ -168,16 +169,6 @@ def _not_compared(pairs: list[Pair], settings: AlignSettings) -> list[str]:
         if settings.base_optimizer is not None and (step, "weights") not in judged:
             lacking.append(f"step {step}: no parameter was compared after the optimiser's step, so this is no pass")
     return lacking
-
-
-def _random_notes(described: tuple[ModelDescription, ModelDescription], settings: AlignSettings) -> list[str]:
-    notes: list[str] = []
-    for side, description in zip(("base", "raw"), described, strict=True):
-        layers = random_layers(description, settings.training)
-        if layers:
-            shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
-            notes.append(f"{side} draws random numbers in {shown}: set the rate to 0, or run in eval mode")
-    return notes
 
 
 def _plain_settings(settings: AlignSettings) -> dict[str, Any]:

@@ -128,6 +128,10 @@ def weight_axes(framework: str, family: str, class_name: str, name: str, shapes:
     return "in_out" if framework == "paddle" or _normalise(class_name) in _IN_OUT_CLASSES else "out_in"
 
 
+_RUNNING = frozenset({"running_mean", "running_var", "_mean", "_variance"})
+"""Buffers that a training step changes and only evaluation uses: a side without them is not the same layer."""
+
+
 def why_dispensable(name: str, kind: str, floating: bool, siblings: Mapping[str, tuple[int, ...]]) -> str:
     """Return why a buffer that only one side has may be passed over, or "" when it may not.
 
@@ -143,7 +147,9 @@ def why_dispensable(name: str, kind: str, floating: bool, siblings: Mapping[str,
         return "made from the configuration, not learned"
     if f"{name}_v" in siblings or f"{name}_orig" in siblings:
         return f"computed from {name}_v and {name}_g, or from {name}_orig, at every forward"
-    return ""
+    if name in _RUNNING:
+        return ""
+    return "a buffer that only one side holds; what it does shows in the outputs"
 
 
 def name_in_common(name: str) -> str:

@@ -249,6 +249,10 @@ class Model(Protocol):
         """Apply one step with the gradients at hand. The same spec continues the same optimiser's state."""
         ...
 
+    def reset(self) -> None:
+        """Drop records, graph, gradients and the state of optimisers; parameters, buffers and the mode stay."""
+        ...
+
     def close(self) -> None:
         """End it: a remote model ends its session (and its worker where launched). Idempotent."""
         ...

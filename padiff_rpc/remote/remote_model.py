@@ -227,6 +227,9 @@ class RemoteModel:
         )
         self._connection.unary(self._stub.OptimizerStep, request)
 
+    def reset(self) -> None:
+        self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
+
     # -- records ------------------------------------------------------------------------------------------------------
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return self._read(self._stub.ReadActivations, pb.ReadActivationsRequest(session_id=self._session_id, ids=ids))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from padiff_rpc.hyperparameters import differing_hyperparameters
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
-from padiff_rpc.report.hyperparameters import differing_hyperparameters
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
 from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result, Unmatched

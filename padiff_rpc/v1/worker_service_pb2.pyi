@@ -271,3 +271,13 @@ class OptimizerStepRequest(_message.Message):
 class OptimizerStepResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ResetModelRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class ResetModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -77,6 +77,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
                 )
+        self.ResetModel = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/ResetModel',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelResponse.FromString,
+                )
 
 
 class ModelWorkerServiceServicer(object):
@@ -184,6 +189,14 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResetModel(self, request, context):
+        """Drops records, graph, gradients and the state of optimisers, so that a new alignment starts afresh; parameters, buffers
+        and the model's mode stay. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelWorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -246,6 +259,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.OptimizerStep,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.SerializeToString,
+            ),
+            'ResetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetModel,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -461,5 +479,22 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ResetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ResetModel',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ResetModelResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

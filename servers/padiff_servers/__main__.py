@@ -88,7 +88,7 @@ def _serve(arguments: argparse.Namespace, announcement: _Announcement, ready_fd:
         store_disk_bytes=arguments.store_disk,
     )
     model_thread, sessions = ModelThread(), Sessions(arguments.lease)
-    service = WorkerService(model, model_thread, sessions, model.reset)
+    service = WorkerService(model, model_thread, sessions)
     server, address = start_server(service, address, access)
     try:
         announcement.send({"address": str(address)})

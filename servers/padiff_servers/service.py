@@ -69,13 +69,12 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
 
 
 class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
-    """Made in the model thread. `reset` drops a session's records, graph and optimisers."""
+    """Made in the model thread."""
 
-    def __init__(self, model: Model, model_thread: ModelThread, sessions: Sessions, reset: Callable[[], None]) -> None:
+    def __init__(self, model: Model, model_thread: ModelThread, sessions: Sessions) -> None:
         self._model = model
         self._model_thread = model_thread
         self._sessions = sessions
-        self._reset = reset
         self._info = serde.model_info_to_proto(model.info())
 
     # -- sessions -------------------------------------------------------------------------------------------------
@@ -197,6 +196,12 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         self._run(session, lambda: self._model.optimizer_step(optimizer))
         return pb.OptimizerStepResponse()
 
+    @_unary
+    def ResetModel(self, request: pb.ResetModelRequest, context: Context) -> pb.ResetModelResponse:
+        session = self._sessions.get(request.session_id)
+        self._run(session, self._model.reset)
+        return pb.ResetModelResponse()
+
     # -- records: served by gRPC's own threads, also while the model runs -------------------------------------------
     @_streaming
     def ReadActivations(
@@ -264,7 +269,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def _clean_up_after(self, session: Session) -> None:
         def job() -> None:
             try:
-                self._reset()
+                self._model.reset()
             except Exception:
                 log.exception("cleaning up after the session of %s failed", session.client)
 

@@ -181,6 +181,32 @@ def test_optimisers_that_differ_are_seen_in_the_weights(
     assert "weights" == result.first_divergence.stage
 
 
+def test_one_alignment_leaves_no_optimiser_state_to_the_next() -> None:
+    base, raw = hosted("bert_like"), hosted("bert_like", seed=1, eps_at=0)
+    adam = parse_optimizer("Adam(lr=1e-2)")
+    settings = AlignSettings(base_optimizer=adam, raw_optimizer=adam, single_step=True)
+    inputs = inputs_of("bert_like")
+    first, second = (align(base, raw, inputs, inputs, settings) for _ in range(2))
+    assert routes(first) == ["encoder.0.norm1"]
+    assert routes(second) == routes(first)
+
+
+@pytest.mark.parametrize(
+    ("raw_args", "raw_optimizer", "text"),
+    [
+        ({"eps_at": 0}, "SGD(lr=0.1)", "hyper-parameters differ between layers that correspond: encoder.0.norm1 (eps"),
+        ({}, "Adam", "different optimisers: SGD(lr=0.1"),
+    ],
+)
+def test_what_tolerances_may_hide_is_noted(raw_args: dict[str, Any], raw_optimizer: str, text: str) -> None:
+    settings = AlignSettings(
+        base_optimizer=parse_optimizer("SGD(lr=0.1)"), raw_optimizer=parse_optimizer(raw_optimizer)
+    )
+    inputs = inputs_of("bert_like")
+    result = align(hosted("bert_like"), hosted("bert_like", **raw_args), inputs, inputs, settings)
+    assert any(text in note for note in result.notes), result.notes
+
+
 def test_active_dropout_is_named(align_pair: AlignPair) -> None:
     result = align_pair("random", seed=None)
     assert any("random numbers" in note and "Dropout" in note for note in result.notes)

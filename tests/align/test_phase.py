@@ -52,9 +52,8 @@ def test_small_records_are_released_together_and_none_stays(single_step: bool) -
         assert len(side.released) < 10
 
 
-@pytest.mark.parametrize("single_step", [False, True])
-def test_large_records_are_released_at_once(single_step: bool) -> None:
-    for side in run("mlp", 70_000, single_step=single_step):
+def test_large_records_are_released_at_once() -> None:
+    for side in run("mlp", 70_000):
         assert 0 == side.model.store_figures().memory_bytes
         assert {1} == {len(ids) for ids in side.released if ids}
 

@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,7 @@ def play(block: Block, folder: Path, said: str, text: str | None = None) -> str:
 
 
 @contextmanager
-def background(folder: Path):
+def background(folder: Path) -> Iterator[Callable[[str], None]]:
     """Yield a function that starts a command and returns when it is ready; end them all at the end."""
     processes: list[subprocess.Popen[str]] = []
 
@@ -183,7 +183,7 @@ def background(folder: Path):
 
 
 def command(language: str, text: str) -> list[str]:
-    return [sys.executable, "-c", text] if language == "python" else ["bash", "-c", text]
+    return [sys.executable, "-c", text] if language == "python" else ["bash", "-e", "-c", text]
 
 
 def environment() -> dict[str, str]:
@@ -220,7 +220,7 @@ def free_port() -> str:
 
 def test_the_table_of_tolerances_is_that_of_the_code() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    tables = {False: {}, True: {}}
+    tables: dict[bool, dict[str, list[float]]] = {False: {}, True: {}}
     for single_step, heading in ((False, "#### Whole run"), (True, "#### Single step")):
         for line in text.partition(heading)[2].partition("\n#")[0].splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -170,7 +170,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Serve a model; its model thread is a thread of the test, which must end with it."""
     model_thread, sessions = ModelThread(), Sessions(lease_s)
-    service = WorkerService(model, model_thread, sessions, model.reset)
+    service = WorkerService(model, model_thread, sessions)
     thread = threading.Thread(target=model_thread.run, name="model thread")
     thread.start()
     server, address = start_server(service, parse_address(listen), access)

@@ -84,6 +84,7 @@ def test_every_call_without_the_token_is_refused() -> None:
             lambda: list(stub.ReadActivations(pb.ReadActivationsRequest())),
             lambda: stub.ReleaseActivations(pb.ReleaseActivationsRequest()),
             lambda: stub.OptimizerStep(pb.OptimizerStepRequest()),
+            lambda: stub.ResetModel(pb.ResetModelRequest()),
         ]
         assert len(pb.DESCRIPTOR.services_by_name["ModelWorkerService"].methods) == len(calls)
         for call in calls:
