@@ -69,6 +69,8 @@ def _loose_gradients(base: ModelDescription, settings: AlignSettings, pairs: Seq
         return []
     if not any(info.spec.dtype is DType.F32 for info in base.parameters):
         return []
+    if any(pair.status == "fail" for pair in pairs):
+        return []  # what is found already spreads into every gradient
     loose = [
         pair
         for pair in pairs
