@@ -27,8 +27,8 @@ def auto_diff(
     loss_fns: Sequence[str | LossSpec] | None = None,
     optimizers: Sequence[str | OptimizerSpec] | None = None,
     *,
-    atol: float = 0.0,
-    rtol: float = 1e-7,
+    atol: float | None = None,
+    rtol: float | None = None,
     auto_init: bool = True,
     compare_mode: CompareMode = "mean",
     diff_phase: DiffPhase = "both",
@@ -39,7 +39,8 @@ def auto_diff(
 
     inputs: (base's, raw's) keyword arguments of forward, NumPy arrays. loss_fns: (base's, raw's) losses, by a neutral
     name (`padiff_rpc.training.NEUTRAL_LOSSES`) or one that the worker offers; without them the mean of the output.
-    optimizers: likewise, such as "SGD(lr=0.1)"; without them no step is taken. auto_init: copy base's weights and buffers
+    optimizers: likewise, such as "SGD(lr=0.1)"; without them no step is taken. atol, rtol: 0 and 1e-7 unless given (in the mode
+    "scaled": from the table). auto_init: copy base's weights and buffers
     into raw first. Raises PadiffError where the comparison cannot be made.
     """
     base_inputs, raw_inputs = _pair(inputs, "inputs")

@@ -42,6 +42,12 @@ def align(
     assigned, and whatever the models raise.
     """
     _check_settings(settings)
+    if base is raw:
+        raise PadiffError(
+            "base and raw are the same model: there is nothing to compare",
+            reason=Reason.BAD_CONFIG,
+            hint="launch or connect to each side by itself",
+        )
     begun = time.monotonic()
     tell = progress or _quiet
     traffic = Traffic()

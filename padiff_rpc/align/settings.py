@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.rules import CompareRules, one_of
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 
 DiffPhase = Literal["forward", "backward", "both"]
@@ -36,3 +36,6 @@ class AlignSettings:
     raw_optimizer: OptimizerSpec | None = None
     layer_map: Mapping[str, str] = field(default_factory=dict)
     parameter_map: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        one_of("diff_phase", self.diff_phase, get_args(DiffPhase))

@@ -154,6 +154,7 @@ class StepRunner:
         base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
             return []
+        self._updates.before_step(self._parameters)
         self._threads.both(
             lambda: self._sides.base.optimizer_step(base_optimizer),
             lambda: self._sides.raw.optimizer_step(raw_optimizer),

@@ -11,6 +11,7 @@ import numpy as np
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer
+from padiff_rpc.align.step_size import StepSizes
 from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.promote import to_float64
@@ -24,7 +25,7 @@ _ROUNDING = 4.0
 _MARGIN = 10.0
 """Gradients up to this many times the noise are taken for noise: what is left of their sign and ratio is not reliable."""
 _OPPOSITE = 2.5
-"""Two Adam steps in opposite directions end 2 lr apart; a little more after bias correction."""
+"""Two Adam steps in opposite directions end 2 lr apart; a little more after bias correction. Other optimisers likewise."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class UpdateJudge:
     """Judges the stage `weights` in mode "scaled" beyond what the table says of whole values.
 
     Two parameters that agree to 1e-3 may have been moved in opposite directions. So what the sides are apart must also be
-    small against the steps, whose size follows from the neutral optimiser's formula: as small as gradients must agree.
+    small against the steps: as small as gradients must agree. How large steps are follows from a neutral optimiser's
+    formula, and is measured on base for one that the worker offers.
 
     Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for
     rounding still moves its element by lr, in a direction that two right models do not share. Such elements are left out,
@@ -52,6 +54,18 @@ class UpdateJudge:
         self._sides = sides
         self._comparer = comparer
         self._optimizer = optimizer
+        self._neutral = optimizer.name in NEUTRAL_OPTIMIZERS
+        self._sizes = StepSizes(sides.base, sides.traffic)
+        self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
+
+    def before_step(self, links: Sequence[ParameterLink]) -> None:
+        """Remember what the step is about to change, where its size has to be measured."""
+        if self._applies and not self._neutral:
+            self._sizes.remember([name for link in links for name in link.base])
+
+    @property
+    def _applies(self) -> bool:
+        return self._sides.rules.mode == "scaled"
 
     def judge(
         self,
@@ -66,8 +80,11 @@ class UpdateJudge:
 
         `goes_on`: another step follows.
         """
-        if self._sides.rules.mode != "scaled" or self._optimizer.name not in NEUTRAL_OPTIMIZERS:
+        if not self._applies:
             return list(weights)
+        measured = {} if self._neutral else self._sizes.measure([name for link in links for name in link.base])
+        for base_name, size in measured.items():
+            self._moved[base_name] = self._moved.get(base_name, 0.0) + size.norm
         names = [(name, link) for link in links for name in link.raw]
         values = self._sides.raw.digest_parameters([name for name, _ in names], "value")
         gradients = self._sides.raw.digest_parameters([name for name, _ in names], "gradient")
@@ -75,8 +92,11 @@ class UpdateJudge:
         for pair, grad, (name, link) in zip(weights, grads, names, strict=True):
             held = _Held(name, link, values[name], gradients.get(name))
             verdict = self._within_steps(step, pair, held)
-            if verdict.failure == "values" and self._optimizer.name in _NORMALISING:
-                verdict = self._without_noise(step, verdict, grad, held, noise, goes_on)
+            if verdict.failure == "values" and (not self._neutral or self._optimizer.name in _NORMALISING):
+                largest = (
+                    self._optimizer.options["lr"] if self._neutral else max(measured[n].largest for n in link.base)
+                )
+                verdict = self._without_noise(step, verdict, grad, held, noise, largest, goes_on)
             judged.append(verdict)
         return judged
 
@@ -87,7 +107,7 @@ class UpdateJudge:
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
         rtol = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
         rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * held.value.norm
-        steps = (step + 1) * self._step_norm(held.value, held.gradient)
+        steps = self._steps_norm(step, held, held.gradient)
         apart, allowed = pair.metrics.rel_l2 * held.value.norm, rtol * steps + (step + 1) * rounding
         if apart <= allowed:
             return pair
@@ -98,16 +118,23 @@ class UpdateJudge:
         metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed)
         return replace(pair, status="fail", failure="values", why=why, metrics=metrics)
 
-    def _step_norm(self, value: Digest, gradient: Digest) -> float:
-        """Bound the L2 norm of one step."""
-        options = self._optimizer.options
+    def _steps_norm(self, step: int, held: _Held, gradient: Digest) -> float:
+        """Bound the L2 norm by which all steps so far have moved a parameter."""
+        if not self._neutral:
+            return math.hypot(*(self._moved[name] for name in held.link.base))
+        options, value = self._optimizer.options, held.value
         if self._optimizer.name in _NORMALISING:
-            return options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * value.norm)
+            return (step + 1) * options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * value.norm)
         pull = gradient.norm + options["weight_decay"] * value.norm
-        return options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
+        return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
-    def _without_noise(self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, goes_on: bool) -> Pair:
-        """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most."""
+    def _without_noise(
+        self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, largest: float, goes_on: bool
+    ) -> Pair:
+        """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most.
+
+        largest: the most that one step moves one element.
+        """
         if grad.status != "pass" or grad.metrics is None:
             return pair
         gradient = _values(self._comparer.base_tensor(held.link, held.name, "gradient"))
@@ -116,11 +143,11 @@ class UpdateJudge:
         floor = _MARGIN * max(self._comparer.noise_of(held.link, noise), grad.metrics.max_abs)
         noisy = np.abs(gradient) <= floor
         apart = np.abs(_values(raw) - _values(base))[noisy]
-        if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * self._optimizer.options["lr"]:
+        if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * largest:
             return pair
         why = (
             f"{int(noisy.sum())} of {noisy.size} elements are left out: their gradient is rounding noise (at most "
-            f"{floor:.2g}), and {self._optimizer.name} moves them by about lr either way"
+            f"{floor:.2g}), and {self._optimizer.name} moves them as far as others, either way"
         )
         array = raw.to_array().copy()
         array[noisy] = base.to_array()[noisy]

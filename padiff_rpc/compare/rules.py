@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from padiff_rpc.errors import PadiffError, Reason
 
 CompareMode = Literal["mean", "abs_mean", "strict", "scaled"]
 
@@ -26,3 +31,21 @@ class CompareRules:
     atol: float | None = None
     rtol: float | None = None
     allow_dtype_difference: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("compare mode", self.mode, get_args(CompareMode))
+        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
+            if value is not None and not 0 <= value < math.inf:
+                raise PadiffError(f"{name} is {value!r}, it must be a number of 0 or more", reason=Reason.BAD_CONFIG)
+
+
+def one_of(what: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise BAD_CONFIG, naming the nearest right word, unless the value is one of those allowed."""
+    if value in allowed:
+        return
+    nearest = difflib.get_close_matches(str(value), allowed, n=1)
+    raise PadiffError(
+        f"no {what} {value!r}",
+        reason=Reason.BAD_CONFIG,
+        hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(allowed)}",
+    )

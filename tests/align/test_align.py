@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.numpy_backend import NumpyBackend
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.result import Result
 from padiff_rpc.training import parse_optimizer
 from tests.align.pairs import AlignPair, hosted, inputs_of
@@ -246,3 +251,61 @@ def test_metrics_tell_where_and_how_far(align_pair: AlignPair) -> None:
     assert metrics.raw_value is not None
     assert math.isclose(abs(metrics.raw_value - metrics.base_value), metrics.max_abs, rel_tol=1e-6)
     assert metrics.measured > metrics.allowed
+
+
+def _parameters(layer: Any) -> Iterator[tuple[str, Any]]:
+    backend = NumpyBackend()
+    for name, tensor, kind, _ in backend.own_tensors(layer):
+        if kind == "parameter":
+            yield name, tensor
+    for _, child in backend.children(layer):
+        yield from _parameters(child)
+
+
+def sgd(learning_rate: float) -> Any:
+    """Return an optimiser factory as a worker may offer it."""
+
+    class Sgd:
+        def __init__(self, model: Any) -> None:
+            self._tensors = [tensor for _, tensor in _parameters(model)]
+
+        def step(self) -> None:
+            for tensor in self._tensors:
+                tensor.data[...] -= learning_rate * np.asarray(NumpyBackend().gradient(tensor).values)
+
+    return Sgd
+
+
+@pytest.mark.parametrize(("raw_rate", "aligned"), [(1e-4, True), (-1e-4, False), (2e-4, False)])
+def test_an_offered_optimiser_is_judged_by_the_step_that_base_takes(raw_rate: float, aligned: bool) -> None:
+    base, raw = (
+        HostedModel(hosted("mlp", seed=seed).model, NumpyBackend(), optimizers={"mine": sgd(rate)})
+        for seed, rate in ((0, 1e-4), (1, raw_rate))
+    )
+    mine = OptimizerSpec("mine")
+    inputs = inputs_of("mlp")
+    result = align(base, raw, inputs, inputs, AlignSettings(base_optimizer=mine, raw_optimizer=mine, steps=2))
+    assert aligned is result.aligned
+    stages = [divergence.stage for divergence in result.divergences]
+    assert ([] if aligned else ["weights"]) == stages
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CompareRules(mode="strct"),  # pyright: ignore[reportArgumentType]
+        lambda: CompareRules(atol=-1.0),
+        lambda: CompareRules(rtol=math.nan),
+        lambda: AlignSettings(diff_phase="foward"),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_a_word_or_number_that_means_nothing_is_refused(make: Any) -> None:
+    with pytest.raises(PadiffError) as caught:
+        make()
+    assert Reason.BAD_CONFIG is caught.value.reason
+
+
+def test_a_model_is_not_aligned_with_itself() -> None:
+    model = hosted("mlp")
+    with pytest.raises(PadiffError, match="the same model"):
+        align(model, model, inputs_of("mlp"), inputs_of("mlp"), AlignSettings())

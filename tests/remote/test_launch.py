@@ -279,7 +279,8 @@ def test_closing_ends_a_worker_whose_model_hangs(factories: str) -> None:
 
 
 COORDINATOR = """
-import sys, threading
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 from padiff_rpc.remote.launch import launch
 model = launch(sys.argv[1])
 print(model.info().pid, flush=True)
