@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests. Each sets up what it needs.
-PYTHON ?= python3
+# 3.11 where there is one: the oldest releases that the tests cover have no builds for newer Pythons.
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 TORCH ?= torch==2.13.0
 PADDLE ?= paddlepaddle==3.3.1
 PADDLE_OLD ?= paddlepaddle==2.6.2
