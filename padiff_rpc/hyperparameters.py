@@ -33,6 +33,7 @@ _IMPLIED: Mapping[str, tuple[Any, ...]] = {
     "scale_grad_by_freq": (False,),
     "max_norm": (None,),
     "sparse": (True, False),
+    "norm_type": (2.0,),
 }
 """What a layer does whose framework has no such hyper-parameter: any of these values means the same as its absence."""
 
@@ -55,7 +56,7 @@ def differing_hyperparameters(
     """Compare two layers' hyper-parameters, in base's order.
 
     Where the frameworks differ, one that only one side has counts only if its value is known to mean something
-    other than its absence.
+    other than its absence. Within one framework it counts unless it is off: another release may lack it.
     """
     ours, theirs = _canonical(base, base_framework), _canonical(raw, raw_framework)
     found = []
@@ -64,7 +65,7 @@ def differing_hyperparameters(
         if mine is not None and yours is not None:
             if not _same(mine.value, yours.value):
                 found.append(Difference(mine.text(), yours.text(), _relation(name, mine, yours)))
-        elif base_framework == raw_framework or _matters(name, mine or yours, base.class_name):
+        elif _counts_alone(name, mine or yours, base.class_name, base_framework == raw_framework):
             absent = "(has none)"
             found.append(Difference(mine.text() if mine else absent, yours.text() if yours else absent))
     return found
@@ -78,6 +79,12 @@ class _Item:
 
     def text(self) -> str:
         return f"{self.own_name}={self.own_value!r}"
+
+
+def _counts_alone(name: str, item: _Item | None, class_name: str, one_framework: bool) -> bool:
+    if not one_framework:
+        return _matters(name, item, class_name)
+    return item is not None and item.own_value not in (None, False) and item.value not in _IMPLIED.get(name, ())
 
 
 def _canonical(layer: LayerRef, framework: str) -> dict[str, _Item]:

@@ -63,3 +63,9 @@ def test_another_meaning_is_shown_under_each_sides_own_name(base, raw, expected)
 def test_within_one_framework_momentum_is_plain_and_what_only_one_side_has_counts():
     assert differing({"momentum": 0.9}, {"momentum": 0.9}, frameworks=("paddle", "paddle")) == []
     assert [Difference("max_val=6", "(has none)")] == differing({"max_val": 6}, {}, frameworks=("torch", "torch"))
+
+
+def test_what_another_release_lacks_does_not_count_while_it_is_off():
+    newer = {"max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}
+    assert [] == differing(newer, {}, frameworks=("paddle", "paddle"))
+    assert 1 == len(differing({"max_norm": 3.0}, {}, frameworks=("paddle", "paddle")))
