@@ -11,9 +11,8 @@ SCHEMA = "padiff-rpc/result/1"
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
 STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "grads", "weights", "buffers")
 Status = Literal["pass", "fail", "skipped"]
-Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "calls"]
-"""What kind of failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor or layer call that one
-side lacks."""
+Failure = Literal["", "values", "nan", "shape", "dtype", "missing"]
+"""What kind of failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.randomness import random_layers
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.hyperparameters import differing_hyperparameters
-from padiff_rpc.model.model import LayerInfo, ModelDescription
+from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
 from padiff_rpc.result import LayerRef, Pair
 from padiff_rpc.tensor import DType
 
@@ -58,9 +58,9 @@ def _optimizers(settings: AlignSettings) -> list[str]:
     return [f"the two sides step with different optimisers: {_called(base)} and {_called(raw)}"]
 
 
-def _called(optimizer: object) -> str:
-    name, options = getattr(optimizer, "name", ""), getattr(optimizer, "options", {})
-    return f"{name}({', '.join(f'{key}={value:g}' for key, value in options.items())})"
+def _called(optimizer: OptimizerSpec) -> str:
+    options = ", ".join(f"{key}={value:g}" for key, value in optimizer.options.items())
+    return f"{optimizer.name}({options})"
 
 
 def _loose_gradients(base: ModelDescription, settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:

@@ -29,11 +29,6 @@ def advise(result: Result) -> str:
             return _nan(result, failing)
         case "missing":
             return _missing(failing)
-        case "calls":
-            return (
-                "the layer runs a different number of times on the two sides: compare the code that calls it, or pair "
-                "other layers with --pair BASE=RAW"
-            )
         case _:
             return _values(result, divergence, failing)
 

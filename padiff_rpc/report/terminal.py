@@ -142,7 +142,6 @@ def _failure(pair: Pair) -> str:
         "shape": "another shape",
         "dtype": "another dtype",
         "missing": "missing on one side",
-        "calls": "called a different number of times",
         "": "",
     }[pair.failure]
     # NaN, shape and the like were not measured against a tolerance: the number would say nothing.

@@ -31,7 +31,6 @@ FLOAT64 = {"base": {"dtype": "float64"}, "raw": {"dtype": "float64"}}
         (differs("nan", settings=FLOAT64), "no overflow"),
         (differs("missing"), "take and return"),
         (differs("missing", stage="grads"), "requires_grad"),
-        (differs("calls"), "different number of times"),
         (differs(stage="grads"), "--dtype float64"),
         (differs(stage="grads", settings=FLOAT64), "--single-step"),
         (differs(stage="weights"), "weight decay"),

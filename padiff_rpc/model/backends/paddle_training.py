@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.neutral import is_integer, target_of, unknown
 from padiff_rpc.model.backends.paddle_import import paddle
 from padiff_rpc.model.backends.paddle_tensor import from_tensor
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
@@ -22,7 +23,7 @@ _BLOCK = 1 << 20
 def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
     """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
     if wanted.name not in NEUTRAL_LOSSES:
-        raise _unknown("loss", wanted.name, NEUTRAL_LOSSES)
+        raise unknown("loss", wanted.name, NEUTRAL_LOSSES)
     floats = [out for out in outputs if out.is_floating_point() and 0 not in out.shape]
     if not floats:
         raise PadiffError(
@@ -37,9 +38,9 @@ def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
     if wanted.name == "sum":
         return _total([out.sum() for out in floats])
     if wanted.name == "mse":
-        return _mse(floats[0], _target(wanted))
+        return _mse(floats[0], target_of(wanted))
     if wanted.name == "cross_entropy":
-        return _cross_entropy(floats[0], _target(wanted))
+        return _cross_entropy(floats[0], target_of(wanted))
     return _projection(floats, int(wanted.options.get("seed", 0)))
 
 
@@ -52,7 +53,7 @@ def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
     regularizer that a parameter carries itself (ParamAttr) goes beyond the neutral options, and stays in force.
     """
     if wanted.name not in NEUTRAL_OPTIMIZERS:
-        raise _unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)
+        raise unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)
     trainable = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     if not trainable:
         raise PadiffError(
@@ -96,7 +97,7 @@ def _mse(output: Any, target: Tensor) -> Any:
 
 
 def _cross_entropy(output: Any, target: Tensor) -> Any:
-    if output.ndim == 0 or target.spec.shape != tuple(output.shape[:-1]) or not _is_integer(target):
+    if output.ndim == 0 or target.spec.shape != tuple(output.shape[:-1]) or not is_integer(target):
         raise PadiffError(
             f"the cross_entropy target is {target.spec}, the first floating output has shape {list(output.shape)}",
             reason=Reason.BAD_CONFIG,
@@ -124,23 +125,3 @@ def _projection(outputs: Sequence[Any], seed: int) -> Any:
         terms.append((out * paddle.to_tensor(weights.reshape(out.shape), place=out.place)).sum())
         start += count
     return _total(terms) / math.sqrt(start)
-
-
-def _target(wanted: LossSpec) -> Tensor:
-    if "target" not in wanted.targets:
-        raise PadiffError(
-            f"the loss {wanted.name!r} needs a target, got {sorted(wanted.targets) or 'none'}",
-            reason=Reason.BAD_CONFIG,
-            hint="give the tensor under the name `target`",
-        )
-    return wanted.targets["target"]
-
-
-def _is_integer(tensor: Tensor) -> bool:
-    return np.issubdtype(tensor.spec.dtype.storage, np.integer) and not tensor.spec.dtype.is_floating
-
-
-def _unknown(what: str, name: str, known: Any) -> PadiffError:
-    return PadiffError(
-        f"there is no neutral {what} {name!r}", reason=Reason.UNKNOWN_NAME, hint=f"choose one of {', '.join(known)}"
-    )
