@@ -192,6 +192,8 @@ def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
         raw_loss=loss("raw"),
         base_optimizer=settings.base_optimizer and asdict(settings.base_optimizer),
         raw_optimizer=settings.raw_optimizer and asdict(settings.raw_optimizer),
+        base_selection=dict(settings.base_selection.left_out),
+        raw_selection=dict(settings.raw_selection.left_out),
     )
     return shallow
 

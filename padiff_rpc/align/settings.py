@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from padiff_rpc.compare.rules import CompareRules, one_of
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.selection import EVERYTHING, Selection
 
 DiffPhase = Literal["forward", "backward", "both"]
 
@@ -20,7 +21,7 @@ class AlignSettings:
     "forward" runs no backward; "backward" compares only the backward (with single_step, as in PaDiff). steps: how many
     steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of
     the automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that
-    each layer's own error shows.
+    each layer's own error shows. base_selection, raw_selection: a layer is compared where both sides keep it.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -36,6 +37,8 @@ class AlignSettings:
     raw_optimizer: OptimizerSpec | None = None
     layer_map: Mapping[str, str] = field(default_factory=dict)
     parameter_map: Mapping[str, str] = field(default_factory=dict)
+    base_selection: Selection = EVERYTHING
+    raw_selection: Selection = EVERYTHING
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))
