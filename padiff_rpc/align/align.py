@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -52,7 +54,7 @@ def align(
     tell = progress or _quiet
     traffic = Traffic()
     sides = Sides(base, raw, settings.compare, settings.single_step, traffic)
-    threads = SideThreads()
+    threads = SideThreads(in_turn=_share_a_process(base, raw))
     try:
         threads.both(base.reset, raw.reset)
         described = threads.both(base.describe, raw.describe)
@@ -93,6 +95,11 @@ def align(
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
     )
+
+
+def _share_a_process(base: Model, raw: Model) -> bool:
+    ours = (socket.gethostname(), os.getpid())
+    return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
 
 
 def _run_steps(

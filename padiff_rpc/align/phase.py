@@ -29,13 +29,21 @@ class PhaseRun(Generic[T]):
 
 
 class SideThreads:
-    """One thread per side for the whole alignment: grad mode and autocast are thread-local in both frameworks."""
+    """One thread per side for the whole alignment: grad mode and autocast are thread-local in both frameworks.
 
-    def __init__(self) -> None:
-        self._pools = {name: ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}") for name in ("base", "raw")}
+    in_turn: run each job at once, in the calling thread. So it must be where both models are in this process: they
+    share its random generators, and the caller's autocast and device guards hold in the caller's thread alone.
+    """
+
+    def __init__(self, in_turn: bool = False) -> None:
+        self._pools = (
+            {}
+            if in_turn
+            else {name: ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}") for name in ("base", "raw")}
+        )
 
     def submit(self, side: SideName, job: Callable[[], T]) -> Future[T]:
-        return self._pools[side].submit(job)
+        return self._pools[side].submit(job) if self._pools else _done(job)
 
     def both(self, base: Callable[[], T], raw: Callable[[], T]) -> tuple[T, T]:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
@@ -128,6 +136,16 @@ class _Releases:
             self._model.release_records(self._ids)
         self._ids = []
         self._size_bytes = 0
+
+
+def _done(job: Callable[[], T]) -> Future[T]:
+    """Run a job here and now."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(job())
+    except Exception as err:  # noqa: BLE001 - the future raises it where its result is asked for, as a pool's would
+        future.set_exception(err)
+    return future
 
 
 def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:

@@ -68,6 +68,7 @@ class HostedModel:
         self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
         self._store = Store(store_memory_bytes, store_disk_bytes)
         self._step: _Step | None = None
+        self._called: list[Recorder] = []
 
     @classmethod
     def from_spec(
@@ -229,6 +230,44 @@ class HostedModel:
         """Step as Model says. UNKNOWN_NAME, BAD_CONFIG; MODEL_FAILED when an offered optimiser raises."""
         self._trainer.step(optimizer)
 
+    # -- a user's own loop --------------------------------------------------------------------------------------------
+    def record_call(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
+    ) -> Any:
+        """Call the model as its user does, record it, and return what it returned.
+
+        Arguments are native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of
+        the calls before, and raises what the model raises as it is. Gradients are recorded whenever they come, until
+        drop_records().
+        """
+        chosen = _choose(place_layers(self.backend, self.model), options)
+        recorder = Recorder(self.backend, chosen, options, self._store, observer, options.gradients)
+        try:
+            with recorder.recording():
+                outputs = self.model(*args, **kwargs)
+            _raise_failure(recorder, None)
+        except Exception as err:
+            recorder.close()
+            _raise_failure(recorder, err)
+            raise
+        self._called.append(recorder)
+        return outputs
+
+    def run_backward(self, loss: Native) -> None:
+        """Run backward from a native loss that was computed from what record_call() returned; gradients add up."""
+        try:
+            self.backend.backward(loss)
+        except Exception as err:
+            for recorder in self._called:
+                _raise_failure(recorder, err)
+            raise
+        for recorder in self._called:
+            _raise_failure(recorder, None)
+
+    def drop_records(self) -> None:
+        """Drop all records, and listen for no more gradients of the calls so far; parameter gradients stay."""
+        self._drop_step()
+
     # -- the end ------------------------------------------------------------------------------------------------------
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
@@ -248,6 +287,9 @@ class HostedModel:
         if self._step is not None and self._step.recorder is not None:
             self._step.recorder.close()
         self._step = None
+        for recorder in self._called:
+            recorder.close()
+        self._called.clear()
         self._store.clear()
 
     def _known_tensors(self) -> dict[str, Native]:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Native:
+    """An input that is the framework's own already, for a model in this process; it cannot travel.
+
+    data: the values of a tensor, of which each forward gets a copy, so that a model that writes into its inputs does not
+    change them for the next run. None for what is passed as it is.
+    """
+
+    value: Any
+    data: Tensor | None = None
 
 
 def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
@@ -18,6 +31,8 @@ def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return backend.from_tensor(value, None, model)
+    if isinstance(value, Native):
+        return value.value if value.data is None else backend.from_tensor(value.data, value.value, model)
     if isinstance(value, (list, tuple)):
         items = [to_native(backend, model, f"{name}.{index}", item) for index, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
