@@ -1,0 +1,87 @@
+"""Inputs as PaDiff's users give them, native tensors among them, for a model in this process or elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.inputs import as_inputs
+from padiff_rpc.model.backends import load_backend
+from padiff_rpc.model.backends.backend import Backend
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.inputs import Native
+from padiff_rpc.model.model import Inputs, Model
+from padiff_rpc.tensor import Tensor
+
+
+def inputs_for(model: Model, values: Any, side: str) -> Inputs:
+    """Return forward's keyword arguments for a model: arrays and any framework's tensors, and whatever else it takes.
+
+    A model in this process gets its own framework's tensors on their device, and other objects as they are. For a model
+    elsewhere they must be able to travel: BAD_INPUTS names what cannot.
+    """
+    if not isinstance(values, Mapping):
+        raise PadiffError(
+            f"{side}'s inputs are a dict of forward's keyword arguments, got {type(values).__name__}",
+            reason=Reason.BAD_INPUTS,
+            hint="inputs is a pair of dicts: ({'x': base_x}, {'x': raw_x})",
+        )
+    if isinstance(model, HostedModel):
+        return {str(name): _local(model.backend, value) for name, value in values.items()}
+    return as_inputs({name: _travelling(value) for name, value in values.items()})
+
+
+def to_tensor(value: Any) -> Tensor | None:
+    """Copy a framework's tensor, an array or a number into a Tensor; None for anything else."""
+    backend = _backend_of(value)
+    if backend is not None:
+        return _tensor(backend, value)
+    if isinstance(value, (np.ndarray, np.generic, bool, int, float, complex)):
+        return Tensor.from_array(np.asarray(value))
+    return None
+
+
+def _local(backend: Backend, value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return Tensor.from_array(value)
+    if backend.is_tensor(value):
+        # A leaf that wants a gradient cannot be written to in place, and its copy would not want one.
+        return Native(value) if backend.wants_gradient(value) else Native(value, _tensor(backend, value))
+    other = _backend_of(value)
+    if other is not None:
+        return _tensor(other, value)
+    if type(value) in (list, tuple):
+        return type(value)(_local(backend, item) for item in value)
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        return {key: _local(backend, item) for key, item in value.items()}
+    return value if isinstance(value, Tensor) else Native(value)
+
+
+def _travelling(value: Any) -> Any:
+    backend = _backend_of(value)
+    if backend is not None:
+        return _tensor(backend, value)
+    if isinstance(value, Mapping):
+        return {key: _travelling(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_travelling(item) for item in value] if isinstance(value, list) else tuple(map(_travelling, value))
+    return value
+
+
+def _tensor(backend: Backend, value: Any) -> Tensor:
+    """Copy a framework's tensor."""
+    return Tensor(backend.spec(value), memoryview(backend.to_bytes(value).tobytes()))
+
+
+def _backend_of(value: Any) -> Backend | None:
+    """Find the framework whose tensor this is. One that is not imported has no tensors."""
+    for name in ("torch", "paddle"):
+        if type(value).__module__.partition(".")[0] == name and name in sys.modules:
+            backend = load_backend(name)
+            if backend.is_tensor(value):
+                return backend
+    return None

@@ -1,0 +1,29 @@
+"""What PaDiff's functions print on the terminal, each line under its `[AutoDiff]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_PREFIX = "[AutoDiff]"
+
+
+def log(text: str) -> None:
+    """Print one line under the prefix."""
+    show(f"{_PREFIX} {text}")
+
+
+def show(text: str) -> None:
+    """Print text as it is. PaDiff's users read its findings on the terminal, so they go to stdout, not to a logger."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show_options(options: Mapping[str, Any]) -> None:
+    """Print the options of a run, as PaDiff does."""
+    log("Your options:")
+    show("{")
+    for name, value in options.items():
+        show(f"  {name}: `{value}`")
+    show("}")

@@ -1,0 +1,29 @@
+"""Which of several processes of one training run this one is: what its launcher says in the environment."""
+
+from __future__ import annotations
+
+import os
+
+from padiff_rpc.errors import PadiffError, Reason
+
+_VARIABLES = {
+    # paddle.distributed.launch sets the first, torchrun the second; then Open MPI's, Slurm's and PMI's own.
+    "paddle": ("PADDLE_TRAINER_ID", "RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMI_RANK"),
+    "torch": ("RANK", "PADDLE_TRAINER_ID", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMI_RANK"),
+}
+
+
+def current_rank(framework: str) -> int:
+    """Return this process's rank; 0 where no launcher has set one. BAD_CONFIG for a value that is no number."""
+    for name in _VARIABLES.get(framework, _VARIABLES["torch"]):
+        value = os.environ.get(name)
+        if value is None:
+            continue
+        if not value.isdecimal():
+            raise PadiffError(
+                f"the environment variable {name} is {value!r}, which is no rank",
+                reason=Reason.BAD_CONFIG,
+                hint="a launcher sets it to 0, 1, ...; unset it where there is none",
+            )
+        return int(value)
+    return 0
