@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import xxhash
@@ -20,17 +21,31 @@ def digest(flat: np.ndarray, spec: TensorSpec) -> Digest:
     Integers are exact up to 2**53 (min and max of larger ones are rounded to the nearest float64); booleans count as 0
     and 1. Sums of finite numbers that overflow or underflow float64 are taken again, scaled by the largest magnitude.
     """
-    hashed = xxhash.xxh3_128_digest(flat.data)
-    if spec.count == 0:
-        return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hashed)
+    return digest_chunks(lambda: (flat.data,), spec)
+
+
+def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec) -> Digest:
+    """Summarise as digest() does what `read` returns piece by piece; it is called again where sums must be scaled.
+
+    Each piece but the last is a multiple of 1 MiB, so that sums are taken over the same blocks as in one piece.
+    """
+    hasher = xxhash.xxh3_128()
+
+    def hashed() -> Iterator[memoryview]:
+        for chunk in read():
+            hasher.update(chunk)
+            yield chunk
+
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        sums = _sums(flat, spec, 1.0)
+        sums = _sums(hashed(), spec, 1.0)
+        if spec.count == 0:
+            return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hasher.digest())
         peak = max(abs(sums.low), abs(sums.high))
         lost = not math.isfinite(sums.total + sums.absolute + sums.squares) or (
             sums.squares < _TINY_SQUARES and peak > 0.0
         )
         if lost and math.isfinite(peak):
-            sums = _sums(flat, spec, peak)
+            sums = _sums(read(), spec, peak)
             scale = peak
         else:
             scale = 1.0
@@ -44,7 +59,7 @@ def digest(flat: np.ndarray, spec: TensorSpec) -> Digest:
         max=sums.high,
         nan_count=sums.nans,
         inf_count=sums.infs,
-        hash=hashed,
+        hash=hasher.digest(),
     )
 
 
@@ -61,26 +76,26 @@ class _Sums:
         self.infs = 0
 
 
-def _sums(flat: np.ndarray, spec: TensorSpec, scale: float) -> _Sums:
+def _sums(chunks: Iterable[memoryview], spec: TensorSpec, scale: float) -> _Sums:
     sums = _Sums()
-    items = flat.view(spec.dtype.storage)
     parts = 2 if spec.dtype.is_complex else 1
-    block_items = min(BLOCK_ITEMS, items.size)
+    block_items = min(BLOCK_ITEMS, max(spec.count, 1))
     wide = np.empty(block_items * parts, np.float64)
     work = np.empty(block_items * parts, np.float64)
-    for start in range(0, items.size, block_items):
-        block = to_float64(items[start : start + block_items], spec.dtype, wide)
-        # np.minimum, unlike min(), keeps the NaN of an earlier block.
-        sums.low = float(np.minimum(sums.low, block.min()))
-        sums.high = float(np.maximum(sums.high, block.max()))
-        if scale != 1.0:
-            block = np.divide(block, scale, out=wide[: block.size])
-        total = float(block.sum())
-        if not math.isfinite(total):
-            sums.nans += int(np.count_nonzero(np.isnan(block)))
-            sums.infs += int(np.count_nonzero(np.isinf(block)))
-        sums.total += total
-        # No np.dot: BLAS splits it by threads, and the last digit would depend on the machine.
-        sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
-        sums.squares += float(np.multiply(block, block, out=work[: block.size]).sum())
+    for items in (np.frombuffer(chunk, spec.dtype.storage) for chunk in chunks if chunk.nbytes):
+        for start in range(0, items.size, block_items):
+            block = to_float64(items[start : start + block_items], spec.dtype, wide)
+            # np.minimum, unlike min(), keeps the NaN of an earlier block.
+            sums.low = float(np.minimum(sums.low, block.min()))
+            sums.high = float(np.maximum(sums.high, block.max()))
+            if scale != 1.0:
+                block = np.divide(block, scale, out=wide[: block.size])
+            total = float(block.sum())
+            if not math.isfinite(total):
+                sums.nans += int(np.count_nonzero(np.isnan(block)))
+                sums.infs += int(np.count_nonzero(np.isinf(block)))
+            sums.total += total
+            # No np.dot: BLAS splits it by threads, and the last digit would depend on the machine.
+            sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
+            sums.squares += float(np.multiply(block, block, out=work[: block.size]).sum())
     return sums

@@ -30,7 +30,7 @@ from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.chunks import stream_to_proto, streams_from_proto, tensors_to_proto
 from padiff_rpc.wire.handover import Handover
-from padiff_rpc.wire.inputs import inputs_to_json
+from padiff_rpc.skeleton import inputs_to_json
 from padiff_rpc.wire.retry import retry_idempotent
 from padiff_rpc.wire.status import error_from_rpc
 

@@ -246,7 +246,7 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
 def forward_header_to_proto(
     session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, observed: bool
 ) -> worker_service_pb2.ForwardHeader:
-    """`inputs_json` stands for request.inputs (see wire/inputs.py)."""
+    """`inputs_json` stands for request.inputs (see padiff_rpc/skeleton.py)."""
     header = worker_service_pb2.ForwardHeader(
         session_id=session_id,
         inputs_json=inputs_json,

@@ -19,7 +19,7 @@ from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.chunks import stream_to_proto, streams_from_proto
 from padiff_rpc.wire.handover import Handover
-from padiff_rpc.wire.inputs import inputs_from_json
+from padiff_rpc.skeleton import inputs_from_json
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
