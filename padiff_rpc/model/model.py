@@ -11,6 +11,7 @@ from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
 ParameterKind = Literal["parameter", "buffer"]
 Phase = Literal["forward", "backward"]
 Side = Literal["input", "output"]
+Unrecorded = Literal["loss", "input", "output"]
 What = Literal["value", "gradient"]
 
 
@@ -67,7 +68,7 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Where a model runs: shown in results, and compared in the handshake."""
+    """Where a model runs: shown in results, and compared in the handshake. `recorded`: it ran there once, and is a dump now."""
 
     framework: str
     framework_version: str
@@ -81,6 +82,7 @@ class ModelInfo:
     optimizers: tuple[str, ...] = ()
     store_memory_bytes: int = 0
     store_disk_bytes: int = 0
+    recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,16 @@ class ForwardResult:
 
 @dataclass(frozen=True)
 class BackwardResult:
-    """`loss`: the scalar, in float64. `without_gradient`: (route, call, side, name) whose gradient never arrived."""
+    """`loss`: the scalar, in float64. `without_gradient`: (route, call, side, name) whose gradient never arrived.
+
+    `unrecorded`: what a dump does not hold, and so cannot be compared: the loss (it is NaN then), or the gradients of all
+    layers' inputs or outputs. Empty for a model that runs.
+    """
 
     loss: float
     without_gradient: tuple[tuple[str, int, Side, str], ...]
     wall_s: float
+    unrecorded: tuple[Unrecorded, ...] = ()
 
 
 class Model(Protocol):

@@ -1,0 +1,62 @@
+"""What all JSON files of one dump say at their top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from padiff_rpc.model.model import ModelDescription, ModelInfo
+from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.tape.json_files import FORMAT, OURS, need
+from padiff_rpc.tape.layer_tree import shown_route
+
+
+@dataclass(frozen=True)
+class Header:
+    """Who ran. layer_map: routes of the layers that were mapped by hand, in order. device: as the framework names it."""
+
+    model_name: str
+    framework: str
+    layer_map: tuple[str, ...] = ()
+    device: str = "cpu"
+    info: ModelInfo | None = None
+
+    def top(self, shown_path: str) -> dict[str, Any]:
+        return {"model_name": self.model_name, "framework": self.framework, "file_path": shown_path}
+
+    def layer_map_json(self, description: ModelDescription) -> dict[str, list[str]]:
+        return {
+            "route": [shown_route(self.model_name, route) for route in self.layer_map],
+            "fullname": [f"{self.framework}::{description.layer(route).class_name}" for route in self.layer_map],
+        }
+
+    def ours(self, selection: Selection) -> dict[str, Any]:
+        """Return what stands under our own key at the top of each file."""
+        info = None if self.info is None else asdict(self.info)
+        return {"format": FORMAT, "left_out": dict(selection.left_out), "info": info}
+
+
+def info_from_json(node: Mapping[str, Any], source: Path) -> ModelInfo:
+    """Read where a model ran."""
+    return ModelInfo(
+        framework=need(node, "framework", str, source),
+        framework_version=need(node, "framework_version", str, source),
+        device=need(node, "device", str, source),
+        python_version=need(node, "python_version", str, source),
+        packages=need(node, "packages", dict, source),
+        padiff_version=need(node, "padiff_version", str, source),
+        host=need(node, "host", str, source),
+        pid=need(node, "pid", int, source),
+        losses=tuple(need(node, "losses", list, source)),
+        optimizers=tuple(need(node, "optimizers", list, source)),
+        store_memory_bytes=need(node, "store_memory_bytes", int, source),
+        store_disk_bytes=need(node, "store_disk_bytes", int, source),
+        recorded=True,
+    )
+
+
+def selection_of(content: Mapping[str, Any], source: Path) -> Selection:
+    """Read what was left out of a dump; nothing is known to have been in PaDiff's own."""
+    return Selection(need(content[OURS], "left_out", dict, source)) if OURS in content else EVERYTHING

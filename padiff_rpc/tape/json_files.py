@@ -1,0 +1,78 @@
+"""The JSON files of a dump: written whole or not at all, read with errors that name the file and the key."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from padiff_rpc.errors import PadiffError, Reason
+
+OURS = "padiff_rpc"
+"""The key under which everything lies that PaDiff's own files do not have: at the top, in nodes, and in tensor entries."""
+
+FORMAT = 1
+
+T = TypeVar("T")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write beside the file and rename, so that a file of this name is always a whole one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    os.replace(partial, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object; DATA_LOSS when the file is missing, broken, or of a newer format than this release knows."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise damaged(
+            path, "is missing", "give the folder that holds it; a dump without it was never finished"
+        ) from err
+    except OSError as err:
+        raise damaged(path, f"cannot be read: {err}") from err
+    except (ValueError, RecursionError) as err:
+        raise damaged(path, f"is broken: {err}") from err
+    if not isinstance(content, dict):
+        raise damaged(path, f"holds a {type(content).__name__}, not an object")
+    ours = content.get(OURS)
+    if ours is not None:
+        found = need(ours if isinstance(ours, dict) else {}, "format", int, path)
+        if found > FORMAT:
+            raise PadiffError(
+                f"{str(path)!r} has format {found}, this release reads up to {FORMAT}",
+                reason=Reason.BAD_CONFIG,
+                hint="upgrade padiff-rpc here, or record again with this release",
+            )
+    return content
+
+
+def need(node: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+    """Return node[key]; DATA_LOSS, naming file and key, when it is not there or not of that kind."""
+    where = f" of {node['route']!r}" if isinstance(node.get("route"), str) else ""
+    if key not in node:
+        raise damaged(path, f"lacks the key {key!r}{where}")
+    value = node[key]
+    if kind is float and type(value) is int:
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise damaged(path, f"has a {type(value).__name__} under {key!r}{where}, where a {kind.__name__} belongs")
+    return value
+
+
+def need_nodes(node: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+    """Return a list of objects, as need() does."""
+    items = need(node, key, list, path)
+    if not all(isinstance(item, dict) for item in items):
+        raise damaged(path, f"has something else than objects in the list {key!r}")
+    return items
+
+
+def damaged(path: Path, what: str, hint: str = "the dump is damaged: write it again") -> PadiffError:
+    """Describe what is wrong with a file of a dump."""
+    return PadiffError(f"the dump file {str(path)!r} {what}", reason=Reason.DATA_LOSS, hint=hint)

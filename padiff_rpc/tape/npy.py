@@ -1,0 +1,142 @@
+"""Tensors in .npy files: written from a stream, and read back piece by piece, never the whole tensor in memory."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorSpec, TensorStream, data_loss
+
+_MAGIC = b"\x93NUMPY"
+_ALIGNMENT = 64
+_HEADER_LIMIT_BYTES = 1 << 16
+_NATURAL = {
+    dtype.storage: dtype for dtype in DType if dtype not in (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
+}  # what an array is where nobody says otherwise
+
+
+@dataclass(frozen=True)
+class NpyFile:
+    """A readable .npy file. stored: its element type, of either byte order. offset: where the elements begin."""
+
+    path: Path
+    stored: np.dtype
+    shape: tuple[int, ...]
+    column_major: bool
+    offset: int
+
+    @property
+    def dtype(self) -> DType:
+        """The element type, where nobody says that integers stand for bfloat16 or float8."""
+        return _NATURAL[self.stored.newbyteorder("<")]
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Yield the elements row-major and little-endian, in pieces of CHUNK_BYTES; DATA_LOSS where the file ends early."""
+        plain = self.stored.newbyteorder("<") == self.stored and not (self.column_major and len(self.shape) > 1)
+        return self._plain_chunks() if plain else self._converted_chunks()
+
+    def _plain_chunks(self) -> Iterator[memoryview]:
+        rest = math.prod(self.shape) * self.stored.itemsize
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                while rest:
+                    data = file.read(min(CHUNK_BYTES, rest))
+                    if not data:
+                        raise _damaged(self.path, f"ends {rest} bytes early")
+                    rest -= len(data)
+                    yield memoryview(data)
+        except OSError as err:
+            raise _damaged(self.path, f"cannot be read: {err}") from err
+
+    def _converted_chunks(self) -> Iterator[memoryview]:
+        if not math.prod(self.shape):
+            return
+        order = "F" if self.column_major else "C"
+        array = np.memmap(self.path, self.stored, "r", self.offset, self.shape, order)
+        little = self.stored.newbyteorder("<")
+        flat = array.reshape(-1) if array.ndim < 2 else None
+        rows = array if flat is None else flat
+        row_items = math.prod(rows.shape[1:])
+        step = max(CHUNK_BYTES // (row_items * little.itemsize), 1)
+        held = bytearray()
+        for start in range(0, rows.shape[0], step):
+            held += np.ascontiguousarray(rows[start : start + step], little).tobytes()
+            while len(held) >= CHUNK_BYTES:
+                yield memoryview(bytes(held[:CHUNK_BYTES]))
+                del held[:CHUNK_BYTES]
+        if held:
+            yield memoryview(bytes(held))
+
+
+def write_npy(path: Path, stream: TensorStream) -> None:
+    """Write a tensor as an array of its `dtype.storage`; DATA_LOSS when the stream does not fill its spec."""
+    spec = stream.spec
+    header = f"{{'descr': {spec.dtype.storage.str!r}, 'fortran_order': False, 'shape': {spec.shape!r}, }}"
+    length = len(_MAGIC) + 4 + len(header) + 1
+    padded = header + " " * (-length % _ALIGNMENT) + "\n"
+    written = 0
+    with path.open("wb") as file:
+        file.write(_MAGIC + b"\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode("latin1"))
+        for chunk in stream.chunks:
+            written += chunk.nbytes
+            if written > spec.size_bytes:
+                raise data_loss(stream.name, spec, written)
+            file.write(chunk)
+    if written != spec.size_bytes:
+        raise data_loss(stream.name, spec, written)
+
+
+def open_npy(path: Path) -> NpyFile:
+    """Read a file's header and hold it against the file's size; DATA_LOSS, naming the file, for whatever is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            size_bytes = file.seek(0, 2)
+            file.seek(0)
+            start = file.read(len(_MAGIC) + 2)
+            if start[:-2] != _MAGIC or start[-2:-1] not in (b"\x01", b"\x02", b"\x03"):
+                raise _damaged(path, "is no .npy file")
+            width = 2 if start[-2] == 1 else 4
+            length = int.from_bytes(file.read(width), "little")
+            offset = len(start) + width + length
+            if length > _HEADER_LIMIT_BYTES or offset > size_bytes:
+                raise _damaged(path, "is truncated within its header")
+            text = file.read(length).decode("latin1")
+    except FileNotFoundError as err:
+        raise _damaged(path, "is missing") from err
+    except OSError as err:
+        raise _damaged(path, f"cannot be read: {err}") from err
+    stored, shape, column_major = _parse(path, text)
+    expected = math.prod(shape) * stored.itemsize
+    if size_bytes - offset != expected:
+        what = "truncated" if size_bytes - offset < expected else "too long"
+        raise _damaged(path, f"is {what}: it holds {size_bytes - offset} bytes of elements, {expected} belong there")
+    return NpyFile(path, stored, shape, column_major, offset)
+
+
+def _parse(path: Path, text: str) -> tuple[np.dtype, tuple[int, ...], bool]:
+    try:
+        header = ast.literal_eval(text)
+        described, shape, column_major = header["descr"], header["shape"], header["fortran_order"]
+        stored = np.dtype(described)
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as err:
+        raise _damaged(path, f"has a broken header: {text.strip()!r:.200}") from err
+    if stored.hasobject:
+        raise _damaged(path, "holds Python objects, which are never unpickled")
+    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+        raise _damaged(path, f"has a broken header: its shape is {shape!r}")
+    if stored.newbyteorder("<") not in _NATURAL:
+        raise _damaged(path, f"holds elements of dtype {stored}, which no tensor has")
+    return stored, shape, bool(column_major)
+
+
+def _damaged(path: Path, what: str) -> PadiffError:
+    return PadiffError(
+        f"the tensor file {str(path)!r} {what}", reason=Reason.DATA_LOSS, hint="the dump is damaged: write it again"
+    )

@@ -1,0 +1,138 @@
+"""Read params.json, weights.json or grads.json: the layers, and where each tensor lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import ModelDescription, What
+from padiff_rpc.model.tree import join
+from padiff_rpc.selection import Selection
+from padiff_rpc.tape.entries import Paths, TensorRef, check_spec, natural_spec, unlike
+from padiff_rpc.tape.header import selection_of
+from padiff_rpc.tape.json_files import OURS, damaged, need, read_json
+from padiff_rpc.tape.layer_tree import description_of, first_nodes, plain_route
+from padiff_rpc.tape.npy import open_npy
+from padiff_rpc.tape.padiff_layers import describe_parameters, routed_nodes
+from padiff_rpc.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class ParameterFile:
+    """What one JSON file holds, by first names; every tensor file was found to be what it should."""
+
+    source: Path
+    content: Mapping[str, Any]
+    description: ModelDescription
+    values: Mapping[str, TensorRef]
+    gradients: Mapping[str, TensorRef]
+    selection: Selection
+
+    def find(self, name: str, what: What) -> TensorRef | None:
+        """Return a tensor by its first name; None for a gradient that there is none of, NOT_SUPPORTED where none was written."""
+        if what == "gradient":
+            return self.gradients.get(name)
+        if name not in self.values:
+            why = next((f": {self.selection.left_out[r]}" for r in _holders(self, name)), "")
+            raise PadiffError(
+                f"{str(self.source)!r} does not hold {name!r}{why}",
+                reason=Reason.NOT_SUPPORTED,
+                hint="dump it again without leaving that layer out, or leave the layer out of the comparison too",
+            )
+        return self.values[name]
+
+
+def read_parameter_file(source: Path) -> ParameterFile:
+    """Read one; DATA_LOSS names the file, the JSON or the tensor's, that is missing or wrong."""
+    content = read_json(source)
+    framework = need(content, "framework", str, source)
+    root = need(content, "tree", dict, source)
+    model_name = need(content, "model_name", str, source)
+    paths = Paths(source, need(content, "file_path", str, source))
+    if OURS in content:
+        class_name = need(root, "name", str, source)
+        description = description_of(root, framework, class_name, model_name, source)
+        values, gradients = _ours(root, description, model_name, paths)
+    else:
+        values, gradients = _padiffs(root, model_name, paths)
+        specs = {name: ref.spec for name, ref in {**gradients, **values}.items()}
+        description = describe_parameters(root, framework, model_name, source, specs, gradients)
+    return ParameterFile(source, content, description, values, gradients, selection_of(content, source))
+
+
+def _ours(
+    root: Mapping[str, Any], description: ModelDescription, model_name: str, paths: Paths
+) -> tuple[dict[str, TensorRef], dict[str, TensorRef]]:
+    infos = {name: info for info in description.parameters for name in (info.name, *info.aliases)}
+    values: dict[str, TensorRef] = {}
+    gradients: dict[str, TensorRef] = {}
+    for node in first_nodes(root, paths.source):
+        route = plain_route(node["route"], model_name, paths.source)
+        written = {**need(node, "weights", dict, paths.source), **need(node, "buffers", dict, paths.source)}
+        for local, path in written.items():
+            info = _known(infos, join(route, local), paths.source)
+            file = open_npy(paths.find(_text(path, local, paths.source)))
+            values[info.name] = TensorRef(info.name, file, check_spec(file, info.spec))
+        for local, path in need(node, "grads", dict, paths.source).items():
+            info = _known(infos, join(route, local), paths.source)
+            if path is not None:
+                gradients[info.name] = _gradient(info.name, _text(path, local, paths.source), info.spec, paths)
+    return values, gradients
+
+
+def _padiffs(
+    root: Mapping[str, Any], model_name: str, paths: Paths
+) -> tuple[dict[str, TensorRef], dict[str, TensorRef]]:
+    values: dict[str, TensorRef] = {}
+    gradients: dict[str, TensorRef] = {}
+    for name, path in _padiff_paths(root, model_name, paths, "weights"):
+        file = open_npy(paths.find(_text(path, name, paths.source)))
+        values[name] = TensorRef(name, file, natural_spec(file))
+    for name, path in _padiff_paths(root, model_name, paths, "grads"):
+        if path is not None:
+            spec = values[name].spec if name in values else None
+            gradients[name] = _gradient(name, _text(path, name, paths.source), spec, paths)
+    return values, gradients
+
+
+def _padiff_paths(root: Mapping[str, Any], model_name: str, paths: Paths, kind: str) -> Iterator[tuple[str, object]]:
+    for route, node in routed_nodes(root, model_name, paths.source):
+        for local, path in need(node, kind, dict, paths.source).items():
+            yield join(route, local), path
+
+
+def _gradient(name: str, path: str, spec: TensorSpec | None, paths: Paths) -> TensorRef:
+    """A gradient has its parameter's shape, and mostly its element type; half types may have gradients in float32."""
+    file = open_npy(paths.find(path))
+    if spec is None:
+        return TensorRef(name, file, natural_spec(file))
+    if file.shape != spec.shape:
+        raise unlike(file, f"it is the gradient of {name!r}, {spec}")
+    dtype = spec.dtype if file.stored == spec.dtype.storage else file.dtype
+    return TensorRef(name, file, TensorSpec(dtype, file.shape))
+
+
+def _known(infos: Mapping[str, Any], name: str, source: Path) -> Any:
+    if name not in infos:
+        raise damaged(source, f"holds a tensor {name!r} that it says nothing about")
+    return infos[name]
+
+
+def _text(path: object, name: str, source: Path) -> str:
+    if not isinstance(path, str):
+        raise damaged(source, f"has {path!r} for the path of {name!r}")
+    return path
+
+
+def _holders(file: ParameterFile, name: str) -> list[str]:
+    """List the layers that hold a tensor and were left out."""
+    info = file.description.parameter(name)
+    names = {info.name, *info.aliases}
+    return [
+        layer.route
+        for layer in file.description.layers
+        if names & set(layer.parameters) and not file.selection.keeps(layer.route)
+    ]

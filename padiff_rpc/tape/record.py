@@ -1,0 +1,168 @@
+"""Run one model and write a tape: all that an alignment needs of it, to be replayed later or elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import (
+    Boundary,
+    ForwardRequest,
+    Inputs,
+    LossSpec,
+    Model,
+    ModelDescription,
+    OptimizerSpec,
+    Record,
+    RecordOptions,
+)
+from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.tape.header import Header
+from padiff_rpc.tape.manifest import Manifest, write_manifest
+from padiff_rpc.tape.tensor_files import DumpFolder, RecordFiles
+from padiff_rpc.tape.write_params import PARAMS, Held, begin, finish, write_gradients, write_values, write_weights
+from padiff_rpc.tape.write_report import Run, write_report
+from padiff_rpc.tensor import Tensor, TensorStream
+
+
+def record(
+    model: Model,
+    inputs: Inputs,
+    folder: str | Path,
+    *,
+    model_name: str,
+    steps: int = 1,
+    training: bool | None = None,
+    seed: int | None = 0,
+    loss: LossSpec,
+    optimizer: OptimizerSpec | None = None,
+    backward: bool = True,
+    selection: Selection = EVERYTHING,
+) -> None:
+    """Run `steps` steps of a model, hosted here or remote, on the same inputs, and write folder/step_N/rank_0 and tape.json.
+
+    The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. BAD_CONFIG for a folder that
+    holds something, or settings that contradict each other; and whatever the model raises.
+    """
+    final = Path(folder)
+    _check(final, model_name, steps, optimizer, backward)
+    partial = final.absolute().parent / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    root = DumpFolder(partial, str(folder))
+    try:
+        partial.mkdir(parents=True)
+        model.reset()
+        info = model.info()
+        header = Header(model_name, info.framework, device=info.device, info=info)
+        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer)
+        for step in range(steps):
+            request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
+            name = f"step_{step}/rank_0"
+            writer.write(DumpFolder(partial / name, root.shown_file(name)), request)
+        manifest = Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info)
+        write_manifest(root, manifest)
+        partial.replace(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+class _StepWriter:
+    """Runs and writes one step after the other. `loss` None: no backward."""
+
+    def __init__(
+        self,
+        model: Model,
+        header: Header,
+        selection: Selection,
+        loss: LossSpec | None,
+        optimizer: OptimizerSpec | None,
+    ) -> None:
+        self.loss = loss
+        self._model = model
+        self._header = header
+        self._selection = selection
+        self._optimizer = optimizer
+
+    def write(self, into: DumpFolder, request: ForwardRequest) -> None:
+        model, selection = self._model, self._selection
+        before = model.describe()
+        begin(into, PARAMS)
+        values = write_values(into, PARAMS, before, selection, model.read_parameters)
+        kept = tuple(layer.route for layer in before.layers if selection.keeps(layer.route))
+        routes = kept if selection.left_out else None
+        options = RecordOptions(routes=routes, gradients=self.loss is not None)
+        files, heard = RecordFiles(into), _Heard()
+        model.forward(replace(request, record=options), heard)
+        forward = self._take(files, heard)
+        run = Run(forward, backward_ran=False, gradients=False)
+        # The mode of each layer is what it was during the run, not before it.
+        description = _with_modes(before, model.describe())
+        if self.loss is not None:
+            heard = _Heard()
+            result = model.backward(self.loss, heard)
+            backward = self._take(files, heard)
+            run = Run(forward, backward, result.loss, result.without_gradient)
+        gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
+        finish(into, PARAMS, self._header, description, selection, Held(values, gradients))
+        write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)
+        if self._optimizer is not None:
+            model.optimizer_step(self._optimizer)
+        write_weights(into, self._header, description, selection, model.read_parameters)
+
+    def _take(self, files: RecordFiles, heard: _Heard) -> list[Boundary]:
+        """Write what was recorded, and let the model forget it."""
+        files.take(heard.records, self._model.read_records)
+        self._model.release_records([record.id for record in heard.records])
+        return heard.boundaries
+
+    def _read_gradients(self, names: Sequence[str]) -> Iterator[TensorStream]:
+        return self._model.read_parameters(names, "gradient")
+
+
+class _Heard:
+    """Keeps the boundaries of one phase."""
+
+    def __init__(self) -> None:
+        self.boundaries: list[Boundary] = []
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for boundary in self.boundaries for record in boundary.records]
+
+    def observe(self, boundary: Boundary) -> None:
+        self.boundaries.append(boundary)
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Replace nothing."""
+        return {}
+
+
+def _with_modes(description: ModelDescription, later: ModelDescription) -> ModelDescription:
+    modes = {layer.route: layer.training for layer in later.layers}
+    layers = tuple(replace(layer, training=modes.get(layer.route, layer.training)) for layer in description.layers)
+    return replace(description, layers=layers)
+
+
+def _check(folder: Path, model_name: str, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise PadiffError(
+            f"{str(folder)!r} is there already, and is not empty",
+            reason=Reason.BAD_CONFIG,
+            hint="give a new folder, or remove this one",
+        )
+    if not model_name or "/" in model_name:
+        raise PadiffError(
+            f"{model_name!r} is no name for a model", reason=Reason.BAD_CONFIG, hint="use letters and digits"
+        )
+    if steps < 1:
+        raise PadiffError(f"steps is {steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
+    if optimizer is not None and not backward:
+        raise PadiffError(
+            "an optimiser needs gradients, and no backward is to be recorded",
+            reason=Reason.BAD_CONFIG,
+            hint="drop the optimiser, or record the backward",
+        )

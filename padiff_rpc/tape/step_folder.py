@@ -1,0 +1,95 @@
+"""The folder of one step and rank: its JSON files, read when they are first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import ModelDescription, ModelInfo
+from padiff_rpc.selection import Selection
+from padiff_rpc.tape.entries import TensorRef
+from padiff_rpc.tape.header import info_from_json
+from padiff_rpc.tape.json_files import OURS, need
+from padiff_rpc.tape.parameter_file import ParameterFile, read_parameter_file
+from padiff_rpc.tape.read_report import Report, read_report
+from padiff_rpc.tape.texts import device_from_text
+from padiff_rpc.tape.write_params import GRADS, PARAMS, WEIGHTS
+from padiff_rpc.tape.write_report import REPORT
+
+_PARTS = ("report", "params", "weights", "grads")
+
+
+class StepFolder:
+    """What was dumped of one step. only: the one file of parameters to look at, if not all are wanted."""
+
+    def __init__(self, path: Path, only: str | None) -> None:
+        self.path = path
+        self._only = only
+
+    @cached_property
+    def report(self) -> Report:
+        """What passed the layers' boundaries; DATA_LOSS where there is none."""
+        return read_report(self.path / REPORT)
+
+    @cached_property
+    def params(self) -> ParameterFile | None:
+        """What the model held when it was dumped; None where that was not."""
+        return read_parameter_file(self.path / self._only) if self._only else self._optional(PARAMS)
+
+    @cached_property
+    def weights(self) -> ParameterFile | None:
+        """What it held after the step."""
+        return None if self._only else self._optional(WEIGHTS)
+
+    @cached_property
+    def grads(self) -> ParameterFile | None:
+        return None if self._only else self._optional(GRADS)
+
+    @property
+    def description(self) -> ModelDescription:
+        """The model as params.json tells of it, else as far as the report does."""
+        return self.report.description if self.params is None else self.params.description
+
+    @property
+    def selection(self) -> Selection:
+        return self.report.selection if self.params is None else self.params.selection
+
+    @property
+    def info(self) -> ModelInfo:
+        """Where the model ran; PaDiff's dumps tell the framework, and the device of their tensors."""
+        held = self.report if self.params is None else self.params
+        content, source = held.content, held.source
+        ours = content.get(OURS)
+        if ours is not None and ours.get("info") is not None:
+            return info_from_json(need(ours, "info", dict, source), source)
+        tree = need(content, "tree", object, source)
+        outputs = tree[0].get("fwd_outputs") if isinstance(tree, list) and tree else None
+        device = device_from_text(str(outputs[0].get("place", ""))) if outputs else ""
+        framework = need(content, "framework", str, source)
+        return ModelInfo(framework, "", device, "", {}, "", "", 0, recorded=True)
+
+    def value(self, name: str, after: bool) -> TensorRef:
+        """Return a parameter or buffer, as it was `after` the step where that was dumped, else as it was when all was."""
+        held = self.weights if after and self.weights is not None else self.params
+        ref = None if held is None else held.find(name, "value")
+        if ref is None:
+            raise PadiffError(
+                f"the dump {str(self.path)!r} holds no values of parameters",
+                reason=Reason.NOT_SUPPORTED,
+                hint="dump the parameters too (params.json)",
+            )
+        return ref
+
+    def gradient(self, name: str) -> TensorRef | None:
+        """Return the gradient of a parameter, None where there is none."""
+        held = self.params if self.grads is None else self.grads
+        return None if held is None else held.find(name, "gradient")
+
+    def forget(self) -> None:
+        """Let go of what was read."""
+        for part in _PARTS:
+            self.__dict__.pop(part, None)
+
+    def _optional(self, name: str) -> ParameterFile | None:
+        return read_parameter_file(self.path / name) if (self.path / name).exists() else None

@@ -1,0 +1,143 @@
+"""Write params.json, weights.json and grads.json: what a model holds, as a tree of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
+from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.tape.header import Header
+from padiff_rpc.tape.json_files import OURS, write_json
+from padiff_rpc.tape.layer_tree import layer_tree, local_name
+from padiff_rpc.tape.tensor_files import DumpFolder, NumberedFiles
+from padiff_rpc.tensor import TensorStream
+
+PARAMS, WEIGHTS, GRADS = "params.json", "weights.json", "grads.json"
+_PREFIX = {PARAMS: "", WEIGHTS: "_only", GRADS: "_only"}
+"""What tells the tensor files of the JSON files apart: `weights_0.npy` of params.json, `weights_only_0.npy` of weights.json."""
+
+_PADDLE_STATISTICS = ("_mean", "_variance")
+"""Buffers that paddle's batch normalisation lists among its parameters, and PaDiff therefore among the weights."""
+
+ReadNamed = Callable[[Sequence[str]], Iterator[TensorStream]]
+"""Streams parameters or buffers by name, in the order asked; one that there is none of is left out."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Paths of tensors, by first name. gradients: None for a parameter that has none."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    gradients: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def write_params(
+    folder: str | Path | DumpFolder,
+    header: Header,
+    description: ModelDescription,
+    selection: Selection,
+    read_values: ReadNamed,
+    read_gradients: ReadNamed,
+) -> None:
+    """Write params.json: parameters, buffers, and the gradients of parameters."""
+    into = begin(folder, PARAMS)
+    values = write_values(into, PARAMS, description, selection, read_values)
+    gradients = write_gradients(into, PARAMS, description, selection, read_gradients)
+    finish(into, PARAMS, header, description, selection, Held(values, gradients))
+
+
+def write_weights(
+    folder: str | Path | DumpFolder,
+    header: Header,
+    description: ModelDescription,
+    selection: Selection,
+    read_values: ReadNamed,
+) -> None:
+    """Write weights.json: parameters and buffers."""
+    into = begin(folder, WEIGHTS)
+    values = write_values(into, WEIGHTS, description, selection, read_values)
+    finish(into, WEIGHTS, header, description, selection, Held(values=values))
+
+
+def write_grads(
+    folder: str | Path | DumpFolder,
+    header: Header,
+    description: ModelDescription,
+    selection: Selection,
+    read_gradients: ReadNamed,
+) -> None:
+    """Write grads.json: the gradients of parameters."""
+    into = begin(folder, GRADS)
+    gradients = write_gradients(into, GRADS, description, selection, read_gradients)
+    finish(into, GRADS, header, description, selection, Held(gradients=gradients))
+
+
+def begin(folder: str | Path | DumpFolder, name: str) -> DumpFolder:
+    """Take an earlier file of that name away, so that it never stands beside tensors that are not its own."""
+    into = DumpFolder.of(folder)
+    into.actual.mkdir(parents=True, exist_ok=True)
+    (into.actual / name).unlink(missing_ok=True)
+    return into
+
+
+def write_values(
+    into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
+) -> dict[str, str]:
+    """Write parameters and buffers; return their paths."""
+    kept = _kept(description, selection)
+    weights = NumberedFiles(into, "weights", f"weights{_PREFIX[name]}")
+    buffers = NumberedFiles(into, "buffers", f"buffers{_PREFIX[name]}")
+    is_weight = {info.name: _is_weight(description.framework, info) for info in kept}
+    return {
+        stream.name: (weights if is_weight[stream.name] else buffers).write(stream) for stream in read([*is_weight])
+    }
+
+
+def write_gradients(
+    into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
+) -> dict[str, str | None]:
+    """Write the gradients of parameters; return their paths, None where there is no gradient."""
+    names = [info.name for info in _kept(description, selection) if info.kind == "parameter"]
+    files = NumberedFiles(into, "grads", f"grads{_PREFIX[name]}")
+    written = {stream.name: files.write(stream) for stream in read(names)}
+    return {name: written.get(name) for name in names}
+
+
+def finish(
+    into: DumpFolder, name: str, header: Header, description: ModelDescription, selection: Selection, held: Held
+) -> None:
+    """Write the JSON file, when all its tensors are there."""
+    tensors = {alias: info for info in description.parameters for alias in (info.name, *info.aliases)}
+
+    def fill(layer: LayerInfo, node: dict[str, Any]) -> None:
+        node["buffers"] = {}
+        for full_name in layer.parameters if selection.keeps(layer.route) else ():
+            info, local = tensors[full_name], local_name(layer, full_name)
+            if info.name in held.values:
+                kind = "weights" if _is_weight(description.framework, info) else "buffers"
+                node[kind][local] = held.values[info.name]
+            if info.name in held.gradients:
+                node["grads"][local] = held.gradients[info.name]
+            elif held.gradients and local in node["weights"]:
+                node["grads"][local] = None  # paddle's statistics, which PaDiff takes for weights
+
+    content = {
+        **header.top(into.shown_file(name)),
+        "tree": layer_tree(description, header.model_name, selection, fill),
+        OURS: header.ours(selection),
+    }
+    write_json(into.actual / name, content)
+
+
+def _kept(description: ModelDescription, selection: Selection) -> list[ParameterInfo]:
+    """List the tensors that some kept layer holds, a tied one under its first name."""
+    held = {name for layer in description.layers if selection.keeps(layer.route) for name in layer.parameters}
+    return [info for info in description.parameters if held & {info.name, *info.aliases}]
+
+
+def _is_weight(framework: str, info: ParameterInfo) -> bool:
+    local = info.name.rpartition(".")[2]
+    return info.kind == "parameter" or (framework == "paddle" and local in _PADDLE_STATISTICS)
