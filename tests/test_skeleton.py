@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import Tensor
 from padiff_rpc.skeleton import INPUTS_JSON_LIMIT_BYTES, inputs_from_json, inputs_to_json
+from padiff_rpc.tensor import Tensor
 
 A, B = Tensor.from_array(np.arange(3.0)), Tensor.from_array(np.array(True))
 

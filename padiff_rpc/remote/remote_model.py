@@ -24,13 +24,13 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     What,
 )
+from padiff_rpc.skeleton import inputs_to_json
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.chunks import stream_to_proto, streams_from_proto, tensors_to_proto
 from padiff_rpc.wire.handover import Handover
-from padiff_rpc.skeleton import inputs_to_json
 from padiff_rpc.wire.retry import retry_idempotent
 from padiff_rpc.wire.status import error_from_rpc
 

@@ -19,8 +19,8 @@ from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream
 
 _FLOATS = ("mean", "abs_mean", "norm", "min", "max")
 _COUNTS = ("count", "nan_count", "inf_count")
-_BITS = {DType.BF16: 2, DType.F8_E4M3: 1, DType.F8_E5M2: 1}
-"""Item size of the element types that NumPy holds as integers."""
+_BITS = (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
+"""Element types that NumPy holds as integers."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,16 @@ def unlike(file: NpyFile, said: str) -> PadiffError:
 def _spec_in_words(entry: Mapping[str, Any], file: NpyFile, source: Path) -> TensorSpec:
     said_dtype, said_shape = need(entry, "dtype", str, source), need(entry, "shape", str, source)
     shape, dtype = shape_from_text(said_shape), dtype_from_text(said_dtype)
-    as_bits = dtype in _BITS and file.stored.kind in "iu" and file.stored.itemsize == _BITS[dtype]
-    # PaDiff widens torch's bfloat16, which NumPy lacks, to float32.
-    widened = dtype in _BITS and file.dtype is DType.F32
-    if dtype is not None and not as_bits and not widened and file.dtype is not dtype:
-        raise unlike(file, f"{said_dtype}{list(file.shape)}")
     if shape is not None and shape != file.shape:
         raise unlike(file, f"{said_dtype} {said_shape}")
-    return TensorSpec(dtype if as_bits and dtype is not None else file.dtype, file.shape)
+    if dtype in _BITS:
+        if file.stored.kind in "iu" and file.stored.itemsize == dtype.item_bytes:
+            return TensorSpec(dtype, file.shape)
+        if file.dtype is DType.F32:  # PaDiff widens torch's bfloat16, which NumPy lacks
+            return natural_spec(file)
+    if dtype is not None and file.dtype is not dtype:
+        raise unlike(file, f"{said_dtype} {said_shape}")
+    return TensorSpec(file.dtype, file.shape)
 
 
 def _digest_json(digest: Digest) -> dict[str, Any]:
@@ -140,10 +142,10 @@ def _number_or_word(value: float) -> float | str:
 
 
 def _digest_from_json(node: Mapping[str, Any], source: Path) -> Digest:
-    counts = {name: need(node, name, int, source) for name in _COUNTS}
     try:
-        floats = {name: float(node[name]) for name in _FLOATS}
-        return Digest(**counts, **floats, hash=bytes.fromhex(need(node, "hash", str, source)))
+        floats = [float(node[name]) for name in _FLOATS]
+        count, nan_count, inf_count = (need(node, name, int, source) for name in _COUNTS)
+        return Digest(count, *floats, nan_count, inf_count, bytes.fromhex(need(node, "hash", str, source)))
     except (KeyError, TypeError, ValueError) as err:
         raise damaged(source, f"holds a broken digest: {dict(node)!r:.200}") from err
 

@@ -57,7 +57,11 @@ def walk(path_0: str | Path, path_1: str | Path) -> list[DumpPair]:
     ]
     alone = [[_title(*key) for key in mine if key not in other] for mine, other in (dumps, dumps[::-1])]
     if alone[0] or alone[1]:
-        only = [f"only {str(path)!r} has {', '.join(keys)}" for path, keys in zip((path_0, path_1), alone) if keys]
+        only = [
+            f"only {str(path)!r} has {', '.join(keys)}"
+            for path, keys in zip((path_0, path_1), alone, strict=True)
+            if keys
+        ]
         raise PadiffError(
             f"the two dumps do not hold the same steps and ranks: {'; '.join(only)}",
             reason=Reason.BAD_CONFIG,

@@ -58,8 +58,6 @@ def need(node: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
     if key not in node:
         raise damaged(path, f"lacks the key {key!r}{where}")
     value = node[key]
-    if kind is float and type(value) is int:
-        value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise damaged(path, f"has a {type(value).__name__} under {key!r}{where}, where a {kind.__name__} belongs")
     return value

@@ -72,25 +72,30 @@ def read_manifest(folder: Path) -> Manifest:
         values = inputs_from_json(json.dumps(need(inputs, "values", dict, source)), tensors)
     except PadiffError as err:
         raise damaged(source, f"holds broken inputs: {err.message}") from err
-    loss = need(content, "loss", dict, source) if content.get("loss") is not None else None
-    optimizer = need(content, "optimizer", dict, source) if content.get("optimizer") is not None else None
     return Manifest(
         model_name=need(content, "model_name", str, source),
         steps=need(content, "steps", int, source),
         inputs=values,
         training=None if content.get("training") is None else need(content, "training", bool, source),
         seed=None if content.get("seed") is None else need(content, "seed", int, source),
-        loss=loss
-        and LossSpec(
-            name=need(loss, "name", str, source),
-            options=need(loss, "options", dict, source),
-            targets=_read_tensors(folder, need(loss, "targets", dict, source), source),
-            outputs=tuple(need(loss, "outputs", list, source)),
-        ),
-        optimizer=optimizer
-        and OptimizerSpec(need(optimizer, "name", str, source), need(optimizer, "options", dict, source)),
+        loss=None if content.get("loss") is None else _read_loss(folder, need(content, "loss", dict, source), source),
+        optimizer=None if content.get("optimizer") is None else _read_optimizer(content, source),
         info=info_from_json(need(content, "info", dict, source), source),
     )
+
+
+def _read_loss(folder: Path, loss: Mapping[str, Any], source: Path) -> LossSpec:
+    return LossSpec(
+        name=need(loss, "name", str, source),
+        options=need(loss, "options", dict, source),
+        targets=_read_tensors(folder, need(loss, "targets", dict, source), source),
+        outputs=tuple(need(loss, "outputs", list, source)),
+    )
+
+
+def _read_optimizer(content: Mapping[str, Any], source: Path) -> OptimizerSpec:
+    optimizer = need(content, "optimizer", dict, source)
+    return OptimizerSpec(need(optimizer, "name", str, source), need(optimizer, "options", dict, source))
 
 
 # -- what may be asked of a tape ----------------------------------------------------------------------------------

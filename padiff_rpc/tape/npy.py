@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorSpec, TensorStream, data_loss
+from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
 
 _MAGIC = b"\x93NUMPY"
 _ALIGNMENT = 64

@@ -16,7 +16,12 @@ from padiff_rpc.tensor import TensorSpec
 _STATISTICS = ("_mean", "_variance")
 """Paddle lists these among the parameters of a batch normalisation; they are buffers."""
 
-_FRAMEWORK_CLASSES = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_FRAMEWORK_CLASSES = _words(
     """
     sequential modulelist layerlist moduledict layerdict parameterlist parameterdict identity flatten unflatten
     linear bilinear embedding embeddingbag conv1d conv2d conv3d convtranspose1d convtranspose2d convtranspose3d
@@ -29,7 +34,7 @@ _FRAMEWORK_CLASSES = frozenset(
     softsign softshrink hardshrink tanhshrink hardtanh hardsigmoid hardswish threshold thresholdedrelu glu maxout
     multiheadattention transformer transformerencoder transformerencoderlayer transformerdecoder transformerdecoderlayer
     rnn lstm gru simplernn rnncell lstmcell grucell simplernncell nondynamicallyquantizablelinear
-    """.split()
+    """
 )
 """Classes that are the framework's own where PaDiff names them; any other is the user's, and its structure speaks for it."""
 

@@ -136,17 +136,19 @@ class _Reader:
     ) -> TapedRun:
         loss = None if run.get("loss") is None else need(run, "loss", str, self._source)
         gradients, inputs = need(run, "gradients", bool, self._source), need(run, "inputs", bool, self._source)
-        unrecorded: list[Unrecorded] = ["loss"] if loss is None else []
-        unrecorded += [] if gradients and inputs else ["input"]
-        unrecorded += [] if gradients else ["output"]
+        lacks: dict[Unrecorded, bool] = {
+            "loss": loss is None,
+            "input": not (gradients and inputs),
+            "output": not gradients,
+        }
         places = need(run, "without_gradient", list, self._source)
         try:
             value = None if loss is None else float(loss)
-            silent = tuple((str(route), int(call), _side(side), str(name)) for route, call, side, name in places)
+            silent = tuple(map(_silent, places))
         except (TypeError, ValueError) as err:
             raise damaged(self._source, f"holds a broken run: {err}") from err
         ran = need(run, "backward_ran", bool, self._source)
-        return TapedRun(forward, backward, callers, value, silent, ran, tuple(unrecorded))
+        return TapedRun(forward, backward, callers, value, silent, ran, tuple(what for what, so in lacks.items() if so))
 
     def _caller(self, ours: Mapping[str, Any]) -> CallKey | None:
         caller = ours.get("caller")
@@ -216,7 +218,8 @@ def _in_order(boundaries: Mapping[int, TapedBoundary]) -> tuple[TapedBoundary, .
     return tuple(boundary for _, boundary in sorted(boundaries.items()))
 
 
-def _side(value: object) -> Side:
-    if value not in get_args(Side):
-        raise ValueError(f"{value!r} is no side")
-    return "input" if value == "input" else "output"
+def _silent(place: Sequence[Any]) -> tuple[str, int, Side, str]:
+    route, call, side, name = place
+    if side not in get_args(Side):
+        raise ValueError(f"{side!r} is no side")
+    return str(route), int(call), "input" if side == "input" else "output", str(name)

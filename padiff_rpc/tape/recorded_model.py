@@ -24,6 +24,7 @@ from padiff_rpc.model.model import (
     Phase,
     Record,
     RecordOptions,
+    Side,
     What,
 )
 from padiff_rpc.selection import Selection
@@ -362,7 +363,9 @@ def _floating_outputs(run: TapedRun) -> list[str]:
     ]
 
 
-def _asked(places: Sequence[tuple[str, int, str, str]], options: RecordOptions) -> tuple:
+def _asked(
+    places: Sequence[tuple[str, int, Side, str]], options: RecordOptions
+) -> tuple[tuple[str, int, Side, str], ...]:
     return tuple(
         place
         for place in places

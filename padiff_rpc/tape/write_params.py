@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.selection import Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.json_files import OURS, write_json
 from padiff_rpc.tape.layer_tree import layer_tree, local_name

@@ -13,13 +13,13 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Model, Observer
+from padiff_rpc.skeleton import inputs_from_json
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.chunks import stream_to_proto, streams_from_proto
 from padiff_rpc.wire.handover import Handover
-from padiff_rpc.skeleton import inputs_from_json
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
