@@ -12,12 +12,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.lacking import not_compared
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.notes import notes_on
 from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.step import StepOutcome, StepRunner
 from padiff_rpc.align.traffic import Traffic
@@ -58,18 +60,21 @@ def align(
     try:
         threads.both(base.reset, raw.reset)
         described = threads.both(base.describe, raw.describe)
-        matching = match_models(*described, settings.layer_map, settings.parameter_map)
-        outcomes = _run_steps(sides, threads, described, matching, base_inputs, raw_inputs, settings, tell)
+        matching = match_models(
+            *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
+        )
+        scope = scope_of(*described, matching, settings)
+        outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
     finally:
         threads.close()
     routes = {pair.base: pair.raw for pair in matching.layers}
-    blame = Blame(*described, routes)
+    blame = Blame(*described, routes, scope.hidden)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
-    pairs = [pair for outcome in outcomes for pair in outcome.pairs]
-    notes = [*matching.notes, *notes_on(*described, matching, settings, pairs)]
+    pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
+    notes = [*scope.notes, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
-    lacking = _not_compared(pairs, settings)
+    lacking = not_compared(pairs, scope, settings)
     notes.extend(lacking)
     unmatched = (*matching.unmatched_base, *matching.unmatched_raw)
     failed = any(pair.status == "fail" for pair in pairs) or any(item.fails for item in unmatched)
@@ -107,6 +112,7 @@ def _run_steps(
     threads: SideThreads,
     described: tuple[ModelDescription, ModelDescription],
     matching: Matching,
+    scope: Scope,
     base_inputs: Inputs,
     raw_inputs: Inputs,
     settings: AlignSettings,
@@ -116,9 +122,9 @@ def _run_steps(
     if settings.assign:
         tell(Progress(0, "assign", 0, len(matching.links), ""))
         assign_weights(sides.base, sides.raw, matching)
-    tell(Progress(0, "weights_before", 0, len(matching.links), ""))
-    before: list[Pair] = list(comparer.compare(0, "weights_before", matching.links, "value"))
-    runner = StepRunner(sides, threads, comparer, described, matching, settings, tell)
+    tell(Progress(0, "weights_before", 0, len(scope.links), ""))
+    before: list[Pair] = list(comparer.compare(0, "weights_before", scope.links, "value"))
+    runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
     for step in range(settings.steps):
         if step and settings.single_step:
@@ -160,28 +166,6 @@ def _check_settings(settings: AlignSettings) -> None:
             reason=Reason.BAD_CONFIG,
             hint="drop the optimiser, or use diff_phase 'both'",
         )
-
-
-def _not_compared(pairs: list[Pair], settings: AlignSettings) -> list[str]:
-    """Name what should have been compared and was not at all: that is a failure, never a pass."""
-    judged = {(pair.step, pair.stage) for pair in pairs if pair.status != "skipped"}
-    outputs = {
-        pair.step
-        for pair in pairs
-        if pair.stage == "forward"
-        and not pair.base_route
-        and pair.tensor.startswith("output")
-        and pair.status != "skipped"
-    }
-    lacking: list[str] = []
-    for step in range(settings.steps):
-        if settings.diff_phase != "backward" and step not in outputs:
-            lacking.append(f"step {step}: no output of the model was compared, so this is no pass")
-        if settings.diff_phase != "forward" and not {(step, "backward"), (step, "grads")} & judged:
-            lacking.append(f"step {step}: no gradient was compared, so this is no pass")
-        if settings.base_optimizer is not None and (step, "weights") not in judged:
-            lacking.append(f"step {step}: no parameter was compared after the optimiser's step, so this is no pass")
-    return lacking
 
 
 def _plain_settings(settings: AlignSettings) -> dict[str, Any]:

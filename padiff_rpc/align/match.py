@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from padiff_rpc.align.boundaries import SideName
 from padiff_rpc.align.children import How, Siblings
-from padiff_rpc.align.families import why_dispensable
 from padiff_rpc.align.links import link_layers, rule_between
 from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
-from padiff_rpc.align.nodes import Node, build_tree, similarity
+from padiff_rpc.align.nodes import Node, build_tree
+from padiff_rpc.align.unmatched import Remains, unmatched
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Unmatched
+from padiff_rpc.selection import EVERYTHING, Selection
 
 
 def match_models(
@@ -21,14 +23,17 @@ def match_models(
     raw: ModelDescription,
     layer_map: Mapping[str, str] | None = None,
     parameter_map: Mapping[str, str] | None = None,
+    base_selection: Selection = EVERYTHING,
+    raw_selection: Selection = EVERYTHING,
 ) -> Matching:
     """Pair the layers of two models and link their parameters and buffers.
 
     layer_map (base route -> raw route) and parameter_map (base name -> raw name) stand above everything found by itself.
+    Everything is matched, whatever the selections leave out; but what a layer that is left out lacks does not fail.
     Raises PadiffError: UNKNOWN_NAME for one that a model lacks, BAD_CONFIG for a map that gives one thing two partners,
     MODELS_DO_NOT_MATCH for a parameter_map entry whose shapes no layout rule joins.
     """
-    matcher = _Matcher(base, raw)
+    matcher = _Matcher(base, raw, (base_selection, raw_selection))
     matcher.map_layers(layer_map or {})
     matcher.map_parameters(parameter_map or {})
     return matcher.run()
@@ -37,7 +42,9 @@ def match_models(
 class _Matcher:
     """The matching as it grows: layers first, from the root down, each pair's parameters as it is found."""
 
-    def __init__(self, base: ModelDescription, raw: ModelDescription) -> None:
+    def __init__(self, base: ModelDescription, raw: ModelDescription, selections: tuple[Selection, Selection]) -> None:
+        self._selections = selections
+        self._explicit: list[tuple[Node, Node]] = []
         self._base = build_tree(base)
         self._raw = build_tree(raw)
         self._partner: dict[Node, Node] = {}  # base -> raw
@@ -47,7 +54,7 @@ class _Matcher:
         self._links: list[ParameterLink] = []
         self._by_raw_name: dict[str, ParameterLink] = {}
         self._mapped: set[str] = set()
-        self._unmatched: dict[str, list[Unmatched]] = {"base": [], "raw": []}
+        self._unmatched: dict[SideName, list[Unmatched]] = {"base": [], "raw": []}
         self._notes: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
@@ -89,16 +96,15 @@ class _Matcher:
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
-        explicit = list(self._partner.items())
+        self._explicit = list(self._partner.items())
         if self._base[""] not in self._taken and self._raw[""] not in self._taken:
             self._pair(self._base[""], self._raw[""], "root")
             self._match_below(self._base[""], self._raw[""])
-        for base, raw in explicit:
+        for base, raw in self._explicit:
             self._match_below(base, raw)
         self._recover_groups()
         self._report_ties()
-        self._report_layers("base", self._base, set(self._partner), self._raw)
-        self._report_layers("raw", self._raw, set(self._partner.values()), self._base)
+        routes: Mapping[SideName, Mapping[str, Node]] = {"base": self._base, "raw": self._raw}
         order = {
             name: at for at, name in enumerate(info.name for node in self._raw.values() for info in node.own.values())
         }
@@ -109,8 +115,8 @@ class _Matcher:
                 if node in self._partner
             ),
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
-            unmatched_base=tuple(self._unmatched["base"]),
-            unmatched_raw=tuple(self._unmatched["raw"]),
+            unmatched_base=tuple(self._unmatched_of("base", routes)),
+            unmatched_raw=tuple(self._unmatched_of("raw", routes)),
             notes=tuple(_collapse(self._notes)),
         )
 
@@ -189,42 +195,38 @@ class _Matcher:
                     "gradients cannot"
                 )
 
-    def _report_layers(
-        self, side: str, nodes: Mapping[str, Node], paired: set[Node], others: Mapping[str, Node]
-    ) -> None:
-        found = self._unmatched[side]
-        linked = {name for link in self._links for name in (link.base if side == "base" else link.raw)}
-        settled = linked | {entry.name for entry in found}
-        free = [node for node in others.values() if node not in self._taken]
-        covered: set[Node] = set()
-        for node in nodes.values():
-            if node in paired or node in covered:
-                continue
-            if any(below in paired for below in node.descendants()):
-                missing = self._missing([node], settled)
-                why = "only this side has this wrapper; its children were matched"
-            else:
-                covered |= set(node.descendants())
-                missing = self._missing(node.subtree(), settled)
-                why = self._absorbed.get(node) or (
-                    _why_alone(node, free, "raw" if side == "base" else "base")
-                    if missing or not node.has_parameters
-                    else "its parameters correspond to those of other layers"
-                )
-            if missing:
-                shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-                why = f"{why}; it holds {shown}"
-            found.append(Unmatched("layer", node.shown, why, bool(missing)))
+    def _unmatched_of(self, side: SideName, routes: Mapping[SideName, Mapping[str, Node]]) -> list[Unmatched]:
+        other: SideName = "raw" if side == "base" else "base"
+        return unmatched(
+            Remains(
+                nodes=routes[side],
+                paired=set(self._partner if side == "base" else self._partner.values()),
+                absorbed=self._absorbed,
+                linked={name for link in self._links for name in (link.base if side == "base" else link.raw)},
+                excused=self._excused(side),
+                free=[node for node in routes[other].values() if node not in self._taken],
+                other_side=other,
+            ),
+            self._unmatched[side],
+        )
 
-    def _missing(self, nodes: Iterable[Node], settled: set[str]) -> list[str]:
-        """List the tensors of unmatched layers that nothing stands for, except those that may be passed over."""
-        return [
-            f"{info.name} {list(info.spec.shape)}"
-            for node in nodes
-            for name, info in node.own.items()
-            if info.name not in settled
-            and not why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
-        ]
+    def _excused(self, side: SideName) -> dict[str, str]:
+        """Return the layers that are not compared, as one side of them is left out, and why.
+
+        Not those inside a pair of the layer map: their tensors are compared at that pair.
+        """
+        mine, theirs = self._selections if side == "base" else self._selections[::-1]
+        excused = dict(mine.left_out)
+        pairs = [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
+        for node, partner in pairs:
+            if not theirs.keeps(partner.route):
+                excused.setdefault(node.route, f"its partner {partner.shown} is, {theirs.left_out[partner.route]}")
+        mapped = {node for base, raw in self._explicit for node in (base, raw)}
+        for node, _ in pairs:
+            if node in mapped and node.route not in excused:
+                for below in node.descendants():
+                    excused.pop(below.route, None)
+        return excused
 
     # -- names ----------------------------------------------------------------------------------------------------
     def _find_layer(self, side: str, nodes: Mapping[str, Node], route: str) -> Node:
@@ -247,22 +249,6 @@ class _Matcher:
 
 def _tensor_names(node: Node) -> set[str]:
     return {info.name for below in node.subtree() for info in below.own.values()}
-
-
-def _why_alone(node: Node, free: list[Node], other_side: str) -> str:
-    """Say what the other side has in the place of a layer without partner."""
-    like = [other for other in free if other.name == node.name and other.name]
-    if not like:
-        like = [
-            other for other in free if similarity(node, other) > 0.5 or (node.family and node.family == other.family)
-        ]
-    if not like:
-        return f"{other_side} has no counterpart of this {node.info.class_name}"
-    other = next((candidate for candidate in like if candidate.route == node.route), like[0])
-    if other.family and node.family and other.family != node.family:
-        return f"{other_side}'s {other.shown} is a {other.info.class_name}, not a {node.info.class_name}"
-    shapes = ", ".join(f"{name} {list(shape)}" for name, shape in list(other.shapes.items())[:4])
-    return f"no counterpart fits; {other_side}'s {other.shown} ({other.info.class_name}) holds {shapes or 'no tensor itself'}"
 
 
 def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:

@@ -74,12 +74,17 @@ class Cuts:
                 return
             if one.caller is not None:
                 yield Cut(one, one.caller, "its own code detaches on one side what it hands to the layer inside it")
+            elif one.call[0]:
+                yield Cut(
+                    one, one.call, "its input is detached on one side, by what comes before it and is not recorded"
+                )
         elif not self._is_detached(one.call, "input") and not self._made_without_history(one.call):
             yield Cut(one, one.call, "its output is detached, or made from frozen parameters, on one side only")
 
     def _silent_output(self, one: Missing) -> Iterator[Cut]:
         if one.caller is None:
-            yield Cut(one, one.call, "the loss sends no gradient to this output on one side")
+            sender = "what comes after it, and is not recorded," if one.call[0] else "the loss"
+            yield Cut(one, one.call, f"{sender} sends no gradient to this output on one side")
         elif one.caller not in self._silent_outputs and not self.lacks_summand(one.caller):
             yield Cut(one, one.caller, "its own code, run backward, sends no gradient here on one side")
 

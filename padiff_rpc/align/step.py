@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
-from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.missing import Missing
 from padiff_rpc.align.noise import GradientNoise
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.running_variance import RunningVariances
+from padiff_rpc.align.scope import Scope
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.updates import UpdateJudge
 from padiff_rpc.align.verdict import StepFindings
@@ -58,7 +58,7 @@ class StepRunner:
         threads: SideThreads,
         comparer: ParameterComparer,
         described: tuple[ModelDescription, ModelDescription],
-        matching: Matching,
+        scope: Scope,
         settings: AlignSettings,
         tell: Callable[[Progress], None],
     ) -> None:
@@ -67,12 +67,12 @@ class StepRunner:
         self._comparer = comparer
         self._settings = settings
         self._tell = tell
-        self._to_base = {pair.raw: pair.base for pair in matching.layers}
+        self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = Leftovers(self._to_base)
         optimizer = settings.base_optimizer
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
-        self._parameters = [link for link in matching.links if link.kind == "parameter"]
-        self._buffers = [link for link in matching.links if link.kind == "buffer"]
+        self._parameters = [link for link in scope.links if link.kind == "parameter"]
+        self._buffers = [link for link in scope.links if link.kind == "buffer"]
         self._variances = RunningVariances(sides.base, comparer, self._buffers, *described)
 
     def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:

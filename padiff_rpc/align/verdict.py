@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.missing import Call, Cuts, Missing
+from padiff_rpc.align.scope import listed
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
 _ROOT: Call = ("", 0)
+_UNSEEN = "the model's outputs are not recorded"
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,22 @@ class StepFindings:
 
 
 class Blame:
-    """Finds the layers to look into. Calls are base's; `routes` maps base routes to raw routes."""
+    """Finds the layers to look into. Calls are base's; `routes` maps base routes to raw routes.
 
-    def __init__(self, base: ModelDescription, raw: ModelDescription, routes: Mapping[str, str]) -> None:
+    hidden: base route of a layer -> what is left out, and so not recorded, directly inside it (see `Scope`).
+    """
+
+    def __init__(
+        self,
+        base: ModelDescription,
+        raw: ModelDescription,
+        routes: Mapping[str, str],
+        hidden: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._base = base
         self._raw = raw
         self._routes = routes
+        self._hidden = hidden or {}
 
     def divergences(self, findings: StepFindings, single_step: bool) -> list[Divergence]:
         """Return what this step's findings tell apart, in execution order, one per layer.
@@ -56,7 +68,9 @@ class Blame:
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
         yield from self._forward(findings, inherited)
         if not inherited.nan:
-            yield from self._held(findings, "loss", "the outputs agree, the loss computed from them does not")
+            recorded = any(one.base.route == "" for one in findings.forward)
+            why = "the outputs agree, the loss computed from them does not"
+            yield from self._held(findings, "loss", why if recorded else f"{_UNSEEN}, and the losses differ")
         yield from self._backward(findings, inherited, cuts)
         if inherited.nan:
             return
@@ -73,6 +87,8 @@ class Blame:
             culprit: Call = (one.base.route, one.base.call)
             if one.base.side == "input" and one.base.caller is None:
                 why = "the inputs given to the two models differ"
+                if one.base.route:
+                    why = f"its input differs already, and what comes before it is not recorded{self._outside()}"
             elif one.base.side == "input" and one.base.caller is not None:
                 culprit = one.base.caller
                 why = (
@@ -109,6 +125,9 @@ class Blame:
                 )
             if culprit is None:
                 culprit, why = _ROOT, "the gradient that the loss sends to the model's output differs"
+                if one.base.route:
+                    culprit = (one.base.route, one.base.call)
+                    why = f"the gradient of its output differs already, and what comes after it is not recorded{self._outside()}"
             if not inherited.take_backward(one, culprit) and not cuts.lacks_summand(culprit):
                 found.append((one.base.seq, self._divergence(findings, "backward", culprit, pair, why)))
         found.sort(key=lambda entry: entry[0])
@@ -147,6 +166,8 @@ class Blame:
             why = f"{why} ({pair.why})"
         for fact in findings.one_sided.get(culprit, ()):
             why = f"{why}; {fact}"
+        if stage in ("forward", "backward") and (inside := self._hidden.get(route)):
+            why = f"{why}; left out inside it: {listed(inside)}"
         tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
         base_layer, raw_layer = self._base.layer(route), self._raw.layer(self._routes[route])
         return Divergence(
@@ -159,6 +180,11 @@ class Blame:
             why=why,
             found_at=pair,
         )
+
+    def _outside(self) -> str:
+        """Name what is left out outside all recorded layers."""
+        outside = self._hidden.get("", ())
+        return f" (left out: {listed(outside)})" if outside else ""
 
     def _title(self, route: str) -> str:
         return repr(route) if route else self._base.class_name
