@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
+from itertools import count
 from typing import Literal
 
 from padiff_rpc.align.families import ACTIVATIONS, NORMS, name_in_common, same_class_name
 from padiff_rpc.align.nodes import Node
+from padiff_rpc.align.ordering import align_in_order, number_shifts, renumber, stem
+from padiff_rpc.align.packed import Pack, find_packs
 
 How = Literal["root", "explicit", "name", "order"]
 Accept = Callable[[Node, Node], bool]
@@ -25,7 +27,11 @@ def fits(base: Node, raw: Node) -> bool:
             return False
     elif base.is_leaf != raw.is_leaf:
         return False
-    return base.exact == raw.exact or (base.loose == raw.loose and (base.unknown_layout or raw.unknown_layout))
+    return (
+        base.exact == raw.exact
+        or base.fused == raw.fused
+        or (base.loose == raw.loose and (base.unknown_layout or raw.unknown_layout))
+    )
 
 
 def akin(base: Node, raw: Node) -> bool:
@@ -39,7 +45,7 @@ def akin(base: Node, raw: Node) -> bool:
 
 
 class Siblings:
-    """Two lists of layers being paired. After run(): `pairs` in the order found, and `notes`.
+    """Two lists of layers being paired. After run(): `pairs` in the order found, `packs`, and `notes`.
 
     parent: the pair whose children are matched. taken: layers that are spoken for already. What stays in `left_base`
     and `left_raw` has no partner here.
@@ -52,7 +58,9 @@ class Siblings:
         self._base = self._children(parent[0], "")
         self._raw = self._children(parent[1], "")
         self._partner: dict[Node, int] = {}
+        self._numbers = count()
         self.pairs: list[tuple[Node, Node, How]] = []
+        self.packs: list[Pack] = []
         self.notes: list[str] = []
 
     @property
@@ -80,6 +88,7 @@ class Siblings:
         while True:
             while self._expand(_is_wrapper):
                 pass
+            self._pair_packed()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
@@ -89,6 +98,13 @@ class Siblings:
         self._pair_by_order(lambda node: node.is_leaf)
         self._pair_in_gaps(_fits_idle)
         self._pair_lone_idle()
+
+    def _pair_packed(self) -> None:
+        """Set fused and separate Linears apart that hold the same parameters: no layer of one is a layer of the other."""
+        for pack in find_packs(self.left_base, self.left_raw, self._paths):
+            self._partner |= dict.fromkeys((pack.fused, *pack.parts), next(self._numbers))
+            self.packs.append(pack)
+            self._note(pack.note)
 
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[Node], str], accept: Accept) -> None:
@@ -101,15 +117,15 @@ class Siblings:
                     by_name[name].append(node)
             sides.append(by_name)
         base, raw = sides
-        shifts = _number_shifts(list(base), list(raw))
+        shifts = number_shifts(list(base), list(raw))
         for name, nodes in base.items():
-            shift = shifts.get(_stem(name), 0)
-            found = raw.get(_renumber(name, shift), [])
+            shift = shifts.get(stem(name), 0)
+            found = raw.get(renumber(name, shift), [])
             if len(nodes) == len(found) == 1 and accept(nodes[0], found[0]):
                 self._pair(nodes[0], found[0], "order" if shift else "name")
                 if shift:
                     self._note(
-                        f"the numbers of {_stem(name)!r} start {abs(shift)} {'later' if shift > 0 else 'earlier'} in raw: "
+                        f"the numbers of {stem(name)!r} start {abs(shift)} {'later' if shift > 0 else 'earlier'} in raw: "
                         "matched in order"
                     )
 
@@ -124,7 +140,7 @@ class Siblings:
         def candidates(left: list[Node]) -> list[Node]:
             return [node for node in left if node.has_parameters and wanted(node)]
 
-        for signature in ("exact", "loose"):
+        for signature in ("exact", "fused", "loose"):
             groups: dict[Hashable, tuple[list[Node], list[Node]]] = defaultdict(lambda: ([], []))
             for side, left in enumerate((self.left_base, self.left_raw)):
                 for node in candidates(left):
@@ -141,7 +157,7 @@ class Siblings:
             same_class = same_class_name(b.info.class_name, r.info.class_name)
             return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._paths[b] == self._paths[r]) + same_class
 
-        aligned = _align(base, raw, score)
+        aligned = align_in_order(base, raw, score)
         self._pair_group([b for b, _ in aligned], [r for _, r in aligned], uneven=True)
 
     def _pair_group(self, base: list[Node], raw: list[Node], uneven: bool = False) -> None:
@@ -159,7 +175,7 @@ class Siblings:
     def _pair_in_gaps(self, accept: Accept) -> None:
         """Pair layers in order that lie between the same pairs on both sides."""
         gaps = self._gaps()
-        aligned = _align(
+        aligned = align_in_order(
             self.left_base,
             self.left_raw,
             lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
@@ -218,7 +234,7 @@ class Siblings:
 
     # -- book-keeping ---------------------------------------------------------------------------------------------
     def _pair(self, base: Node, raw: Node, how: How) -> None:
-        self._partner[base] = self._partner[raw] = len(self.pairs)
+        self._partner[base] = self._partner[raw] = next(self._numbers)
         self.pairs.append((base, raw, how))
         if base.has_parameters or raw.has_parameters:
             differ = base.family and raw.family and base.family != raw.family
@@ -279,62 +295,3 @@ def _both_activations(base: Node, raw: Node) -> bool:
 def _unless_index(name: str) -> str:
     """Return the name, or "" for the mere number that a Sequential or a list gives."""
     return "" if name.isdigit() else name
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"\d+$", "", name)
-
-
-def _renumber(name: str, shift: int) -> str:
-    number = name[len(_stem(name)) :]
-    return f"{_stem(name)}{int(number) + shift}" if number and shift else name
-
-
-def _number_shifts(base: list[str], raw: list[str]) -> dict[str, int]:
-    """Return, per stem of numbered names, what to add to base's numbers where raw's are the same ones, shifted."""
-    shifts: dict[str, int] = {}
-    numbers: list[dict[str, set[int]]] = []
-    for names in (base, raw):
-        by_stem: dict[str, set[int]] = defaultdict(set)
-        for name in names:
-            if name != (stem := _stem(name)):
-                by_stem[stem].add(int(name[len(stem) :]))
-        numbers.append(by_stem)
-    for stem, mine in numbers[0].items():
-        theirs = numbers[1].get(stem, set())
-        shift = min(theirs, default=0) - min(mine)
-        # A mere index (`3`, `layers.3`) says where a layer stands, which _pair_by_order sees for itself.
-        if (
-            len(mine) > 1
-            and stem
-            and not stem.endswith(".")
-            and mine != theirs
-            and {number + shift for number in mine} == theirs
-        ):
-            shifts[stem] = shift
-    return shifts
-
-
-def _align(base: list[Node], raw: list[Node], score: Callable[[Node, Node], float]) -> list[tuple[Node, Node]]:
-    """Return the order-preserving pairing of the greatest total score; among equals the earliest partners."""
-    scores = [[score(b, r) for r in raw] for b in base]
-    best = [[0.0] * (len(raw) + 1) for _ in range(len(base) + 1)]
-    for i in range(len(base) - 1, -1, -1):
-        for j in range(len(raw) - 1, -1, -1):
-            paired = best[i + 1][j + 1] + scores[i][j] if scores[i][j] > 0 else 0.0
-            best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
-    return list(_walk(base, raw, scores, best))
-
-
-def _walk(
-    base: list[Node], raw: list[Node], scores: list[list[float]], best: list[list[float]]
-) -> Iterator[tuple[Node, Node]]:
-    i = j = 0
-    while i < len(base) and j < len(raw):
-        if scores[i][j] > 0 and best[i][j] == best[i + 1][j + 1] + scores[i][j]:
-            yield base[i], raw[j]
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1

@@ -53,26 +53,52 @@ def _reshaped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None
     return [raw[0]] if mine == theirs or (flattened and same_count) else None
 
 
-def _split(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    if len(base) != 1 or not base[0] or not raw or base[0][0] % len(raw):
+def _cut(axis: int, transpose: bool) -> Rule:
+    """Make a rule that cuts one tensor into parts along an axis, which may differ in size, and may transpose each."""
+
+    def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+        parts = _turned(raw) if transpose else list(raw)
+        return list(raw) if parts and len(base) == 1 and _joined(parts, axis) == base[0] else None
+
+    def transform(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
+        sizes = [shape[::-1][axis] if transpose else shape[axis] for shape in raw]
+        parts = np.split(base[0], np.cumsum(sizes)[:-1], axis=axis)
+        return [np.ascontiguousarray(part.T if transpose else part) for part in parts]
+
+    each = "one transposed tensor each" if transpose else "one tensor each"
+    return Rule(f"packed {_AXES[axis]} (q, k, v) -> {each}", result, transform)
+
+
+def _join(axis: int, transpose: bool) -> Rule:
+    """Make the rule that undoes a cut."""
+
+    def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+        parts = _turned(base) if transpose else list(base)
+        whole = _joined(parts, axis) if parts and len(raw) == 1 else None
+        return None if whole is None else [whole]
+
+    def transform(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
+        return [np.concatenate([array.T if transpose else array for array in base], axis=axis)]
+
+    to = f"transposed and packed {_AXES[axis]}" if transpose else f"packed {_AXES[axis]}"
+    return Rule(f"one tensor each (q, k, v) -> {to}", result, transform)
+
+
+_AXES = ("rows", "columns")
+
+
+def _turned(shapes: Sequence[Shape]) -> list[Shape]:
+    """Transpose matrices; nothing where one is none."""
+    return [shape[::-1] for shape in shapes] if all(len(shape) == 2 for shape in shapes) else []
+
+
+def _joined(parts: Sequence[Shape], axis: int) -> Shape | None:
+    """Return the shape of parts laid side by side along an axis, None where they do not fit."""
+    rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in parts}
+    if any(len(shape) <= axis for shape in parts) or len(rests) != 1:
         return None
-    return [(base[0][0] // len(raw), *base[0][1:])] * len(raw)
-
-
-def _split_transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    parts = _split(base, raw)
-    return _transposed(parts, raw) if parts else None
-
-
-def _pack(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    if len(raw) != 1 or not base or not base[0] or len(set(base)) != 1:
-        return None
-    return [(base[0][0] * len(base), *base[0][1:])]
-
-
-def _pack_transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    parts = _transposed(base, base)
-    return _pack(parts, raw) if parts else None
+    rest = rests.pop()
+    return (*rest[:axis], sum(shape[axis] for shape in parts), *rest[axis:])
 
 
 RULES: Mapping[str, Rule] = {
@@ -81,19 +107,13 @@ RULES: Mapping[str, Rule] = {
         "[out, in] <-> [in, out]", _transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]
     ),
     "reshape": Rule("[n] <-> [1, n], [a, b] <-> [a * b]", _reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
-    "split": Rule(
-        "packed rows (q, k, v) -> one tensor each", _split, lambda base, raw: np.split(base[0], len(raw), axis=0)
-    ),
-    "split_transpose": Rule(
-        "packed rows (q, k, v) -> one transposed tensor each",
-        _split_transposed,
-        lambda base, raw: [np.ascontiguousarray(part.T) for part in np.split(base[0], len(raw), axis=0)],
-    ),
-    "pack": Rule("one tensor each (q, k, v) -> packed rows", _pack, lambda base, raw: [np.concatenate(base, axis=0)]),
-    "transpose_pack": Rule(
-        "one tensor each (q, k, v) -> transposed and packed rows",
-        _pack_transposed,
-        lambda base, raw: [np.concatenate([array.T for array in base], axis=0)],
-    ),
+    "split": _cut(0, transpose=False),
+    "split_transpose": _cut(0, transpose=True),
+    "split_columns": _cut(1, transpose=False),
+    "split_columns_transpose": _cut(1, transpose=True),
+    "pack": _join(0, transpose=False),
+    "transpose_pack": _join(0, transpose=True),
+    "pack_columns": _join(1, transpose=False),
+    "transpose_pack_columns": _join(1, transpose=True),
 }
 """Rule name -> rule, as named by `ParameterLink.rule`."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from padiff_rpc.align.families import name_in_common, parameter_name, why_dispensable
+from padiff_rpc.align.families import parameter_name, why_dispensable
 from padiff_rpc.align.layouts import RULES, without_ones
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.nodes import Node
+from padiff_rpc.align.packed import link_own
 from padiff_rpc.model.model import ParameterInfo
 from padiff_rpc.result import Unmatched
 
@@ -31,7 +32,7 @@ def link_layers(base: Node, raw: Node, taken: set[str]) -> LayerLinks:
     result = LayerLinks()
     mine = {name: info for name, info in base.own.items() if f"base:{info.name}" not in taken}
     theirs = {name: info for name, info in raw.own.items() if f"raw:{info.name}" not in taken}
-    _link_packed(result, base, mine, raw, theirs)
+    result.links, result.absorbed = link_own(base, mine, raw, theirs)
     _link_by_name(result, base, mine, raw, theirs)
     if not base.family or not raw.family:
         _link_by_shape(result, base, mine, raw, theirs)
@@ -108,35 +109,6 @@ def _link_by_shape(
     for name in list(mine):
         if name in theirs:
             _add_mismatch(result, mine.pop(name), theirs.pop(name))
-
-
-def _link_packed(
-    result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
-) -> None:
-    """Link torch's in_proj_weight and in_proj_bias (or q_proj_weight, ...) with three child Linears of the other side."""
-    for packed, held, loose, to_raw in ((base, mine, raw, True), (raw, theirs, base, False)):
-        parts = {name_in_common(child.name): child for child in loose.children if child.family == "linear"}
-        children = [parts[key] for key in "qkv" if key in parts]
-        packs = [name for name in held if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
-        if len(children) < 3 or not packs or any(name in loose.own for name in packs):
-            continue
-        result.absorbed |= dict.fromkeys(children, f"its parameters correspond to {packed.shown}'s packed ones")
-        for name in packs:
-            short = "bias" if name == "in_proj_bias" else "weight"
-            wanted = children if name.startswith("in_") else [parts[name[0]]]
-            infos = [child.own[short] for child in wanted if short in child.own]
-            transposed = any(child.axes(short) == "in_out" for child in wanted)
-            rule = (
-                ("split_transpose" if to_raw else "transpose_pack") if transposed else ("split" if to_raw else "pack")
-            )
-            if len(wanted) == 1:
-                rule = "transpose" if transposed else "identity"
-            shapes = [info.spec.shape for info in infos]
-            one, many = [held[name].spec.shape], shapes
-            if RULES[rule].fits(*((one, many) if to_raw else (many, one))):
-                names = ((held.pop(name).name,), tuple(info.name for info in infos))
-                first, second = names if to_raw else names[::-1]
-                result.links.append(ParameterLink(base.route, raw.route, first, second, rule, "parameter"))
 
 
 def _add(

@@ -11,6 +11,7 @@ from padiff_rpc.align.children import How, Siblings
 from padiff_rpc.align.links import link_layers, rule_between
 from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
 from padiff_rpc.align.nodes import Node, build_tree
+from padiff_rpc.align.packed import Pack, link_pack
 from padiff_rpc.align.unmatched import Remains, unmatched
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription
@@ -132,10 +133,23 @@ class _Matcher:
         siblings = Siblings((base, raw), self._taken)
         siblings.run()
         self._notes += siblings.notes
+        for pack in siblings.packs:
+            self._absorb_pack((base.route, raw.route), pack)
         for mine, theirs, how in siblings.pairs:
             self._pair(mine, theirs, how)
         for mine, theirs, _ in siblings.pairs:
             self._match_below(mine, theirs)
+
+    def _absorb_pack(self, routes: tuple[str, str], pack: Pack) -> None:
+        for link in link_pack(routes, pack):
+            self._add_link(link)
+        parts = ", ".join(part.shown for part in pack.parts)
+        self._absorbed[pack.fused] = f"it holds in one what {parts} hold apart, so that its output has no counterpart"
+        for part in pack.parts:
+            self._absorbed[part] = (
+                f"{pack.fused.shown} holds its parameters, packed, so that its output has no counterpart"
+            )
+        self._taken |= {pack.fused, *pack.parts}
 
     def _pair(self, base: Node, raw: Node, how: How) -> None:
         self._partner[base] = raw

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 
-from padiff_rpc.align.families import CONTAINERS, family_of, weight_axes
+from padiff_rpc.align.families import CONTAINERS, family_of, name_in_common, weight_axes
 from padiff_rpc.align.layouts import without_ones
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 Key = tuple[object, ...]
+
+PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
+"""A name that stands for one Linear (`families.name_in_common`) -> the names of those that it packs, in their order."""
 
 
 @dataclass(eq=False)
 class Node:
     """One layer. `own`: the tensors it holds itself, by their names in it. `family`: "" for a user's own class.
 
-    exact: how often each parameter shape, brought to one layout, occurs in the subtree; loose: the same with sizes
-    sorted, which also stands for layouts that nobody knows.
+    exact: how often each parameter shape, brought to one layout, occurs in the subtree; fused: the same with q, k, v and
+    gate, up as the one Linear that may pack them; loose: as exact with sizes sorted, which also stands for layouts that
+    nobody knows.
     """
 
     info: LayerInfo
@@ -28,6 +32,7 @@ class Node:
     own: dict[str, ParameterInfo]
     children: list[Node] = field(default_factory=list)
     exact: frozenset[tuple[Key, int]] = frozenset()
+    fused: frozenset[tuple[Key, int]] = frozenset()
     loose: frozenset[tuple[Key, int]] = frozenset()
     unknown_layout: bool = False
 
@@ -111,7 +116,17 @@ def _local(name: str, layer: LayerInfo) -> str:
     return name
 
 
-def _sign(node: Node, done: dict[int, dict[str, tuple[list[Key], list[Key], bool]]]) -> dict:
+@dataclass(frozen=True)
+class _Keys:
+    """What one parameter adds to the signatures of the layers around it."""
+
+    exact: list[Key]
+    fused: list[Key]
+    loose: list[Key]
+    unknown_layout: bool
+
+
+def _sign(node: Node, done: dict[int, dict[str, _Keys]]) -> dict[str, _Keys]:
     """Fill in the signatures below a node; a tied parameter counts once in each subtree."""
     if id(node) in done:
         return done[id(node)]
@@ -119,25 +134,54 @@ def _sign(node: Node, done: dict[int, dict[str, tuple[list[Key], list[Key], bool
     for child in node.children:
         for name, keys in _sign(child, done).items():
             held.setdefault(name, keys)
-    node.exact = frozenset(Counter(key for exact, _, _ in held.values() for key in exact).items())
-    node.loose = frozenset(Counter(key for _, loose, _ in held.values() for key in loose).items())
-    node.unknown_layout = any(unknown for _, _, unknown in held.values())
+    _fuse(node, held)
+    node.exact = _counted(key for keys in held.values() for key in keys.exact)
+    node.fused = _counted(key for keys in held.values() for key in keys.fused)
+    node.loose = _counted(key for keys in held.values() for key in keys.loose)
+    node.unknown_layout = any(keys.unknown_layout for keys in held.values())
     done[id(node)] = held
     return held
 
 
-def _keys(node: Node, name: str, info: ParameterInfo) -> tuple[list[Key], list[Key], bool]:
-    """Return (exact keys, loose keys, whether the layout is unknown) of one parameter; packed q, k, v count as three."""
+def _counted(keys: Iterable[Key]) -> frozenset[tuple[Key, int]]:
+    return frozenset(Counter(keys).items())
+
+
+def _fuse(node: Node, held: dict[str, _Keys]) -> None:
+    """Let the first of q, k, v (and of gate, up) stand for the Linear that would pack them."""
+    linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
+    for names in PACKS.values():
+        parts = [linears[name] for name in names if name in linears]
+        for kind in ("weight", "bias"):
+            infos = [part.own_parameters[kind] for part in parts if kind in part.own_parameters]
+            if len(infos) < len(names):
+                continue
+            shapes = [_oriented(part, kind) for part in parts]
+            whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+            for info in infos:
+                held[info.name] = replace(held[info.name], fused=[])
+            key: Key = ("linear", *whole) if len(whole) == 2 else whole
+            held[infos[0].name] = replace(held[infos[0].name], fused=[key])
+
+
+def _oriented(node: Node, name: str) -> tuple[int, ...]:
+    shape = node.own[name].spec.shape
+    return shape[::-1] if node.axes(name) == "in_out" else shape
+
+
+def _keys(node: Node, name: str, info: ParameterInfo) -> _Keys:
+    """Sign one parameter; packed q, k, v count as three in the exact signature."""
     shape = info.spec.shape
     if name in ("in_proj_weight", "in_proj_bias") and shape and shape[0] % 3 == 0:
         part = without_ones((shape[0] // 3, *shape[1:]))
-        exact: Key = ("linear", *part) if len(part) == 2 else part
-        return [exact] * 3, [tuple(sorted(part))] * 3, False
+        exact, fused = [("linear", *one) if len(one) == 2 else one for one in (part, shape)]
+        return _Keys([exact] * 3, [fused], [tuple(sorted(part))] * 3, False)
     if node.family == "layernorm":
-        return [(prod(shape),)], [(prod(shape),)], False
+        return _Keys([(prod(shape),)], [(prod(shape),)], [(prod(shape),)], False)
+    plain = without_ones(shape)
+    loose: Key = tuple(sorted(plain))
     axes = node.axes(name)
     if axes or (name in ("q_proj_weight", "k_proj_weight", "v_proj_weight") and len(shape) == 2):
-        oriented = shape[::-1] if axes == "in_out" else shape
-        return [("linear", *oriented)], [tuple(sorted(without_ones(shape)))], False
-    plain = without_ones(shape)
-    return [plain], [tuple(sorted(plain))], node.family == "" and len(plain) > 1
+        linear: Key = ("linear", *_oriented(node, name))
+        return _Keys([linear], [linear], [loose], False)
+    return _Keys([plain], [plain], [loose], node.family == "" and len(plain) > 1)

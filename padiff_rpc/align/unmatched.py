@@ -31,7 +31,7 @@ class Remains:
 
 def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
     """Return `found`, the tensors that paired layers do not share, and after it what unpaired layers come to."""
-    holders = {info.name: route for route, node in reversed(remains.nodes.items()) for info in node.own.values()}
+    holders = {info.name: route for route, node in reversed(list(remains.nodes.items())) for info in node.own.values()}
     entries = [_excused(entry, remains.excused.get(holders[entry.name], "")) for entry in found]
     settled = {*remains.linked, *(entry.name for entry in found)}
     covered: set[Node] = set()

@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import pytest
 
 from padiff_rpc.align.match import match_models
-from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.nodes import build_tree
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.result import Unmatched
-from padiff_rpc.tensor import DType, TensorSpec
-
-LIBRARY = {"torch": "torch.nn.modules", "paddle": "paddle.nn.layer", "numpy": "padiff_rpc.model.backends.numpy_nn"}
-
-
-@dataclass
-class L:
-    """A layer of a made-up model. `tensors`: shapes by name, `buffers` likewise; `tie`: own name -> full name elsewhere."""
-
-    kind: str
-    tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    children: dict[str, L] = field(default_factory=dict)
-    buffers: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    dtypes: dict[str, DType] = field(default_factory=dict)
-    tie: dict[str, str] = field(default_factory=dict)
-    own_class: bool = False
-
-
-def user(kind: str, children: Mapping[str, L] | None = None, **tensors: tuple[int, ...]) -> L:
-    return L(kind, tensors, dict(children or {}), own_class=True)
-
-
-def seq(*layers: L, kind: str = "Sequential") -> L:
-    return L(kind, children={str(at): layer for at, layer in enumerate(layers)})
-
-
-def torch_linear(inputs: int, outputs: int, bias: bool = True) -> L:
-    return L("Linear", {"weight": (outputs, inputs)} | ({"bias": (outputs,)} if bias else {}))
-
-
-def paddle_linear(inputs: int, outputs: int, bias: bool = True) -> L:
-    return L("Linear", {"weight": (inputs, outputs)} | ({"bias": (outputs,)} if bias else {}))
-
-
-def norm(size: int = 8) -> L:
-    return L("LayerNorm", {"weight": (size,), "bias": (size,)})
-
-
-def describe(framework: str, root: L) -> ModelDescription:
-    layers: list[LayerInfo] = []
-    parameters: dict[str, ParameterInfo] = {}
-
-    def visit(route: str, layer: L) -> None:
-        prefix = f"{route}." if route else ""
-        path = "models.of.the.user" if layer.own_class else LIBRARY[framework]
-        layers.append(
-            LayerInfo(
-                route=route,
-                class_name=layer.kind,
-                class_path=f"{path}.{layer.kind}",
-                children=tuple(prefix + name for name in layer.children),
-                parameters=tuple(prefix + name for name in (*layer.tensors, *layer.tie, *layer.buffers)),
-                hyperparameters={},
-                training=True,
-            )
-        )
-        for kind, shapes in (("parameter", layer.tensors), ("buffer", layer.buffers)):
-            for name, shape in shapes.items():
-                spec = TensorSpec(layer.dtypes.get(name, DType.F32), shape)
-                parameters[prefix + name] = ParameterInfo(prefix + name, kind, spec, kind == "parameter")
-        for name, target in layer.tie.items():
-            first = parameters[target]
-            aliases = (*first.aliases, prefix + name)
-            parameters[target] = ParameterInfo(target, first.kind, first.spec, first.trainable, aliases)
-        for name, child in layer.children.items():
-            visit(prefix + name, child)
-
-    visit("", root)
-    return ModelDescription(framework, root.kind, tuple(layers), tuple(parameters.values()))
-
-
-def match(torch: L, paddle: L, **maps: Mapping[str, str]) -> Matching:
-    return match_models(describe("torch", torch), describe("paddle", paddle), **maps)
-
-
-def routes(matching: Matching) -> dict[str, str]:
-    return {pair.base: pair.raw for pair in matching.layers}
-
-
-def links(matching: Matching) -> dict[str, tuple[str, str]]:
-    """base names -> (raw names, rule), several names joined by a comma."""
-    return {",".join(link.base): (",".join(link.raw), link.rule) for link in matching.links}
-
-
-def failing(entries: tuple[Unmatched, ...]) -> list[str]:
-    return [entry.name for entry in entries if entry.fails]
-
-
-def net(**children: L) -> L:
-    return user("Net", children)
+from padiff_rpc.tensor import DType
+from tests.align.descriptions import (
+    L,
+    describe,
+    failing,
+    links,
+    match,
+    net,
+    norm,
+    paddle_attention,
+    paddle_linear,
+    routes,
+    seq,
+    torch_attention,
+    torch_linear,
+    user,
+)
 
 
 # -- families and layouts -------------------------------------------------------------------------------------------
@@ -169,16 +90,6 @@ def test_a_family_knows_its_names_and_shapes_in_both_frameworks(
     found = match(net(x=torch), net(x=paddle))
     assert links(found) == expected
     assert (failing(found.unmatched_base), failing(found.unmatched_raw)) == ([], [])
-
-
-def torch_attention(size: int = 8) -> L:
-    out = L("NonDynamicallyQuantizableLinear", {"weight": (size, size), "bias": (size,)})
-    return L("MultiheadAttention", {"in_proj_weight": (3 * size, size), "in_proj_bias": (3 * size,)}, {"out_proj": out})
-
-
-def paddle_attention(size: int = 8) -> L:
-    names = ("q_proj", "k_proj", "v_proj", "out_proj")
-    return L("MultiHeadAttention", children={name: paddle_linear(size, size) for name in names})
 
 
 def test_packed_attention_is_split_into_q_k_v() -> None:

@@ -58,7 +58,8 @@ class Asked:
 
 @pytest.mark.parametrize("single_step", [False, True], ids=["free", "single-step"])
 def test_a_pair_is_recorded_only_where_both_sides_keep_it(single_step: bool) -> None:
-    base, raw = Asked(hosted("mlp")), Asked(hosted("mlp", seed=1))
+    base: Any = Asked(hosted("mlp"))
+    raw: Any = Asked(hosted("mlp", seed=1))
     settings = AlignSettings(
         base_selection=without("body.fc1"), raw_selection=without("body.act"), single_step=single_step
     )
