@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import get_args
 
 from padiff_rpc.align.families import parameter_name, why_dispensable
 from padiff_rpc.align.layouts import RULES, without_ones
-from padiff_rpc.align.matching import ParameterLink
+from padiff_rpc.align.matching import ParameterLink, Special
 from padiff_rpc.align.nodes import Node
 from padiff_rpc.align.packed import link_own
-from padiff_rpc.model.model import ParameterInfo
+from padiff_rpc.align.special_init import SpecialInit
+from padiff_rpc.model.model import ParameterInfo, ParameterKind
 from padiff_rpc.result import Unmatched
 
 
@@ -39,6 +42,30 @@ def link_layers(base: Node, raw: Node, taken: set[str]) -> LayerLinks:
     result.unmatched_base += [_unmatched(base, name, info, raw, "raw") for name, info in mine.items()]
     result.unmatched_raw += [_unmatched(raw, name, info, base, "base") for name, info in theirs.items()]
     return result
+
+
+def link_specially(base: Node, raw: Node, init: SpecialInit, linked: Collection[str]) -> list[ParameterLink]:
+    """Link all that two layers hold, themselves and below, through a special initialiser: parameters, then buffers.
+
+    linked: raw's tensors that have a link already, as they are tied to one outside the layer, or in the parameter map.
+    """
+    sources = dict.fromkeys(info.name for node in base.subtree() for info in node.own.values())
+    targets = {
+        info.name: (info, why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes))
+        for node in reversed(list(raw.subtree()))
+        for name, info in reversed(node.own.items())
+    }
+    free = {name: entry for name, entry in reversed(targets.items()) if name not in linked}
+    required = tuple(name for name, (_, why) in free.items() if not why)
+    optional = tuple(name for name in targets if name not in required)
+    special = Special(init.base, init.raw, init.live, required, optional)
+    links: list[ParameterLink] = []
+    for kind in get_args(ParameterKind):
+        names = tuple(name for name, (info, _) in free.items() if info.kind == kind)
+        if names:
+            rule = f"special:{init.base}->{init.raw}"
+            links.append(ParameterLink(base.route, raw.route, tuple(sources), names, rule, kind, special))
+    return links
 
 
 def rule_between(base: Node, base_name: str, raw: Node, raw_name: str) -> tuple[str, str]:

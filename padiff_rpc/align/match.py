@@ -8,10 +8,11 @@ from difflib import get_close_matches
 
 from padiff_rpc.align.boundaries import SideName
 from padiff_rpc.align.children import How, Siblings
-from padiff_rpc.align.links import link_layers, rule_between
+from padiff_rpc.align.links import link_layers, link_specially, rule_between
 from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
 from padiff_rpc.align.nodes import Node, build_tree
 from padiff_rpc.align.packed import Pack, link_pack
+from padiff_rpc.align.special_init import SpecialInit, find_special_init
 from padiff_rpc.align.unmatched import Remains, unmatched
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription
@@ -102,7 +103,11 @@ class _Matcher:
             self._pair(self._base[""], self._raw[""], "root")
             self._match_below(self._base[""], self._raw[""])
         for base, raw in self._explicit:
-            self._match_below(base, raw)
+            init = find_special_init(base.class_title, raw.class_title)
+            if init is None:
+                self._match_below(base, raw)
+            else:
+                self._fill_specially(base, raw, init)
         self._recover_groups()
         self._report_ties()
         routes: Mapping[SideName, Mapping[str, Node]] = {"base": self._base, "raw": self._raw}
@@ -139,6 +144,14 @@ class _Matcher:
             self._pair(mine, theirs, how)
         for mine, theirs, _ in siblings.pairs:
             self._match_below(mine, theirs)
+
+    def _fill_specially(self, base: Node, raw: Node, init: SpecialInit) -> None:
+        for link in link_specially(base, raw, init, self._by_raw_name):
+            self._keep(link)
+        for side in (base, raw):
+            inside = list(side.descendants())
+            self._absorbed |= dict.fromkeys(inside, f"inside {side.shown}, a pair of the layer map that {init} fills")
+            self._taken |= set(inside)
 
     def _absorb_pack(self, routes: tuple[str, str], pack: Pack) -> None:
         for link in link_pack(routes, pack):
@@ -200,7 +213,7 @@ class _Matcher:
         """Note base parameters that feed several of raw: gradients then differ, although values can agree."""
         feeds: dict[str, list[str]] = {}
         for link in self._links:
-            for name in link.base:
+            for name in link.base if link.special is None else ():
                 feeds.setdefault(name, []).append(", ".join(link.raw))
         for name, targets in feeds.items():
             if len(targets) > 1:

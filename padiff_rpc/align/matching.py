@@ -19,11 +19,27 @@ class LayerPair:
 
 
 @dataclass(frozen=True)
+class Special:
+    """What a special initialiser is to make of a layer's tensors, in one or two links (parameters, buffers).
+
+    base, raw: the classes (`framework::ClassName`) that it is registered for. live: it takes layers, so that what it does
+    to values is not known. required, optional: full names of raw's tensors that it must and may make.
+    """
+
+    base: str
+    raw: str
+    live: bool
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ParameterLink:
     """Parameters (or buffers) of a layer pair that correspond: base names -> raw names, under a layout rule.
 
     Mostly one to one; several where one side packs what the other keeps apart (in_proj_weight to q, k, v). `rule` is a
-    name from `padiff_rpc.align.layouts.RULES`. Names are the full ones; a tied parameter is linked once.
+    name from `padiff_rpc.align.layouts.RULES`, or begins with "special:", and then `special` says more and `base` names all
+    that base's layer holds. Names are the full ones; a tied parameter is linked once.
     """
 
     base_route: str
@@ -32,6 +48,7 @@ class ParameterLink:
     raw: tuple[str, ...]
     rule: str
     kind: ParameterKind
+    special: Special | None = None
 
 
 @dataclass(frozen=True)

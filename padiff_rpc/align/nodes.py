@@ -51,6 +51,11 @@ class Node:
         return self.info.route or self.info.class_name
 
     @property
+    def class_title(self) -> str:
+        """The class as special initialisers name it: `torch::Linear`."""
+        return f"{self.framework}::{self.info.class_name}"
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: info.spec.shape for name, info in self.own.items()}
 

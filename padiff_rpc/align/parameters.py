@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 
 from padiff_rpc.align.boundaries import Sides
-from padiff_rpc.align.layouts import RULES
 from padiff_rpc.align.matching import ParameterLink
+from padiff_rpc.align.rules import in_raw_layout
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.model.digest import digest
@@ -38,8 +38,9 @@ class ParameterComparer:
         self, step: int, stage: Stage, links: Sequence[ParameterLink], what: What, noise: NoiseScale = no_noise
     ) -> Iterator[Pair]:
         """Yield one pair per raw tensor of the links, in their order."""
-        base_digests = self._sides.base.digest_parameters([name for link in links for name in link.base], what)
-        raw_digests = self._sides.raw.digest_parameters([name for link in links for name in link.raw], what)
+        known = [link for link in links if not _beyond_special(link, what)]
+        base_digests = self._sides.base.digest_parameters([name for link in known for name in link.base], what)
+        raw_digests = self._sides.raw.digest_parameters([name for link in known for name in link.raw], what)
         for link in links:
             yield from self._compare_link(step, stage, link, what, base_digests, raw_digests, noise)
 
@@ -67,7 +68,8 @@ class ParameterComparer:
                 metrics=verdict.metrics,
             )
 
-        absent = _absent(link, base_digests, raw_digests)
+        beyond = _beyond_special(link, what)
+        absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base_digests, raw_digests)
         if absent is not None:
             for raw_name in link.raw:
                 yield pair(raw_name, absent)
@@ -141,10 +143,7 @@ class ParameterComparer:
             yield link.raw[0], _Source(self._specs["base"][name], digests[name], stream)
             return
         tensors = [stream.collect() for stream in traffic.watch(base.read_parameters(list(link.base), what))]
-        shapes = [self._specs["raw"][name].shape for name in link.raw]
-        arrays = RULES[link.rule].transform([tensor.to_array() for tensor in tensors], shapes)
-        for raw_name, array in zip(link.raw, arrays, strict=True):
-            tensor = Tensor.from_array(array, tensors[0].spec.dtype)
+        for raw_name, tensor in in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]):
             yield raw_name, _Source(tensor.spec, _digest(tensor), partial(nullcontext, tensor.stream(raw_name)))
 
 
@@ -163,6 +162,16 @@ def _open_single(traffic: Traffic, model: Model, name: str, what: What) -> Abstr
 
 def _digest(tensor: Tensor) -> Digest:
     return digest(np.frombuffer(tensor.data, np.uint8), tensor.spec)
+
+
+def _beyond_special(link: ParameterLink, what: What) -> str:
+    """Say why the tensors that a special initialiser fills cannot be compared; "" where they can."""
+    if link.special is None or (what == "value" and not link.special.live):
+        return ""
+    name = f"the special initialiser of {link.special.base!r} -> {link.special.raw!r}"
+    if link.special.live:
+        return f"{name} copies between live layers, so that it is not known which of base's values belong here"
+    return f"{name} is a function of values: what it does to gradients is not known"
 
 
 def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]) -> Verdict | None:

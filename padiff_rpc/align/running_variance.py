@@ -16,6 +16,7 @@ from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.families import family_of
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.rules import local
 from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.result import Pair
 from padiff_rpc.tensor import Tensor, collect_all
@@ -38,12 +39,21 @@ class RunningVariances:
         self._comparer = comparer
         self._description = base_description
         self._links: dict[str, ParameterLink] = {}
+        self._unrecorded: set[tuple[str, str]] = set()
         self._from = base_description.framework
         if {self._from, raw_description.framework} == {"torch", "paddle"}:
+            variances = [(link, name) for link in links for name in link.raw if name.rpartition(".")[2] in _VARIANCES]
             self._links = {
                 link.raw_route: link
-                for link in links
-                if link.raw[0].rpartition(".")[2] in _VARIANCES and _is_batch_norm(base_description, link.base_route)
+                for link, name in variances
+                if link.special is None
+                and local(name, link.raw_route) in _VARIANCES
+                and _is_batch_norm(base_description, link.base_route)
+            }
+            self._unrecorded = {
+                (link.raw_route, local(name, link.raw_route))
+                for link, name in variances
+                if link.special is not None or local(name, link.raw_route) not in _VARIANCES
             }
         self._before: dict[str, Tensor] = {}
 
@@ -56,11 +66,17 @@ class RunningVariances:
         """Return the pairs of stage `buffers`, running variances that fail judged anew after conversion."""
         counts = _values_per_channel(forward)
         return [
-            self._convert(pair, counts)
-            if pair.status == "fail" and pair.failure == "values" and pair.tensor in _VARIANCES
-            else pair
-            for pair in pairs
+            self._judge(pair, counts) if pair.status == "fail" and pair.failure == "values" else pair for pair in pairs
         ]
+
+    def _judge(self, pair: Pair, counts: dict[str, int]) -> Pair:
+        if (pair.raw_route, pair.tensor) in self._unrecorded:
+            why = (
+                "torch keeps the sample variance, paddle the population's, and how many values this layer saw is not known, "
+                "for only the layer around it is recorded"
+            )
+            return replace(pair, status="skipped", failure="", why=why, metrics=None)
+        return self._convert(pair, counts) if pair.tensor in _VARIANCES else pair
 
     def _convert(self, pair: Pair, counts: dict[str, int]) -> Pair:
         link = self._links.get(pair.raw_route)

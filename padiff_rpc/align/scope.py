@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
+from padiff_rpc.align.routes import is_inside, listed
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Pair, Stage
 from padiff_rpc.selection import Selection
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -86,11 +85,6 @@ def _inside(link: ParameterLink, pair: LayerPair) -> bool:
     return is_inside(link.base_route, pair.base) and is_inside(link.raw_route, pair.raw)
 
 
-def is_inside(route: str, outer: str) -> bool:
-    """True when a route is `outer` or lies below it."""
-    return not outer or route == outer or route.startswith(f"{outer}.")
-
-
 def _skipped(stage: Stage, base_route: str, raw_route: str, tensor: str, why: str) -> Pair:
     local = tensor.removeprefix(f"{raw_route}.") if raw_route else tensor
     return Pair(0, stage, base_route, raw_route, 0, local, "skipped", why)
@@ -106,12 +100,6 @@ def _notes(side: str, description: ModelDescription, selection: Selection) -> li
         f"{side}: {len(found)} of {len(description.layers)} layers left out, {reason}: {listed(found)}"
         for reason, found in routes.items()
     ]
-
-
-def listed(routes: Sequence[str]) -> str:
-    """Name a few, and count the rest."""
-    more = f" and {len(routes) - _SHOWN} more" if len(routes) > _SHOWN else ""
-    return ", ".join(routes[:_SHOWN]) + more
 
 
 def _hidden(matching: Matching, layers: tuple[LayerPair, ...]) -> dict[str, tuple[str, ...]]:

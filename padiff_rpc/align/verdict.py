@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.missing import Call, Cuts, Missing
-from padiff_rpc.align.scope import listed
+from padiff_rpc.align.routes import listed
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 

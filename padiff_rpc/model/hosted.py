@@ -126,6 +126,13 @@ class HostedModel:
     def describe(self) -> ModelDescription:
         return describe(self.backend, self.model)
 
+    def native_layer(self, route: str) -> Any:
+        """Return the framework's own layer at a route or alias, for code in this process; UNKNOWN_NAME where there is none."""
+        placed = {alias: one for one in place_layers(self.backend, self.model) for alias in (one.route, *one.aliases)}
+        if route not in placed:
+            raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
+        return placed[route].layer
+
     # -- parameters ---------------------------------------------------------------------------------------------------
     def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
         """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""
@@ -342,14 +349,15 @@ def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLay
     known = {route: placed for placed in layers for route in (placed.route, *placed.aliases)}
     for route in options.routes:
         if route not in known:
-            nearest = difflib.get_close_matches(route, known, n=1)
-            raise PadiffError(
-                f"no layer {route!r} to record",
-                reason=Reason.UNKNOWN_NAME,
-                hint=f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers",
-            )
+            raise _unknown_layer(f"no layer {route!r} to record", route, known)
     wanted = {id(known[route]) for route in options.routes}
     return [placed for placed in layers if id(placed) in wanted]
+
+
+def _unknown_layer(message: str, route: str, known: Mapping[str, PlacedLayer]) -> PadiffError:
+    nearest = difflib.get_close_matches(route, known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers"
+    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
 
 
 def _raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
