@@ -173,7 +173,8 @@ class HostedModel:
             if options.sync and observer is None:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
             chosen = _choose(layers, options)
-            recorder = Recorder(self.backend, chosen, options, self._store, observer, request.gradients)
+            others = [placed for placed in layers if not any(placed is each for each in chosen)]
+            recorder = Recorder(self.backend, chosen, options, self._store, observer, request.gradients, others)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
         check_call(self.model, inputs)
         if request.training is not None:

@@ -106,6 +106,10 @@ class Boundary:
     the root. For side "input" gradients are the layer's own: what it alone sends back, not the sum over all users
     of the tensor. For side "output" they are what comes back from outside the layer; where a layer returns one tensor only
     and uses it inside as well, that use is counted too.
+
+    api: a functional call (relu, add, ...) that the caller's own code made, in the forward. Its route is the caller's, a
+    slash and the canonical name (`fc1/relu`, the root's `/relu`); `call` counts that name within that route; side is
+    "output". It is never replaced, and no gradient of it is told.
     """
 
     seq: int
@@ -115,6 +119,7 @@ class Boundary:
     side: Side
     caller: tuple[str, int] | None
     records: tuple[Record, ...]
+    api: bool = False
 
 
 class Observer(Protocol):
@@ -127,20 +132,24 @@ class Observer(Protocol):
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         """In a synced run: return the tensors, by record name, that take the place of the recorded ones.
 
-        Called after observe() for the same boundary while the model waits. An empty mapping keeps everything. Shapes
-        must equal the recorded ones; dtypes are converted.
+        Called after observe() for the same boundary while the model waits; not for functional calls. An empty mapping
+        keeps everything. Shapes must equal the recorded ones; dtypes are converted.
         """
         ...
 
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary."""
+    """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary.
+
+    `api_calls`: tell the functional calls, too, that the recorded layers' own code makes (see `Boundary.api`).
+    """
 
     routes: tuple[str, ...] | None = None
     inputs: bool = True
     gradients: bool = True
     sync: bool = False
+    api_calls: bool = False
 
 
 Inputs = Mapping[str, Any]

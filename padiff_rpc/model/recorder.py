@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import nested
-from padiff_rpc.model.backends.backend import Backend, Native, Remove
+from padiff_rpc.model.api_names import api_route
+from padiff_rpc.model.backends.backend import Backend, Listen, Native, Remove
+from padiff_rpc.model.calls import Call, Calls
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.gradients import GradientHooks, Place
 from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Side
@@ -22,22 +22,12 @@ from padiff_rpc.tensor import Tensor
 Named = list[tuple[str, Native]]
 
 
-@dataclass
-class _Call:
-    """A layer call that is under way. `given`: (the caller's tensor, what the layer got for it, its count of writes then)."""
-
-    route: str
-    number: int
-    caller: tuple[str, int] | None
-    restore: Callable[[], None] | None = None
-    given: list[tuple[Native, Native, int]] = field(default_factory=list)
-
-
 class Recorder:
     """Hooks for one step: `recording()` around forward, then `start_backward()`, and `close()` when the step is over.
 
     `outputs` holds the records of the root's outputs. `failure` is the first exception that was raised in a hook, by the
-    observer or the store; frameworks and models may wrap or swallow it on its way out, so look here.
+    observer or the store; frameworks and models may wrap or swallow it on its way out, so look here. `others`: the layers
+    that are not recorded; what they compute is not taken for functional calls of the layer around them.
     """
 
     def __init__(
@@ -48,6 +38,7 @@ class Recorder:
         store: Store,
         observer: Observer | None,
         gradients: bool,
+        others: Sequence[PlacedLayer] = (),
     ) -> None:
         self.outputs: tuple[Record, ...] = ()
         self.failure: BaseException | None = None
@@ -58,9 +49,11 @@ class Recorder:
         self._observer = observer
         self._watches = gradients and options.gradients
         self._gradients = GradientHooks(backend, self._gradient_arrived)
-        self._stack: list[_Call] = []
-        self._counts: Counter[str] = Counter()
+        self._calls = Calls()
         self._seq = 0
+        self._hears = options.api_calls and observer is not None  # else nobody would learn of functional calls
+        self._others = others if self._hears else ()
+        self._listen: Listen = _deaf
         self._lock = threading.Lock()  # on several devices torch runs backward in several threads
 
     @contextmanager
@@ -70,12 +63,27 @@ class Recorder:
         try:
             for placed in self._layers:
                 removes.append(self._hook(placed))
-            yield
+            for placed in self._others:
+                removes.append(self._hook_other(placed))
+            with self._hearing():
+                yield
         finally:
             for remove in reversed(removes):
                 remove()
-            while self._stack:  # the forward was left by an exception
-                self._end(self._stack.pop())
+            self._calls.end_all()  # those that an exception left
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Hear of functional calls for the length of the block, where they are asked for."""
+        if not self._hears:
+            yield
+            return
+        layers = [placed.layer for placed in (*self._layers, *self._others)]
+        with self._backend.intercept(layers, self._api_called) as self._listen:
+            try:
+                yield
+            finally:
+                self._listen = _deaf
 
     def start_backward(self, observer: Observer | None) -> None:
         """Send what backward brings to this observer, numbered from 0."""
@@ -103,9 +111,7 @@ class Recorder:
         return self._backend.hook(placed.layer, before, after)
 
     def _enter(self, placed: PlacedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _Call(placed.route, self._counts[placed.route], self._caller())
-        self._counts[placed.route] += 1
-        self._stack.append(call)
+        call = self._calls.enter(placed.route, self._hears and not self._backend.is_own_layer(placed.layer))
         if not self._options.inputs:
             return None
         tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
@@ -120,11 +126,7 @@ class Recorder:
         return args, kwargs
 
     def _leave(self, placed: PlacedLayer, output: Any) -> Any:
-        call = self._stack.pop()
-        while call.route != placed.route:  # calls inside this one that raised, and were caught by the model
-            self._end(call)
-            call = self._stack.pop()
-        self._end(call)
+        call = self._calls.leave(placed.route)
         tensors = nested.flatten(output, self._backend.is_tensor)
         replaced = self._announce(call, "output", tensors)
         new = self._watch_outputs(call, placed.layer, tensors, replaced) if self._watches else replaced
@@ -132,7 +134,7 @@ class Recorder:
         return nested.rebuild(output, self._backend.is_tensor, new) if new else None
 
     def _watch_outputs(
-        self, call: _Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]
+        self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]
     ) -> Mapping[str, Native]:
         """Watch the outputs that want a gradient, one for each object.
 
@@ -152,7 +154,7 @@ class Recorder:
             self._gradients.watch(tensor, Place(call.route, call.number, "output", call.caller, first))
         return new
 
-    def _tap(self, call: _Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
+    def _tap(self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
         """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""
         new = dict(replaced)
         taps: dict[int, Native] = {}
@@ -168,7 +170,7 @@ class Recorder:
                 new[name] = taps[id(current)]
         return new
 
-    def _write_back(self, call: _Call, outputs: Named, replaced: Mapping[str, Native]) -> None:
+    def _write_back(self, call: Call, outputs: Named, replaced: Mapping[str, Native]) -> None:
         """Where the layer wrote in place into an input that we had replaced, let its caller's tensor have the new value.
 
         When the layer returned that very tensor, the value is the replaced output.
@@ -181,15 +183,31 @@ class Recorder:
             if self._backend.spec(source).shape == self._backend.spec(tensor).shape:
                 self._backend.copy_into(tensor, source)
 
-    def _caller(self) -> tuple[str, int] | None:
-        return (self._stack[-1].route, self._stack[-1].number) if self._stack else None
+    def _hook_other(self, placed: PlacedLayer) -> Remove:
+        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's."""
 
-    def _end(self, call: _Call) -> None:
-        if call.restore is not None:
-            call.restore()
+        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            with self._failing():
+                self._calls.follow(placed.route)
+
+        def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            with self._failing():
+                self._calls.leave(placed.route)
+
+        return self._backend.hook(placed.layer, before, after)
+
+    def _api_called(self, name: str, result: Any) -> None:
+        """Record what a functional call of the innermost layer returned."""
+        with self._failing():
+            call, tensors = self._calls.innermost, nested.flatten(result, self._backend.is_tensor)
+            if call is None or not tensors:
+                return
+            route = api_route(call.route, name)
+            place = Place(route, self._calls.number(route), "output", (call.route, call.number), "")
+            self._tell("forward", place, tuple(self._capture(each, tensor) for each, tensor in tensors), api=True)
 
     # -- both phases --------------------------------------------------------------------------------------------------
-    def _announce(self, call: _Call, side: Side, tensors: Named) -> dict[str, Native]:
+    def _announce(self, call: Call, side: Side, tensors: Named) -> dict[str, Native]:
         """Record one side of a call, tell the observer, and return the tensors that take the place of recorded ones."""
         is_result = call.route == "" and side == "output"
         if self._observer is None and not is_result:
@@ -225,13 +243,13 @@ class Recorder:
         flat = self._backend.to_bytes(tensor)
         return Record(self._store.put(flat, spec), name, spec, digest(flat, spec))
 
-    def _tell(self, phase: Phase, place: Place, records: tuple[Record, ...]) -> Mapping[str, Tensor]:
-        boundary = Boundary(self._seq, phase, place.route, place.call, place.side, place.caller, records)
+    def _tell(self, phase: Phase, place: Place, records: tuple[Record, ...], api: bool = False) -> Mapping[str, Tensor]:
+        boundary = Boundary(self._seq, phase, place.route, place.call, place.side, place.caller, records, api)
         self._seq += 1
         if self._observer is None:
             return {}
         self._observer.observe(boundary)
-        if not self._options.sync:
+        if api or not self._options.sync:
             return {}
         values = self._observer.substitute(boundary)
         _check(values, boundary)
@@ -239,14 +257,22 @@ class Recorder:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Keep the first exception of a hook, and let none run after it."""
+        """Keep the first exception of a hook, let none run after it, and hear of no call that a hook makes."""
         if self.failure is not None:
             raise self.failure
+        self._listen(False)
         try:
             yield
         except BaseException as err:
             self.failure = err
             raise
+        finally:
+            innermost = self._calls.innermost
+            self._listen(innermost is not None and innermost.hears)
+
+
+def _deaf(listening: bool) -> None:
+    """Hear of nothing."""
 
 
 def _check(values: Mapping[str, Tensor], boundary: Boundary) -> None:

@@ -215,7 +215,7 @@ class RemoteModel:
                 boundary = serde.boundary_from_proto(response.boundary)
                 if observer is not None:
                     observer.observe(boundary)
-                if self._sync and observer is not None:
+                if self._sync and observer is not None and not boundary.api:
                     values = observer.substitute(boundary)
                     substitution = pb.Substitution(seq=boundary.seq, tensor_count=len(values))
                     _feed(requests, _messages(make, make(substitution=substitution), values), last=False)

@@ -144,7 +144,7 @@ class LayerCall(_message.Message):
     def __init__(self, route: _Optional[str] = ..., call: _Optional[int] = ...) -> None: ...
 
 class Boundary(_message.Message):
-    __slots__ = ("seq", "phase", "route", "call", "side", "caller", "records")
+    __slots__ = ("seq", "phase", "route", "call", "side", "caller", "records", "api")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class Boundary(_message.Message):
     SIDE_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    API_FIELD_NUMBER: _ClassVar[int]
     seq: int
     phase: Phase
     route: str
@@ -159,7 +160,8 @@ class Boundary(_message.Message):
     side: Side
     caller: LayerCall
     records: _containers.RepeatedCompositeFieldContainer[Record]
-    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ...) -> None: ...
+    api: bool
+    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., api: bool = ...) -> None: ...
 
 class BoundaryTensor(_message.Message):
     __slots__ = ("route", "call", "side", "name")
@@ -174,18 +176,20 @@ class BoundaryTensor(_message.Message):
     def __init__(self, route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RecordOptions(_message.Message):
-    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync")
+    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync", "api_calls")
     ALL_ROUTES_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
+    API_CALLS_FIELD_NUMBER: _ClassVar[int]
     all_routes: bool
     routes: _containers.RepeatedScalarFieldContainer[str]
     inputs: bool
     gradients: bool
     sync: bool
-    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ...) -> None: ...
+    api_calls: bool
+    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ..., api_calls: bool = ...) -> None: ...
 
 class LossSpec(_message.Message):
     __slots__ = ("name", "options", "outputs")

@@ -148,7 +148,7 @@ class ModelWorkerServiceServicer(object):
 
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
-        inputs refer to, and in a synced run one Substitution after each boundary. Responses: boundaries in execution
+        inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
         order, then one result.
         Errors: INVALID_ARGUMENT (BAD_INPUTS, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED), RESOURCE_EXHAUSTED (STORE_FULL).
         """
@@ -158,7 +158,7 @@ class ModelWorkerServiceServicer(object):
 
     def Backward(self, request_iterator, context):
         """Computes the loss of the last forward and runs backward, after clearing gradients. Not idempotent: never retried. Requests:
-        one header, the tensors of its targets, and in a synced run one Substitution after each boundary.
+        one header, the tensors of its targets, and in a synced run one Substitution after each layer's boundary.
         Errors: FAILED_PRECONDITION (OUT_OF_ORDER, MODEL_FAILED), INVALID_ARGUMENT (BAD_CONFIG, UNKNOWN_NAME),
         RESOURCE_EXHAUSTED (STORE_FULL).
         """

@@ -208,6 +208,7 @@ def boundary_to_proto(boundary: domain.Boundary) -> model_pb2.Boundary:
         side=_SIDE_TO_PROTO[boundary.side],
         caller=caller,
         records=map(record_to_proto, boundary.records),
+        api=boundary.api,
     )
 
 
@@ -220,6 +221,7 @@ def boundary_from_proto(proto: model_pb2.Boundary) -> domain.Boundary:
         side=_known(_SIDE_FROM_PROTO, proto.side, "side"),
         caller=(proto.caller.route, proto.caller.call) if proto.HasField("caller") else None,
         records=tuple(map(record_from_proto, proto.records)),
+        api=proto.api,
     )
 
 
@@ -230,6 +232,7 @@ def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOp
         inputs=options.inputs,
         gradients=options.gradients,
         sync=options.sync,
+        api_calls=options.api_calls,
     )
 
 
@@ -239,6 +242,7 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
         inputs=proto.inputs,
         gradients=proto.gradients,
         sync=proto.sync,
+        api_calls=proto.api_calls,
     )
 
 

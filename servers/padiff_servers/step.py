@@ -24,7 +24,7 @@ SUBSTITUTION_DEPTH = 8
 
 
 class StepObserver:
-    """Sends each boundary; in a synced step waits for the Substitution of each, whether the model asks for it or not."""
+    """Sends each boundary; in a synced step waits for the Substitution of each layer's, whether the model asks for it or not."""
 
     def __init__(
         self, responses: Handover[Message], respond: Callable[..., Message], substitutions: Handover[Message] | None
@@ -36,7 +36,7 @@ class StepObserver:
 
     def observe(self, boundary: Boundary) -> None:
         self._responses.put(self._respond(boundary=boundary_to_proto(boundary)))
-        if self._substitutions is not None:
+        if self._substitutions is not None and not boundary.api:
             self._latest = receive_substitution(self._substitutions, boundary.seq)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:

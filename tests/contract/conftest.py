@@ -35,6 +35,14 @@ Models (functions without arguments that return a model):
     residual()   children inner = Linear(4, 4), gap = a slot that holds None, registered the way the framework allows
         (left out where it does not), fc = Linear(4, 4); forward(x): h = inner(x); h + fc(h)
     dropout()    child drop = Dropout(p=0.5); forward(x) -> drop(x), x of any shape
+    functional() calls functions in its own forward. Not among MODELS: for the tests of functional calls. Children fc =
+        Linear(4, 4), act = the framework's Tanh layer, inner = a layer of the zoo's own; a parameter mix of shape [4, 4];
+        an attribute activation = the framework's function gelu. The zoo's module imports softmax by its name and the
+        other functions as attributes of their module. inner(h): exp of h by its method; then h * 0.5. forward(x): h = fc(x);
+        relu; h + x; 2 * h; h - 1; h += x (in place); h @ mix; act(h); softmax; inner(h); activation; concat of (h, h) along
+        the last axis; h / 2; a transpose there and back; and, of all elements, mean, which is returned as
+        {"h": h, "mean": mean}
+    failing()    functional(), but for inner, which raises KeyError in the middle of its forward
     extras()     no children. Holds, in this order, all float32 [4]: parameters scale (trainable) and frozen (NOT
         trainable), buffers kept (in the state dict) and passing (not in the state dict). forward(x) -> x * scale *
         frozen + kept + passing

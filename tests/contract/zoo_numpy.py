@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from padiff_rpc.model.backends import numpy_functions as F
 from padiff_rpc.model.backends import numpy_nn as nn
 from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.model.backends.numpy_functions import softmax
 from padiff_rpc.tensor import DType
 
 ABSENT_DEVICE = "gpu:0"
@@ -176,6 +178,44 @@ class _Extras(nn.Layer):
         return x * self.scale * self.frozen + self.kept + self.passing
 
 
+class _Inner(nn.Layer):
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h.exp()
+        if self.fails:
+            raise KeyError("planted")
+        return h * 0.5
+
+
+class _Functional(nn.Layer):
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.act = nn.Tanh()
+        self.inner = _Inner(fails)
+        self.mix = nn.Parameter(np.ones((4, 4), np.float32))
+        self.activation = F.gelu
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.fc(x)
+        h = h.relu()
+        h = 2 * (h + x) - 1
+        h += x
+        h = self.act(h @ self.mix)
+        h = softmax(h)
+        h = self.activation(self.inner(h))
+        h = F.concat([h, h], axis=-1) / 2
+        h = h.transpose(1, 0).transpose(1, 0)
+        return {"h": h, "mean": h.mean()}
+
+
+def failing() -> _Functional:
+    return _Functional(fails=True)
+
+
 mlp = _Mlp
 shared = _Shared
 tied = _Tied
@@ -187,6 +227,7 @@ embedding = _Embedding
 residual = _Residual
 dropout = _Dropout
 extras = _Extras
+functional = _Functional
 
 
 def hyperparameter_cases() -> list[tuple[nn.Layer, dict[str, Any]]]:

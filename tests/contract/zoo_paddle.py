@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
+from paddle.nn.functional import softmax
 
 from padiff_rpc.tensor import DType
 
@@ -206,6 +208,44 @@ class _Extras(nn.Layer):
         return x * self.scale * self.frozen + self.kept + self.passing
 
 
+class _Inner(nn.Layer):
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def forward(self, h: Any) -> Any:
+        h = h.exp()
+        if self.fails:
+            raise KeyError("planted")
+        return h * 0.5
+
+
+class _Functional(nn.Layer):
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.act = nn.Tanh()
+        self.inner = _Inner(fails)
+        self.mix = self.create_parameter([4, 4])
+        self.activation = F.gelu
+
+    def forward(self, x: Any) -> dict[str, Any]:
+        h = self.fc(x)
+        h = F.relu(h)
+        h = 2 * (h + x) - 1
+        h += x
+        h = self.act(h @ self.mix)
+        h = softmax(h)
+        h = self.activation(self.inner(h))
+        h = paddle.concat([h, h], axis=-1) / 2
+        h = h.t().t()
+        return {"h": h, "mean": h.mean()}
+
+
+def failing() -> _Functional:
+    return _Functional(fails=True)
+
+
 mlp = _Mlp
 shared = _Shared
 tied = _Tied
@@ -217,6 +257,7 @@ embedding = _Embedding
 residual = _Residual
 dropout = _Dropout
 extras = _Extras
+functional = _Functional
 
 
 def hyperparameter_cases() -> list[tuple[nn.Layer, dict[str, Any]]]:

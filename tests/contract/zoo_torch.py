@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.functional import softmax
 
 from padiff_rpc.tensor import DType
 
@@ -177,6 +179,44 @@ class _Extras(nn.Module):
         return x * self.scale * self.frozen + self.kept + self.passing
 
 
+class _Inner(nn.Module):
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        h = h.exp()
+        if self.fails:
+            raise KeyError("planted")
+        return h * 0.5
+
+
+class _Functional(nn.Module):
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.act = nn.Tanh()
+        self.inner = _Inner(fails)
+        self.mix = nn.Parameter(torch.ones(4, 4))
+        self.activation = F.gelu
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = self.fc(x)
+        h = F.relu(h)
+        h = 2 * (h + x) - 1
+        h += x
+        h = self.act(h @ self.mix)
+        h = softmax(h, dim=-1)
+        h = self.activation(self.inner(h))
+        h = torch.cat([h, h], dim=-1) / 2
+        h = h.t().t()
+        return {"h": h, "mean": h.mean()}
+
+
+def failing() -> _Functional:
+    return _Functional(fails=True)
+
+
 mlp = _Mlp
 shared = _Shared
 tied = _Tied
@@ -188,6 +228,7 @@ embedding = _Embedding
 residual = _Residual
 dropout = _Dropout
 extras = _Extras
+functional = _Functional
 
 
 def hyperparameter_cases() -> list[tuple[nn.Module, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ Native = Any  # a framework's own tensor
 Remove = Callable[[], None]
 Before = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+OnCall = Callable[[str, Any], None]  # canonical name (api_names.py), what the function returned
+Listen = Callable[[bool], None]
 
 
 class Backend(Protocol):
@@ -133,6 +136,19 @@ class Backend(Protocol):
         """Write source's values into target in place and under autograd, so that target's gradient goes on to source."""
         ...
 
+    def is_own_layer(self, layer: Layer) -> bool:
+        """True where the layer's forward is the framework's own code, and not that of the model's author."""
+        ...
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        """Call `on_call(name, result)` after each functional call that code of this thread makes outside the framework.
+
+        Only while listening: the block gets `listen(True)` and `listen(False)`, and begins deaf. What a function calls
+        inside is not told, nor is what `on_call` does. `layers`: all of the model, where references to functions may lie. At
+        the end nothing of it is left, however the block ends. BAD_CONFIG for a custom operator that cannot be found.
+        """
+        ...
+
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
         """Build the neutral loss over the flattened outputs that are floating; scalar. BAD_CONFIG where it cannot."""
@@ -147,3 +163,9 @@ class Backend(Protocol):
         ...
 
     def step(self, optimizer: Any) -> None: ...
+
+
+def module_of_forward(layer: Layer) -> str:
+    """Return the module that the layer's forward was written in: a subclass may have taken it over from another."""
+    kind = type(layer)
+    return getattr(getattr(kind, "forward", None), "__module__", None) or kind.__module__

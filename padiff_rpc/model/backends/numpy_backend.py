@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Remove
+from padiff_rpc.model.backends import numpy_api_calls
+from padiff_rpc.model.backends.backend import After, Before, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy_autograd import OPAQUE, Tensor, apply
 from padiff_rpc.model.backends.numpy_functions import seed_generator
 from padiff_rpc.model.backends.numpy_nn import Layer
@@ -152,6 +154,12 @@ class NumpyBackend:
 
     def copy_into(self, target: Tensor, source: Tensor) -> None:
         target.copy_(source)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return numpy_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return numpy_api_calls.intercept(layers, on_call)
 
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Tensor]) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends import paddle_tensor, paddle_training
-from padiff_rpc.model.backends.backend import After, Before, Layer, Native, Remove
+from padiff_rpc.model.backends import paddle_api_calls, paddle_tensor, paddle_training
+from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
 from padiff_rpc.model.backends.paddle_autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle_hooks import hook
 from padiff_rpc.model.backends.paddle_hyperparameters import hyperparameters
@@ -156,6 +157,12 @@ class PaddleBackend:
 
     def copy_into(self, target: Native, source: Native) -> None:
         paddle.assign(source, output=target)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return paddle_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return paddle_api_calls.intercept(layers, on_call)
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:

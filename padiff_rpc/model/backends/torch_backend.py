@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Layer, Native, Remove
+from padiff_rpc.model.backends import torch_api_calls
+from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
 from padiff_rpc.model.backends.torch_hyperparameters import hyperparameters
 from padiff_rpc.model.backends.torch_tensor import from_tensor, spec, to_bytes
 from padiff_rpc.model.backends.torch_training import backward, loss, optimizer
@@ -154,6 +156,12 @@ class TorchBackend:
 
     def copy_into(self, target: Native, source: Native) -> None:
         target.copy_(source)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return torch_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return torch_api_calls.intercept(on_call)
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:

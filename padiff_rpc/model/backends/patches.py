@@ -1,0 +1,163 @@
+"""Stand in for functions of a framework while a run listens for calls of them, and put them back when it ends."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from padiff_rpc.model.backends.backend import Layer, Listen, OnCall
+
+Owner = Any
+"""Where an attribute lies: a class, or the dict of a module or of an instance."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A function under the attribute that calls find it by, and its canonical name."""
+
+    owner: Owner
+    attribute: str
+    name: str
+
+
+@dataclass
+class _Listener:
+    """One run's, in one thread. `inside`: a function that was told of, or on_call itself, is under way."""
+
+    on_call: OnCall
+    listening: bool = False
+    inside: bool = False
+
+
+@dataclass
+class _Patch:
+    place: Place
+    original: Any
+    stand_in: Any
+    users: int = 0
+
+
+_here = threading.local()  # .listener: this thread's
+_lock = threading.Lock()
+_patches: dict[tuple[int, str], _Patch] = {}
+"""What is patched now, by owner and attribute. The attributes are the process's, so two runs at once share a patch, and the
+last one to end restores it."""
+
+
+@contextmanager
+def patched(
+    places: Iterable[Place], scopes: Iterable[dict[str, Any]], ignores: Callable[[str], bool], on_call: OnCall
+) -> Iterator[Listen]:
+    """Patch `places`, and what refers to the same functions in `scopes` (the dicts of modules and layers), for a block.
+
+    Calls of this thread are told to `on_call` while it listens, save those from modules that `ignores` names. Other
+    threads get through to the functions.
+    """
+    listener = _Listener(on_call)
+    before = getattr(_here, "listener", None)
+    held: list[_Patch] = []
+    try:
+        with _lock:
+            places = list(places)
+            for place in (*places, *_references(places, scopes)):
+                held.append(_hold(place, ignores))
+        _here.listener = listener
+        yield functools.partial(setattr, listener, "listening")
+    finally:
+        _here.listener = before
+        with _lock:
+            for patch in reversed(held):
+                _let_go(patch)
+
+
+def module_scopes(layers: Iterable[Layer], ignores: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """Return where code of these layers looks functions up: its modules' globals, and the attributes of the layers."""
+    found: dict[int, dict[str, Any]] = {}
+    for layer in layers:
+        scopes = [vars(layer)]
+        for kind in type(layer).__mro__:
+            if kind is object or ignores(kind.__module__):
+                continue
+            module = sys.modules.get(kind.__module__)
+            scopes += [vars(module)] if module is not None else []
+            # A file loaded under no name of its own, as a model factory may be, is in no table.
+            scopes += [each.__globals__ for each in vars(kind).values() if isinstance(each, FunctionType)]
+        found.update((id(scope), scope) for scope in scopes)
+    return list(found.values())
+
+
+def _references(places: Iterable[Place], scopes: Iterable[dict[str, Any]]) -> Iterator[Place]:
+    """Find the functions of `places` under other names; what is patched already is known by what it stands in for."""
+    originals = {id(patch.stand_in): patch.original for patch in _patches.values()}
+
+    def identity(value: Any) -> int:
+        return id(originals.get(id(value), value))
+
+    names = {identity(_content(place.owner, place.attribute)): place.name for place in places}
+    taken = {(id(place.owner), place.attribute) for place in places}
+    for scope in scopes:
+        for attribute, value in list(scope.items()):
+            name = names.get(identity(value))
+            if name is not None and (id(scope), attribute) not in taken:
+                yield Place(scope, attribute, name)
+
+
+def _hold(place: Place, ignores: Callable[[str], bool]) -> _Patch:
+    key = (id(place.owner), place.attribute)
+    patch = _patches.get(key)
+    if patch is None:
+        original = _content(place.owner, place.attribute)
+        patch = _patches[key] = _Patch(place, original, _stand_in(original, place.name, ignores))
+        _put(place, patch.stand_in)
+    patch.users += 1
+    return patch
+
+
+def _let_go(patch: _Patch) -> None:
+    patch.users -= 1
+    if patch.users:
+        return
+    del _patches[id(patch.place.owner), patch.place.attribute]
+    # Where the model's own code has put something else there meanwhile, that stays.
+    if _content(patch.place.owner, patch.place.attribute) is patch.stand_in:
+        _put(patch.place, patch.original)
+
+
+def _stand_in(original: Any, name: str, ignores: Callable[[str], bool]) -> Any:
+    if isinstance(original, (staticmethod, classmethod)):
+        return type(original)(_stand_in(original.__func__, name, ignores))
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        listener: _Listener | None = getattr(_here, "listener", None)
+        if listener is None or not listener.listening or listener.inside:
+            return original(*args, **kwargs)
+        if ignores(sys._getframe(1).f_globals.get("__name__", "")):
+            return original(*args, **kwargs)
+        listener.inside = True
+        try:
+            result = original(*args, **kwargs)
+            listener.on_call(name, result)
+            return result
+        finally:
+            listener.inside = False
+
+    return call
+
+
+def _content(owner: Owner, attribute: str) -> Any:
+    """Return what the owner itself holds, as it lies there, and not as a lookup would bind it."""
+    return (owner if isinstance(owner, dict) else vars(owner)).get(attribute)
+
+
+def _put(place: Place, value: Any) -> None:
+    if isinstance(place.owner, dict):
+        place.owner[place.attribute] = value
+    else:
+        setattr(place.owner, place.attribute, value)
