@@ -63,6 +63,8 @@ def align(
         matching = match_models(
             *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
         )
+        asked = settings
+        settings, unable = _without_gradients(*described, asked)
         scope = scope_of(*described, matching, settings)
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
     finally:
@@ -71,7 +73,7 @@ def align(
     blame = Blame(*described, routes, scope.hidden)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
     pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
-    notes = [*scope.notes, *matching.notes, *notes_on(*described, matching, settings, pairs)]
+    notes = [*scope.notes, *unable, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
     lacking = not_compared(pairs, scope, settings)
@@ -85,7 +87,7 @@ def align(
         unmatched_base=list(matching.unmatched_base),
         unmatched_raw=list(matching.unmatched_raw),
         notes=notes,
-        settings=_plain_settings(settings),
+        settings=_plain_settings(asked),
         environment={"base": asdict(base.info()), "raw": asdict(raw.info())},
         figures={
             "wall_s": round(time.monotonic() - begun, 3),
@@ -133,6 +135,17 @@ def _run_steps(
     first = outcomes[0]
     outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
     return outcomes
+
+
+def _without_gradients(
+    base: ModelDescription, raw: ModelDescription, settings: AlignSettings
+) -> tuple[AlignSettings, list[str]]:
+    """Run the forward alone where neither model has a parameter that a gradient or an optimiser could reach, and say so."""
+    holds = any(info.kind == "parameter" for model in (base, raw) for info in model.parameters)
+    if holds or settings.diff_phase != "both":
+        return settings, []
+    forward = replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
+    return forward, ["neither model has parameters: only the forward was compared"]
 
 
 def _divergences(blame: Blame, findings: list[StepFindings], single_step: bool) -> list[Divergence]:

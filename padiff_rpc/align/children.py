@@ -45,7 +45,7 @@ def akin(base: Node, raw: Node) -> bool:
 
 
 class Siblings:
-    """Two lists of layers being paired. After run(): `pairs` in the order found, `packs`, and `notes`.
+    """Two lists of layers being paired. After run(): `pairs` in the order found, `packs`, `guesses` (routes), `notes`.
 
     parent: the pair whose children are matched. taken: layers that are spoken for already. What stays in `left_base`
     and `left_raw` has no partner here.
@@ -62,6 +62,7 @@ class Siblings:
         self.pairs: list[tuple[Node, Node, How]] = []
         self.packs: list[Pack] = []
         self.notes: list[str] = []
+        self.guesses: list[tuple[str, str]] = []
 
     @property
     def left_base(self) -> list[Node]:
@@ -168,6 +169,7 @@ class Siblings:
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
                 guessed.append(f"{self._paths[b]} -> {self._paths[r]}")
+                self.guesses.append((b.route, r.route))
         if guessed:
             shown = ", ".join(guessed[:4]) + (", ..." if len(guessed) > 4 else "")
             self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")

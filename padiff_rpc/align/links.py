@@ -12,31 +12,38 @@ from padiff_rpc.align.matching import ParameterLink, Special
 from padiff_rpc.align.nodes import Node
 from padiff_rpc.align.packed import link_own
 from padiff_rpc.align.special_init import SpecialInit
+from padiff_rpc.align.tables import link_tables, other_kind
 from padiff_rpc.model.model import ParameterInfo, ParameterKind
 from padiff_rpc.result import Unmatched
 
 
 @dataclass
 class LayerLinks:
-    """What linking one layer pair gave. `absorbed`: child layers whose parameters the other side's layer holds packed."""
+    """What linking one layer pair gave. `absorbed`: child layers whose parameters the other side's layer holds itself."""
 
     links: list[ParameterLink] = field(default_factory=list)
     unmatched_base: list[Unmatched] = field(default_factory=list)
     unmatched_raw: list[Unmatched] = field(default_factory=list)
     absorbed: dict[Node, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    guesses: list[tuple[str, str]] = field(default_factory=list)
 
 
-def link_layers(base: Node, raw: Node, taken: set[str]) -> LayerLinks:
+def link_layers(base: Node, raw: Node, taken: set[str], busy: Collection[Node] = ()) -> LayerLinks:
     """Link what two paired layers hold themselves, and q, k, v where one side packs them.
 
     taken: full names, of either side, that the caller's parameter map has linked already (`base:NAME`, `raw:NAME`).
+    busy: child layers that have a partner already. guesses: names (base, raw) that were linked by their order alone.
     """
     result = LayerLinks()
     mine = {name: info for name, info in base.own.items() if f"base:{info.name}" not in taken}
     theirs = {name: info for name, info in raw.own.items() if f"raw:{info.name}" not in taken}
     result.links, result.absorbed = link_own(base, mine, raw, theirs)
     _link_by_name(result, base, mine, raw, theirs)
+    for link in link_tables(base, mine, raw, theirs, taken, busy):
+        result.links.append(link.link)
+        result.absorbed[link.table] = link.why
+        result.notes.append(link.note)
     if not base.family or not raw.family:
         _link_by_shape(result, base, mine, raw, theirs)
     result.unmatched_base += [_unmatched(base, name, info, raw, "raw") for name, info in mine.items()]
@@ -118,6 +125,8 @@ def _link_by_shape(
     result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
 ) -> None:
     """Link what names left over in classes of the user's own: in order, each with the first of a shape that fits."""
+    made: list[tuple[str, str]] = []
+    guessed = False
     for name in list(mine):
         fitting = [
             (raw_name, *rule_between(base, name, raw, raw_name))
@@ -132,7 +141,10 @@ def _link_by_shape(
         if len(fitting) > 1 or rivals > 1:
             guess = f"{base.shown}: matched {name} -> {raw_name} by order, which is a guess, for their shapes are alike"
             note = f"{note}; {guess}" if note else guess
+            guessed = True
+        made.append((mine[name].name, theirs[raw_name].name))
         _add(result, base, mine.pop(name), raw, theirs.pop(raw_name), rule, note)
+    result.guesses += made if guessed else []
     for name in list(mine):
         if name in theirs:
             _add_mismatch(result, mine.pop(name), theirs.pop(name))
@@ -163,6 +175,7 @@ def _unmatched(node: Node, name: str, info: ParameterInfo, other: Node, other_si
     reason = why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
     why = (
         reason
+        or other_kind(node, name, other, other_side)
         or f"{other_side}'s {other.shown} ({other.info.class_name}) has none like it; shape {list(info.spec.shape)}"
     )
     return Unmatched(info.kind, info.name, why, not reason)

@@ -12,6 +12,7 @@ from padiff_rpc.align.links import link_layers, link_specially, rule_between
 from padiff_rpc.align.matching import LayerPair, Matching, ParameterLink
 from padiff_rpc.align.nodes import Node, build_tree
 from padiff_rpc.align.packed import Pack, link_pack
+from padiff_rpc.align.proposals import proposals
 from padiff_rpc.align.special_init import SpecialInit, find_special_init
 from padiff_rpc.align.unmatched import Remains, unmatched
 from padiff_rpc.errors import PadiffError, Reason
@@ -58,6 +59,7 @@ class _Matcher:
         self._mapped: set[str] = set()
         self._unmatched: dict[SideName, list[Unmatched]] = {"base": [], "raw": []}
         self._notes: list[str] = []
+        self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
 
     # -- what the user says ---------------------------------------------------------------------------------------
     def map_layers(self, layer_map: Mapping[str, str]) -> None:
@@ -123,12 +125,13 @@ class _Matcher:
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
             unmatched_base=tuple(self._unmatched_of("base", routes)),
             unmatched_raw=tuple(self._unmatched_of("raw", routes)),
-            notes=tuple(_collapse(self._notes)),
+            notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
         )
 
     def _match_below(self, base: Node, raw: Node) -> None:
-        linked = link_layers(base, raw, self._mapped)
+        linked = link_layers(base, raw, self._mapped, self._taken)
         self._notes += linked.notes
+        self._guesses["parameters"] += linked.guesses
         for link in linked.links:
             self._add_link(link)
         self._unmatched["base"] += linked.unmatched_base
@@ -138,6 +141,7 @@ class _Matcher:
         siblings = Siblings((base, raw), self._taken)
         siblings.run()
         self._notes += siblings.notes
+        self._guesses["layers"] += siblings.guesses
         for pack in siblings.packs:
             self._absorb_pack((base.route, raw.route), pack)
         for mine, theirs, how in siblings.pairs:
@@ -232,6 +236,8 @@ class _Matcher:
                 linked={name for link in self._links for name in (link.base if side == "base" else link.raw)},
                 excused=self._excused(side),
                 free=[node for node in routes[other].values() if node not in self._taken],
+                alone=[entry.name for entry in self._unmatched[other] if entry.fails],
+                others={info.name: info for node in routes[other].values() for info in node.own.values()},
                 other_side=other,
             ),
             self._unmatched[side],

@@ -17,7 +17,7 @@ class Remains:
 
     paired: its layers with a partner. absorbed: layers whose parameters another layer holds, and why. linked: names of its
     tensors that a link has. excused: routes of the layers whose lacks do not fail, and why. free: layers of the other
-    side that have no partner.
+    side that have no partner. alone: names of the other side's own tensors that have none, of `others`.
     """
 
     nodes: Mapping[str, Node]
@@ -26,6 +26,8 @@ class Remains:
     linked: Collection[str]
     excused: Mapping[str, str]
     free: Sequence[Node]
+    alone: Sequence[str]
+    others: Mapping[str, ParameterInfo]
     other_side: str
 
 
@@ -67,7 +69,7 @@ def _layer(remains: Remains, node: Node, wraps: bool, failing: Iterable[Paramete
         why = "only this side has this wrapper; its children were matched"
     else:
         why = remains.absorbed.get(node) or (
-            _why_alone(node, remains.free, remains.other_side)
+            _other_kind(node, remains) or _why_alone(node, remains.free, remains.other_side)
             if lacks or not node.has_parameters
             else "its parameters correspond to those of other layers"
         )
@@ -78,6 +80,20 @@ def _layer(remains: Remains, node: Node, wraps: bool, failing: Iterable[Paramete
     elif node.route in remains.excused:
         why = f"{why}; left out: {remains.excused[node.route]}"
     return Unmatched("layer", node.shown, why, bool(held))
+
+
+def _other_kind(node: Node, remains: Remains) -> str:
+    """Say so where the other side holds an Embedding's weight as a parameter of its own, and what to do."""
+    if node.family != "embedding" or "weight" not in node.own:
+        return ""
+    shape = node.own["weight"].spec.shape
+    like = [remains.others[name] for name in remains.alone if remains.others[name].spec.shape == shape]
+    if not like:
+        return ""
+    return (
+        f"an Embedding here; {remains.other_side}'s {like[0].kind} {like[0].name} has the shape of its weight: use one kind "
+        "and one name on both sides, or link the two in the parameter map"
+    )
 
 
 def _why_alone(node: Node, free: Sequence[Node], other_side: str) -> str:

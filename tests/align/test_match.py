@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
+import tomllib
 
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.nodes import build_tree
@@ -188,7 +191,27 @@ def test_order_without_helpful_names_is_called_a_guess() -> None:
         net(alpha=torch_linear(8, 8), beta=torch_linear(8, 8)), net(one=paddle_linear(8, 8), two=paddle_linear(8, 8))
     )
     assert routes(found) == {"": "", "alpha": "one", "beta": "two"}
-    assert ["guess" in note and "alpha -> one" in note for note in found.notes] == [True]
+    guess, proposal = found.notes
+    assert "matched by order, which is a guess" in guess
+    assert "alpha -> one, beta -> two" in guess
+    assert 'base.set_layer_map(["alpha", "beta"])' in proposal
+    assert 'raw.set_layer_map(["one", "two"])' in proposal
+
+
+def test_the_map_that_is_proposed_can_be_pasted_and_settles_the_guess() -> None:
+    def blocks(linear: L, names: tuple[str, str]) -> L:
+        return net(layers=seq(*(user("Block", dict.fromkeys(names, linear)) for _ in range(2))))
+
+    torch, paddle = blocks(torch_linear(8, 8), ("alpha", "beta")), blocks(paddle_linear(8, 8), ("one", "two"))
+    found = match(torch, paddle)
+    proposal = found.notes[-1]
+    pasted = tomllib.loads(textwrap.dedent(proposal[proposal.index("    [map]") :]))["map"]["layers"]
+    assert {
+        f"layers.{at}.{b}": f"layers.{at}.{r}" for at in (0, 1) for b, r in (("alpha", "one"), ("beta", "two"))
+    } == pasted
+    again = match(torch, paddle, layer_map=pasted)
+    assert routes(again) == routes(found)
+    assert again.notes == ()
 
 
 def test_shapes_settle_names_that_do_not_help_without_a_guess() -> None:
@@ -376,6 +399,7 @@ def test_own_parameters_of_equal_shape_and_other_names_are_called_a_guess() -> N
     found = match(user("Net", alpha=(4,), beta=(4,)), user("Net", one=(4,), two=(4,)))
     assert links(found) == {"alpha": ("one", "identity"), "beta": ("two", "identity")}
     assert [note for note in found.notes if "guess" in note] != []
+    assert '[map]\n    parameters = { "alpha" = "one", "beta" = "two" }' in found.notes[-1]
 
 
 def test_an_own_matrix_that_is_reversed_is_transposed_with_a_note() -> None:
