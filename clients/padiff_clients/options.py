@@ -74,6 +74,7 @@ _PLAIN = (
     "steps",
     "phase",
     "single_step",
+    "api_calls",
     "train",
     "seed",
     "assign",
@@ -114,6 +115,11 @@ def _shared_options() -> list[Callable[[F], F]]:
             "--single-step/--no-single-step",
             default=None,
             help="Feed raw's layers with base's tensors: own errors only.",
+        ),
+        click.option(
+            "--api-calls/--no-api-calls",
+            default=None,
+            help="Compare functional calls inside layers too, to tell where one begins to differ.",
         ),
         click.option(
             "--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's."

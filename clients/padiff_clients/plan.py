@@ -88,6 +88,7 @@ def align_settings(
         training=run.train,
         diff_phase=_or(run.phase, default.diff_phase),
         single_step=_or(run.single_step, default.single_step),
+        api_calls=_or(run.api_calls, default.api_calls),
         steps=_or(run.steps, default.steps),
         seed=_or(run.seed, default.seed),
         base_loss=losses["base"],

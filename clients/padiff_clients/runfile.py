@@ -82,6 +82,7 @@ class RunFile(BaseModel):
     steps: int | None = Field(default=None, ge=1)
     phase: DiffPhase | None = None
     single_step: bool | None = None
+    api_calls: bool | None = None
     train: bool | None = None
     seed: int | None = None
     assign: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Literal
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
 from padiff_rpc.result import Pair, Stage
 
@@ -18,7 +20,10 @@ SideName = Literal["base", "raw"]
 _OTHER: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
 
 Key = tuple[Phase, str, int, Side, str]
-"""What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place."""
+"""What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place.
+
+Of a functional call: the route and call of its layer, and as place its name and its number within that call.
+"""
 
 
 @dataclass(frozen=True)
@@ -144,11 +149,12 @@ class Pairing:
         self._routes = routes
         self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
         self._places: dict[tuple[str, int, Side, str], str] = {}
+        self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
         self._arrived = threading.Condition()
         self._ended = False
 
     def add(self, side: SideName, boundary: Boundary) -> tuple[Boundary, Boundary] | None:
-        """Take a boundary in; return (base, raw) when it completes a pair."""
+        """Take a boundary in, each once; return (base, raw) when it completes a pair."""
         with self._arrived:
             key = self._key(side, boundary)
             partner = self._waiting[_OTHER[side]].pop(key, None)
@@ -193,6 +199,8 @@ class Pairing:
             return rest
 
     def _key(self, side: SideName, boundary: Boundary) -> Key:
+        if boundary.api and boundary.caller is not None:
+            return self._call_key(side, boundary.caller, api_name(boundary.route, boundary.caller[0]))
         route = boundary.route if side == "base" else self._routes[boundary.route]
         place = ""
         if boundary.phase == "backward":
@@ -201,8 +209,15 @@ class Pairing:
                 place = self._places.get((route, boundary.call, boundary.side, place), place)
         return (boundary.phase, route, boundary.call, boundary.side, place)
 
+    def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:
+        """Count within the layer's call: where the sides make another number of calls, only that layer call is in doubt."""
+        number = self._numbers[side, caller, name]
+        self._numbers[side, caller, name] += 1
+        route = caller[0] if side == "base" else self._routes[caller[0]]
+        return ("forward", route, caller[1], "output", f"{name} {number}")
+
     def _learn_places(self, base: Boundary, raw: Boundary) -> None:
-        if base.phase != "forward":
+        if base.phase != "forward" or base.api:
             return
         for mine, other in pair_records(base, raw):
             if mine is not None and other is not None:

@@ -14,6 +14,8 @@ from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
 T = TypeVar("T")
 
+_Pairs = queue.SimpleQueue[tuple[Boundary, Boundary]]
+
 _RELEASE_COUNT = 64
 """Small records that may wait for their release together."""
 
@@ -78,10 +80,11 @@ def run_phase(
         judged.append(one)
         on_judged(one)
 
+    late: _Pairs = queue.SimpleQueue()
     if sides.single_step:
-        base_future = threads.submit("base", lambda: base(_Offer(pairing)))
+        base_future = threads.submit("base", lambda: base(_Offer(pairing, late)))
         base_future.add_done_callback(lambda _: pairing.end_base())
-        raw_future = threads.submit("raw", lambda: raw(_Synced(sides, pairing, step, take)))
+        raw_future = threads.submit("raw", lambda: raw(_Synced(sides, pairing, step, take, late)))
     else:
         news: queue.SimpleQueue[tuple[SideName, Boundary | None]] = queue.SimpleQueue()
         base_future = threads.submit("base", lambda: base(_Report("base", news)))
@@ -90,6 +93,7 @@ def run_phase(
         raw_future.add_done_callback(lambda _: news.put(("raw", None)))
         _judge_until_done(sides, pairing, step, news, take)
     results = _results(base_future, raw_future)
+    _judge_late(sides, step, late, take)
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:
@@ -97,6 +101,11 @@ def run_phase(
         releases[side].flush()
     judged.sort(key=lambda one: one.base.seq)
     return PhaseRun(*results, judged, leftovers)
+
+
+def _judge_late(sides: Sides, step: int, late: _Pairs, take: Callable[[Judged], None]) -> None:
+    while not late.empty():
+        take(judge_boundary(sides, step, *late.get()))
 
 
 def _judge_until_done(
@@ -171,13 +180,16 @@ class _Report:
 
 
 class _Offer:
-    """Lays base's boundaries out for raw's thread to find."""
+    """Lays base's boundaries out for raw's thread to find. For functional calls raw does not wait, so it may be first."""
 
-    def __init__(self, pairing: Pairing) -> None:
+    def __init__(self, pairing: Pairing, late: _Pairs) -> None:
         self._pairing = pairing
+        self._late = late
 
     def observe(self, boundary: Boundary) -> None:
-        self._pairing.add("base", boundary)
+        complete = self._pairing.add("base", boundary)
+        if complete is not None:
+            self._late.put(complete)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return {}
@@ -186,14 +198,19 @@ class _Offer:
 class _Synced:
     """Judges each of raw's boundaries against base's, then hands raw base's tensors where they differ."""
 
-    def __init__(self, sides: Sides, pairing: Pairing, step: int, take: Callable[[Judged], None]) -> None:
+    def __init__(self, sides: Sides, pairing: Pairing, step: int, take: Callable[[Judged], None], late: _Pairs) -> None:
         self._sides = sides
         self._pairing = pairing
         self._step = step
         self._take = take
+        self._late = late
 
     def observe(self, boundary: Boundary) -> None:
-        """Nothing to do: substitute() follows for the same boundary."""
+        """Judge functional calls, which are not replaced; for all else substitute() follows."""
+        _judge_late(self._sides, self._step, self._late, self._take)
+        complete = self._pairing.add("raw", boundary) if boundary.api else None
+        if complete is not None:
+            self._take(judge_boundary(self._sides, self._step, *complete))
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         base = self._pairing.await_base(boundary)

@@ -21,7 +21,8 @@ class AlignSettings:
     "forward" runs no backward; "backward" compares only the backward (with single_step, as in PaDiff). steps: how many
     steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of
     the automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that
-    each layer's own error shows. base_selection, raw_selection: a layer is compared where both sides keep it.
+    each layer's own error shows. api_calls: compare the functional calls (relu, add, ...) in layers' own code too, to tell
+    where in a failing layer the difference begins. base_selection, raw_selection: a layer is compared where both sides keep it.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -29,6 +30,7 @@ class AlignSettings:
     training: bool | None = None
     diff_phase: DiffPhase = "both"
     single_step: bool = False
+    api_calls: bool = False
     steps: int = 1
     seed: int | None = 0
     base_loss: LossSpec = field(default_factory=lambda: LossSpec("projection", {"seed": 0.0}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from padiff_rpc.align.api_calls import settle_calls, split_calls
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
@@ -44,7 +45,8 @@ class StepOutcome:
     def pairs(self) -> list[Pair]:
         """All comparisons, by stage."""
         findings = self.findings
-        boundaries = [pair for one in (*findings.forward, *findings.backward) for pair in one.pairs]
+        forward = sorted((*findings.forward, *findings.calls.judged), key=lambda one: one.base.seq)
+        boundaries = [pair for one in (*forward, *findings.backward) for pair in one.pairs]
         before = [pair for pair in findings.others if pair.stage == "weights_before"]
         return before + boundaries + [pair for pair in findings.others if pair.stage != "weights_before"]
 
@@ -81,7 +83,10 @@ class StepRunner:
         pairing = Pairing(self._to_base)
         self._variances.remember()
         forward = self._forward(step, pairing, base_inputs, raw_inputs)
+        forward, api_calls = split_calls(forward)
+        calls = settle_calls(step, api_calls, forward.judged, self._to_base)
         others, one_sided = self._leftovers.calls(step, forward.judged, forward.leftovers)
+        others += calls.alone
         wall: dict[SideName, dict[str, float]] = {
             "base": {"forward": forward.base.wall_s},
             "raw": {"forward": forward.raw.wall_s},
@@ -110,12 +115,13 @@ class StepRunner:
             others += self._optimise(step, grads, noise)
         others += self._variances.judge(self._held(step, "buffers"), forward.judged)
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
-        findings = StepFindings(step, judged, backward_judged, others, one_sided, missing)
+        findings = StepFindings(step, judged, backward_judged, others, one_sided, missing, calls)
         return StepOutcome(findings, tuple(notes), wall)
 
     def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
         settings = self._settings
         gradients = settings.diff_phase != "forward"
+        api_calls = settings.api_calls and settings.diff_phase != "backward"
 
         def request(inputs: Inputs, routes: tuple[str, ...], sync: bool) -> ForwardRequest:
             return ForwardRequest(
@@ -123,7 +129,7 @@ class StepRunner:
                 training=settings.training,
                 seed=None if settings.seed is None else settings.seed + step,
                 gradients=gradients,
-                record=RecordOptions(routes=routes, inputs=True, gradients=gradients, sync=sync),
+                record=RecordOptions(routes=routes, gradients=gradients, sync=sync, api_calls=api_calls),
             )
 
         base_request = request(base_inputs, tuple(self._to_base.values()), sync=False)
@@ -135,7 +141,7 @@ class StepRunner:
             step,
             base=lambda observer: self._sides.base.forward(base_request, observer),
             raw=lambda observer: self._sides.raw.forward(raw_request, observer),
-            on_judged=self._count("forward", step, 2 * len(self._to_base)),
+            on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
         )
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:

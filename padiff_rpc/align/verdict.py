@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from padiff_rpc.align.api_calls import ApiFindings
 from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.missing import Call, Cuts, Missing
 from padiff_rpc.align.routes import listed
+from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
 _ROOT: Call = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
+_MOST_TOLD = 4
+"""Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class StepFindings:
     """All comparisons of one step, in the order in which base executed them.
 
     others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
-    call, the layers that only one side calls in it, in words. missing: gradients that only one side has.
+    call, the layers that only one side calls in it, in words. missing: gradients that only one side has. calls: functional
+    calls inside the layers' forward, which never are at fault themselves.
     """
 
     step: int
@@ -29,6 +34,7 @@ class StepFindings:
     others: Sequence[Pair]
     one_sided: Mapping[Call, Sequence[str]]
     missing: Sequence[Missing] = ()
+    calls: ApiFindings = field(default_factory=ApiFindings)
 
 
 class Blame:
@@ -99,8 +105,16 @@ class Blame:
                 why = "its inputs and children agree until here: its own code after its last child changes the output"
             else:
                 why = "its inputs agree, its output does not"
-            if not inherited.take_forward(one, culprit):
+            if inherited.take_forward(one, culprit):
+                continue
+            call = findings.calls.first_failing(culprit, before=one.base.seq)
+            if call is None or call.failed is None:
+                why = "; ".join((why, *findings.calls.words.get(culprit, ())[:_MOST_TOLD]))
                 yield self._divergence(findings, "forward", culprit, pair, why)
+            else:
+                pair, name = call.failed, api_name(call.base.route, culprit[0])
+                why = f"its call {pair.call} of {name} is the first to differ"
+                yield self._divergence(findings, "forward", culprit, pair, why, f"{name}.{pair.tensor}")
 
     def _backward(self, findings: StepFindings, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.backward}
@@ -160,7 +174,9 @@ class Blame:
             failing.sort(key=lambda pair: reached.get(pair.base_route, len(reached) + len(findings.backward)))
         return failing
 
-    def _divergence(self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str) -> Divergence:
+    def _divergence(
+        self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str, tensor: str = ""
+    ) -> Divergence:
         route, call = culprit
         if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
             why = f"{why} ({pair.why})"
@@ -168,7 +184,8 @@ class Blame:
             why = f"{why}; {fact}"
         if stage in ("forward", "backward") and (inside := self._hidden.get(route)):
             why = f"{why}; left out inside it: {listed(inside)}"
-        tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
+        if not tensor:
+            tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
         base_layer, raw_layer = self._base.layer(route), self._raw.layer(self._routes[route])
         return Divergence(
             step=findings.step,

@@ -19,6 +19,7 @@ INPUTS = {
     "mlp_wrong_scale": "vectors",
     "deep": "vectors",
     "shared": "vectors",
+    "calls": "vectors",
     "tuple_outputs": "vectors",
     "random": "vectors",
     "bert_like": "tokens",

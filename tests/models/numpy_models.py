@@ -83,6 +83,13 @@ def tuple_outputs(seed: int = 0, layout: Layout = "oi", scale: float = 1.0) -> n
     return _seeded(TupleOutputs(layout, scale), seed)
 
 
+def calls(seed: int = 0, layout: Layout = "oi", gate: str = "") -> nn.Layer:
+    """A layer `gate`, called twice, that calls functions in its own forward. Right, in other words: "spelled" adds where
+    others multiply, "order" has two factors change places, "late" multiplies a sum, not what it sums. Wrong: "gelu" is
+    that for ReLU, "axis" takes the softmax along the batch, "factor" has another one before it and a wrong epsilon later."""
+    return _seeded(CallsFunctions(layout, gate), seed)
+
+
 def tied(seed: int = 0) -> nn.Layer:
     """An embedding whose weight is also that of the output projection."""
     return _seeded(Tied(), seed)
@@ -95,7 +102,7 @@ def random(seed: int = 0, layout: Layout = "oi", p: float = 0.5) -> nn.Layer:
 
 # -- inputs -----------------------------------------------------------------------------------------------------------
 def vectors(seed: int = 0, rows: int = 4) -> dict[str, Any]:
-    """Inputs `x` [rows, 8] of mlp, deep, shared, tuple_outputs and random."""
+    """Inputs `x` [rows, 8] of mlp, deep, shared, calls, tuple_outputs and random."""
     return {"x": np.random.RandomState(seed).standard_normal((rows, 8)).astype(np.float32)}
 
 
@@ -267,6 +274,33 @@ class TupleOutputs(nn.Layer):
     def forward(self, x: Tensor) -> dict[str, Any]:
         merged = self.merge(self.split(x), gain=0.5)
         return {"logits": self.head(merged["sum"]), "past": merged["past"], "largest": merged["largest"]}
+
+
+class CallsFunctions(nn.Layer):
+    def __init__(self, layout: Layout, gate: str) -> None:
+        super().__init__()
+        self.gate = Gate(layout, gate)
+        self.head = _linear(layout, 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gate(self.gate(x)) + x)
+
+
+class Gate(nn.Layer):
+    def __init__(self, layout: Layout, variant: str) -> None:
+        super().__init__()
+        self.fc = _linear(layout, 8, 8)
+        self.norm = nn.LayerNorm(8, eps=0.1 if variant == "factor" else 1e-5)
+        self._variant = variant
+
+    def forward(self, x: Tensor) -> Tensor:
+        wanted = self._variant
+        h = self.fc(x)
+        h = F.gelu(h) if wanted == "gelu" else h.relu()
+        h = h + h if wanted == "spelled" else h * 2
+        h = h / 4 / 0.5 if wanted in ("order", "factor") else h / 0.5 / 4
+        total = h.exp().sum(-1, True) - 1 if wanted == "late" else (h.exp() - 1 / 8).sum(-1, True)
+        return self.norm(h + F.softmax(h, axis=0 if wanted == "axis" else -1)) + total.sqrt() + x
 
 
 class Tied(nn.Layer):

@@ -52,11 +52,13 @@ PAIRS: dict[str, list[Any]] = {
     "boundary": [
         Boundary(0, "forward", "", 0, "input", None, ()),
         Boundary(7, "backward", "fc", 2, "output", ("", 0), (RECORD, RECORD)),
+        Boundary(8, "forward", "fc/relu", 1, "output", ("fc", 0), (RECORD,), api=True),
     ],
     "record_options": [
         RecordOptions(),
         RecordOptions(routes=(), inputs=False, gradients=False, sync=True),
         RecordOptions(routes=("", "fc")),
+        RecordOptions(api_calls=True),
     ],
     "forward_result": [ForwardResult((RECORD,), 0.25), ForwardResult((), 0.0)],
     "backward_result": [BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5)],
