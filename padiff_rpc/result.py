@@ -45,7 +45,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Pair:
-    """One comparison. `tensor`: `output.0`, `input.hidden_states`, or a raw parameter's own name (`weight`)."""
+    """One comparison. `tensor`: `output.0`, `input.hidden_states`, or a raw parameter's own name (`weight`).
+
+    base_tensor: the parameter's own name in base (of several, with commas), where it is another one than in raw.
+    """
 
     step: int
     stage: Stage
@@ -57,6 +60,7 @@ class Pair:
     why: str = ""
     failure: Failure = ""
     metrics: Metrics | None = None
+    base_tensor: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
+from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.lacking import not_compared
 from padiff_rpc.align.match import match_models
@@ -66,42 +66,26 @@ def align(
         asked = settings
         settings, unable = _without_gradients(*described, asked)
         scope = scope_of(*described, matching, settings)
+        if not settings.held:
+            scope = replace(scope, links=())
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
     finally:
         threads.close()
-    routes = {pair.base: pair.raw for pair in matching.layers}
-    blame = Blame(*described, routes, scope.hidden)
+    blame = blame_of(described, matching, scope)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
     pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
     notes = [*scope.notes, *unable, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
+    figures = {
+        "wall_s": round(time.monotonic() - begun, 3),
+        "bytes_moved": traffic.bytes_moved,
+        "coordinator_peak_bytes": _peak_bytes(),
+        "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
+        "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
+    }
     lacking = not_compared(pairs, scope, settings)
-    notes.extend(lacking)
-    unmatched = (*matching.unmatched_base, *matching.unmatched_raw)
-    failed = any(pair.status == "fail" for pair in pairs) or any(item.fails for item in unmatched)
-    return Result(
-        aligned=not failed and not lacking,
-        divergences=divergences,
-        pairs=pairs,
-        unmatched_base=list(matching.unmatched_base),
-        unmatched_raw=list(matching.unmatched_raw),
-        notes=notes,
-        settings=_plain_settings(asked),
-        environment={"base": asdict(base.info()), "raw": asdict(raw.info())},
-        figures={
-            "wall_s": round(time.monotonic() - begun, 3),
-            "bytes_moved": traffic.bytes_moved,
-            "coordinator_peak_bytes": _peak_bytes(),
-            "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
-            "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
-        },
-        trees={
-            side: [(layer.route, layer.class_name) for layer in description.layers]
-            for side, description in zip(("base", "raw"), described, strict=True)
-        },
-        paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
-    )
+    return assemble(sides, described, matching, asked, divergences, pairs, notes, lacking, figures)
 
 
 def _share_a_process(base: Model, raw: Model) -> bool:
@@ -142,7 +126,7 @@ def _without_gradients(
 ) -> tuple[AlignSettings, list[str]]:
     """Run the forward alone where neither model has a parameter that a gradient or an optimiser could reach, and say so."""
     holds = any(info.kind == "parameter" for model in (base, raw) for info in model.parameters)
-    if holds or settings.diff_phase != "both":
+    if holds or not settings.held or settings.diff_phase != "both":
         return settings, []
     forward = replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
     return forward, ["neither model has parameters: only the forward was compared"]
@@ -179,27 +163,6 @@ def _check_settings(settings: AlignSettings) -> None:
             reason=Reason.BAD_CONFIG,
             hint="drop the optimiser, or use diff_phase 'both'",
         )
-
-
-def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
-    """Flatten to JSON values; the tensors of loss targets are shown by their specs."""
-
-    def loss(side: str) -> dict[str, Any]:
-        spec = getattr(settings, f"{side}_loss")
-        targets = {name: str(tensor.spec) for name, tensor in spec.targets.items()}
-        return {"name": spec.name, "options": dict(spec.options), "targets": targets}
-
-    shallow = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    shallow.update(
-        compare=asdict(settings.compare),
-        base_loss=loss("base"),
-        raw_loss=loss("raw"),
-        base_optimizer=settings.base_optimizer and asdict(settings.base_optimizer),
-        raw_optimizer=settings.raw_optimizer and asdict(settings.raw_optimizer),
-        base_selection=dict(settings.base_selection.left_out),
-        raw_selection=dict(settings.raw_selection.left_out),
-    )
-    return shallow
 
 
 def _peak_bytes() -> int:

@@ -23,6 +23,7 @@ class AlignSettings:
     the automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that
     each layer's own error shows. api_calls: compare the functional calls (relu, add, ...) in layers' own code too, to tell
     where in a failing layer the difference begins. base_selection, raw_selection: a layer is compared where both sides keep it.
+    held: compare what the models hold (parameters, buffers, parameter gradients) as well as what passes their layers.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -41,6 +42,7 @@ class AlignSettings:
     parameter_map: Mapping[str, str] = field(default_factory=dict)
     base_selection: Selection = EVERYTHING
     raw_selection: Selection = EVERYTHING
+    held: bool = True
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))

@@ -27,6 +27,7 @@ from padiff_rpc.model.model import (
     Observer,
     OptimizerSpec,
     RecordOptions,
+    Side,
     What,
 )
 from padiff_rpc.model.recorder import Recorder
@@ -241,12 +242,12 @@ class HostedModel:
     # -- a user's own loop --------------------------------------------------------------------------------------------
     def record_call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
-    ) -> Any:
-        """Call the model as its user does, record it, and return what it returned.
+    ) -> tuple[Any, Callable[[], tuple[tuple[str, int, Side, str], ...]]]:
+        """Call the model as its user does, and record it.
 
-        Arguments are native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of
-        the calls before, and raises what the model raises as it is. Gradients are recorded whenever they come, until
-        drop_records().
+        Return what it returned, and a function that tells which tensors' gradients have not arrived so far. Arguments are
+        native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
+        before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
         """
         chosen = _choose(place_layers(self.backend, self.model), options)
         recorder = Recorder(self.backend, chosen, options, self._store, observer, options.gradients)
@@ -259,7 +260,7 @@ class HostedModel:
             _raise_failure(recorder, err)
             raise
         self._called.append(recorder)
-        return outputs
+        return outputs, recorder.silent
 
     def run_backward(self, loss: Native) -> None:
         """Run backward from a native loss that was computed from what record_call() returned; gradients add up."""

@@ -93,6 +93,16 @@ class RecordedModel:
         """Routes of the layers that were mapped by hand, in order."""
         return self._folders[0].report.layer_map
 
+    @property
+    def name(self) -> str:
+        """The model's name, as it was dumped."""
+        return self._folders[0].model_name
+
+    @property
+    def runs(self) -> tuple[TapedRun, ...]:
+        """All forwards of all steps, in order, with what each left of its backward."""
+        return tuple(run for folder in self._folders for run in folder.report.runs)
+
     def info(self) -> ModelInfo:
         """Tell where it ran, as far as the dump knows; `recorded` is set."""
         return self._folders[0].info if self._manifest is None else self._manifest.info

@@ -56,6 +56,11 @@ class StepFolder:
         return self.report.selection if self.params is None else self.params.selection
 
     @property
+    def model_name(self) -> str:
+        held = self.report if self.params is None else self.params
+        return need(held.content, "model_name", str, held.source)
+
+    @property
     def info(self) -> ModelInfo:
         """Where the model ran; PaDiff's dumps tell the framework, and the device of their tensors."""
         held = self.report if self.params is None else self.params

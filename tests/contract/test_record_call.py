@@ -33,7 +33,8 @@ class Heard:
 
 
 def call(kit: Any, model: HostedModel, heard: Heard, **options: Any) -> Any:
-    return model.record_call((), kit.inputs("mlp", model.model), RecordOptions(**options), heard)
+    outputs, _ = model.record_call((), kit.inputs("mlp", model.model), RecordOptions(**options), heard)
+    return outputs
 
 
 def loss_of(kit: Any, outputs: Any) -> Any:
@@ -91,6 +92,13 @@ def test_dropping_the_records_keeps_parameter_gradients_and_stops_listening(kit:
     assert {"fc1.weight", "fc1.bias", "fc2.weight"} == set(gradients)
     model.drop_records()
     assert set(gradients) == set(kit.gradients(model.model))
+
+
+def test_gradients_that_have_not_come_are_told(kit: Any, model: HostedModel) -> None:
+    outputs, silent = model.record_call((), kit.inputs("mlp", model.model), RecordOptions(), Heard())
+    assert ("fc1", 0, "output", "0") in silent()
+    model.run_backward(loss_of(kit, outputs))
+    assert () == silent()
 
 
 def test_only_the_layers_asked_for_are_recorded(kit: Any, model: HostedModel) -> None:

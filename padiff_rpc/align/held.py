@@ -1,0 +1,56 @@
+"""Compare what two models hold, without running them: parameters, buffers, parameter gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from padiff_rpc.align.assemble import assemble, blame_of
+from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.match import match_models
+from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.scope import Scope, scope_of
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.align.verdict import StepFindings
+from padiff_rpc.model.model import Model, What
+from padiff_rpc.result import Pair, Result
+
+
+def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequence[What]) -> Result:
+    """Compare values, gradients or both of all parameters that correspond, and with the values the buffers.
+
+    Of the settings count: compare, the maps and the selections. Raises PadiffError as align does.
+    """
+    traffic = Traffic()
+    sides = Sides(base, raw, settings.compare, False, traffic)
+    described = base.describe(), raw.describe()
+    matching = match_models(
+        *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
+    )
+    scope = scope_of(*described, matching, settings)
+    found = [pair for what in whats for pair in _compare(ParameterComparer(sides, *described), scope, what)]
+    findings = StepFindings(0, [], [], found, {})
+    divergences = blame_of(described, matching, scope).divergences(findings, False)
+    skipped = [pair for pair in scope.skipped if pair.stage == "weights_before"]
+    lacking = [
+        f"no {'gradient' if what == 'gradient' else 'parameter or buffer'} was compared, so this is no pass"
+        for what in whats
+        if scope.links and not any(pair.status != "skipped" and _is_of(pair, what) for pair in found)
+    ]
+    if not scope.links:
+        lacking.append("there is no parameter to compare, so this is no pass")
+    notes = [*scope.notes, *matching.notes]
+    figures = {"bytes_moved": traffic.bytes_moved}
+    return assemble(sides, described, matching, settings, divergences, [*skipped, *found], notes, lacking, figures)
+
+
+def _compare(comparer: ParameterComparer, scope: Scope, what: What) -> list[Pair]:
+    parameters = [link for link in scope.links if link.kind == "parameter"]
+    if what == "gradient":
+        return list(comparer.compare(0, "grads", parameters, what))
+    buffers = [link for link in scope.links if link.kind == "buffer"]
+    return [*comparer.compare(0, "weights", parameters, what), *comparer.compare(0, "buffers", buffers, what)]
+
+
+def _is_of(pair: Pair, what: What) -> bool:
+    return (pair.stage == "grads") == (what == "gradient")
