@@ -121,7 +121,7 @@ def _spec_in_words(entry: Mapping[str, Any], file: NpyFile, source: Path) -> Ten
     shape, dtype = shape_from_text(said_shape), dtype_from_text(said_dtype)
     if shape is not None and shape != file.shape:
         raise unlike(file, f"{said_dtype} {said_shape}")
-    if dtype in _BITS:
+    if dtype is not None and dtype in _BITS:
         if file.stored.kind in "iu" and file.stored.itemsize == dtype.item_bytes:
             return TensorSpec(dtype, file.shape)
         if file.dtype is DType.F32:  # PaDiff widens torch's bfloat16, which NumPy lacks
@@ -143,9 +143,10 @@ def _number_or_word(value: float) -> float | str:
 
 def _digest_from_json(node: Mapping[str, Any], source: Path) -> Digest:
     try:
-        floats = [float(node[name]) for name in _FLOATS]
+        mean, abs_mean, norm, low, high = (float(node[name]) for name in _FLOATS)
         count, nan_count, inf_count = (need(node, name, int, source) for name in _COUNTS)
-        return Digest(count, *floats, nan_count, inf_count, bytes.fromhex(need(node, "hash", str, source)))
+        text = need(node, "hash", str, source)
+        return Digest(count, mean, abs_mean, norm, low, high, nan_count, inf_count, bytes.fromhex(text))
     except (KeyError, TypeError, ValueError) as err:
         raise damaged(source, f"holds a broken digest: {dict(node)!r:.200}") from err
 
