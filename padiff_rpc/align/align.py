@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.dumps import check_dumps, without_unrecorded
 from padiff_rpc.align.lacking import not_compared
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
@@ -60,9 +61,11 @@ def align(
     try:
         threads.both(base.reset, raw.reset)
         described = threads.both(base.describe, raw.describe)
+        check_dumps(base, raw, described, settings)
         matching = match_models(
             *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
         )
+        matching = without_unrecorded(matching, *described)
         asked = settings
         settings, unable = _without_gradients(*described, asked)
         scope = scope_of(*described, matching, settings)
@@ -126,6 +129,7 @@ def _without_gradients(
 ) -> tuple[AlignSettings, list[str]]:
     """Run the forward alone where neither model has a parameter that a gradient or an optimiser could reach, and say so."""
     holds = any(info.kind == "parameter" for model in (base, raw) for info in model.parameters)
+    holds = holds or "tensors" in (base.unrecorded, raw.unrecorded)  # such a dump does not tell whether there were any
     if holds or not settings.held or settings.diff_phase != "both":
         return settings, []
     forward = replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from padiff_rpc.align.boundaries import Judged, SideName
 from padiff_rpc.align.missing import Call, Missing
-from padiff_rpc.model.model import Boundary, Side
+from padiff_rpc.model.model import Boundary, Side, Unrecorded
 from padiff_rpc.result import Pair
 
 Silent = tuple[str, int, Side, str]
@@ -55,11 +55,12 @@ class Leftovers:
         judged: Sequence[Judged],
         leftovers: Mapping[SideName, Sequence[Boundary]],
         silent: Mapping[SideName, Collection[Silent]],
+        unrecorded: Mapping[SideName, Collection[Unrecorded]],
     ) -> list[Missing]:
-        """Judge gradients that only one side has: a failure, unless what there is is zero.
+        """Judge gradients that only one side has: a failure, unless what there is is zero, or the other is a dump without any.
 
         forward, judged: the boundaries of forward and of backward that both sides reached. silent: per side, the places
-        that autograd leads to and where no gradient came.
+        that autograd leads to and where no gradient came. unrecorded: per side, what its dump does not hold at all.
         """
         both = {(one.base.route, one.base.call) for one in forward}
         found: list[Missing] = []
@@ -70,8 +71,13 @@ class Leftovers:
                 if (base_route, boundary.call) not in both:
                     continue
                 zero = all(record.digest.norm == 0.0 for record in boundary.records)
+                absent = boundary.side in unrecorded[other]
                 names = [record.name for record in boundary.records]
-                why = f"only {side} has this gradient" + (f", and it is zero; {other} has none" if zero else "")
+                why = f"only {side} has this gradient"
+                if absent:
+                    why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
+                elif zero:
+                    why = f"{why}, and it is zero; {other} has none"
                 pair = Pair(
                     step=step,
                     stage="backward",
@@ -79,9 +85,9 @@ class Leftovers:
                     raw_route=self._to_raw[base_route],
                     call=boundary.call,
                     tensor=f"grad of {boundary.side}.{', '.join(names)}",
-                    status="skipped" if zero else "fail",
+                    status="skipped" if zero or absent else "fail",
                     why=why,
-                    failure="" if zero else "missing",
+                    failure="" if zero or absent else "missing",
                 )
                 route = base_route if other == "base" else self._to_raw[base_route]
                 expected = {(route, boundary.call, boundary.side, name) for name in names}

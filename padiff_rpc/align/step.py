@@ -28,6 +28,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     Observer,
     RecordOptions,
+    Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
 from padiff_rpc.training import NEUTRAL_LOSSES
@@ -105,7 +106,13 @@ class StepRunner:
                 "base": backward.base.without_gradient,
                 "raw": backward.raw.without_gradient,
             }
-            missing = self._leftovers.gradients(step, forward.judged, backward.judged, backward.leftovers, silent)
+            unrecorded: dict[SideName, Collection[Unrecorded]] = {
+                "base": backward.base.unrecorded,
+                "raw": backward.raw.unrecorded,
+            }
+            missing = self._leftovers.gradients(
+                step, forward.judged, backward.judged, backward.leftovers, silent, unrecorded
+            )
             others += [one.pair for one in missing]
             noise = GradientNoise(forward.judged, backward.judged)
             grads = self._held(step, "grads", noise)

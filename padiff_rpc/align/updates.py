@@ -152,7 +152,9 @@ class UpdateJudge:
         array = raw.to_array().copy()
         array[noisy] = base.to_array()[noisy]
         without = Tensor.from_array(array, raw.spec.dtype)
-        if goes_on:
+        if goes_on and self._sides.raw.info().recorded:
+            why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
+        elif goes_on:
             self._sides.raw.write_parameters([(held.name, without)])
         if noisy.all():
             return replace(pair, status="skipped", failure="", why=why, metrics=None)

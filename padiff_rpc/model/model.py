@@ -44,12 +44,17 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The layer tree (pre-order, definition order, the root with route "" first) and all parameters and buffers."""
+    """The layer tree (pre-order, definition order, the root with route "" first) and all parameters and buffers.
+
+    unrecorded: what a dump does not hold. "buffers": those are not even listed (PaDiff dumps parameters only); "tensors": the
+    values of no parameter or buffer can be read, listed or not.
+    """
 
     framework: str
     class_name: str
     layers: tuple[LayerInfo, ...]
     parameters: tuple[ParameterInfo, ...]
+    unrecorded: Literal["", "buffers", "tensors"] = ""
 
     def layer(self, route: str) -> LayerInfo:
         """Return the layer at a route or at one of its aliases; KeyError when there is none."""

@@ -60,7 +60,7 @@ def describe_parameters(
             is_buffer = framework == "paddle" and name.rpartition(".")[2] in _STATISTICS
             trainable = not is_buffer and (not gradients or name in gradients)
             parameters.append(ParameterInfo(name, "buffer" if is_buffer else "parameter", specs[name], trainable))
-    return ModelDescription(framework, layers[0].class_name, tuple(layers), tuple(parameters))
+    return ModelDescription(framework, layers[0].class_name, tuple(layers), tuple(parameters), "buffers")
 
 
 def describe_calls(

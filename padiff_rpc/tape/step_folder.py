@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,7 +50,9 @@ class StepFolder:
     @property
     def description(self) -> ModelDescription:
         """The model as params.json tells of it, else as far as the report does."""
-        return self.report.description if self.params is None else self.params.description
+        if self.params is None:
+            return replace(self.report.description, unrecorded="tensors")
+        return self.params.description
 
     @property
     def selection(self) -> Selection:
@@ -63,8 +66,8 @@ class StepFolder:
     @property
     def info(self) -> ModelInfo:
         """Where the model ran; PaDiff's dumps tell the framework, and the device of their tensors."""
-        held = self.report if self.params is None else self.params
-        content, source = held.content, held.source
+        source = self.path / REPORT
+        content = self.report.content if self.params is None or source.exists() else self.params.content
         ours = content.get(OURS)
         if ours is not None and ours.get("info") is not None:
             return info_from_json(need(ours, "info", dict, source), source)
