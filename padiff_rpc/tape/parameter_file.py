@@ -11,7 +11,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.model.tree import join
 from padiff_rpc.selection import Selection
-from padiff_rpc.tape.entries import Paths, TensorRef, check_spec, natural_spec, unlike
+from padiff_rpc.tape.entries import Paths, TensorRef, check_spec, natural_spec, spec_from_json, unlike
 from padiff_rpc.tape.header import selection_of
 from padiff_rpc.tape.json_files import OURS, damaged, need, read_json
 from padiff_rpc.tape.layer_tree import description_of, first_nodes, plain_route
@@ -32,17 +32,34 @@ class ParameterFile:
     selection: Selection
 
     def find(self, name: str, what: What) -> TensorRef | None:
-        """Return a tensor by its first name; None for a gradient that there is none of, NOT_SUPPORTED where none was written."""
+        """Return a tensor by its first name; None for a gradient that there is none of.
+
+        NOT_SUPPORTED for values that were not to be written, DATA_LOSS for one that should be there.
+        """
         if what == "gradient":
             return self.gradients.get(name)
-        if name not in self.values:
-            why = next((f": {self.selection.left_out[r]}" for r in _holders(self, name)), "")
-            raise PadiffError(
-                f"{str(self.source)!r} does not hold {name!r}{why}",
-                reason=Reason.NOT_SUPPORTED,
-                hint="dump it again without leaving that layer out, or leave the layer out of the comparison too",
+        if name in self.values:
+            return self.values[name]
+        why = self._why_left_out(name)
+        if self.values and not why:
+            raise damaged(
+                self.source, f"does not hold {name!r}", "it is damaged, or of another model than the other steps"
             )
-        return self.values[name]
+        raise PadiffError(
+            f"{str(self.source)!r} does not hold the value of {name!r}{why}",
+            reason=Reason.NOT_SUPPORTED,
+            hint="dump the values too, and leave out of the comparison what is left out of the dump",
+        )
+
+    def _why_left_out(self, name: str) -> str:
+        """Say why the layer that holds a tensor was left out, "" where none was."""
+        names = {alias for info in self.description.parameters if info.name == name for alias in (name, *info.aliases)}
+        reasons = [
+            self.selection.left_out[layer.route]
+            for layer in self.description.layers
+            if names & set(layer.parameters) and not self.selection.keeps(layer.route)
+        ]
+        return f": {reasons[0]}" if reasons else ""
 
 
 def read_parameter_file(source: Path) -> ParameterFile:
@@ -79,7 +96,10 @@ def _ours(
         for local, path in need(node, "grads", dict, paths.source).items():
             info = _known(infos, join(route, local), paths.source)
             if path is not None:
-                gradients[info.name] = _gradient(info.name, _text(path, local, paths.source), info.spec, paths)
+                specs = need(node[OURS], "gradients", dict, paths.source)
+                file = open_npy(paths.find(_text(path, local, paths.source)))
+                spec = spec_from_json(need(specs, local, dict, paths.source), paths.source)
+                gradients[info.name] = TensorRef(info.name, file, check_spec(file, spec))
     return values, gradients
 
 
@@ -94,7 +114,7 @@ def _padiffs(
     for name, path in _padiff_paths(root, model_name, paths, "grads"):
         if path is not None:
             spec = values[name].spec if name in values else None
-            gradients[name] = _gradient(name, _text(path, name, paths.source), spec, paths)
+            gradients[name] = _padiff_gradient(name, _text(path, name, paths.source), spec, paths)
     return values, gradients
 
 
@@ -104,7 +124,7 @@ def _padiff_paths(root: Mapping[str, Any], model_name: str, paths: Paths, kind: 
             yield join(route, local), path
 
 
-def _gradient(name: str, path: str, spec: TensorSpec | None, paths: Paths) -> TensorRef:
+def _padiff_gradient(name: str, path: str, spec: TensorSpec | None, paths: Paths) -> TensorRef:
     """A gradient has its parameter's shape, and mostly its element type; half types may have gradients in float32."""
     file = open_npy(paths.find(path))
     if spec is None:
@@ -125,14 +145,3 @@ def _text(path: object, name: str, source: Path) -> str:
     if not isinstance(path, str):
         raise damaged(source, f"has {path!r} for the path of {name!r}")
     return path
-
-
-def _holders(file: ParameterFile, name: str) -> list[str]:
-    """List the layers that hold a tensor and were left out."""
-    info = file.description.parameter(name)
-    names = {info.name, *info.aliases}
-    return [
-        layer.route
-        for layer in file.description.layers
-        if names & set(layer.parameters) and not file.selection.keeps(layer.route)
-    ]

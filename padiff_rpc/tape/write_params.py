@@ -9,11 +9,12 @@ from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 from padiff_rpc.selection import Selection
+from padiff_rpc.tape.entries import spec_json
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.json_files import OURS, write_json
 from padiff_rpc.tape.layer_tree import layer_tree, local_name
 from padiff_rpc.tape.tensor_files import DumpFolder, NumberedFiles
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensor import TensorSpec, TensorStream
 
 PARAMS, WEIGHTS, GRADS = "params.json", "weights.json", "grads.json"
 _PREFIX = {PARAMS: "", WEIGHTS: "_only", GRADS: "_only"}
@@ -27,11 +28,19 @@ ReadNamed = Callable[[Sequence[str]], Iterator[TensorStream]]
 
 
 @dataclass(frozen=True)
-class Held:
-    """Paths of tensors, by first name. gradients: None for a parameter that has none."""
+class Written:
+    """A tensor that was written: its path as the JSON names it, and its spec."""
 
-    values: Mapping[str, str] = field(default_factory=dict)
-    gradients: Mapping[str, str | None] = field(default_factory=dict)
+    path: str
+    spec: TensorSpec
+
+
+@dataclass(frozen=True)
+class Held:
+    """Tensors by first name. gradients: None for a parameter that has none."""
+
+    values: Mapping[str, Written] = field(default_factory=dict)
+    gradients: Mapping[str, Written | None] = field(default_factory=dict)
 
 
 def write_params(
@@ -85,24 +94,25 @@ def begin(folder: str | Path | DumpFolder, name: str) -> DumpFolder:
 
 def write_values(
     into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
-) -> dict[str, str]:
-    """Write parameters and buffers; return their paths."""
+) -> dict[str, Written]:
+    """Write parameters and buffers, and tell where they lie."""
     kept = _kept(description, selection)
     weights = NumberedFiles(into, "weights", f"weights{_PREFIX[name]}")
     buffers = NumberedFiles(into, "buffers", f"buffers{_PREFIX[name]}")
     is_weight = {info.name: _is_weight(description.framework, info) for info in kept}
     return {
-        stream.name: (weights if is_weight[stream.name] else buffers).write(stream) for stream in read([*is_weight])
+        stream.name: Written((weights if is_weight[stream.name] else buffers).write(stream), stream.spec)
+        for stream in read([*is_weight])
     }
 
 
 def write_gradients(
     into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
-) -> dict[str, str | None]:
-    """Write the gradients of parameters; return their paths, None where there is no gradient."""
+) -> dict[str, Written | None]:
+    """Write the gradients of parameters, and tell where they lie; None where there is no gradient."""
     names = [info.name for info in _kept(description, selection) if info.kind == "parameter"]
     files = NumberedFiles(into, "grads", f"grads{_PREFIX[name]}")
-    written = {stream.name: files.write(stream) for stream in read(names)}
+    written = {stream.name: Written(files.write(stream), stream.spec) for stream in read(names)}
     return {name: written.get(name) for name in names}
 
 
@@ -118,9 +128,12 @@ def finish(
             info, local = tensors[full_name], local_name(layer, full_name)
             if info.name in held.values:
                 kind = "weights" if _is_weight(description.framework, info) else "buffers"
-                node[kind][local] = held.values[info.name]
+                node[kind][local] = held.values[info.name].path
             if info.name in held.gradients:
-                node["grads"][local] = held.gradients[info.name]
+                gradient = held.gradients[info.name]
+                node["grads"][local] = gradient and gradient.path
+                if gradient:  # that of a half-type parameter may be wider than it
+                    node[OURS].setdefault("gradients", {})[local] = spec_json(gradient.spec)
             elif held.gradients and local in node["weights"]:
                 node["grads"][local] = None  # paddle's statistics, which PaDiff takes for weights
 

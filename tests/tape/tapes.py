@@ -31,7 +31,9 @@ LOSS = parse_loss("projection")
 SGD = parse_optimizer("SGD(lr=0.1)")
 
 
-def record_tape(folder: Path, factory: str = "mlp", *, model_args: Mapping[str, Any] | None = None, **settings: Any) -> Path:
+def record_tape(
+    folder: Path, factory: str = "mlp", *, model_args: Mapping[str, Any] | None = None, **settings: Any
+) -> Path:
     """Record a fresh model of a factory, by default with one step of SGD, and return the folder."""
     settings = {"loss": LOSS, "optimizer": SGD, "model_name": "net", **settings}
     record(hosted(factory, **(model_args or {})), inputs_of(factory), folder, **settings)

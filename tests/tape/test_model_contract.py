@@ -108,7 +108,9 @@ def test_there_is_no_gradient_before_a_backward(make_model: MakeModel) -> None:
         (lambda model: model.digest_parameters(["nothing"]), Reason.UNKNOWN_NAME),
         (lambda model: model.backward(LOSS), Reason.OUT_OF_ORDER),
         (
-            lambda model: model.forward(ForwardRequest(inputs_of("mlp"), seed=0, record=RecordOptions(routes=("bodi",)))),
+            lambda model: model.forward(
+                ForwardRequest(inputs_of("mlp"), seed=0, record=RecordOptions(routes=("bodi",)))
+            ),
             Reason.UNKNOWN_NAME,
         ),
     ],
