@@ -214,6 +214,7 @@ def test_what_tolerances_may_hide_is_noted(raw_args: dict[str, Any], raw_optimiz
 
 def test_active_dropout_is_named(align_pair: AlignPair) -> None:
     result = align_pair("random", seed=None)
+    assert not result.aligned
     assert any("random numbers" in note and "Dropout" in note for note in result.notes)
 
 

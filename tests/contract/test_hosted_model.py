@@ -85,6 +85,16 @@ def run_step(kit: Any, name: str, record: RecordOptions | None, answer: Any = No
 
 
 # -- recording changes nothing ------------------------------------------------------------------------------------
+def test_a_native_layer_is_the_models_own_object(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    routes = [layer.route for layer in model.describe().layers]
+    assert model.native_layer("") is model.model
+    assert type(model.native_layer(routes[-1])).__name__ == model.describe().layers[-1].class_name
+    with pytest.raises(PadiffError, match="has no layer 'nowhere'") as raised:
+        model.native_layer("nowhere")
+    assert raised.value.reason is Reason.UNKNOWN_NAME
+
+
 def test_recording_leaves_outputs_gradients_and_buffers_bit_identical(kit: Any, model_name: str) -> None:
     plain = run_step(kit, model_name, None)
     recorded = run_step(kit, model_name, RecordOptions())

@@ -1,0 +1,109 @@
+"""Running variances of torch and paddle: converted where the layer is recorded, passed over where only the one around it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from padiff_rpc.align.align import align
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.inputs import as_inputs
+from padiff_rpc.model.backends import numpy_nn as nn
+from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.result import Result
+from padiff_rpc.selection import Selection
+
+X = as_inputs({"x": np.random.RandomState(0).standard_normal((6, 4)).astype(np.float32)})
+MAPPED: dict[str, Any] = {
+    "layer_map": {"block": "block"},
+    **{f"{side}_selection": Selection({"block.bn": "inside the mapped layer 'block'"}) for side in ("base", "raw")},
+}
+
+
+class PopulationNorm(nn.BatchNorm):
+    """Keeps the variance of the population, as paddle does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.running_var.values.copy()
+        y = super().forward(x)
+        update = self.running_var.values - (1 - 0.1) * before
+        self.running_var.overwrite(self.running_var.values - update / x.shape[0])
+        return y
+
+
+class Block(nn.Layer):
+    def __init__(self, norm: nn.Layer) -> None:
+        super().__init__()
+        self.bn = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(x)
+
+
+class Net(nn.Layer):
+    def __init__(self, norm: nn.Layer) -> None:
+        super().__init__()
+        self.block = Block(norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class As:
+    """A model that says that it is of another framework."""
+
+    def __init__(self, framework: str, norm: nn.Layer) -> None:
+        self._framework = framework
+        self._model = HostedModel(Net(norm))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def describe(self) -> ModelDescription:
+        described = self._model.describe()
+        layers = tuple(
+            replace(layer, class_name=layer.class_name.replace("PopulationNorm", "BatchNorm"))
+            for layer in described.layers
+        )
+        layers = tuple(
+            replace(layer, class_path="paddle.nn.BatchNorm") if layer.class_name == "BatchNorm" else layer
+            for layer in layers
+        )
+        return replace(described, framework=self._framework, layers=layers)
+
+
+def run(raw: nn.Layer, **settings: Any) -> Result:
+    base: Any = As("torch", nn.BatchNorm(4))
+    other: Any = As("paddle", raw)
+    return align(base, other, X, X, AlignSettings(training=True, **settings))
+
+
+def buffers(result: Result) -> dict[str, tuple[str, str]]:
+    return {pair.tensor: (pair.status, pair.why) for pair in result.pairs if pair.stage == "buffers"}
+
+
+def test_the_population_variance_is_converted_where_the_layer_is_recorded() -> None:
+    result = run(PopulationNorm(4))
+    assert result.aligned
+    status, why = buffers(result)["running_var"]
+    assert ("pass", True) == (status, "compared after conversion" in why)
+
+
+def test_inside_a_mapped_layer_it_is_passed_over_with_the_reason() -> None:
+    result = run(PopulationNorm(4), **MAPPED)
+    assert result.aligned
+    status, why = buffers(result)["bn.running_var"]
+    assert ("skipped", True) == (status, "only the layer around it is recorded" in why)
+    assert ("pass", "") == buffers(result)["bn.running_mean"]
+
+
+@pytest.mark.parametrize("settings", [{}, MAPPED], ids=["recorded", "mapped"])
+def test_another_momentum_still_differs(settings: dict[str, Any]) -> None:
+    result = run(nn.BatchNorm(4, momentum=0.5), **settings)
+    assert not result.aligned
+    assert "buffers" == result.divergences[0].stage
