@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from padiff_rpc.align.assemble import assemble, blame_of
+from padiff_rpc.align.attention import attention_routes
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.dumps import check_dumps, without_unrecorded
 from padiff_rpc.align.lacking import not_compared
@@ -56,7 +57,6 @@ def align(
     begun = time.monotonic()
     tell = progress or _quiet
     traffic = Traffic()
-    sides = Sides(base, raw, settings.compare, settings.single_step, traffic)
     threads = SideThreads(in_turn=_share_a_process(base, raw))
     try:
         threads.both(base.reset, raw.reset)
@@ -71,6 +71,8 @@ def align(
         scope = scope_of(*described, matching, settings)
         if not settings.held:
             scope = replace(scope, links=())
+        attention = attention_routes(*described, scope.layers) - {""}
+        sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
     finally:
         threads.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from padiff_rpc.align.attention import are_averaged
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
@@ -41,13 +42,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both models, and how their tensors are judged."""
+    """Both models, and how their tensors are judged. attention: see `attention_routes`."""
 
     base: Model
     raw: Model
     rules: CompareRules
     single_step: bool
     traffic: Traffic
+    attention: Collection[str] = ()
 
 
 def stage_of(phase: Phase) -> Stage:
@@ -109,6 +111,9 @@ def _judge_records(
         return pair(_one_sided(base, "base" if other is None else "raw"))
     if base.side == "input" and base.route and mine.spec != other.spec and not _both_floating(mine, other):
         why = f"the layers take this input in different forms: {mine.spec} in base, {other.spec} in raw"
+        return pair(Verdict("skipped", "", why, None))
+    if base.side == "output" and base.route in sides.attention and are_averaged(mine.spec, other.spec):
+        why = f"torch averages these attention weights over the heads, paddle does not: {mine.spec} in base, {other.spec} in raw"
         return pair(Verdict("skipped", "", why, None))
     stage = stage_of(base.phase)
     settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, sides.rules, stage, sides.single_step)

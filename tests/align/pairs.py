@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import LayerInfo, ModelDescription
 from padiff_rpc.result import Result
 
 MODELS = Path(__file__).resolve().parents[1] / "models" / "numpy_models.py"
@@ -27,6 +29,28 @@ INPUTS = {
     "tied": "ids",
 }
 AlignPair = Callable[..., Result]
+
+
+class Claimed:
+    """A NumPy model that says that it is of another framework; classes: NumPy class -> the path that it goes by."""
+
+    def __init__(self, framework: str, model: Any, classes: Mapping[str, str]) -> None:
+        self._framework = framework
+        self._model = HostedModel(model)
+        self._classes = classes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def describe(self) -> ModelDescription:
+        described = self._model.describe()
+        return replace(
+            described, framework=self._framework, layers=tuple(self._claimed(layer) for layer in described.layers)
+        )
+
+    def _claimed(self, layer: LayerInfo) -> LayerInfo:
+        path = self._classes.get(layer.class_name, layer.class_path)
+        return replace(layer, class_name=path.rpartition(".")[2], class_path=path)
 
 
 def hosted(factory: str, **model_args: Any) -> HostedModel:

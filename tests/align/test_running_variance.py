@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.backends import numpy_nn as nn
 from padiff_rpc.model.backends.numpy_autograd import Tensor
-from padiff_rpc.model.hosted import HostedModel
-from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Result
 from padiff_rpc.selection import Selection
+from tests.align.pairs import Claimed
 
 X = as_inputs({"x": np.random.RandomState(0).standard_normal((6, 4)).astype(np.float32)})
 MAPPED: dict[str, Any] = {
@@ -54,32 +52,10 @@ class Net(nn.Layer):
         return self.block(x)
 
 
-class As:
-    """A model that says that it is of another framework."""
-
-    def __init__(self, framework: str, norm: nn.Layer) -> None:
-        self._framework = framework
-        self._model = HostedModel(Net(norm))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def describe(self) -> ModelDescription:
-        described = self._model.describe()
-        layers = tuple(
-            replace(layer, class_name=layer.class_name.replace("PopulationNorm", "BatchNorm"))
-            for layer in described.layers
-        )
-        layers = tuple(
-            replace(layer, class_path="paddle.nn.BatchNorm") if layer.class_name == "BatchNorm" else layer
-            for layer in layers
-        )
-        return replace(described, framework=self._framework, layers=layers)
-
-
 def run(raw: nn.Layer, **settings: Any) -> Result:
-    base: Any = As("torch", nn.BatchNorm(4))
-    other: Any = As("paddle", raw)
+    base: Any = Claimed("torch", Net(nn.BatchNorm(4)), {"BatchNorm": "torch.nn.BatchNorm1d"})
+    paddle = "paddle.nn.BatchNorm1D"
+    other: Any = Claimed("paddle", Net(raw), {"BatchNorm": paddle, "PopulationNorm": paddle})
     return align(base, other, X, X, AlignSettings(training=True, **settings))
 
 
