@@ -27,7 +27,7 @@ class Pack:
         parts = ", ".join(part.shown for part in self.parts)
         return (
             f"{self.fused.shown} is taken to hold {parts} in this order ({self.order}), one whole after the other: if it "
-            "interleaves them head by head, the outputs will differ"
+            "interleaves them (head by head, say), the outputs will differ"
         )
 
 
