@@ -75,9 +75,7 @@ def spellings(framework: Literal["torch", "paddle"]) -> dict[str, str]:
     """Return spelling -> canonical name: functions, their in-place forms (`relu_`) and operator methods (`__add__`)."""
     column = 0 if framework == "torch" else 1
     plain = {name: name for name in _ALIKE}
-    for name, spelled in _UNLIKE.items():
-        plain.pop(name, None)
-        plain.update(dict.fromkeys(spelled[column].split(), name))
+    plain.update((spelling, name) for name, spelled in _UNLIKE.items() for spelling in spelled[column].split())
     in_place = {f"{spelling}_": name for spelling, name in plain.items()}
     operators = {f"__{operator}__": name for name, listed in _OPERATORS.items() for operator in listed.split()}
     return {**plain, **in_place, **operators}

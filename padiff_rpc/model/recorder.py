@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class Recorder:
             for placed in self._layers:
                 removes.append(self._hook(placed))
             for placed in self._others:
-                removes.append(self._hook_other(placed))
+                removes.append(self._follow(placed))
             with self._hearing():
                 yield
         finally:
@@ -183,18 +184,32 @@ class Recorder:
             if self._backend.spec(source).shape == self._backend.spec(tensor).shape:
                 self._backend.copy_into(tensor, source)
 
-    def _hook_other(self, placed: PlacedLayer) -> Remove:
-        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's."""
+    def _follow(self, placed: PlacedLayer) -> Remove:
+        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's.
 
-        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        Without hooks: torch's encoder layers leave their fast path, and round in another way, where they have any.
+        """
+        held, forward = vars(placed.layer), placed.layer.forward
+        own = held.get("forward")  # one that somebody set on the instance
+
+        @functools.wraps(forward)
+        def followed(*args: Any, **kwargs: Any) -> Any:
             with self._failing():
                 self._calls.follow(placed.route)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                with self._failing():
+                    self._calls.leave(placed.route)
 
-        def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            with self._failing():
-                self._calls.leave(placed.route)
+        def remove() -> None:
+            if own is None:
+                del held["forward"]
+            else:
+                held["forward"] = own
 
-        return self._backend.hook(placed.layer, before, after)
+        held["forward"] = followed
+        return remove
 
     def _api_called(self, name: str, result: Any) -> None:
         """Record what a functional call of the innermost layer returned."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import LossSpec
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.tensor import DType, Tensor
 
 with warnings.catch_warnings():
@@ -293,3 +297,170 @@ def test_taps_change_the_gradients_of_a_transformer_by_rounding_alone(kit):
     assert results[1][2] > 20
     for name, gradient in results[0][1].items():
         np.testing.assert_allclose(results[1][1][name], gradient, rtol=0, atol=1e-14, err_msg=name)
+
+
+# -- functional calls -------------------------------------------------------------------------------------------------------
+class _Heard:
+    def __init__(self) -> None:
+        self.routes: list[str] = []
+
+    def observe(self, boundary: Boundary) -> None:
+        self.routes += [boundary.route] if boundary.api else []
+
+    def substitute(self, boundary: Boundary) -> dict[str, Tensor]:
+        return {}
+
+
+def heard_of(model: Any, x: np.ndarray | None = None) -> list[str]:
+    heard = _Heard()
+    x = np.arange(8, dtype=np.float32).reshape(2, 4) if x is None else x
+    request = ForwardRequest({"x": Tensor.from_array(x)}, gradients=False, record=RecordOptions(api_calls=True))
+    HostedModel(model).forward(request, heard)
+    return heard.routes
+
+
+class _Calls(nn.Layer):
+    def __init__(self, run: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, x: Any) -> Any:
+        return self.run(x)
+
+
+OPERATORS: dict[str, Callable[[Any], Any]] = {
+    "add": lambda x: 1 + (x + 1),
+    "subtract": lambda x: 1 - (x - 1),
+    "multiply": lambda x: 2 * paddle.scale(x * 2, 0.5),
+    "divide": lambda x: 1 / (x / 2),
+    "matmul": lambda x: paddle.mm(x, x.t()) @ x,
+    "pow": lambda x: x.pow(2) ** 2,
+    "negative": lambda x: -x.neg(),
+    "clip": lambda x: paddle.clip(x.clip(0, 1), 0, 1),
+    "index_select": lambda x: paddle.gather(x, paddle.to_tensor([0])),
+    "gather": lambda x: paddle.take_along_axis(x, paddle.to_tensor([[0], [1]]), 1),
+    "split": lambda x: paddle.split(x, 2, axis=1)[0].chunk(2, axis=1)[0],
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_call_is_known_by_every_spelling(name):
+    heard = heard_of(_Calls(OPERATORS[name]))
+    assert set(heard) == {f"/{name}"}
+    assert len(heard) == (1 if name in ("index_select", "gather") else 3 if name == "multiply" else 2)
+
+
+def test_in_place_calls_count_under_the_same_name():
+    def run(x: Any) -> Any:
+        x = nn.functional.relu_(x.add_(paddle.ones_like(x)))
+        x += 1
+        return x.exp_()
+
+    assert heard_of(_Calls(run)) == ["/add", "/relu", "/add", "/exp"]
+
+
+def test_what_paddles_functions_call_inside_is_not_told():
+    def run(x: Any) -> Any:
+        x = nn.functional.normalize(x)
+        return nn.functional.npair_loss(
+            x, x, paddle.to_tensor([0.0, 1.0])
+        )  # not listed, and made of functions that are
+
+    assert heard_of(_Calls(run)) == ["/normalize"]
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+def test_paddles_model_zoo_counts_as_code_of_models_authors():
+    image = np.ones((1, 3, 32, 32), np.float32)
+    heard = heard_of(paddle.vision.models.resnet18(), image)
+    assert heard[:2] == ["layer1.0/add", "layer1.1/add"]
+    assert len(heard) == 8
+
+
+def test_a_function_in_a_layers_attribute_is_heard_and_put_back():
+    layer = _Calls(nn.functional.gelu)
+    assert heard_of(layer) == ["/gelu"]
+    assert layer.run is nn.functional.gelu
+
+
+def test_what_the_model_itself_puts_in_a_functions_place_stays():
+    def mine(x: Any) -> Any:
+        return x
+
+    class Model(nn.Layer):
+        def forward(self, x: Any) -> Any:
+            self.act = mine
+            return self.act(x)
+
+    model = Model()
+    model.act = nn.functional.relu
+    assert heard_of(model) == []
+    assert model.act is mine
+
+
+@pytest.fixture
+def custom(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of custom operators, as a user's package has them."""
+    module = ModuleType("custom_ops_of_a_test")
+    code = (
+        "def fused(x):\n    return x * 3\n"
+        "class Ops:\n    @staticmethod\n    def fast(x):\n        return fused(x) + 1\n"
+        "number = 3\n"
+    )
+    exec(code, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def test_custom_operators_are_heard_and_put_back(custom: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PADDLE_THIRDPARTY_API", f"{custom.__name__}.fused, {custom.__name__}.Ops.fast,")
+    held, ops = dict(vars(custom)), dict(vars(custom.Ops))
+    heard = heard_of(_Calls(lambda x: custom.Ops.fast(custom.fused(x)) + custom.Ops().fast(x)))
+    assert heard == ["/fused", "/fast", "/fast", "/add"]
+    assert dict(vars(custom)) == held
+    assert dict(vars(custom.Ops)) == ops
+
+
+def test_without_the_variable_a_custom_operator_is_the_calls_it_makes(custom: ModuleType):
+    assert heard_of(_Calls(lambda x: custom.Ops.fast(x))) == ["/multiply", "/add"]
+
+
+@pytest.mark.parametrize(
+    "path", ["no_such_module_at_all.relu", "custom_ops_of_a_test.gone", "custom_ops_of_a_test.number", "alone", "a.B.c"]
+)
+def test_a_custom_operator_that_cannot_be_found_is_named(
+    path: str, custom: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PADDLE_THIRDPARTY_API", f"{custom.__name__}.fused,{path}")
+    held, relu = dict(vars(custom)), nn.functional.relu
+    with pytest.raises(PadiffError) as caught:
+        heard_of(_Calls(custom.fused))
+    assert caught.value.reason is Reason.BAD_CONFIG
+    assert repr(path) in caught.value.message
+    assert "PADDLE_THIRDPARTY_API" in caught.value.message
+    assert dict(vars(custom)) == held
+    assert nn.functional.relu is relu
+
+
+def test_another_threads_run_hears_its_own_calls_alone():
+    """Both patch the same functions; the one that ends first leaves the other's patches where they are."""
+    relu, add = nn.functional.relu, vars(paddle.Tensor)["__add__"]
+    inner_is_through, heard = threading.Event(), {}
+
+    def first(x: Any) -> Any:
+        x = nn.functional.relu(x)
+        thread = threading.Thread(target=lambda: heard.update(second=heard_of(_Calls(second))))
+        thread.start()
+        assert inner_is_through.wait(20)
+        thread.join(20)
+        return nn.functional.relu(x + 1)
+
+    def second(x: Any) -> Any:
+        x = nn.functional.relu(x)
+        inner_is_through.set()
+        return nn.functional.gelu(x)
+
+    assert heard_of(_Calls(first)) == ["/relu", "/add", "/relu"]
+    assert heard == {"second": ["/relu", "/gelu"]}
+    assert nn.functional.relu is relu
+    assert vars(paddle.Tensor)["__add__"] is add

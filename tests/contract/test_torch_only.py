@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import Boundary, ForwardRequest, RecordOptions
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import parse_optimizer
 
@@ -207,3 +210,114 @@ def test_a_substitute_keeps_the_strides(kit):
     assert new.stride() == h.stride()
     np.testing.assert_array_equal(new.detach().numpy(), values)
     assert kit.backend.substitute(h[:, :1].expand(3, 5, 4), Tensor.from_array(values)).tolist() == values.tolist()
+
+
+# -- functional calls -------------------------------------------------------------------------------------------------------
+class _Encoder(nn.Module):
+    """Torch's own encoder leaves its fast path under any mode, and then rounds in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.layer(x + 1)) * 2
+
+
+class _ModeInside(nn.Module):
+    """Calls its children under a mode of its own, as `with torch.device(...)` is."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.own = _Encoder() if fails else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.device("cpu"):
+            x = self.own(torch.exp(self.fc(x)))
+        return torch.sqrt(x)
+
+
+class _Heard:
+    def __init__(self) -> None:
+        self.routes: list[str] = []
+        self.digests: list[Any] = []
+
+    def observe(self, boundary: Boundary) -> None:
+        self.routes += [boundary.route] if boundary.api else []
+        self.digests += [] if boundary.api else [record.digest for record in boundary.records]
+
+    def substitute(self, boundary: Boundary) -> dict[str, Tensor]:
+        return {}
+
+
+def run_calls(model: nn.Module, shape: tuple[int, ...], **options: Any) -> _Heard:
+    heard = _Heard()
+    inputs = {"x": Tensor.from_array(np.cos(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape))}
+    record = RecordOptions(**{"api_calls": True, **options})
+    HostedModel(model).forward(ForwardRequest(inputs, False, gradients=False, record=record), heard)
+    return heard
+
+
+@pytest.mark.parametrize(("routes", "fast"), [(None, 0), (("",), 1)], ids=["recorded", "left out"])
+def test_listening_leaves_torchs_fast_paths_as_they_are(
+    routes: Any, fast: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook alone takes torch's encoder off it; what is left out has none."""
+    taken: list[int] = []
+    plain = torch._transformer_encoder_layer_fwd
+    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", lambda *args: taken.append(1) or plain(*args))
+    torch.manual_seed(0)
+    model = _Encoder()
+    heard = [run_calls(model, (2, 3, 8), routes=routes, api_calls=on) for on in (False, True)]
+    assert taken == [1, 1] * fast
+    assert heard[0].digests == heard[1].digests
+    assert heard[1].routes == ["/add", "/relu", "/multiply"]
+
+
+def test_attention_in_eval_keeps_its_fast_path_while_listening(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.attention(x, x, x)[0] + x
+
+    taken: list[int] = []
+    plain = torch._native_multi_head_attention
+    monkeypatch.setattr(torch, "_native_multi_head_attention", lambda *args: taken.append(1) or plain(*args))
+    model = Attention()
+    heard = [run_calls(model, (2, 3, 8), api_calls=on) for on in (False, True)]
+    assert taken == [1, 1]
+    assert heard[0].digests == heard[1].digests
+    assert heard[1].routes == ["/add"]
+
+
+def test_a_mode_of_the_models_own_stays_where_it_was() -> None:
+    before = _get_current_function_mode_stack()
+    heard = run_calls(_ModeInside(False), (3, 4))
+    assert heard.routes == ["/exp", "/sqrt"]
+    assert _get_current_function_mode_stack() == before
+
+
+@pytest.mark.parametrize("routes", [None, ("own", "own.layer")], ids=["recorded", "left out"])
+def test_no_mode_is_left_behind_by_an_exception(routes: Any) -> None:
+    """Where the model's own layer is left out, our mode lies above the one that its `with` takes off."""
+    before = _get_current_function_mode_stack()
+    with pytest.raises(PadiffError) as caught:
+        run_calls(_ModeInside(True), (3, 4), routes=routes)
+    assert caught.value.reason is Reason.MODEL_FAILED
+    assert _get_current_function_mode_stack() == before
+
+
+def test_functions_are_known_however_the_model_holds_them() -> None:
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            table = {"gelu": nn.functional.gelu, "max": torch.max}
+            x = table["gelu"](x) @ x.t()
+            top, _ = table["max"](x, -1)
+            return torch.special.expit(torch.linalg.norm(top.clamp_(min=0.1) ** 2 / (1 - top)))
+
+    heard = run_calls(Model(), (3, 4)).routes
+    assert heard == ["/gelu", "/matmul", "/max", "/clip", "/pow", "/subtract", "/divide", "/norm"]

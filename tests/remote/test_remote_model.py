@@ -113,6 +113,22 @@ def test_a_step_gives_exactly_what_it_gives_in_this_process(remote: RemoteModel,
         assert len(expected["values"][1]) > 5
 
 
+@pytest.mark.parametrize("sync", [False, True])
+def test_functional_calls_come_with_the_layers_and_in_a_synced_run_nobody_answers_them(sync: bool) -> None:
+    def run(model: Model) -> tuple[Any, list[Boundary], list[Boundary], list[Tensor]]:
+        asked: list[Boundary] = []
+        watcher = Watcher(model, lambda boundary: asked.append(boundary) or {})
+        record = RecordOptions(sync=sync, api_calls=True)
+        outputs = model.forward(ForwardRequest({"x": VECTORS}, seed=3, record=record), watcher).outputs
+        return outputs, watcher.boundaries, asked, watcher.values
+
+    with serving(numpy_model("calls")) as worker, connect(worker.address) as model:
+        expected, found = run(numpy_model("calls")), run(model)
+    assert expected == found
+    assert "gate/relu" in {boundary.route for boundary in found[1] if boundary.api}
+    assert found[2] == ([boundary for boundary in found[1] if not boundary.api] if sync else [])
+
+
 def test_substitutions_have_exactly_the_effect_they_have_in_this_process(remote: RemoteModel) -> None:
     local = numpy_model("mlp")
     plain = step(numpy_model("mlp"))
