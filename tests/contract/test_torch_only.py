@@ -301,9 +301,9 @@ def test_a_mode_of_the_models_own_stays_where_it_was() -> None:
     assert _get_current_function_mode_stack() == before
 
 
-@pytest.mark.parametrize("routes", [None, ("own", "own.layer")], ids=["recorded", "left out"])
+@pytest.mark.parametrize("routes", [None, ("own",)], ids=["ours below", "ours above"])
 def test_no_mode_is_left_behind_by_an_exception(routes: Any) -> None:
-    """Where the model's own layer is left out, our mode lies above the one that its `with` takes off."""
+    """Where ours lies above the one of the model's `with`, that takes ours off the stack for its own."""
     before = _get_current_function_mode_stack()
     with pytest.raises(PadiffError) as caught:
         run_calls(_ModeInside(True), (3, 4), routes=routes)

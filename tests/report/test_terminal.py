@@ -142,6 +142,23 @@ def test_a_bug_between_children_marks_the_parent_and_where_it_was_seen(render):
     assert "tensor    input.0 of attn.o" in text
 
 
+def test_a_functional_call_is_named_and_the_layer_around_it_is_marked(render):
+    trees = {"base": [("", "M"), ("attn", "Attention"), ("attn.q", "Linear"), ("fc", "Linear")]}
+    trees["raw"] = trees["base"]
+    found = results.pair("attn/divide", "attn/divide", 0.5, call=1)
+    why = "its call 1 of divide is the first to differ"
+    one = results.divergence(found, LayerRef("attn", "Attention"), LayerRef("attn", "Attention"), why)
+    paired = [(route, route) for route, _ in trees["base"]]
+    text = render(results.result([found], [one], trees=trees, paired_routes=paired))
+
+    marked = [
+        line.strip("│├└╴ ").split()[0] + line.partition("<---")[2] for line in text.splitlines() if "<---" in line
+    ]
+    assert marked == ["attn HERE"]
+    assert f"why       {why}" in text
+    assert "tensor    output.0 of attn/divide" in text
+
+
 def test_the_worst_pair_of_a_stage_is_nan_before_any_number(render):
     pairs = [results.pair("a", "a", 0.5), results.pair("b", "b", 0.5, metrics=results.metrics(math.nan), failure="nan")]
     text = render(results.result(pairs, aligned=False))
