@@ -66,6 +66,7 @@ class ParameterComparer:
                 why=verdict.why,
                 failure=verdict.failure,
                 metrics=verdict.metrics,
+                base_tensor=_base_names(link, self.local_name(raw_name, link)),
             )
 
         beyond = _beyond_special(link, what)
@@ -191,6 +192,12 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
     return Verdict(
         "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
     )
+
+
+def _base_names(link: ParameterLink, raw_name: str) -> str:
+    """Name base's tensors of a link below their layer, where they are called otherwise than raw's."""
+    names = [name.removeprefix(f"{link.base_route}.") if link.base_route else name for name in link.base]
+    return "" if names == [raw_name] else ", ".join(names)
 
 
 def _specs(description: ModelDescription) -> dict[str, TensorSpec]:

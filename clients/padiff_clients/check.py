@@ -1,0 +1,41 @@
+"""`padiff-rpc check`: compare two dumps that lie on disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from padiff_clients.errors import ALIGNED, DIFFERS, handled
+from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
+
+_CHECKS: dict[str, Callable[..., bool]] = {
+    "report": check_report,
+    "params": check_params,
+    "weights": check_weights,
+    "grads": check_grads,
+}
+
+
+@click.command()
+@click.argument("what", type=click.Choice(list(_CHECKS)))
+@click.argument("dir0", metavar="DIR0")
+@click.argument("dir1", metavar="DIR1")
+@click.option("--atol", type=click.FloatRange(0), default=0.0, show_default=True, help="Absolute tolerance.")
+@click.option("--rtol", type=click.FloatRange(0), default=1e-7, show_default=True, help="Relative tolerance.")
+@click.option(
+    "--compare-mode",
+    type=click.Choice(["mean", "abs_mean", "strict", "scaled"]),
+    default="mean",
+    show_default=True,
+    help="How tensors are judged.",
+)
+@handled
+def check(what: str, dir0: str, dir1: str, **cfg: float | str) -> None:
+    """Compare two dumps: layer outputs and gradients (report), parameters (params, weights) or their gradients (grads).
+
+    DIR0 and DIR1 are folders that create_model's proxies, `record`, or PaDiff 0.3 wrote: of one dump, or of steps and
+    ranks, of which every one is compared.
+    """
+    sys.exit(ALIGNED if _CHECKS[what](dir0, dir1, cfg) else DIFFERS)

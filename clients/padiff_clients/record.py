@@ -1,0 +1,89 @@
+"""`padiff-rpc record`: run one model and write a tape, for the other side to be compared with later, elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from padiff_clients.console import show
+from padiff_clients.errors import handled
+from padiff_clients.inputs import as_tensors, load_one, load_targets, model_inputs
+from padiff_clients.options import DTYPES, PLACE, parse_args
+from padiff_clients.plan import loss_of, optimizer_of, plan_one
+from padiff_clients.runfile import validate
+from padiff_clients.sides import opened
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tape.record import check_free
+from padiff_rpc.tape.record import record as record_tape
+
+
+@click.command()
+@click.argument("spec")
+@click.option("--inputs", metavar="FILE", help=f"FILE.npz, or {PLACE} that returns a dict.")
+@click.option(
+    "-o", "--output", "folder", metavar="DIR", required=True, help="A folder that is not there yet, or empty."
+)
+@click.option("--python", metavar="PYTHON", help="The Python to launch its worker in; default: this one.")
+@click.option("--model-arg", "args", metavar="NAME=JSON", multiple=True, help="An argument of its factory; repeatable.")
+@click.option("--device", metavar="DEVICE", help="Where it runs, in its framework's words.")
+@click.option("--dtype", type=DTYPES, help="Cast it (and, for float64, the inputs) to this type.")
+@click.option("--train/--eval", default=None, help="Set its mode; default: leave it as it is.")
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="Steps on the same inputs.")
+@click.option("--phase", type=click.Choice(["forward", "both"]), default="both", show_default=True, help="What to run.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the framework's generators.")
+@click.option("--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or the worker's.")
+@click.option("--loss-fn", metavar=PLACE, help="A loss of its own: a function of the outputs.")
+@click.option("--targets", metavar="FILE.npz", help="What mse and cross_entropy compare with: array `target`.")
+@click.option("--optimizer", metavar="OPTIMIZER", help="Such as 'SGD(lr=0.1)'; none by default.")
+@click.option("--optimizer-fn", metavar=PLACE, help="An optimiser of its own: made from the model.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of a launched worker.")
+@click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
+@click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
+@click.option("--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Default 20.")
+@handled
+def record(
+    args: tuple[str, ...],
+    folder: str,
+    train: bool | None,
+    steps: int,
+    phase: str,
+    seed: int,
+    targets: str | None,
+    connect_timeout_s: float | None,
+    **side: Any,
+) -> None:
+    """Run one model on inputs and write all that it computed, with inputs and parameters, into a folder.
+
+    `padiff-rpc diff --base tape:DIR --raw SPEC` then aligns another model with it, without the first one's framework.
+    """
+    table = {key: value for key, value in side.items() if value is not None}
+    run = validate(
+        {"base": {**table, "args": parse_args(args, "--model-arg")}, "connect_timeout_s": connect_timeout_s},
+        "the command line",
+    )
+    plan = plan_one(run)
+    check_free(Path(folder))
+    if run.base.inputs is None:
+        raise PadiffError(
+            "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
+        )
+    float64 = plan.dtype == "float64"
+    inputs = model_inputs(load_one(run.base.inputs), run.base.inputs, float64=float64)
+    tensors = as_tensors(load_targets(targets), targets, float64=float64) if targets else {}
+    loss, optimizer = loss_of(plan, run.base, tensors), optimizer_of(plan, run.base)
+    with opened([plan]) as (model,):
+        record_tape(
+            model,
+            inputs,
+            Path(folder),
+            model_name=model.describe().class_name,
+            steps=steps,
+            training=train,
+            seed=seed,
+            loss=loss,
+            optimizer=optimizer,
+            backward=phase == "both",
+        )
+    show(lambda console: console.print(f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}", highlight=False))

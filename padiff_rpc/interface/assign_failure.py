@@ -1,0 +1,82 @@
+"""Tell why weights could not be assigned, as PaDiff does: the first mismatch, both marked trees, the hints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from padiff_rpc.align.match import match_models
+from padiff_rpc.align.mismatch import AssignFailure, explain_mismatch
+from padiff_rpc.align.selections import skipped_routes
+from padiff_rpc.errors import PadiffError
+from padiff_rpc.interface.messages import log, show
+from padiff_rpc.interface.sides import Side
+from padiff_rpc.interface.tree_log import write_tree
+from padiff_rpc.model.model import ModelDescription
+
+_HINTS = """\
+Please view the reports and checkout the layer marked with `<---  *** HERE ***` !
+Hint:
+    1. Check the definition order of params is same in submodels.
+    2. Check the corresponding submodel have the same style:
+       param <=> param, buffer <=> buffer, embedding <=> embedding ...
+       cases like param <=> buffer, param <=> embedding are linked where names and shapes agree.
+    3. If can not change model codes, try to use a layer map: set_layer_map([...]) on both models,
+       with add_special_init(...) where the insides differ.
+    4. (skip) means this layer is skipped because it is under black_list, or it has no param, or it is in the layer map.
+"""
+_SHOWN = 5
+
+
+def show_assign_failure(base: Side, raw: Side, layer_map: Mapping[str, str], err: PadiffError) -> None:
+    """Print what keeps base's weights from being assigned to raw, and write both trees into log files."""
+    described = base.model.describe(), raw.model.describe()
+    matching = match_models(*described, layer_map, {}, base.selection, raw.selection)
+    failures = explain_mismatch(*described, matching)
+    log("Assign weight Failed !!!")
+    show("")
+    if not failures:
+        show(f"RuntimeError:  {err}")
+        return
+    first = failures[0]
+    show("RuntimeError:  Error occured when trying init weights, between:")
+    show(f"    base_model: `{_layer(described[0], first.base_route, first.base_class)}`")
+    show(f"                `{_path(base.name, first.base_parameter or first.base_route)}`")
+    show(f"    raw_model: `{_layer(described[1], first.raw_route, first.raw_class)}`")
+    show(f"               `{_path(raw.name, first.raw_parameter)}`")
+    show(f"AssertionError:  {_reason(first, described)}")
+    for further in failures[1:_SHOWN]:
+        show(f"    also: {further.why}")
+    if len(failures) > _SHOWN:
+        show(f"    and {len(failures) - _SHOWN} more")
+    show("\nWeight init log saved to")
+    routes = (first.base_route, first.raw_route)
+    maps = (base.layer_map, raw.layer_map)
+    for side, description, route, mapped in zip((base, raw), described, routes, maps, strict=True):
+        skipped = skipped_routes(description, side.selection, mapped)
+        layers = [(layer.route, layer.class_name) for layer in description.layers]
+        show(f"    {write_tree(f'weight_init_{side.name}.log', side.name, layers, {route}, skipped)}")
+    show("")
+    show(_HINTS + (f"    5. {first.cure}\n" if first.cure else ""))
+
+
+def _reason(first: AssignFailure, described: tuple[ModelDescription, ModelDescription]) -> str:
+    if not first.base_parameter or first.base_shape == first.raw_shape:
+        return first.why
+    mine, theirs = first.base_parameter.rpartition(".")[2], first.raw_parameter.rpartition(".")[2]
+    frameworks = [description.framework for description in described]
+    return (
+        f"Shape of param `{mine}` in {frameworks[0]}::{first.base_class} and param `{theirs}` in "
+        f"{frameworks[1]}::{first.raw_class} is not the same. {list(first.base_shape)} vs {list(first.raw_shape)}\n"
+        f"    {first.why}"
+    )
+
+
+def _layer(description: ModelDescription, route: str, class_name: str) -> str:
+    """Name a layer with its hyper-parameters, as frameworks print it; the model itself where no layer corresponds."""
+    layer = description.layer(route)
+    values = ", ".join(f"{name}={value!r}" for name, value in layer.hyperparameters.items())
+    return f"{class_name or layer.class_name}({values})"
+
+
+def _path(name: str, below: str) -> str:
+    return f"{name}.{below}" if below else name

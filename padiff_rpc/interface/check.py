@@ -1,0 +1,162 @@
+"""The offline checks: compare two dumps, step by step and rank by rank."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from padiff_rpc.align.align import align
+from padiff_rpc.align.held import compare_held
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.interface.findings import Shown, show_result
+from padiff_rpc.interface.messages import log
+from padiff_rpc.model.model import What
+from padiff_rpc.result import Result
+from padiff_rpc.tape.folders import DumpPair, walk
+from padiff_rpc.tape.recorded_model import RecordedModel
+
+Path = str | os.PathLike[str]
+
+_CFG: Mapping[str, Any] = {"atol": 0, "rtol": 1e-7, "compare_mode": "mean"}
+
+
+def check_report(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
+    """Compare what the layers of two dumps returned, and the gradients at their boundaries; True where all agrees.
+
+    Paths: folders of report.json; or of steps (step_N), of which every one is compared, and of ranks (rank_N) likewise.
+    cfg: "atol" (0), "rtol" (1e-7), "compare_mode" ("mean", "strict", "abs_mean"). What differs is printed, for each step
+    and rank, and the trees go to padiff_log. Raises PadiffError, naming the file, for a dump that is damaged or incomplete.
+    """
+    return _check("report", report_path_0, report_path_1, cfg, _compare_report)
+
+
+def check_params(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
+    """Compare parameters, buffers and parameter gradients of params.json; as check_report otherwise."""
+    return _check("params", report_path_0, report_path_1, cfg, _compare_held("params", ("value", "gradient")))
+
+
+def check_weights(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
+    """Compare parameters and buffers of weights.json; as check_report otherwise."""
+    return _check("weights", report_path_0, report_path_1, cfg, _compare_held("weights", ("value",)))
+
+
+def check_grads(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
+    """Compare parameter gradients of grads.json; as check_report otherwise."""
+    return _check("grads", report_path_0, report_path_1, cfg, _compare_held("grads", ("gradient",)))
+
+
+Compare = Callable[[DumpPair, CompareRules], tuple[Result, tuple[RecordedModel, RecordedModel]]]
+
+
+def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None, compare: Compare) -> bool:
+    rules = _rules(cfg)
+    log(f"Check {what} cfg: { {**_CFG, **(cfg or {})} }")
+    agreed = []
+    for place in walk(os.fspath(path_0), os.fspath(path_1)):
+        log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
+        result, (base, raw) = compare(place, rules)
+        if not result.aligned or result.notes:
+            left_out = set(base.selection.left_out), set(raw.selection.left_out)
+            show_result(result, Shown(base.name, raw.name, rules, _suffix(place)), left_out)
+        log(f"{_title(place)}{'agrees' if result.aligned else 'DIFFERS'}")
+        agreed.append(result.aligned)
+    log(f"{what} compared." if all(agreed) else f"{what}: {agreed.count(False)} of {len(agreed)} dumps differ")
+    return all(agreed)
+
+
+def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
+    base, raw = RecordedModel(place.folder_0), RecordedModel(place.folder_1)
+    phases = [_phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))]
+    settings = AlignSettings(
+        compare=rules,
+        assign=False,
+        diff_phase="both" if phases == ["both", "both"] else "forward",
+        steps=max(1, min(len(base.runs), len(raw.runs))),
+        seed=None,
+        held=False,
+        **_of_dumps(base, raw),
+    )
+    result = align(base, raw, {}, {}, settings)
+    problems: list[str] = []
+    if len(base.runs) != len(raw.runs):
+        problems.append(f"{place.folder_0} holds {len(base.runs)} forwards, {place.folder_1} {len(raw.runs)}")
+    if "none" in phases and phases != ["none", "none"]:
+        with_it, without = (place.folder_0, place.folder_1) if phases[1] == "none" else (place.folder_1, place.folder_0)
+        problems.append(f"{with_it} holds a backward, {without} none")
+    notes = [*result.notes, *problems]
+    if "unrecorded" in phases:
+        notes.append(
+            "a side's dump holds no gradients of layers (PaDiff records none in torch): no backward is compared"
+        )
+    return replace(result, aligned=result.aligned and not problems, notes=notes), (base, raw)
+
+
+Phase = Literal["none", "unrecorded", "both"]
+"""What a dump has of the backward: none was run, its gradients at layers' boundaries were not recorded, or all of it."""
+
+
+def _phase(model: RecordedModel, folder: os.PathLike[str]) -> Phase:
+    ran = {run.backward_ran for run in model.runs}
+    if len(ran) > 1:
+        raise PadiffError(
+            f"of the forwards in {os.fspath(folder)!r} some have a backward and some have none",
+            reason=Reason.BAD_CONFIG,
+            hint="dump each kind by itself, with clear_report() between",
+        )
+    if ran != {True}:
+        return "none"
+    return "unrecorded" if any({"input", "output"} <= set(run.unrecorded) for run in model.runs) else "both"
+
+
+def _compare_held(name: str, whats: tuple[What, ...]) -> Compare:
+    def compare(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
+        base, raw = (RecordedModel(folder, only=f"{name}.json") for folder in (place.folder_0, place.folder_1))
+        settings = AlignSettings(compare=rules, assign=False, **_of_dumps(base, raw))
+        return compare_held(base, raw, settings, whats), (base, raw)
+
+    return compare
+
+
+def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:
+    """Take the layer maps and the lists from the dumps themselves."""
+    if len(base.layer_map) != len(raw.layer_map):
+        raise PadiffError(
+            f"the layer map of {base.name!r} has {len(base.layer_map)} layers, that of {raw.name!r} {len(raw.layer_map)}: "
+            "they correspond in order",
+            reason=Reason.BAD_CONFIG,
+            hint="set both maps before dumping, with as many layers each",
+        )
+    return {
+        "layer_map": dict(zip(base.layer_map, raw.layer_map, strict=True)),
+        "base_selection": base.selection,
+        "raw_selection": raw.selection,
+    }
+
+
+def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:
+    """Read cfg anew each time: nothing of it stays for the next check."""
+    given = {**_CFG, **(cfg or {})}
+    for name in given:
+        if name not in _CFG:
+            nearest = difflib.get_close_matches(str(name), _CFG, n=1)
+            raise PadiffError(
+                f"cfg has no key {name!r}",
+                reason=Reason.BAD_CONFIG,
+                hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(_CFG)}",
+            )
+    return CompareRules(mode=given["compare_mode"], atol=given["atol"], rtol=given["rtol"])
+
+
+def _suffix(place: DumpPair) -> str:
+    step = "" if place.step is None else f"_step_{place.step}"
+    return step + (f"_rank_{place.rank}" if place.rank else "")
+
+
+def _title(place: DumpPair) -> str:
+    parts = [f"{name} {value}" for name, value in (("step", place.step), ("rank", place.rank)) if value is not None]
+    return f"{', '.join(parts)}: " if parts else ""

@@ -1,0 +1,141 @@
+"""Show a result as PaDiff shows it: on the terminal what differs first, in log files the trees and every parameter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.interface.messages import log, show
+from padiff_rpc.interface.places import write_log
+from padiff_rpc.interface.tree_log import write_tree
+from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
+
+_RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")
+_HELD: dict[Stage, str] = {"weights_before": "weights", "weights": "weights", "buffers": "weights", "grads": "grads"}
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the messages name: both models, the tolerances, and an end for the names of log files (`_step_2`)."""
+
+    base: str
+    raw: str
+    rules: CompareRules
+    suffix: str = ""
+
+    def path(self, side: str, route: str, tensor: str = "") -> str:
+        return ".".join(part for part in (getattr(self, side), route, tensor) if part)
+
+
+def show_result(result: Result, shown: Shown, skipped_routes: Sequence[set[str]] = (set(), set())) -> None:
+    """Print what a run found; trees and lists of parameters go into log files. skipped_routes: base's and raw's `(skip)`."""
+    held = [_HELD.get(pair.stage) for pair in result.pairs if pair.status == "fail"]
+    first = result.first_divergence
+    if not result.aligned and first is not None and first.stage in _RUN_STAGES:
+        _show_divergence(result, first, shown, skipped_routes)
+    for what in ("weights", "grads"):
+        if what in held:
+            _show_held(result, what, shown)
+    for further in result.divergences[1:_SHOWN] if first is not None and first.stage in _RUN_STAGES else ():
+        log(f"Also differs by itself: {shown.path('base', further.base.route)} in {further.stage}: {further.why}")
+    for side, items in (("base", result.unmatched_base), ("raw", result.unmatched_raw)):
+        for item in [item for item in items if item.fails][:_SHOWN]:
+            log(f"{item.what} {item.name!r} of {side}_model has no counterpart: {item.why}")
+    show_asides(result)
+
+
+def show_asides(result: Result) -> None:
+    """Print the counts, what was skipped and why, and the notes."""
+    counts = Counter(pair.status for pair in result.pairs)
+    log(f"{counts['pass']} comparisons passed, {counts['fail']} failed, {counts['skipped']} were skipped")
+    reasons = Counter(pair.why for pair in result.pairs if pair.status == "skipped")
+    for why, count in reasons.most_common(_SHOWN):
+        log(f"    skipped {count}: {why}")
+    if len(reasons) > _SHOWN:
+        log(f"    and for {len(reasons) - _SHOWN} further reasons")
+    for note in result.notes:
+        log(f"NOTE: {note}")
+
+
+def assertion(pair: Pair, rules: CompareRules) -> str:
+    """Say how a pair differs, in the words of numpy.testing.assert_allclose that PaDiff's users know."""
+    metrics = pair.metrics
+    if pair.failure != "values" or metrics is None:
+        return f"AssertionError:\n{pair.why}\n"
+    atol = 0.0 if rules.atol is None else rules.atol
+    rtol = 1e-7 if rules.rtol is None else rules.rtol
+    place = f"  at {list(metrics.index)}, where they differ most" if metrics.index else ""
+    return (
+        f"AssertionError:\nNot equal to tolerance {_tolerance(rules, rtol, atol)}\n\n"
+        f"Mismatched elements: {metrics.mismatched} / {metrics.total} ({_percent(metrics)}%)\n"
+        f"Max absolute difference: {metrics.max_abs:.9g}\n"
+        f"Max relative difference: {metrics.max_rel:.9g}\n"
+        f" x: array({_value(metrics.base_value)}){place}\n"
+        f" y: array({_value(metrics.raw_value)}){place}\n"
+    )
+
+
+def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipped_routes: Sequence[set[str]]) -> None:
+    stage = divergence.stage.capitalize()
+    log("FAILED !!!")
+    log(f"    Diff found in {stage} Stage" + (f" of step {divergence.step}" if divergence.step else ""))
+    log(f"    Type of layer is: {divergence.base.class_name} vs {divergence.raw.class_name}")
+    log(f"    Route: {shown.path('base', divergence.base.route)}")
+    log(f"           {shown.path('raw', divergence.raw.route)}")
+    log(f"    Tensor: {divergence.tensor}" + (f", call {divergence.call}" if divergence.call else ""))
+    log(f"    Why: {divergence.why}")
+    show("")
+    show(assertion(divergence.found_at, shown.rules))
+    log("Check model struct:")
+    paths = [
+        write_tree(
+            f"report_{getattr(shown, side)}{shown.suffix}.log",
+            getattr(shown, side),
+            result.trees[side],
+            {getattr(divergence, side).route},
+            skipped,
+        )
+        for side, skipped in zip(("base", "raw"), skipped_routes, strict=True)
+    ]
+    show(f"Logs: {paths[0]}\n      {paths[1]}\n")
+    log(f"The {divergence.stage} stage comparing failed !!!")
+
+
+def _show_held(result: Result, what: str, shown: Shown) -> None:
+    """Write every parameter that differs into a log file, and say where that is."""
+    failed = [pair for pair in result.pairs if pair.status == "fail" and _HELD.get(pair.stage) == what]
+    classes = {side: dict(layers) for side, layers in result.trees.items()}
+    text = "".join(_held_entry(pair, what, classes["base"].get, classes["raw"].get, shown) for pair in failed)
+    path = write_log(f"{what}_diff{shown.suffix}.log", text)
+    log(f"Diff found when compare {what}, please check report\n        {path}")
+
+
+def _held_entry(
+    pair: Pair, what: str, base_class: Callable[[str], str | None], raw_class: Callable[[str], str | None], shown: Shown
+) -> str:
+    return (
+        f"{'=' * 25}\n{what} value is different.\n"
+        f"between base_model: {base_class(pair.base_route)}()\n"
+        f"        raw_model:  {raw_class(pair.raw_route)}()\n\n"
+        f"base_model param path:\n    {shown.path('base', pair.base_route, pair.base_tensor or pair.tensor)}\n"
+        f"raw_model param path:\n    {shown.path('raw', pair.raw_route, pair.tensor)}\n"
+        f"stage: {pair.stage}, step {pair.step}\n\n"
+        f"{assertion(pair, shown.rules)}\n"
+    )
+
+
+def _tolerance(rules: CompareRules, rtol: float, atol: float) -> str:
+    if rules.mode == "scaled" and rules.rtol is None:
+        return f"rtol=by dtype and stage, atol={atol:g} (mode scaled)"
+    return f"rtol={rtol:g}, atol={atol:g}"
+
+
+def _percent(metrics: Metrics) -> str:
+    return f"{100.0 * metrics.mismatched / metrics.total:.3g}" if metrics.total else "0"
+
+
+def _value(value: float | None) -> str:
+    return "not recorded" if value is None else f"{value:.9g}"

@@ -1,0 +1,203 @@
+"""Where a proxy's model lives, in this process or elsewhere, and how each of its calls is run and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.interface.inputs import inputs_for
+from padiff_rpc.interface.stacks import user_stack
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, Model, Observer, RecordOptions, Side
+from padiff_rpc.model.store import Store
+from padiff_rpc.model.tree import place_layers
+from padiff_rpc.tape.write_report import Run
+from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.training import parse_loss
+
+
+def is_model(value: object) -> bool:
+    """Tell a Model (launched, connected, hosted, recorded) from a framework's own."""
+    return hasattr(value, "read_records") and hasattr(value, "describe")
+
+
+@dataclass
+class Recorded:
+    """One call and its backward: the boundaries in the order in which they came, and what else a dump tells of it."""
+
+    forward: list[Boundary] = field(default_factory=list)
+    backward: list[Boundary] = field(default_factory=list)
+    stacks: dict[tuple[str, int], str] = field(default_factory=dict)
+    loss: float | None = None
+    backward_ran: bool = False
+    silent: Callable[[], tuple[tuple[str, int, Side, str], ...]] = tuple
+    with_stacks: bool = False
+
+    def observe(self, boundary: Boundary) -> None:
+        if boundary.phase == "backward":
+            self.backward_ran = True
+            self.backward.append(boundary)
+            return
+        self.forward.append(boundary)
+        if self.with_stacks and boundary.side == "input":
+            self.stacks[boundary.route, boundary.call] = user_stack()
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        return {}
+
+    def as_run(self) -> Run:
+        silent = self.silent() if self.backward_ran else ()
+        return Run(
+            tuple(self.forward),
+            tuple(self.backward),
+            loss=self.loss,
+            without_gradient=silent,
+            backward_ran=self.backward_ran,
+            stacks=self.stacks,
+        )
+
+
+class ProxyHost(Protocol):
+    """What a proxy needs of the place where its model lives."""
+
+    model: Model
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
+        """Run forward; record it unless options is None."""
+        ...
+
+    def backward(self, loss: Any) -> Any: ...
+
+    def runs(self) -> list[Run]:
+        """Return what was recorded since forget()."""
+        ...
+
+    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]: ...
+
+    def forget(self) -> None: ...
+
+    def route_of(self, layer: object) -> str | None:
+        """Return a live layer's route; None for what is no layer of this model."""
+        ...
+
+
+class LocalHost:
+    """A model in this process: the user's own tensors, losses and context managers all around it."""
+
+    def __init__(self, native: Any) -> None:
+        self.model = HostedModel(native)
+        self._recorded: list[Recorded] = []
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
+        if options is None:
+            return self.model.model(*args, **kwargs)
+        recorded = Recorded(with_stacks=True)
+        outputs, recorded.silent = self.model.record_call(args, kwargs, options, recorded)
+        self._recorded.append(recorded)
+        return outputs
+
+    def backward(self, loss: Any) -> Any:
+        """Run backward from the user's own loss tensor."""
+        if not self.model.backend.is_tensor(loss):
+            raise PadiffError(
+                f"backward takes the loss, a tensor of {self.model.backend.name}, got {type(loss).__name__}",
+                reason=Reason.BAD_CONFIG,
+                hint="compute it from what the proxy returned: model.backward(loss_fn(model(x)))",
+            )
+        self.model.run_backward(loss)
+        for recorded in self._recorded:
+            if recorded.backward_ran and recorded.loss is None and self.model.backend.spec(loss).count == 1:
+                recorded.loss = self.model.backend.item(loss)
+
+    def runs(self) -> list[Run]:
+        return [recorded.as_run() for recorded in self._recorded]
+
+    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        return self.model.read_records(ids)
+
+    def forget(self) -> None:
+        self._recorded = []
+        self.model.drop_records()
+
+    def route_of(self, layer: object) -> str | None:
+        placed = place_layers(self.model.backend, self.model.model)
+        return next((each.route for each in placed if each.layer is layer), None)
+
+
+class DistantHost:
+    """A model in a worker. What it records is fetched after each phase, since its next forward would drop it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._store = Store()
+        self._recorded: list[Recorded] = []
+
+    def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
+        """Run forward on arrays; return the output's array, or a dict of them by name where there are several."""
+        if args:
+            raise PadiffError(
+                "a model in another process takes keyword arguments only",
+                reason=Reason.BAD_INPUTS,
+                hint="call it by the names of forward's parameters: model(x=array)",
+            )
+        recorded = Recorded()
+        # Without options the outputs alone are recorded: they are what the caller gets.
+        asked = options or RecordOptions(routes=("",), inputs=False, gradients=False)
+        result = self.model.forward(ForwardRequest(inputs_for(self.model, kwargs, "the model"), record=asked), recorded)
+        ids = [record.id for record in result.outputs]
+        arrays = [stream.collect().to_array() for stream in self.model.read_records(ids)] if ids else []
+        if options is not None:
+            self._fetch(recorded.forward)
+            self._recorded.append(recorded)
+        return _as_returned([record.name for record in result.outputs], arrays)
+
+    def backward(self, loss: Any) -> float:
+        """Run backward of a loss given by name, neutral or the worker's own, and return its value."""
+        if not isinstance(loss, (str, LossSpec)):
+            raise PadiffError(
+                f"the loss of a model in another process is given by name, got {type(loss).__name__}",
+                reason=Reason.BAD_CONFIG,
+                hint="write model.backward('mean'), or offer your own where the worker starts: "
+                "launch(..., losses={NAME: 'file.py:function'})",
+            )
+        recorded = self._recorded[-1] if self._recorded else None
+        observer: Observer | None = recorded
+        result = self.model.backward(parse_loss(loss) if isinstance(loss, str) else loss, observer)
+        if recorded is not None:
+            self._fetch(recorded.backward)
+            recorded.loss, recorded.backward_ran = result.loss, True
+            recorded.silent = lambda: result.without_gradient
+        return result.loss
+
+    def runs(self) -> list[Run]:
+        return [recorded.as_run() for recorded in self._recorded]
+
+    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        return (self._store.get(identifier) for identifier in ids)
+
+    def forget(self) -> None:
+        self._recorded = []
+        self._store.clear()
+
+    def route_of(self, layer: object) -> str | None:
+        return None
+
+    def _fetch(self, boundaries: list[Boundary]) -> None:
+        """Copy the records of boundaries into this process, and let go of the worker's."""
+        for at, boundary in enumerate(boundaries):
+            ids = [record.id for record in boundary.records]
+            kept = []
+            streams = self.model.read_records(ids) if ids else iter(())
+            for record, stream in zip(boundary.records, streams, strict=True):
+                flat = np.frombuffer(stream.collect().data, np.uint8)
+                kept.append(replace(record, id=self._store.put(flat, record.spec)))
+            boundaries[at] = replace(boundary, records=tuple(kept))
+            self.model.release_records(ids)
+
+
+def _as_returned(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Any:
+    return arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))

@@ -1,0 +1,119 @@
+"""The two sides of auto_diff and assign_weight: whatever the user passed, as models with their lists, losses and optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from padiff_rpc.align.selections import wrap_layers
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.interface.proxy import ProxyModel
+from padiff_rpc.interface.proxy_host import is_model
+from padiff_rpc.interface.switches import skip_wrap_layers
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import LossSpec, Model, OptimizerSpec
+from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.training import parse_loss, parse_optimizer
+
+_LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side. name: what messages and log files call the model."""
+
+    model: Model
+    name: str
+    selection: Selection
+    layer_map: tuple[str, ...]
+    loss: LossSpec
+    optimizer: OptimizerSpec | None
+
+
+def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> Side:
+    """Take a proxy, a native model, or any Model. BAD_CONFIG for anything else, or a loss or optimiser it cannot have."""
+    selection, layer_map = EVERYTHING, ()
+    name = ""
+    if isinstance(given, ProxyModel):
+        selection, layer_map, name = given.selection(), given.layer_map, given.name
+        given = given.model
+    model: Model
+    if not is_model(given):
+        losses = {_LOSS: loss} if callable(loss) else {}
+        optimizers = {_OPTIMIZER: _stepping(optimizer)} if _is_own_optimizer(optimizer) else {}
+        model = HostedModel(given, losses=losses, optimizers=optimizers)
+        loss = _LOSS if losses else loss
+        optimizer = _OPTIMIZER if optimizers else optimizer
+    else:
+        model = given
+    if not name:
+        description = model.describe()
+        name = f"{description.class_name}({side}_model)"
+        if skip_wrap_layers():
+            selection = wrap_layers(description)
+    return Side(model, name, selection, layer_map, _loss(loss), _optimizer(optimizer))
+
+
+def map_between(base: Side, raw: Side) -> Mapping[str, str]:
+    """Pair the two layer maps in their order; BAD_CONFIG where their lengths differ."""
+    if len(base.layer_map) != len(raw.layer_map):
+        raise PadiffError(
+            f"base's layer map has {len(base.layer_map)} layers, raw's {len(raw.layer_map)}: they correspond in order",
+            reason=Reason.BAD_CONFIG,
+            hint=f"base maps {', '.join(base.layer_map) or 'none'}; raw maps {', '.join(raw.layer_map) or 'none'}",
+        )
+    return dict(zip(base.layer_map, raw.layer_map, strict=True))
+
+
+def pair_of(values: Any, name: str) -> tuple[Any, Any]:
+    """Take a list or tuple of two, base's and raw's; BAD_CONFIG otherwise."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
+        count = f" of {len(values)}" if isinstance(values, (Sequence, Mapping)) else ""
+        raise PadiffError(
+            f"{name} is a pair (base's, raw's), got {type(values).__name__}{count}", reason=Reason.BAD_CONFIG
+        )
+    return values[0], values[1]
+
+
+def _loss(value: Any) -> LossSpec:
+    if value is None:
+        return parse_loss("mean")  # PaDiff's: the mean over the outputs
+    if isinstance(value, LossSpec):
+        return value
+    if isinstance(value, str):
+        return parse_loss(value)
+    raise PadiffError(
+        f"the loss of a model in another process is given by name, got {value!r}",
+        reason=Reason.BAD_CONFIG,
+        hint="offer your function where the worker starts, launch(..., losses={NAME: 'file.py:function'}), and pass NAME",
+    )
+
+
+def _optimizer(value: Any) -> OptimizerSpec | None:
+    if value is None or isinstance(value, OptimizerSpec):
+        return value
+    if isinstance(value, str):
+        return parse_optimizer(value)
+    raise PadiffError(
+        f"the optimiser of a model in another process is given by name, got {value!r}",
+        reason=Reason.BAD_CONFIG,
+        hint="write for example 'Adam(lr=1e-3)', or offer your own where the worker starts and pass its name",
+    )
+
+
+def _is_own_optimizer(value: Any) -> bool:
+    return hasattr(value, "step") or callable(value)
+
+
+class _Stepping:
+    """An object with the step() that a Trainer wants, made of an optimiser or of a function without arguments."""
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self.step = step
+
+
+def _stepping(optimizer: Any) -> Callable[[Any], Any]:
+    # Gradients are cleared before each backward, so that a framework's optimiser need not do it after its step.
+    stepping = _Stepping(optimizer.step if hasattr(optimizer, "step") else optimizer)
+    return lambda model: stepping
