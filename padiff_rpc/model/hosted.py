@@ -173,9 +173,7 @@ class HostedModel:
         if options is not None:
             if options.sync and observer is None:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
-            chosen = _choose(layers, options)
-            others = [placed for placed in layers if not any(placed is each for each in chosen)]
-            recorder = Recorder(self.backend, chosen, options, self._store, observer, request.gradients, others)
+            recorder = self._recorder(layers, options, observer, request.gradients)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
         check_call(self.model, inputs)
         if request.training is not None:
@@ -249,8 +247,7 @@ class HostedModel:
         native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
         before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
         """
-        chosen = _choose(place_layers(self.backend, self.model), options)
-        recorder = Recorder(self.backend, chosen, options, self._store, observer, options.gradients)
+        recorder = self._recorder(place_layers(self.backend, self.model), options, observer, options.gradients)
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
@@ -300,6 +297,14 @@ class HostedModel:
             recorder.close()
         self._called.clear()
         self._store.clear()
+
+    def _recorder(
+        self, layers: list[PlacedLayer], options: RecordOptions, observer: Observer | None, gradients: bool
+    ) -> Recorder:
+        chosen = _choose(layers, options)
+        taken = {id(placed) for placed in chosen}
+        others = [placed for placed in layers if id(placed) not in taken]
+        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others)
 
     def _known_tensors(self) -> dict[str, Native]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))

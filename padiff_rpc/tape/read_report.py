@@ -23,6 +23,10 @@ _LISTS: Mapping[Side, tuple[str, str]] = {
 }
 
 
+Silent = tuple[str, int, Side, str]
+"""(route, call, side, name) of a tensor whose gradient never arrived."""
+
+
 @dataclass(frozen=True)
 class TapedBoundary:
     """A boundary on disk."""
@@ -41,7 +45,7 @@ class TapedRun:
     backward: tuple[TapedBoundary, ...]
     callers: Mapping[CallKey, CallKey | None]
     loss: float | None
-    without_gradient: tuple[tuple[str, int, Side, str], ...]
+    without_gradient: tuple[Silent, ...]
     backward_ran: bool
     unrecorded: tuple[Unrecorded, ...]
 
@@ -218,7 +222,7 @@ def _in_order(boundaries: Mapping[int, TapedBoundary]) -> tuple[TapedBoundary, .
     return tuple(boundary for _, boundary in sorted(boundaries.items()))
 
 
-def _silent(place: Sequence[Any]) -> tuple[str, int, Side, str]:
+def _silent(place: Sequence[Any]) -> Silent:
     route, call, side, name = place
     if side not in get_args(Side):
         raise ValueError(f"{side!r} is no side")

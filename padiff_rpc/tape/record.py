@@ -47,9 +47,9 @@ def record(
     The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. BAD_CONFIG for a folder that
     holds something, or settings that contradict each other; and whatever the model raises.
     """
-    final = Path(folder)
+    final = Path(folder).absolute()
     _check(final, model_name, steps, optimizer, backward)
-    partial = final.absolute().parent / f".{final.name}.partial"
+    partial = final.parent / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     root = DumpFolder(partial, str(folder))
     try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import (
     BackwardResult,
-    Boundary,
     ForwardRequest,
     ForwardResult,
     Inputs,
@@ -21,17 +19,15 @@ from padiff_rpc.model.model import (
     ModelInfo,
     Observer,
     OptimizerSpec,
-    Phase,
-    Record,
     RecordOptions,
-    Side,
     What,
 )
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.folders import TAPE, of_rank
 from padiff_rpc.tape.manifest import Manifest, check_forward, check_loss, check_optimizer, read_manifest
-from padiff_rpc.tape.read_report import TapedBoundary, TapedRun
+from padiff_rpc.tape.read_report import TapedRun
+from padiff_rpc.tape.replay import Replay
 from padiff_rpc.tape.step_folder import StepFolder
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 
@@ -49,7 +45,7 @@ class RecordedModel:
     Nothing can be written into it, and what is asked of it must be what was recorded: BAD_CONFIG where the tape says
     otherwise. The loss of a dump that does not tell it is NaN, and `BackwardResult.unrecorded` says so. Gradients of a dump
     of several forwards are those after the last one; before it there are none.
-    DATA_LOSS names the file that is missing or damaged, when its step is reached.
+    DATA_LOSS names the file that is missing or damaged, when its step is reached: the first one's when it is opened.
     """
 
     def __init__(self, path: str | Path, rank: int = 0, *, only: str | None = None) -> None:
@@ -63,8 +59,11 @@ class RecordedModel:
                 hint="the tape is damaged: record it again",
             )
         self._only = only
-        self._records: dict[int, TensorRef] = {}
-        self._next_id = 1
+        self._description = self._folders[0].description
+        self._first_names = {
+            name: info.name for info in self._description.parameters for name in (info.name, *info.aliases)
+        }
+        self._replay = Replay(self.path, self._description)
         self.reset()
 
     # -- what was recorded ------------------------------------------------------------------------------------------
@@ -120,7 +119,7 @@ class RecordedModel:
         return (ref.stream(name) for name, ref in found)
 
     def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
-        return {name: self._digest(ref) for name, ref in self._find(names, what)}
+        return {name: self._replay.digest(ref) for name, ref in self._find(names, what)}
 
     def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Refuse: NOT_SUPPORTED."""
@@ -136,7 +135,7 @@ class RecordedModel:
         started = time.perf_counter()
         options = request.record
         if options is not None:
-            self._check_options(options)
+            self._replay.check(options)
         at = self._next_place()
         if self._manifest is not None:
             check_forward(self._manifest, request, at[0], self._folders[at[0]].description)
@@ -144,12 +143,8 @@ class RecordedModel:
                 check_optimizer(self._manifest, None)
         run = self._run_at(at)
         self._at, self._moment, self._options, self._graph = at, "forward", options, request.gradients
-        self._records.clear()
-        self._digests.clear()
-        outputs: tuple[Record, ...] = ()
-        for boundary in () if options is None else self._replay(run.forward, "forward", run, options, observer):
-            if boundary.route == "" and boundary.side == "output":
-                outputs = boundary.records
+        self._replay.clear()
+        outputs = () if options is None else self._replay.tell(run.forward, "forward", run, options, observer)
         return ForwardResult(outputs, time.perf_counter() - started)
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
@@ -174,14 +169,13 @@ class RecordedModel:
         self._graded = self._at
         options = self._options
         if options is not None and options.gradients:
-            for _ in self._replay(run.backward, "backward", run, options, observer):
-                pass
-        silent = () if options is None else _asked(run.without_gradient, options)
+            self._replay.tell(run.backward, "backward", run, options, observer)
+        silent = () if options is None or not options.gradients else self._replay.silent(run, options)
         value = float("nan") if run.loss is None else run.loss
         return BackwardResult(value, silent, time.perf_counter() - started, run.unrecorded)
 
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        return (self._record(identifier).stream(str(identifier)) for identifier in ids)
+        return (self._replay.find(identifier).stream(str(identifier)) for identifier in ids)
 
     def release_records(self, ids: Sequence[int]) -> None:
         """Do nothing: they stay on disk."""
@@ -212,8 +206,7 @@ class RecordedModel:
         self._options: RecordOptions | None = None
         self._graph = False
         self._graded: tuple[int, int] | None = None
-        self._digests: dict[Path, Digest] = {}
-        self._records.clear()
+        self._replay.clear()
 
     def close(self) -> None:
         """Let go of what was read of the dump."""
@@ -222,14 +215,6 @@ class RecordedModel:
             folder.forget()
 
     # -- inside -------------------------------------------------------------------------------------------------------
-    @cached_property
-    def _description(self) -> ModelDescription:
-        return self._folders[0].description
-
-    @cached_property
-    def _first_names(self) -> Mapping[str, str]:
-        return {name: info.name for info in self._description.parameters for name in (info.name, *info.aliases)}
-
     @property
     def _folder(self) -> StepFolder:
         """The step that was replayed last; the first before any."""
@@ -259,77 +244,6 @@ class RecordedModel:
                 hint="run the model before its report is dumped",
             )
         return runs[at[1]]
-
-    def _check_options(self, options: RecordOptions) -> None:
-        if options.sync:
-            raise PadiffError(
-                f"a tape cannot be fed: {str(self.path)!r} is a dump, and runs no layer",
-                reason=Reason.NOT_SUPPORTED,
-                hint="in single step the recorded model is base, and raw one that runs",
-            )
-        known = {route for layer in self._description.layers for route in (layer.route, *layer.aliases)}
-        for route in options.routes or ():
-            if route not in known and "/" not in route:
-                nearest = difflib.get_close_matches(route, known, n=1)
-                raise PadiffError(
-                    f"no layer {route!r} in the dump {str(self.path)!r}",
-                    reason=Reason.UNKNOWN_NAME,
-                    hint=f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers",
-                )
-
-    def _replay(
-        self,
-        boundaries: Sequence[TapedBoundary],
-        phase: Phase,
-        run: TapedRun,
-        options: RecordOptions,
-        observer: Observer | None,
-    ) -> Iterator[Boundary]:
-        """Tell the observer of those that were asked for, numbered anew, and yield them."""
-        asked = self._asked_routes(options)
-        seq = 0
-        for taped in boundaries:
-            result = taped.route == "" and taped.side == "output" and phase == "forward"
-            left_out = asked is not None and taped.route not in asked
-            if left_out or (taped.side == "input" and not options.inputs) or (observer is None and not result):
-                continue
-            caller = run.callers[(taped.route, taped.call)]
-            while caller is not None and asked is not None and caller[0] not in asked:
-                caller = run.callers.get(caller)
-            records = tuple(self._capture(ref) for ref in taped.tensors)
-            boundary = Boundary(seq, phase, taped.route, taped.call, taped.side, caller, records)
-            seq += 1
-            if observer is not None:
-                observer.observe(boundary)
-            yield boundary
-
-    def _asked_routes(self, options: RecordOptions) -> set[str] | None:
-        """Return first routes, whatever alias was asked for."""
-        if options.routes is None:
-            return None
-        first = {alias: layer.route for layer in self._description.layers for alias in layer.aliases}
-        return {first.get(route, route) for route in options.routes}
-
-    def _capture(self, ref: TensorRef) -> Record:
-        record = Record(self._next_id, ref.name, ref.spec, self._digest(ref))
-        self._records[record.id] = ref
-        self._next_id += 1
-        return record
-
-    def _record(self, identifier: int) -> TensorRef:
-        if identifier not in self._records:
-            raise PadiffError(
-                f"record {identifier} is not of the step that was replayed last",
-                reason=Reason.UNKNOWN_NAME,
-                hint="records live until the next forward begins",
-            )
-        return self._records[identifier]
-
-    def _digest(self, ref: TensorRef) -> Digest:
-        path = ref.file.path
-        if path not in self._digests:
-            self._digests[path] = ref.digest()
-        return self._digests[path]
 
     def _find(self, names: Sequence[str], what: What) -> list[tuple[str, TensorRef]]:
         for name in names:
@@ -371,13 +285,3 @@ def _floating_outputs(run: TapedRun) -> list[str]:
         for ref in boundary.tensors
         if ref.spec.dtype.is_floating
     ]
-
-
-def _asked(
-    places: Sequence[tuple[str, int, Side, str]], options: RecordOptions
-) -> tuple[tuple[str, int, Side, str], ...]:
-    return tuple(
-        place
-        for place in places
-        if (options.routes is None or place[0] in options.routes) and (options.inputs or place[2] != "input")
-    )

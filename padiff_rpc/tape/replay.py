@@ -1,0 +1,110 @@
+"""Tell an observer of recorded boundaries, as a recorder tells of live ones, and keep the records' files at hand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import Boundary, ModelDescription, Observer, Phase, Record, RecordOptions
+from padiff_rpc.tape.entries import TensorRef
+from padiff_rpc.tape.read_report import Silent, TapedBoundary, TapedRun
+from padiff_rpc.tensor import Digest, TensorSpec
+
+
+class Replay:
+    """The records of the step that was replayed last. Ids are never used twice."""
+
+    def __init__(self, path: Path, description: ModelDescription) -> None:
+        self._path = path
+        self._known = {route for layer in description.layers for route in (layer.route, *layer.aliases)}
+        self._first = {alias: layer.route for layer in description.layers for alias in layer.aliases}
+        self._records: dict[int, TensorRef] = {}
+        self._digests: dict[tuple[Path, TensorSpec], Digest] = {}
+        self._next_id = 1
+
+    def clear(self) -> None:
+        """Forget the records."""
+        self._records.clear()
+        self._digests.clear()
+
+    def check(self, options: RecordOptions) -> None:
+        """Refuse a synced run (NOT_SUPPORTED), and routes that are not there (UNKNOWN_NAME)."""
+        if options.sync:
+            raise PadiffError(
+                f"a tape cannot be fed: {str(self._path)!r} is a dump, and runs no layer",
+                reason=Reason.NOT_SUPPORTED,
+                hint="in single step the recorded model is base, and raw one that runs",
+            )
+        for route in options.routes or ():
+            if route not in self._known and "/" not in route:  # functional calls are no layers
+                nearest = difflib.get_close_matches(route, self._known, n=1)
+                raise PadiffError(
+                    f"no layer {route!r} in the dump {str(self._path)!r}",
+                    reason=Reason.UNKNOWN_NAME,
+                    hint=f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers",
+                )
+
+    def tell(
+        self,
+        boundaries: Sequence[TapedBoundary],
+        phase: Phase,
+        run: TapedRun,
+        options: RecordOptions,
+        observer: Observer | None,
+    ) -> tuple[Record, ...]:
+        """Tell of those that were asked for, numbered anew; return the model's own outputs, if they are among them."""
+        outputs: tuple[Record, ...] = ()
+        asked = self._asked(options)
+        seq = 0
+        for taped in boundaries:
+            is_result = phase == "forward" and (taped.route, taped.side) == ("", "output")
+            left_out = asked is not None and taped.route not in asked
+            if left_out or (taped.side == "input" and not options.inputs) or (observer is None and not is_result):
+                continue
+            caller = run.callers[(taped.route, taped.call)]
+            while caller is not None and asked is not None and caller[0] not in asked:
+                caller = run.callers.get(caller)
+            records = tuple(self._capture(ref) for ref in taped.tensors)
+            if observer is not None:
+                observer.observe(Boundary(seq, phase, taped.route, taped.call, taped.side, caller, records))
+            outputs = records if is_result else outputs
+            seq += 1
+        return outputs
+
+    def silent(self, run: TapedRun, options: RecordOptions) -> tuple[Silent, ...]:
+        """Return the places, of those that were asked for, whose gradient never arrived."""
+        asked = self._asked(options)
+        return tuple(
+            place
+            for place in run.without_gradient
+            if (asked is None or place[0] in asked) and (options.inputs or place[2] != "input")
+        )
+
+    def find(self, identifier: int) -> TensorRef:
+        """Return a record; UNKNOWN_NAME where it is of an earlier step."""
+        if identifier not in self._records:
+            raise PadiffError(
+                f"record {identifier} is not of the step that was replayed last",
+                reason=Reason.UNKNOWN_NAME,
+                hint="records live until the next forward begins",
+            )
+        return self._records[identifier]
+
+    def digest(self, ref: TensorRef) -> Digest:
+        """Summarise a tensor; a file that several records share is read once a step."""
+        key = (ref.file.path, ref.spec)
+        if key not in self._digests:
+            self._digests[key] = ref.digest()
+        return self._digests[key]
+
+    def _asked(self, options: RecordOptions) -> set[str] | None:
+        """Return first routes, whatever alias was asked for; None for all."""
+        return None if options.routes is None else {self._first.get(route, route) for route in options.routes}
+
+    def _capture(self, ref: TensorRef) -> Record:
+        record = Record(self._next_id, ref.name, ref.spec, self.digest(ref))
+        self._records[record.id] = ref
+        self._next_id += 1
+        return record
