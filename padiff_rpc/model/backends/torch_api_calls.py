@@ -11,6 +11,8 @@ from torch.overrides import (  # pyright: ignore[reportMissingImports]
     TorchFunctionMode,
     _get_current_function_mode,
     _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
 )
 
 from padiff_rpc.model.api_names import spellings
@@ -53,9 +55,9 @@ class _Listening(TorchFunctionMode):
         if self._inside:
             return
         if listening and not any(each is self for each in _get_current_function_mode_stack()):
-            self.__enter__()
+            _push_mode(self)
         elif not listening and _get_current_function_mode() is self:
-            self.__exit__(None, None, None)
+            _pop_mode()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -72,15 +74,11 @@ class _Listening(TorchFunctionMode):
 
 
 def _set_stack(modes: list[Any]) -> None:
-    """Make these the thread's modes, by the calls that a `with` block makes."""
-    present = _get_current_function_mode_stack()
-    shared = 0
-    while shared < min(len(present), len(modes)) and present[shared] is modes[shared]:
-        shared += 1
-    for mode in reversed(present[shared:]):
-        mode.__exit__(None, None, None)
-    for mode in modes[shared:]:
-        mode.__enter__()
+    """Make these the thread's modes; not by their own entries and exits, which may do more."""
+    while _get_current_function_mode() is not None:
+        _pop_mode()
+    for mode in modes:
+        _push_mode(mode)
 
 
 def _functions() -> dict[Any, str]:
