@@ -6,9 +6,11 @@ from importlib import metadata
 
 import click
 
+from padiff_clients.check import check
 from padiff_clients.diff import diff
 from padiff_clients.doctor import doctor
 from padiff_clients.inspect import inspect
+from padiff_clients.record import record
 from padiff_clients.serve import serve
 
 
@@ -21,5 +23,5 @@ def commands() -> None:
     """Align two implementations of one model, each in its own process, environment or host."""
 
 
-for _command in (diff, serve, inspect, doctor):
+for _command in (diff, record, check, serve, inspect, doctor):
     commands.add_command(_command)

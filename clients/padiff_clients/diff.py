@@ -16,11 +16,14 @@ from padiff_clients.plan import SidePlan, align_settings, plan_sides
 from padiff_clients.progress import live_progress
 from padiff_clients.runfile import RunFile, load_run_file, merge
 from padiff_clients.sides import opened
+from padiff_clients.tapes import as_recorded, manifest_of, recorded_inputs
 from padiff_rpc.align.align import align
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import Inputs
 from padiff_rpc.report.json_file import check_writable, write_result
 from padiff_rpc.report.terminal import print_result, print_verdict
 from padiff_rpc.result import Result
+from padiff_rpc.tape.manifest import Manifest
 
 
 @click.command()
@@ -30,8 +33,9 @@ from padiff_rpc.result import Result
 def diff(run_file: str | None, quiet: bool, **options: Any) -> None:
     """Align two models: assign base's weights to raw, run both on the same inputs, compare layer by layer.
 
-    SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), or grpc://host:port or
-    unix:path (already running). A run file holds all of it; options go before its keys.
+    SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), grpc://host:port or
+    unix:path (already running), or tape:DIR (recorded; its inputs and settings then hold). A run file holds all of it;
+    options go before its keys.
     """
     asked = as_run(options)
     run = merge(load_run_file(Path(run_file)) if run_file else RunFile(), asked)
@@ -47,23 +51,37 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
     base, raw = plan_sides(run)
     if run.json_file:
         check_writable(Path(run.json_file))
-    if run.base.inputs is None or run.raw.inputs is None:
+    tapes = manifest_of(base), manifest_of(raw)
+    base_inputs, raw_inputs, shown = _inputs(run, base, raw, tapes)
+    arrays = load_targets(run.targets) if run.targets else {}
+    targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
+    settings = as_recorded(align_settings(run, base, raw, targets), run, base, raw, tapes)
+    with live_progress(quiet) as tell, opened((base, raw)) as (base_model, raw_model):
+        result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
+    result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": shown}
+    return result
+
+
+def _inputs(
+    run: RunFile, base: SidePlan, raw: SidePlan, tapes: tuple[Manifest | None, Manifest | None]
+) -> tuple[Inputs, Inputs, list[str]]:
+    """Return both sides' inputs, and where they are from: what the run names, or a tape's own."""
+    sources = (run.base.inputs, run.raw.inputs)
+    recorded = [recorded_inputs(tapes, plan) for plan in (base, raw)]
+    if sources == (None, None) and "tape" in (base.spec.kind, raw.spec.kind) and base.spec.kind == raw.spec.kind:
+        return recorded[0] or {}, recorded[1] or {}, ["the dumps' own"] * 2
+    if sources == (None, None) and recorded[0] is not None and recorded[1] is not None:
+        return recorded[0], recorded[1], ["the tape's own"] * 2
+    if sources[0] is None or sources[1] is None:
         raise PadiffError(
             "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
         )
-    sources = (run.base.inputs, run.raw.inputs)
-    values = load_inputs(*sources)
-    base_inputs, raw_inputs = (
-        model_inputs(value, source, float64=_in_float64(plan))
+    values = load_inputs(sources[0], sources[1])
+    inputs = [
+        model_inputs(value, source or "", float64=_in_float64(plan))
         for value, source, plan in zip(values, sources, (base, raw), strict=True)
-    )
-    arrays = load_targets(run.targets) if run.targets else {}
-    targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
-    settings = align_settings(run, base, raw, targets)
-    with live_progress(quiet) as tell, opened((base, raw)) as (base_model, raw_model):
-        result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
-    result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": list(sources)}
-    return result
+    ]
+    return inputs[0], inputs[1], [source or "" for source in sources]
 
 
 def _in_float64(plan: SidePlan) -> bool:

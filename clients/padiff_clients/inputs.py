@@ -40,6 +40,14 @@ def load_inputs(base: str, raw: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return loaded[0], loaded[1]
 
 
+def load_one(source: str) -> dict[str, Any]:
+    """Load one model's inputs; BAD_INPUTS for a function that returns two."""
+    one, other = _load(source)
+    if one is not other:
+        raise _bad(f"{source!r} returned a pair, and there is one model", "return one dict")
+    return one
+
+
 def load_targets(source: str) -> dict[str, Any]:
     """Load the arrays that a loss compares with, by name."""
     if not source.endswith(".npz"):

@@ -59,7 +59,7 @@ def plan_sides(run: RunFile) -> tuple[SidePlan, SidePlan]:
     given = [key for key, value in (("threads", run.threads), ("store", run.store.memory or run.store.disk)) if value]
     if given and "factory" not in (base.spec.kind, raw.spec.kind):
         raise PadiffError(
-            f"both workers already run: {', '.join(given)} cannot be set from here",
+            f"no worker is launched here: {', '.join(given)} cannot be set",
             reason=Reason.BAD_CONFIG,
             hint="set it where the workers are started, with `padiff-rpc serve`",
         )
@@ -71,10 +71,10 @@ def align_settings(
 ) -> AlignSettings:
     """Return the settings; `targets` are each side's tensors by name. BAD_CONFIG where the two sides contradict each other."""
     default = AlignSettings()
-    losses = {plan.name: _loss(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
-    if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn):
+    losses = {plan.name: loss_of(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
+    if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn) and raw.spec.kind != "tape":
         raise _lonely("base", "raw")
-    if (run.raw.loss or run.raw.loss_fn) and not (run.base.loss or run.base.loss_fn):
+    if (run.raw.loss or run.raw.loss_fn) and not (run.base.loss or run.base.loss_fn) and base.spec.kind != "tape":
         raise _lonely("raw", "base")
     if any(targets.values()) and not any(loss.targets for loss in losses.values()):
         raise PadiffError(
@@ -93,11 +93,39 @@ def align_settings(
         seed=_or(run.seed, default.seed),
         base_loss=losses["base"],
         raw_loss=losses["raw"],
-        base_optimizer=_optimizer(base, run.base),
-        raw_optimizer=_optimizer(raw, run.raw),
+        base_optimizer=optimizer_of(base, run.base),
+        raw_optimizer=optimizer_of(raw, run.raw),
         layer_map=run.map.layers,
         parameter_map=run.map.parameters,
     )
+
+
+def loss_of(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:
+    """Return the loss that a side's keys ask for, with its targets; BAD_CONFIG for one that it cannot have."""
+    if plan.losses:
+        return LossSpec(next(iter(plan.losses)))
+    loss = parse_loss(table.loss or "projection")
+    _check_known(plan, "loss", loss.name, NEUTRAL_LOSSES, "loss_fn")
+    if loss.name not in _NEED_TARGETS:
+        return loss
+    if not targets:
+        raise PadiffError(
+            f"the loss {loss.name!r} compares with targets, and none are given",
+            reason=Reason.BAD_CONFIG,
+            hint="give --targets FILE.npz with an array `target`",
+        )
+    return replace(loss, targets=dict(targets))
+
+
+def optimizer_of(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
+    """Return the optimiser that a side's keys ask for, if any; BAD_CONFIG for one that it cannot have."""
+    if plan.optimizers:
+        return OptimizerSpec(next(iter(plan.optimizers)))
+    if table.optimizer is None:
+        return None
+    optimizer = parse_optimizer(table.optimizer)
+    _check_known(plan, "optimizer", optimizer.name, NEUTRAL_OPTIMIZERS, "optimizer_fn")
+    return optimizer
 
 
 def parse_size(text: str | None) -> int | None:
@@ -121,12 +149,6 @@ def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
             hint=f"give --{name} SPEC, or `spec` in [{name}] of the run file",
         )
     spec = parse_spec(side.spec)
-    if spec.kind == "tape":
-        raise PadiffError(
-            f"{name} is {spec.text!r}, and this version reads no tapes",
-            reason=Reason.NOT_SUPPORTED,
-            hint="name a factory or a running worker",
-        )
     launched = spec.kind == "factory"
     if not launched:
         _refuse_launch_only(name, side, spec)
@@ -151,10 +173,15 @@ def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
 def _refuse_launch_only(name: str, side: SideTable, spec: ModelSpec) -> None:
     given = [key for key in _LAUNCH_ONLY if getattr(side, key)]
     if given:
+        them = "it" if len(given) == 1 else "them"
+        if spec.kind == "tape":
+            what, cure = "is a dump on disk", f"leave {them} out: a dump is what it was when it was recorded"
+        else:
+            what, cure = "already runs", f"set {them} where the worker is started, with `padiff-rpc serve`"
         raise PadiffError(
-            f"{name} is {spec.text!r}, which already runs: {', '.join(given)} cannot be set from here",
+            f"{name} is {spec.text!r}, which {what}: {', '.join(given)} cannot be set from here",
             reason=Reason.BAD_CONFIG,
-            hint=f"set {'it' if len(given) == 1 else 'them'} where the worker is started, with `padiff-rpc serve`",
+            hint=cure,
         )
 
 
@@ -175,32 +202,6 @@ def _offered(place: str | None, neutral: Mapping[str, Any]) -> dict[str, str]:
         return {}
     _, function = split_place(place, place)
     return {f"{function}_fn" if function in neutral else function: place}  # a worker keeps the neutral names
-
-
-def _loss(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:
-    if plan.losses:
-        return LossSpec(next(iter(plan.losses)))
-    loss = parse_loss(table.loss or "projection")
-    _check_known(plan, "loss", loss.name, NEUTRAL_LOSSES, "loss_fn")
-    if loss.name not in _NEED_TARGETS:
-        return loss
-    if not targets:
-        raise PadiffError(
-            f"the loss {loss.name!r} compares with targets, and none are given",
-            reason=Reason.BAD_CONFIG,
-            hint="give --targets FILE.npz with an array `target`",
-        )
-    return replace(loss, targets=dict(targets))
-
-
-def _optimizer(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
-    if plan.optimizers:
-        return OptimizerSpec(next(iter(plan.optimizers)))
-    if table.optimizer is None:
-        return None
-    optimizer = parse_optimizer(table.optimizer)
-    _check_known(plan, "optimizer", optimizer.name, NEUTRAL_OPTIMIZERS, "optimizer_fn")
-    return optimizer
 
 
 def _check_known(plan: SidePlan, what: str, name: str, neutral: Mapping[str, Any], key: str) -> None:

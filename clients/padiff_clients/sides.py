@@ -1,4 +1,4 @@
-"""Open the models of a run: launch or connect, all at the same time, and end them whatever happens."""
+"""Open the models of a run: launch, connect or read, all at the same time, and end them whatever happens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from padiff_clients.plan import SidePlan
 from padiff_rpc.model.model import Model
 from padiff_rpc.remote.connect import CONNECT_TIMEOUT_S, connect
 from padiff_rpc.remote.launch import launch
+from padiff_rpc.tape.recorded_model import RecordedModel
 
 
 @contextlib.contextmanager
@@ -27,6 +28,8 @@ def opened(plans: Sequence[SidePlan]) -> Iterator[list[Model]]:
 
 
 def _open(plan: SidePlan) -> Model:
+    if plan.spec.kind == "tape":
+        return RecordedModel(plan.spec.target)
     if plan.spec.kind == "address":
         return connect(
             plan.spec.text,

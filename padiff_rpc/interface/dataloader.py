@@ -93,4 +93,4 @@ def _judge(mine: Tensor, theirs: Tensor, rules: CompareRules) -> Verdict:
     settled = compare_digests(mine.spec, digests[0], theirs.spec, digests[1], rules, "forward", False)
     if settled is not None:
         return settled
-    return compare_streams(mine.stream("0"), theirs.stream("1"), *digests, rules, "forward", False)
+    return compare_streams(mine.stream("0"), theirs.stream("1"), digests[0], digests[1], rules, "forward", False)

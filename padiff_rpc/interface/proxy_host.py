@@ -64,7 +64,8 @@ class Recorded:
 class ProxyHost(Protocol):
     """What a proxy needs of the place where its model lives."""
 
-    model: Model
+    @property
+    def model(self) -> Model: ...
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
         """Run forward; record it unless options is None."""

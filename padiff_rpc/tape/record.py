@@ -147,13 +147,18 @@ def _with_modes(description: ModelDescription, later: ModelDescription) -> Model
     return replace(description, layers=layers)
 
 
-def _check(folder: Path, model_name: str, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something: BAD_CONFIG."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PadiffError(
             f"{str(folder)!r} is there already, and is not empty",
             reason=Reason.BAD_CONFIG,
             hint="give a new folder, or remove this one",
         )
+
+
+def _check(folder: Path, model_name: str, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
+    check_free(folder)
     if not model_name or "/" in model_name:
         raise PadiffError(
             f"{model_name!r} is no name for a model", reason=Reason.BAD_CONFIG, hint="use letters and digits"
