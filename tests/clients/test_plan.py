@@ -124,7 +124,7 @@ def test_threads_for_both_go_to_the_launched_side_and_need_one():
 
     assert (base.threads, raw.threads) == (2, None)
     assert (
-        "both workers already run: threads, store"
+        "no worker is launched here: threads, store cannot be set"
         in refusal(run_of("unix:/v", "unix:/w", threads=2, store={"disk": "1"})).message
     )
 
