@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape import Header, RecordedModel, Run, write_grads, write_params, write_report, write_weights
 from padiff_rpc.tape.npy import open_npy, write_npy
+from padiff_rpc.tape.write_params import ReadNamed
 from padiff_rpc.tensor import DType, Tensor, TensorSpec, TensorStream, collect_all
 from tests.tape.tapes import Held, Listener, boundary, one_layer
 
@@ -35,7 +37,9 @@ TENSORS = {
 }
 
 
-def reader(tensors: dict[str, Tensor]) -> object:
+def reader(tensors: dict[str, Tensor]) -> ReadNamed:
+    """Stream tensors by name, as a model does."""
+
     def read(names: Sequence[str]) -> Iterator[TensorStream]:
         return (tensors[name].stream(name) for name in names if name in tensors)
 
@@ -136,8 +140,6 @@ def test_several_forwards_become_several_roots_and_are_replayed_one_by_one(tmp_p
 
 
 def test_functional_calls_are_nodes_of_their_own_and_come_back(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     held = Held()
     one = held.record("0", Tensor.from_array(np.array(1.0)))
     inner = replace(boundary(1, "output", one), route="/relu", caller=("", 0))
