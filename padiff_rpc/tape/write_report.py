@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from padiff_rpc.tape.tensor_files import DumpFolder, Read, RecordFiles
 REPORT = "report.json"
 
 CallKey = tuple[str, int]
+
+_NEVER = sys.maxsize
+"""When a call began of which only the backward was kept: after all others."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class _Layers:
 
 
 def _run_json(run: Run) -> dict[str, Any]:
-    loss = None if run.loss is None else repr(run.loss)  # a word, for JSON has no NaN
+    loss = None if run.loss is None else repr(float(run.loss))  # a word, for JSON has no NaN
     return {
         "loss": loss,
         "without_gradient": [list(place) for place in run.without_gradient],
@@ -119,11 +123,11 @@ class _Call:
 
     @property
     def begun(self) -> int:
-        return min(boundary.seq for boundary in self.sides.values())
+        return min((boundary.seq for boundary in self.sides.values()), default=_NEVER)
 
     @property
     def ended(self) -> int:
-        return max(boundary.seq for boundary in self.sides.values())
+        return max((boundary.seq for boundary in self.sides.values()), default=_NEVER)
 
 
 class _Tree:

@@ -17,7 +17,7 @@ from padiff_rpc.tape import Header, RecordedModel, Run, write_grads, write_param
 from padiff_rpc.tape.npy import open_npy, write_npy
 from padiff_rpc.tape.write_params import ReadNamed
 from padiff_rpc.tensor import DType, Tensor, TensorSpec, TensorStream, collect_all
-from tests.tape.tapes import Held, Listener, boundary, one_layer
+from tests.tape.tapes import LOSS, Held, Listener, boundary, one_layer
 
 HEADER = Header("net", "torch")
 RANDOM = np.random.RandomState(0)
@@ -137,6 +137,18 @@ def test_several_forwards_become_several_roots_and_are_replayed_one_by_one(tmp_p
     with pytest.raises(PadiffError) as caught:
         model.forward(ForwardRequest({}), heard)
     assert Reason.OUT_OF_ORDER is caught.value.reason
+
+
+def test_a_backward_whose_forward_was_not_kept_comes_back(tmp_path: Path) -> None:
+    held = Held()
+    gradient = held.record("0", TENSORS["0-d"])
+    backward = [replace(boundary(0, "output", gradient), phase="backward")]
+    write_report(tmp_path, HEADER, one_layer({}), [Run([], backward, loss=np.float64(0.5))], held.read)
+    model = RecordedModel(tmp_path)
+    heard = Listener(model)
+    model.forward(ForwardRequest({}), heard)
+    assert 0.5 == model.backward(LOSS, heard).loss
+    assert [TENSORS["0-d"]] == heard.values
 
 
 def test_functional_calls_are_nodes_of_their_own_and_come_back(tmp_path: Path) -> None:
