@@ -30,12 +30,14 @@ class RunningVariances:
     def __init__(
         self,
         base: Model,
+        raw: Model,
         comparer: ParameterComparer,
         links: Sequence[ParameterLink],
         base_description: ModelDescription,
         raw_description: ModelDescription,
     ) -> None:
         self._base = base
+        self._raw = raw
         self._comparer = comparer
         self._description = base_description
         self._links: dict[str, ParameterLink] = {}
@@ -55,12 +57,15 @@ class RunningVariances:
                 for link, name in variances
                 if link.special is not None or local(name, link.raw_route) not in _VARIANCES
             }
-        self._before: dict[str, Tensor] = {}
+        self._base_before: dict[str, Tensor] = {}
+        self._raw_before: dict[str, Tensor] = {}
 
     def remember(self) -> None:
-        """Keep base's values of before the step: the update cannot be told from the result alone."""
-        names = [link.base[0] for link in self._links.values()]
-        self._before = collect_all(self._base.read_parameters(names)) if names else {}
+        """Keep both sides' values of before the step: from the second on they differ, and the update alone is converted."""
+        if self._links:
+            links = self._links.values()
+            self._base_before = collect_all(self._base.read_parameters([link.base[0] for link in links]))
+            self._raw_before = collect_all(self._raw.read_parameters([link.raw[0] for link in links]))
 
     def judge(self, pairs: Sequence[Pair], forward: Sequence[Judged]) -> list[Pair]:
         """Return the pairs of stage `buffers`, running variances that fail judged anew after conversion."""
@@ -89,9 +94,13 @@ class RunningVariances:
         dtype = after.to_array().dtype
         if not np.issubdtype(dtype, np.floating):
             return pair
-        values = after.to_array().astype(np.float64)
-        update = values - keep * self._before[link.base[0]].to_array().astype(np.float64)
-        converted = values - update / count if self._from == "torch" else values + update / (count - 1)
+        base_before, raw_before = (
+            tensor.to_array().astype(np.float64)
+            for tensor in (self._base_before[link.base[0]], self._raw_before[link.raw[0]])
+        )
+        update = after.to_array().astype(np.float64) - keep * base_before
+        update *= (count - 1) / count if self._from == "torch" else count / (count - 1)
+        converted = keep * raw_before + update
         raw = self._comparer.raw_tensor(link.raw[0], "value")
         verdict = self._comparer.compare_tensors("buffers", Tensor.from_array(converted.astype(dtype)), raw)
         why = (

@@ -76,7 +76,7 @@ class StepRunner:
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
-        self._variances = RunningVariances(sides.base, comparer, self._buffers, *described)
+        self._variances = RunningVariances(sides.base, sides.raw, comparer, self._buffers, *described)
 
     def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:
         """Run one step and compare; raises what the models raise."""

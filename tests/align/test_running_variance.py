@@ -70,6 +70,30 @@ def test_the_population_variance_is_converted_where_the_layer_is_recorded() -> N
     assert ("pass", True) == (status, "compared after conversion" in why)
 
 
+def test_it_is_converted_in_every_step() -> None:
+    result = run(PopulationNorm(4), steps=3)
+    assert [] == [pair for pair in result.pairs if pair.status == "fail"]
+    assert result.aligned
+
+
+def test_another_update_in_a_later_step_still_differs() -> None:
+    class Later(PopulationNorm):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            self.__dict__["calls"] = self.calls + 1
+            if self.calls == 2:
+                self.running_var.overwrite(self.running_var.values * np.float32(1.01))
+            return y
+
+    base: Any = Claimed("torch", Net(nn.BatchNorm(4)), {"BatchNorm": "torch.nn.BatchNorm1d"})
+    other: Any = Claimed("paddle", Net(Later(4)), {"Later": "paddle.nn.BatchNorm1D"})
+    result = align(base, other, X, X, AlignSettings(training=True, steps=3))
+    failed = [(pair.step, pair.tensor) for pair in result.pairs if pair.status == "fail"]
+    assert (1, "running_var") == failed[0]
+
+
 def test_inside_a_mapped_layer_it_is_passed_over_with_the_reason() -> None:
     result = run(PopulationNorm(4), **MAPPED)
     assert result.aligned
