@@ -38,6 +38,7 @@ from padiff_rpc.tape.record import record as record_tape
 @click.option("--targets", metavar="FILE.npz", help="What mse and cross_entropy compare with: array `target`.")
 @click.option("--optimizer", metavar="OPTIMIZER", help="Such as 'SGD(lr=0.1)'; none by default.")
 @click.option("--optimizer-fn", metavar=PLACE, help="An optimiser of its own: made from the model.")
+@click.option("--api-calls/--no-api-calls", default=False, help="Record functional calls in layers' own code too.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of a launched worker.")
 @click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
 @click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
@@ -51,6 +52,7 @@ def record(
     phase: str,
     seed: int,
     targets: str | None,
+    api_calls: bool,
     connect_timeout_s: float | None,
     **side: Any,
 ) -> None:
@@ -85,5 +87,6 @@ def record(
             loss=loss,
             optimizer=optimizer,
             backward=phase == "both",
+            api_calls=api_calls,
         )
     show(lambda console: console.print(f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}", highlight=False))

@@ -79,6 +79,7 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple
         steps=max(1, min(len(base.runs), len(raw.runs))),
         seed=None,
         held=False,
+        api_calls=all(run.api_calls for run in (*base.runs, *raw.runs)),
         **_of_dumps(base, raw),
     )
     result = align(base, raw, {}, {}, settings)
@@ -93,6 +94,8 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple
         notes.append(
             "a side's dump holds no gradients of layers (PaDiff records none in torch): no backward is compared"
         )
+    if len({run.api_calls for run in (*base.runs, *raw.runs)}) > 1:
+        notes.append("functional calls were recorded on one side only: they are not compared")
     return replace(result, aligned=result.aligned and not problems, notes=notes), (base, raw)
 
 

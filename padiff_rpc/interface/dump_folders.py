@@ -11,11 +11,11 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.messages import log
 from padiff_rpc.interface.places import get_dump_root_path
 
-_names: weakref.WeakValueDictionary[str, DumpFolder] = weakref.WeakValueDictionary()
-_claims: weakref.WeakValueDictionary[Path, DumpFolder] = weakref.WeakValueDictionary()
+_names: weakref.WeakValueDictionary[str, ProxyFolder] = weakref.WeakValueDictionary()
+_claims: weakref.WeakValueDictionary[Path, ProxyFolder] = weakref.WeakValueDictionary()
 
 
-class DumpFolder:
+class ProxyFolder:
     """Where one proxy dumps by default: `root/name/step_N/rank_R`. BAD_CONFIG for a name that can be no folder's."""
 
     def __init__(self, name: str | None, class_name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.align.special_init import auto_layer_map
 from padiff_rpc.compare.rules import one_of
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.interface.dump_folders import DumpFolder
+from padiff_rpc.interface.dump_folders import ProxyFolder
 from padiff_rpc.interface.lists import LayerLists, ListMode
 from padiff_rpc.interface.messages import log
 from padiff_rpc.interface.proxy_host import DistantHost, LocalHost, ProxyHost, is_model
@@ -20,6 +21,7 @@ from padiff_rpc.interface.switches import api_check, skip_wrap_layers
 from padiff_rpc.model.model import Model, ModelDescription, RecordOptions
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.header import Header
+from padiff_rpc.tape.tensor_files import DumpFolder
 from padiff_rpc.tape.write_params import write_grads, write_params, write_weights
 from padiff_rpc.tape.write_report import write_report
 from padiff_rpc.tensor import TensorStream
@@ -52,7 +54,7 @@ class ProxyModel:
         self._host: ProxyHost = DistantHost(model) if is_model(model) else LocalHost(model)
         description = self._host.model.describe()
         self.framework = description.framework
-        self._folders = DumpFolder(name, description.class_name)
+        self._folders = ProxyFolder(name, description.class_name)
         self.name = self._folders.name
         self._lists = LayerLists(description, self._host.route_of)
         self._step = 0
@@ -122,37 +124,43 @@ class ProxyModel:
         dump_path: the very folder to dump to; by default step_N/rank_R below the model's own.
         """
         if self._records_now:
-            self.dump_params(dump_path)
-            self.dump_report(dump_path)
+            self._dump_step(dump_path)
         self.clear_report()
         self._step += 1
 
     def dump_report(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write report.json and its tensors: what the layers took and returned, and the gradients, since the last clear."""
-        write_report(
-            self._folder(dump_path),
-            self._header(),
-            self._description(),
-            self._host.runs(),
-            self._host.read_records,
-            selection=self.selection(),
-        )
+        self._write_report(DumpFolder.of(self._folder(dump_path)))
 
     def dump_params(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write params.json: the parameters' values and gradients, and the buffers."""
-        write_params(*self._held(dump_path), self._values, self._gradients)
+        write_params(self._folder(dump_path), *self._held(), self._values, self._gradients)
 
     def dump_weights(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write weights.json: the parameters' values and the buffers."""
-        write_weights(*self._held(dump_path), self._values)
+        write_weights(self._folder(dump_path), *self._held(), self._values)
 
     def dump_grads(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write grads.json: the parameters' gradients."""
-        write_grads(*self._held(dump_path), self._gradients)
+        write_grads(self._folder(dump_path), *self._held(), self._gradients)
 
     def clear_report(self) -> None:
         """Forget what was recorded so far."""
         self._host.forget()
+
+    def _dump_step(self, dump_path: str | os.PathLike[str] | None) -> None:
+        """Dump report and parameters. By default the step's folder appears whole, or not at all."""
+        final = self._folder(dump_path)
+        if dump_path is not None or final.exists():  # the user's own folder, or one that single dumps went to before
+            self.dump_params(final)
+            self.dump_report(final)
+            return
+        partial = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        into = DumpFolder(partial, str(final))
+        write_params(into, *self._held(), self._values, self._gradients)
+        self._write_report(into)
+        partial.replace(final)
 
     @property
     def _records_now(self) -> bool:
@@ -170,8 +178,12 @@ class ProxyModel:
         info = self._host.model.info()
         return Header(self.name, self.framework, self.layer_map, device=info.device, info=info)
 
-    def _held(self, dump_path: str | os.PathLike[str] | None) -> tuple[Path, Header, ModelDescription, Selection]:
-        return self._folder(dump_path), self._header(), self._description(), self.selection()
+    def _held(self) -> tuple[Header, ModelDescription, Selection]:
+        return self._header(), self._description(), self.selection()
+
+    def _write_report(self, into: DumpFolder) -> None:
+        runs, read = self._host.runs(), self._host.read_records
+        write_report(into, self._header(), self._description(), runs, read, selection=self.selection())
 
     def _values(self, names: Sequence[str]) -> Iterator[TensorStream]:
         return self._host.model.read_parameters(names, "value")

@@ -36,6 +36,7 @@ class Recorded:
     backward_ran: bool = False
     silent: Callable[[], tuple[tuple[str, int, Side, str], ...]] = tuple
     with_stacks: bool = False
+    api_calls: bool = False
 
     def observe(self, boundary: Boundary) -> None:
         if boundary.phase == "backward":
@@ -57,6 +58,7 @@ class Recorded:
             loss=self.loss,
             without_gradient=silent,
             backward_ran=self.backward_ran,
+            api_calls=self.api_calls,
             stacks=self.stacks,
         )
 
@@ -96,7 +98,7 @@ class LocalHost:
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
         if options is None:
             return self.model.model(*args, **kwargs)
-        recorded = Recorded(with_stacks=True)
+        recorded = Recorded(with_stacks=True, api_calls=options.api_calls)
         outputs, recorded.silent = self.model.record_call(args, kwargs, options, recorded)
         self._recorded.append(recorded)
         return outputs
@@ -145,7 +147,7 @@ class DistantHost:
                 reason=Reason.BAD_INPUTS,
                 hint="call it by the names of forward's parameters: model(x=array)",
             )
-        recorded = Recorded()
+        recorded = Recorded(api_calls=options is not None and options.api_calls)
         # Without options the outputs alone are recorded: they are what the caller gets.
         asked = options or RecordOptions(routes=("",), inputs=False, gradients=False)
         result = self.model.forward(ForwardRequest(inputs_for(self.model, kwargs, "the model"), record=asked), recorded)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from padiff_rpc.model.api_names import api_route, spellings
 from padiff_rpc.model.model import ModelDescription, Side, Unrecorded
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.entries import Paths, TensorRef, entries
@@ -48,6 +49,7 @@ class TapedRun:
     without_gradient: tuple[Silent, ...]
     backward_ran: bool
     unrecorded: tuple[Unrecorded, ...]
+    api_calls: bool
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def read_report(source: Path) -> Report:
     model_name = need(content, "model_name", str, source)
     mapped = need(need(content, "layer_map", dict, source), "route", list, source)
     tree = need_nodes(content, "tree", source)
-    reader = _Reader(model_name, Paths(source, need(content, "file_path", str, source)))
+    reader = _Reader(model_name, framework, Paths(source, need(content, "file_path", str, source)))
     if OURS in content:
         root = need(content[OURS], "layers", dict, source)
         description = description_of(root, framework, need(root, "name", str, source), model_name, source)
@@ -84,8 +86,10 @@ def read_report(source: Path) -> Report:
 class _Reader:
     """Turns the nodes of one file into runs."""
 
-    def __init__(self, model_name: str, paths: Paths) -> None:
+    def __init__(self, model_name: str, framework: str, paths: Paths) -> None:
         self._model_name = model_name
+        # PaDiff names functional calls as its framework spells them.
+        self._names = spellings("torch" if framework == "torch" else "paddle")
         self._paths = paths
         self._source = paths.source
 
@@ -152,7 +156,9 @@ class _Reader:
         except (TypeError, ValueError) as err:
             raise damaged(self._source, f"holds a broken run: {err}") from err
         ran = need(run, "backward_ran", bool, self._source)
-        return TapedRun(forward, backward, callers, value, silent, ran, tuple(what for what, so in lacks.items() if so))
+        unrecorded: tuple[Unrecorded, ...] = tuple(what for what, so in lacks.items() if so)
+        api_calls = need(run, "api_calls", bool, self._source)
+        return TapedRun(forward, backward, callers, value, silent, ran, unrecorded, api_calls)
 
     def _caller(self, ours: Mapping[str, Any]) -> CallKey | None:
         caller = ours.get("caller")
@@ -187,7 +193,8 @@ class _Reader:
             for _, ref in entries(node, "bwd_grads", self._paths)
         )
         unrecorded: tuple[Unrecorded, ...] = ("loss", "output") if backward else ("loss", "input", "output")
-        return TapedRun(forward, backward, callers, None, (), True, unrecorded)
+        api_calls = any("/" in route for route, _ in calls.values())
+        return TapedRun(forward, backward, callers, None, (), True, unrecorded, api_calls)
 
     def _padiff_output(self, node: Mapping[str, Any], key: CallKey) -> TapedBoundary:
         return TapedBoundary(*key, "output", tuple(ref for _, ref in entries(node, "fwd_outputs", self._paths)))
@@ -197,7 +204,8 @@ class _Reader:
     ) -> dict[int, tuple[str, Mapping[str, Any] | None]]:
         """Return, by a node's identity, its route and the node around it; functional calls have no route of their own."""
         if need(node, "type", str, self._source) == "api":
-            route = f"{route_above}/{need(node, 'name', str, self._source)}"
+            name = need(node, "name", str, self._source)
+            route = api_route(route_above, self._names.get(name, name))
         else:
             route = self._route(node)
         found: dict[int, tuple[str, Mapping[str, Any] | None]] = {id(node): (route, above)}

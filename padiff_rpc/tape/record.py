@@ -41,6 +41,7 @@ def record(
     optimizer: OptimizerSpec | None = None,
     backward: bool = True,
     selection: Selection = EVERYTHING,
+    api_calls: bool = False,
 ) -> None:
     """Run `steps` steps of a model, hosted here or remote, on the same inputs, and write folder/step_N/rank_0 and tape.json.
 
@@ -57,7 +58,7 @@ def record(
         model.reset()
         info = model.info()
         header = Header(model_name, info.framework, device=info.device, info=info)
-        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer)
+        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
         for step in range(steps):
             request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
             name = f"step_{step}/rank_0"
@@ -80,8 +81,10 @@ class _StepWriter:
         selection: Selection,
         loss: LossSpec | None,
         optimizer: OptimizerSpec | None,
+        api_calls: bool,
     ) -> None:
         self.loss = loss
+        self._api_calls = api_calls
         self._model = model
         self._header = header
         self._selection = selection
@@ -94,18 +97,18 @@ class _StepWriter:
         values = write_values(into, PARAMS, before, selection, model.read_parameters)
         kept = tuple(layer.route for layer in before.layers if selection.keeps(layer.route))
         routes = kept if selection.left_out else None
-        options = RecordOptions(routes=routes, gradients=self.loss is not None)
+        options = RecordOptions(routes=routes, gradients=self.loss is not None, api_calls=self._api_calls)
         files, heard = RecordFiles(into), _Heard()
         model.forward(replace(request, record=options), heard)
         forward = self._take(files, heard)
-        run = Run(forward, backward_ran=False, gradients=False)
+        run = Run(forward, backward_ran=False, gradients=False, api_calls=self._api_calls)
         # The mode of each layer is what it was during the run, not before it.
         description = _with_modes(before, model.describe())
         if self.loss is not None:
             heard = _Heard()
             result = model.backward(self.loss, heard)
             backward = self._take(files, heard)
-            run = Run(forward, backward, result.loss, result.without_gradient)
+            run = Run(forward, backward, result.loss, result.without_gradient, api_calls=self._api_calls)
         gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
         finish(into, PARAMS, self._header, description, selection, Held(values, gradients))
         write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)

@@ -134,9 +134,9 @@ class RecordedModel:
         """Replay the next forward. OUT_OF_ORDER past the last; NOT_SUPPORTED in a synced run: a tape cannot be fed."""
         started = time.perf_counter()
         options = request.record
-        if options is not None:
-            self._replay.check(options)
         at = self._next_place()
+        if options is not None:
+            self._replay.check(options, self._run_at(at))
         if self._manifest is not None:
             check_forward(self._manifest, request, at[0], self._folders[at[0]].description)
             if at[0] > self._at[0] >= 0 and self._moment != "stepped":

@@ -29,8 +29,14 @@ class Replay:
         self._records.clear()
         self._digests.clear()
 
-    def check(self, options: RecordOptions) -> None:
-        """Refuse a synced run (NOT_SUPPORTED), and routes that are not there (UNKNOWN_NAME)."""
+    def check(self, options: RecordOptions, run: TapedRun) -> None:
+        """Refuse a synced run and functional calls that were not recorded (NOT_SUPPORTED), and unknown routes."""
+        if options.api_calls and not run.api_calls:
+            raise PadiffError(
+                f"the dump {str(self._path)!r} holds no functional calls",
+                reason=Reason.NOT_SUPPORTED,
+                hint="record it with --api-calls (PADIFF_API_CHECK=ON where a script dumps), or compare without them",
+            )
         if options.sync:
             raise PadiffError(
                 f"a tape cannot be fed: {str(self._path)!r} is a dump, and runs no layer",
@@ -38,7 +44,7 @@ class Replay:
                 hint="in single step the recorded model is base, and raw one that runs",
             )
         for route in options.routes or ():
-            if route not in self._known and "/" not in route:  # functional calls are no layers
+            if route not in self._known:
                 nearest = difflib.get_close_matches(route, self._known, n=1)
                 raise PadiffError(
                     f"no layer {route!r} in the dump {str(self._path)!r}",
@@ -60,15 +66,19 @@ class Replay:
         seq = 0
         for taped in boundaries:
             is_result = phase == "forward" and (taped.route, taped.side) == ("", "output")
-            left_out = asked is not None and taped.route not in asked
+            caller = run.callers[(taped.route, taped.call)]
+            api = taped.route not in self._known
+            if api:
+                left_out = not options.api_calls or (asked is not None and (caller is None or caller[0] not in asked))
+            else:
+                left_out = asked is not None and taped.route not in asked
             if left_out or (taped.side == "input" and not options.inputs) or (observer is None and not is_result):
                 continue
-            caller = run.callers[(taped.route, taped.call)]
             while caller is not None and asked is not None and caller[0] not in asked:
                 caller = run.callers.get(caller)
             records = tuple(self._capture(ref) for ref in taped.tensors)
             if observer is not None:
-                observer.observe(Boundary(seq, phase, taped.route, taped.call, taped.side, caller, records))
+                observer.observe(Boundary(seq, phase, taped.route, taped.call, taped.side, caller, records, api))
             outputs = records if is_result else outputs
             seq += 1
         return outputs

@@ -29,7 +29,8 @@ class Run:
     """One forward, and the backward after it, as an observer heard of them.
 
     loss: None where nobody knows it. without_gradient: as a BackwardResult has it. backward_ran: False where there was none.
-    gradients: whether those at boundaries were recorded. stacks: the caller's code, in words, by (route, call).
+    gradients: whether those at boundaries were recorded. api_calls: whether functional calls were. stacks: the caller's
+    code, in words, by (route, call).
     """
 
     forward: Sequence[Boundary]
@@ -39,6 +40,7 @@ class Run:
     backward_ran: bool = True
     inputs: bool = True
     gradients: bool = True
+    api_calls: bool = False
     stacks: Mapping[CallKey, str] = field(default_factory=dict)
 
     @property
@@ -108,6 +110,7 @@ def _run_json(run: Run) -> dict[str, Any]:
         "backward_ran": run.backward_ran,
         "inputs": run.inputs,
         "gradients": run.gradients,
+        "api_calls": run.api_calls,
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface import places
-from padiff_rpc.interface.dump_folders import DumpFolder
+from padiff_rpc.interface.dump_folders import ProxyFolder
 from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path
 from padiff_rpc.interface.tree_log import write_tree
 
@@ -34,22 +34,22 @@ def test_without_setting_the_dump_root_lies_in_the_current_folder(
 
 
 def test_a_proxy_dumps_to_its_names_folder_by_step_and_rank(tmp_path: Path) -> None:
-    assert tmp_path / "padiff_dump" / "Simple" / "step_4" / "rank_1" == DumpFolder("Simple", "Net").of_step(4, 1)
+    assert tmp_path / "padiff_dump" / "Simple" / "step_4" / "rank_1" == ProxyFolder("Simple", "Net").of_step(4, 1)
 
 
 def test_a_second_model_of_a_class_gets_a_name_of_its_own() -> None:
-    first, second = DumpFolder(None, "Net"), DumpFolder(None, "Net")
+    first, second = ProxyFolder(None, "Net"), ProxyFolder(None, "Net")
     assert ["Net", "Net_1"] == [first.name, second.name]
 
 
 def test_a_name_is_free_again_when_its_proxy_is_gone() -> None:
-    first = DumpFolder(None, "Net")
+    first = ProxyFolder(None, "Net")
     del first
-    assert "Net" == DumpFolder(None, "Net").name
+    assert "Net" == ProxyFolder(None, "Net").name
 
 
 def test_two_living_models_do_not_dump_into_one_folder() -> None:
-    first, second = DumpFolder("Simple", "Net"), DumpFolder("Simple", "Net")
+    first, second = ProxyFolder("Simple", "Net"), ProxyFolder("Simple", "Net")
     first.of_step(0, 0)
     with pytest.raises(PadiffError) as raised:
         second.of_step(0, 0)
@@ -60,7 +60,7 @@ def test_two_living_models_do_not_dump_into_one_folder() -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
 def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
     with pytest.raises(PadiffError) as raised:
-        DumpFolder(name, "Net")
+        ProxyFolder(name, "Net")
     assert raised.value.reason is Reason.BAD_CONFIG
 
 
@@ -69,7 +69,7 @@ def test_dumps_of_an_earlier_run_are_set_aside_and_this_runs_own_stay(tmp_path: 
     for step, rank in ((0, 0), (0, 1), (5, 0)):
         (folder / f"step_{step}" / f"rank_{rank}").mkdir(parents=True)
     (folder / "step_5" / "rank_0" / "report.json").write_text("old")
-    proxy = DumpFolder("Simple", "Net")
+    proxy = ProxyFolder("Simple", "Net")
     proxy.of_step(0, 0).mkdir(parents=True)
     proxy.of_step(1, 0).mkdir(parents=True)
     found = sorted(str(path.relative_to(folder)) for path in folder.glob("step_*/rank_*"))

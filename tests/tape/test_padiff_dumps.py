@@ -136,14 +136,25 @@ def test_a_report_alone_is_described_by_what_ran(leaf: Path) -> None:
 def test_functional_calls_stand_below_their_layer(leaf: Path) -> None:
     def add_call(content: dict[str, Any]) -> None:
         root = content["tree"][0]
-        call = {**root["children"][3], "name": "relu", "route": "", "type": "api", "metas": {"fwd_step": 9}}
+        call = {**root["children"][3], "name": "relu_", "route": "", "type": "api", "metas": {"fwd_step": 9}}
         root["children"].append(call)
 
     edit(leaf / "report.json", add_call)
     model = RecordedModel(leaf)
     heard = Listener(model)
-    model.forward(ForwardRequest({}), heard)
+    model.forward(ForwardRequest({}, record=RecordOptions(api_calls=True)), heard)
     assert ["emb", "norm", "fc1", "act", "fc2", "/relu", ""] == [each[2] for each in heard.boundaries]
+    model.reset()
+    plain = Listener(model)
+    model.forward(ForwardRequest({}), plain)
+    assert ["emb", "norm", "fc1", "act", "fc2", ""] == [each[2] for each in plain.boundaries]
+
+
+def test_functional_calls_that_were_not_recorded_are_not_made_up(leaf: Path) -> None:
+    with pytest.raises(PadiffError) as raised:
+        RecordedModel(leaf).forward(ForwardRequest({}, record=RecordOptions(api_calls=True)))
+    assert raised.value.reason is Reason.NOT_SUPPORTED
+    assert raised.value.message.endswith("holds no functional calls")
 
 
 def test_a_layer_called_twice_has_two_calls(leaf: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.digest import digest
-from padiff_rpc.model.model import ForwardRequest
+from padiff_rpc.model.model import ForwardRequest, RecordOptions
 from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape import Header, RecordedModel, Run, write_grads, write_params, write_report, write_weights
 from padiff_rpc.tape.npy import open_npy, write_npy
@@ -156,10 +156,11 @@ def test_functional_calls_are_nodes_of_their_own_and_come_back(tmp_path: Path) -
     one = held.record("0", Tensor.from_array(np.array(1.0)))
     inner = replace(boundary(1, "output", one), route="/relu", caller=("", 0))
     forward = [boundary(0, "input", one), inner, boundary(2, "output", one)]
-    write_report(tmp_path, HEADER, one_layer({}), [Run(forward, backward_ran=False)], held.read)
+    run = Run(forward, backward_ran=False, api_calls=True)
+    write_report(tmp_path, HEADER, one_layer({}), [run], held.read)
     model = RecordedModel(tmp_path)
     heard = Listener(model)
-    model.forward(ForwardRequest({}), heard)
+    model.forward(ForwardRequest({}, record=RecordOptions(api_calls=True)), heard)
     assert [("", None), ("/relu", ("", 0)), ("", None)] == [(each[2], each[5]) for each in heard.boundaries]
 
 
