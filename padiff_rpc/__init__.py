@@ -14,6 +14,7 @@ from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.launch import launch
 from padiff_rpc.result import Result
 from padiff_rpc.selection import Selection
+from padiff_rpc.tape.recorded_model import RecordedModel
 
 __all__ = [
     "AlignSettings",
@@ -21,6 +22,7 @@ __all__ = [
     "PadiffError",
     "ProxyModel",
     "Reason",
+    "RecordedModel",
     "Result",
     "Selection",
     "add_special_init",

@@ -40,6 +40,9 @@ def as_recorded(
     """
     if raw.spec.kind == "tape" and run.assign is None:
         settings = replace(settings, assign=False)
+    for plan in (base, raw):
+        if plan.spec.kind == "tape":
+            settings = replace(settings, **{f"{plan.name}_selection": RecordedModel(plan.spec.target).selection})
     tape = tapes[0] or tapes[1]
     if tape is None:
         return settings

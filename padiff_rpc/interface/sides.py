@@ -14,6 +14,7 @@ from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.model.model import LossSpec, Model, OptimizerSpec
 from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.tape.recorded_model import RecordedModel
 from padiff_rpc.training import parse_loss, parse_optimizer
 
 _LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
@@ -32,12 +33,17 @@ class Side:
 
 
 def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> Side:
-    """Take a proxy, a native model, or any Model. BAD_CONFIG for anything else, or a loss or optimiser it cannot have."""
+    """Take a proxy, a native model, or any Model (a dump with the lists that it was made with).
+
+    BAD_CONFIG for anything else, or for a loss or an optimiser that it cannot have.
+    """
     selection, layer_map = EVERYTHING, ()
     name = ""
     if isinstance(given, ProxyModel):
         selection, layer_map, name = given.selection(), given.layer_map, given.name
         given = given.model
+    if isinstance(given, RecordedModel):
+        selection, layer_map, name = given.selection, given.layer_map, given.name
     model: Model
     if not is_model(given):
         losses = {_LOSS: loss} if callable(loss) else {}
