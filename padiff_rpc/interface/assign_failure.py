@@ -10,7 +10,7 @@ from padiff_rpc.align.selections import skipped_routes
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.sides import Side
-from padiff_rpc.interface.tree_log import write_tree
+from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.model.model import ModelDescription
 
 _HINTS = """\
@@ -50,11 +50,11 @@ def show_assign_failure(base: Side, raw: Side, layer_map: Mapping[str, str], err
         show(f"    and {len(failures) - _SHOWN} more")
     show("\nWeight init log saved to")
     routes = (first.base_route, first.raw_route)
-    maps = (base.layer_map, raw.layer_map)
-    for side, description, route, mapped in zip((base, raw), described, routes, maps, strict=True):
-        skipped = skipped_routes(description, side.selection, mapped)
+    names = log_names(base.name, raw.name)
+    for side, description, route, name in zip((base, raw), described, routes, names, strict=True):
+        skipped = skipped_routes(description, side.selection, side.layer_map)
         layers = [(layer.route, layer.class_name) for layer in description.layers]
-        show(f"    {write_tree(f'weight_init_{side.name}.log', side.name, layers, {route}, skipped)}")
+        show(f"    {write_tree(f'weight_init_{name}.log', side.name, layers, {route}, skipped)}")
     show("")
     show(_HINTS + (f"    5. {first.cure}\n" if first.cure else ""))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
-from padiff_rpc.interface.tree_log import write_tree
+from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
 
 _RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")
@@ -92,13 +92,13 @@ def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipp
     log("Check model struct:")
     paths = [
         write_tree(
-            f"report_{getattr(shown, side)}{shown.suffix}.log",
+            f"report_{name}{shown.suffix}.log",
             getattr(shown, side),
             result.trees[side],
             {getattr(divergence, side).route},
             skipped,
         )
-        for side, skipped in zip(("base", "raw"), skipped_routes, strict=True)
+        for side, name, skipped in zip(("base", "raw"), log_names(shown.base, shown.raw), skipped_routes, strict=True)
     ]
     show(f"Logs: {paths[0]}\n      {paths[1]}\n")
     log(f"The {divergence.stage} stage comparing failed !!!")

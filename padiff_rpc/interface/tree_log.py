@@ -11,6 +11,11 @@ from padiff_rpc.interface.switches import path_log
 _HERE = "    <---  *** HERE ***"
 
 
+def log_names(base: str, raw: str) -> tuple[str, str]:
+    """Return both models' names for their log files, which must not be one file."""
+    return (f"{base}(base_model)", f"{raw}(raw_model)") if base == raw else (base, raw)
+
+
 def write_tree(
     file_name: str,
     model_name: str,

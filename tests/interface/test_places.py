@@ -10,7 +10,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface import places
 from padiff_rpc.interface.dump_folders import ProxyFolder
 from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path
-from padiff_rpc.interface.tree_log import write_tree
+from padiff_rpc.interface.tree_log import log_names, write_tree
 
 LAYERS = [
     ("", "Net"),
@@ -97,3 +97,8 @@ def test_path_log_adds_the_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Path(write_tree("t.log", "Net", LAYERS, set())).read_text().splitlines()
     assert "     |     +--- Linear  (Net.encoder.fc)" == lines[5]
     assert "    Net  (Net)" == lines[2]
+
+
+def test_two_models_of_one_name_have_log_files_of_their_own() -> None:
+    assert ("Net(base_model)", "Net(raw_model)") == log_names("Net", "Net")
+    assert ("A", "B") == log_names("A", "B")
