@@ -23,7 +23,8 @@ class Metrics:
     rel_l2: ||raw - base|| / ||base|| (the absolute norm where base is all zero). cosine: of the flattened tensors.
     mismatched: elements out of tolerance, of `total`. nan, inf: non-finite elements, both sides added up. index: where
     max_abs is (or the first non-finite difference). allowed: what the check allowed, in the unit of `measured`
-    (its name in `measure`). base_value, raw_value: the elements at `index`.
+    (its name in `measure`). base_value, raw_value: the elements at `index`, or the two means. base_dtype, raw_dtype: the
+    tensors' element types, under safetensors' names.
     """
 
     max_abs: float
@@ -41,6 +42,8 @@ class Metrics:
     measure: str
     base_value: float | None = None
     raw_value: float | None = None
+    base_dtype: str = ""
+    raw_dtype: str = ""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Criteria:
         self.exact = not (base.dtype.is_floating or base.dtype.is_complex)
         self._rules = rules
         self._spec = base
+        self._dtypes = base.dtype.value, raw.dtype.value
         self._noise = noise_scale
         if rules.mode == "scaled":
             table = Tolerance(0.0, 0.0) if self.exact else tolerance(base.dtype, raw.dtype, stage, single_step)
@@ -81,6 +82,8 @@ class Criteria:
             allowed=allowed,
             measured=0.0,
             measure=name,
+            base_dtype=self._dtypes[0],
+            raw_dtype=self._dtypes[1],
         )
         return Verdict("pass", "", _matching_inf_text(inf), metrics)
 
@@ -106,6 +109,8 @@ class Criteria:
             measure=self._rules.mode,
             base_value=base,
             raw_value=raw,
+            base_dtype=self._dtypes[0],
+            raw_dtype=self._dtypes[1],
         )
         if passes:
             return Verdict("pass", "", "", metrics)
@@ -198,6 +203,8 @@ class Criteria:
             measure=measure_name,
             base_value=None if found.worst is None else float(found.worst[0]),
             raw_value=None if found.worst is None else float(found.worst[1]),
+            base_dtype=self._dtypes[0],
+            raw_dtype=self._dtypes[1],
         )
 
     def _index(self, place: int) -> tuple[int, ...]:

@@ -92,7 +92,10 @@ def auto_diff(
             "steps": steps,
         }
     )
-    for phase in ("forward", "backward") if single_step and diff_phase == "both" else (diff_phase,):
+    phases = ("forward", "backward") if single_step and diff_phase == "both" else (diff_phase,)
+    for phase in phases:
+        if phase != phases[0]:
+            log("The forward agrees. Now the backward, each step of it synced:")
         if not _run(base, raw, given, _of_phase(settings, phase)):
             log("FAILED !!!")
             return False

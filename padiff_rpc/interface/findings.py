@@ -11,10 +11,14 @@ from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
+from padiff_rpc.tensor import DType
 
 _RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")
 _HELD: dict[Stage, str] = {"weights_before": "weights", "weights": "weights", "buffers": "weights", "grads": "grads"}
 _SHOWN = 6
+_NUMPY = {
+    dtype.value: dtype.storage.name for dtype in DType if dtype not in (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
+} | {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def assertion(pair: Pair, rules: CompareRules) -> str:
         f"Mismatched elements: {metrics.mismatched} / {metrics.total} ({_percent(metrics)}%)\n"
         f"Max absolute difference: {metrics.max_abs:.9g}\n"
         f"Max relative difference: {metrics.max_rel:.9g}\n"
-        f" x: array({_value(metrics.base_value)}){place}\n"
-        f" y: array({_value(metrics.raw_value)}){place}\n"
+        f" x: {_array(metrics.base_value, metrics.base_dtype)}{place}\n"
+        f" y: {_array(metrics.raw_value, metrics.raw_dtype)}{place}\n"
     )
 
 
@@ -137,5 +141,7 @@ def _percent(metrics: Metrics) -> str:
     return f"{100.0 * metrics.mismatched / metrics.total:.3g}" if metrics.total else "0"
 
 
-def _value(value: float | None) -> str:
-    return "not recorded" if value is None else f"{value:.9g}"
+def _array(value: float | None, dtype: str) -> str:
+    """Write a value as NumPy does, so far as NumPy has its type."""
+    number = "?" if value is None else f"{value:.9g}"
+    return f"array({number}, dtype={_NUMPY.get(dtype, dtype)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def test_a_wrong_activation_is_found_and_shown(
         "[AutoDiff] The forward stage comparing failed !!!",
     ):
         assert line in out.splitlines()
+    assert re.search(r"^ x: array\(\S+, dtype=float32\)  at \[\d, \d+\], where they differ most$", out, re.MULTILINE)
+    assert re.search(r"^ y: array\(\S+, dtype=float32\)", out, re.MULTILINE)
     assert out.endswith("[AutoDiff] FAILED !!!\n")
     log = tmp_path / "padiff_log" / "report_Residual(raw_model).log"
     assert f"      {log}" in out.splitlines()
