@@ -56,6 +56,9 @@ def auto_diff(
     if optimizers is not None and diff_phase == "forward":
         log("  Diff_phase is `forward`, optimizer will not be used.")
         base_optimizer = raw_optimizer = None
+    if steps > 1 and diff_phase == "forward":
+        log("  Diff_phase is `forward`, steps is set to `1`.")
+        steps = 1
     base = side_of(base_model, "base", base_loss, base_optimizer)
     raw = side_of(raw_model, "raw", raw_loss, raw_optimizer)
     if _native(base) is not None and _native(base) is _native(raw):
