@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.dumps import without_unrecorded
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.scope import Scope, scope_of
@@ -27,6 +28,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     matching = match_models(
         *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
     )
+    matching = without_unrecorded(matching, *described)
     scope = scope_of(*described, matching, settings)
     found = [pair for what in whats for pair in _compare(ParameterComparer(sides, *described), scope, what)]
     findings = StepFindings(0, [], [], found, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.findings import Shown, show_result
 from padiff_rpc.interface.messages import log
+from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.model.model import What
-from padiff_rpc.result import Result
+from padiff_rpc.result import Divergence, LayerRef, Result
 from padiff_rpc.tape.folders import DumpPair, walk
 from padiff_rpc.tape.recorded_model import RecordedModel
 
@@ -60,10 +61,10 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
     for place in walk(os.fspath(path_0), os.fspath(path_1)):
         log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
         result, (base, raw) = compare(place, rules)
-        if not result.aligned or result.notes:
+        if not result.aligned or result.notes or any(pair.status == "skipped" for pair in result.pairs):
             left_out = set(base.selection.left_out), set(raw.selection.left_out)
-            show_result(result, Shown(base.name, raw.name, rules, _suffix(place)), left_out)
-        log(f"{_title(place)}{'agrees' if result.aligned else 'DIFFERS'}")
+            show_result(result, Shown(base.name, raw.name, rules, _suffix(place), _title(place), "forward"), left_out)
+        log(f"{_title(place) or 'the dump'}: {'agrees' if result.aligned else 'DIFFERS'}")
         agreed.append(result.aligned)
     log(f"{what} compared." if all(agreed) else f"{what}: {agreed.count(False)} of {len(agreed)} dumps differ")
     return all(agreed)
@@ -71,7 +72,7 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
 
 def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
     base, raw = RecordedModel(place.folder_0), RecordedModel(place.folder_1)
-    phases = [_phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))]
+    phases: list[Phase] = [_phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))]
     settings = AlignSettings(
         compare=rules,
         assign=False,
@@ -83,20 +84,25 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple
         **_of_dumps(base, raw),
     )
     result = align(base, raw, {}, {}, settings)
-    problems: list[str] = []
-    if len(base.runs) != len(raw.runs):
-        problems.append(f"{place.folder_0} holds {len(base.runs)} forwards, {place.folder_1} {len(raw.runs)}")
-    if "none" in phases and phases != ["none", "none"]:
-        with_it, without = (place.folder_0, place.folder_1) if phases[1] == "none" else (place.folder_1, place.folder_0)
-        problems.append(f"{with_it} holds a backward, {without} none")
-    notes = [*result.notes, *problems]
+    notes = list(result.notes)
     if "unrecorded" in phases:
         notes.append(
             "a side's dump holds no gradients of layers (PaDiff records none in torch): no backward is compared"
         )
     if len({run.api_calls for run in (*base.runs, *raw.runs)}) > 1:
         notes.append("functional calls were recorded on one side only: they are not compared")
-    return replace(result, aligned=result.aligned and not problems, notes=notes), (base, raw)
+    structure = differing_structure(base, raw, result)
+    if structure:
+        notes.append(CURE)
+    alone = [*_unlike_runs(base, raw, phases), *structure]
+    result = replace(
+        result,
+        aligned=result.aligned and not alone,
+        divergences=[*alone, *result.divergences],
+        pairs=[*(divergence.found_at for divergence in alone), *result.pairs],
+        notes=notes,
+    )
+    return result, (base, raw)
 
 
 Phase = Literal["none", "unrecorded", "both"]
@@ -114,6 +120,24 @@ def _phase(model: RecordedModel, folder: os.PathLike[str]) -> Phase:
     if ran != {True}:
         return "none"
     return "unrecorded" if any({"input", "output"} <= set(run.unrecorded) for run in model.runs) else "both"
+
+
+def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: Sequence[Phase]) -> Iterator[Divergence]:
+    """Yield what only one dump has as a whole: further forwards, the backward."""
+    roots = LayerRef("", base.describe().class_name), LayerRef("", raw.describe().class_name)
+    if len(base.runs) != len(raw.runs):
+        why = f"base's dump holds {_forwards(len(base.runs))}, raw's {_forwards(len(raw.runs))}"
+        yield one_sided("forward", min(len(base.runs), len(raw.runs)), *roots, why)
+    # PaDiff's dumps do not tell whether a backward ran. In paddle it left gradients at layers; in torch it never did.
+    by_paddle = all(model.info().padiff_version == "" and model.info().framework == "paddle" for model in (base, raw))
+    lacking = ("none", "unrecorded") if by_paddle else ("none",)
+    if "both" in phases and set(phases) & set(lacking):
+        with_it, without = ("base", "raw") if phases[0] == "both" else ("raw", "base")
+        yield one_sided("backward", 0, *roots, f"{with_it}'s dump holds a backward, {without}'s none")
+
+
+def _forwards(count: int) -> str:
+    return "1 forward" if count == 1 else f"{count} forwards"
 
 
 def _compare_held(name: str, whats: tuple[What, ...]) -> Compare:
@@ -143,6 +167,12 @@ def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:
 
 def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:
     """Read cfg anew each time: nothing of it stays for the next check."""
+    if cfg is not None and not isinstance(cfg, Mapping):
+        raise PadiffError(
+            f"cfg is a dict, got {type(cfg).__name__}",
+            reason=Reason.BAD_CONFIG,
+            hint='such as {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}',
+        )
     given = {**_CFG, **(cfg or {})}
     for name in given:
         if name not in _CFG:
@@ -162,4 +192,4 @@ def _suffix(place: DumpPair) -> str:
 
 def _title(place: DumpPair) -> str:
     parts = [f"{name} {value}" for name, value in (("step", place.step), ("rank", place.rank)) if value is not None]
-    return f"{', '.join(parts)}: " if parts else ""
+    return ", ".join(parts)

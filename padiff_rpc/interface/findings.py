@@ -23,15 +23,23 @@ _NUMPY = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What the messages name: both models, the tolerances, and an end for the names of log files (`_step_2`)."""
+    """What the messages name: both models, the tolerances, and an end for the names of log files (`_step_2`).
+
+    place: the dump that is compared ("step 2, rank 0"), where that is said. counted: what a result counts as its steps.
+    """
 
     base: str
     raw: str
     rules: CompareRules
     suffix: str = ""
+    place: str = ""
+    counted: str = "step"
 
     def path(self, side: str, route: str, tensor: str = "") -> str:
         return ".".join(part for part in (getattr(self, side), route, tensor) if part)
+
+    def where(self, step: int) -> str:
+        return self.place or f"step {step}"
 
 
 def show_result(result: Result, shown: Shown, skipped_routes: Sequence[set[str]] = (set(), set())) -> None:
@@ -44,10 +52,8 @@ def show_result(result: Result, shown: Shown, skipped_routes: Sequence[set[str]]
         if what in held:
             _show_held(result, what, shown)
     for further in result.divergences[1:_SHOWN] if first is not None and first.stage in _RUN_STAGES else ():
-        log(f"Also differs by itself: {shown.path('base', further.base.route)} in {further.stage}: {further.why}")
-    for side, items in (("base", result.unmatched_base), ("raw", result.unmatched_raw)):
-        for item in [item for item in items if item.fails][:_SHOWN]:
-            log(f"{item.what} {item.name!r} of {side}_model has no counterpart: {item.why}")
+        log(f"Also differs: {shown.path('base', further.base.route)} in {further.stage}: {further.why}")
+    _show_unmatched(result, shown)
     show_asides(result)
 
 
@@ -85,7 +91,7 @@ def assertion(pair: Pair, rules: CompareRules) -> str:
 def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipped_routes: Sequence[set[str]]) -> None:
     stage = divergence.stage.capitalize()
     log("FAILED !!!")
-    log(f"    Diff found in {stage} Stage" + (f" of step {divergence.step}" if divergence.step else ""))
+    log(f"    Diff found in {stage} Stage" + (f" of {shown.counted} {divergence.step}" if divergence.step else ""))
     log(f"    Type of layer is: {divergence.base.class_name} vs {divergence.raw.class_name}")
     log(f"    Route: {shown.path('base', divergence.base.route)}")
     log(f"           {shown.path('raw', divergence.raw.route)}")
@@ -115,6 +121,30 @@ def _show_held(result: Result, what: str, shown: Shown) -> None:
     text = "".join(_held_entry(pair, what, classes["base"].get, classes["raw"].get, shown) for pair in failed)
     path = write_log(f"{what}_diff{shown.suffix}.log", text)
     log(f"Diff found when compare {what}, please check report\n        {path}")
+    for pair in failed[:_SHOWN]:
+        paths = (
+            shown.path("base", pair.base_route, pair.base_tensor or pair.tensor),
+            shown.path("raw", pair.raw_route, pair.tensor),
+        )
+        log(f"    {' and '.join(dict.fromkeys(paths))}: {pair.why}")
+    if len(failed) > _SHOWN:
+        log(f"    and {len(failed) - _SHOWN} more")
+
+
+def _show_unmatched(result: Result, shown: Shown) -> None:
+    """Print what has no counterpart and must have one, and write all of it into a log file."""
+    lines = [
+        f"{item.what} {item.name!r} of {side}_model has no counterpart: {item.why}"
+        for side, items in (("base", result.unmatched_base), ("raw", result.unmatched_raw))
+        for item in items
+        if item.fails
+    ]
+    if not lines:
+        return
+    path = write_log(f"unmatched{shown.suffix}.log", "\n".join([shown.where(0), *lines, ""]))
+    log(f"{len(lines)} have no counterpart, please check report\n        {path}")
+    for line in lines[: 2 * _SHOWN]:
+        log(f"    {line}")
 
 
 def _held_entry(
@@ -126,7 +156,7 @@ def _held_entry(
         f"        raw_model:  {raw_class(pair.raw_route)}()\n\n"
         f"base_model param path:\n    {shown.path('base', pair.base_route, pair.base_tensor or pair.tensor)}\n"
         f"raw_model param path:\n    {shown.path('raw', pair.raw_route, pair.tensor)}\n"
-        f"stage: {pair.stage}, step {pair.step}\n\n"
+        f"stage: {pair.stage}, {shown.where(pair.step)}\n\n"
         f"{assertion(pair, shown.rules)}\n"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from padiff_rpc.model.model import ModelDescription, ModelInfo
 from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape.json_files import FORMAT, OURS, need
-from padiff_rpc.tape.layer_tree import shown_route
+from padiff_rpc.tape.layer_tree import plain_route, shown_route
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,12 @@ class Header:
     def ours(self, selection: Selection) -> dict[str, Any]:
         """Return what stands under our own key at the top of each file."""
         info = None if self.info is None else asdict(self.info)
-        return {"format": FORMAT, "left_out": dict(selection.left_out), "info": info}
+        return {
+            "format": FORMAT,
+            "left_out": dict(selection.left_out),
+            "layer_map": list(self.layer_map),
+            "info": info,
+        }
 
 
 def info_from_json(node: Mapping[str, Any], source: Path) -> ModelInfo:
@@ -55,6 +60,17 @@ def info_from_json(node: Mapping[str, Any], source: Path) -> ModelInfo:
         store_disk_bytes=need(node, "store_disk_bytes", int, source),
         recorded=True,
     )
+
+
+def layer_map_of(content: Mapping[str, Any], source: Path) -> tuple[str, ...]:
+    """Read the routes of the layers that were mapped by hand; () for a file of PaDiff's that does not tell."""
+    if OURS in content:
+        return tuple(map(str, need(content[OURS], "layer_map", list, source)))
+    if "layer_map" not in content:
+        return ()
+    model_name = need(content, "model_name", str, source)
+    mapped = need(need(content, "layer_map", dict, source), "route", list, source)
+    return tuple(plain_route(str(route), model_name, source) for route in mapped)
 
 
 def selection_of(content: Mapping[str, Any], source: Path) -> Selection:

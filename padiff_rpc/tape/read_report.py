@@ -61,7 +61,6 @@ class Report:
     description: ModelDescription
     runs: tuple[TapedRun, ...]
     selection: Selection
-    layer_map: tuple[str, ...]
 
 
 def read_report(source: Path) -> Report:
@@ -69,7 +68,7 @@ def read_report(source: Path) -> Report:
     content = read_json(source)
     framework = need(content, "framework", str, source)
     model_name = need(content, "model_name", str, source)
-    mapped = need(need(content, "layer_map", dict, source), "route", list, source)
+    need(content, "layer_map", dict, source)
     tree = need_nodes(content, "tree", source)
     reader = _Reader(model_name, framework, Paths(source, need(content, "file_path", str, source)))
     if OURS in content:
@@ -79,8 +78,7 @@ def read_report(source: Path) -> Report:
     else:
         description = describe_calls(tree, framework, model_name, source)
         runs = tuple(reader.padiff_run(root) for root in tree)
-    layer_map = tuple(plain_route(str(route), model_name, source) for route in mapped)
-    return Report(source, content, description, runs, selection_of(content, source), layer_map)
+    return Report(source, content, description, runs, selection_of(content, source))
 
 
 class _Reader:

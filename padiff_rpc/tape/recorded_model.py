@@ -90,7 +90,7 @@ class RecordedModel:
     @property
     def layer_map(self) -> tuple[str, ...]:
         """Routes of the layers that were mapped by hand, in order."""
-        return self._folders[0].report.layer_map
+        return self._folders[0].layer_map
 
     @property
     def name(self) -> str:

@@ -10,8 +10,8 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription, ModelInfo
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
-from padiff_rpc.tape.header import info_from_json
-from padiff_rpc.tape.json_files import OURS, need
+from padiff_rpc.tape.header import info_from_json, layer_map_of
+from padiff_rpc.tape.json_files import OURS, need, read_json
 from padiff_rpc.tape.parameter_file import ParameterFile, read_parameter_file
 from padiff_rpc.tape.read_report import Report, read_report
 from padiff_rpc.tape.texts import device_from_text
@@ -57,6 +57,14 @@ class StepFolder:
     @property
     def selection(self) -> Selection:
         return self.report.selection if self.params is None else self.params.selection
+
+    @property
+    def layer_map(self) -> tuple[str, ...]:
+        """Routes of the layers that were mapped by hand, in order. PaDiff tells them in report.json alone, if there is one."""
+        source = self.path / REPORT
+        if self.params is None or (OURS not in self.params.content and source.exists()):
+            return layer_map_of(read_json(source), source)
+        return layer_map_of(self.params.content, self.params.source)
 
     @property
     def model_name(self) -> str:

@@ -1,0 +1,148 @@
+"""What only one of two dumps holds: layers, calls of layers, outputs. Live models may spell a model in two ways; a dump that
+lacks what the other has was made of another model, or of other lists, and that is never passed over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.align.attention import attention_routes
+from padiff_rpc.align.boundaries import SideName
+from padiff_rpc.align.matching import LayerPair
+from padiff_rpc.align.routes import is_inside
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.result import Divergence, LayerRef, Pair, Result, Stage, Unmatched
+from padiff_rpc.tape.read_report import TapedRun
+from padiff_rpc.tape.recorded_model import RecordedModel
+
+CURE = (
+    "where the two models are meant to differ so, leave the layer out of both dumps (update_black_list), or map the layer "
+    "around it (set_layer_map)"
+)
+
+
+def differing_structure(base: RecordedModel, raw: RecordedModel, result: Result) -> list[Divergence]:
+    """Return what only one dump holds, by run.
+
+    Passed over are: what a list leaves out on either side; wrappers whose children were matched; layers whose parameters
+    the other side holds elsewhere; and more or fewer outputs of mapped layers and of attention, which differ by framework.
+    """
+    return list(_Structures(base, raw, result).differences())
+
+
+def one_sided(stage: Stage, run: int, base: LayerRef, raw: LayerRef, why: str, call: int = 0) -> Divergence:
+    """Put in the words of an alignment that one dump lacks what the other has."""
+    pair = Pair(run, stage, base.route, raw.route, call, "output", "fail", why, "missing")
+    return Divergence(run, stage, base, raw, call, "output", why, pair)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One dump. partners: its route -> the other's. left_out: routes that its lists leave out. failing: routes of layers that
+    hold parameters which the other side has not.
+    """
+
+    name: SideName
+    runs: tuple[TapedRun, ...]
+    described: ModelDescription
+    partners: Mapping[str, str]
+    left_out: Mapping[str, str]
+    mapped: tuple[str, ...]
+    failing: frozenset[str]
+
+    def calls(self, run: int) -> Counter[str]:
+        """Count the calls of each layer; functional calls are judged elsewhere."""
+        known = {layer.route for layer in self.described.layers}
+        routes = [boundary.route for boundary in self.runs[run].forward if boundary.side == "output"]
+        return Counter(route for route in routes if route in known or "/" not in route)
+
+    def outputs(self, run: int) -> dict[tuple[str, int], int]:
+        return {
+            (boundary.route, boundary.call): len(boundary.tensors)
+            for boundary in self.runs[run].forward
+            if boundary.side == "output"
+        }
+
+    def class_of(self, route: str) -> str:
+        return next((layer.class_name for layer in self.described.layers if layer.route == route), "layer")
+
+    def is_elsewhere(self, route: str) -> bool:
+        """Tell a wrapper of matched layers, and a layer whose parameters the other side holds in another place."""
+        if any(is_inside(route, outer) for outer in self.failing):
+            return False
+        inside = [layer for layer in self.described.layers if is_inside(layer.route, route)]
+        return any(layer.parameters or layer.route in self.partners for layer in inside)
+
+    def around(self, route: str) -> str:
+        """Return the nearest enclosing layer that has a partner."""
+        while route and route not in self.partners:
+            route = route.rpartition(".")[0]
+        return route
+
+
+class _Structures:
+    def __init__(self, base: RecordedModel, raw: RecordedModel, result: Result) -> None:
+        to_raw = dict(result.paired_routes)
+        to_base = {other: mine for mine, other in result.paired_routes}
+        self._base = _side("base", base, to_raw, result.unmatched_base)
+        self._raw = _side("raw", raw, to_base, result.unmatched_raw)
+        pairs = [LayerPair(*routes, "name") for routes in result.paired_routes]
+        self._attention = attention_routes(self._base.described, self._raw.described, pairs)
+
+    def differences(self) -> Iterator[Divergence]:
+        for run in range(min(len(self._base.runs), len(self._raw.runs))):
+            calls = self._base.calls(run), self._raw.calls(run)
+            yield from self._alone(run, self._base, self._raw, calls[0])
+            yield from self._alone(run, self._raw, self._base, calls[1])
+            yield from self._counts(run, *calls)
+            yield from self._outputs(run)
+
+    def _alone(self, run: int, mine: _Side, other: _Side, calls: Mapping[str, int]) -> Iterator[Divergence]:
+        """Yield layers that run on one side and have no partner."""
+        told: list[str] = []
+        for route in sorted(calls):
+            if route in mine.partners or route in mine.left_out or mine.is_elsewhere(route):
+                continue
+            if any(is_inside(route, outer) for outer in told):
+                continue
+            told.append(route)
+            outer = mine.around(route)
+            why = f"only {mine.name} has the layer {route!r} ({mine.class_of(route)})"
+            here, there = LayerRef(route, mine.class_of(route)), LayerRef(mine.partners[outer], "nothing")
+            yield one_sided("forward", run, *((here, there) if mine.name == "base" else (there, here)), why)
+
+    def _counts(self, run: int, base: Mapping[str, int], raw: Mapping[str, int]) -> Iterator[Divergence]:
+        for route, partner in self._base.partners.items():
+            counts = base.get(route, 0), raw.get(partner, 0)
+            if counts[0] == counts[1] or route in self._base.left_out or partner in self._raw.left_out:
+                continue
+            why = f"base calls it {_times(counts[0])}, raw {_times(counts[1])}"
+            yield one_sided("forward", run, *self._refs(route, partner), why, min(counts))
+
+    def _outputs(self, run: int) -> Iterator[Divergence]:
+        """Yield inner layers that return more tensors on one side; the model's own outputs are compared one by one."""
+        mapped = set(self._base.mapped) | self._attention
+        raw = self._raw.outputs(run)
+        for (route, call), count in self._base.outputs(run).items():
+            partner = self._base.partners.get(route)
+            if not route or route in mapped or partner is None or raw.get((partner, call), count) == count:
+                continue
+            why = f"base's layer returns {_tensors(count)}, raw's {_tensors(raw[partner, call])}"
+            yield one_sided("forward", run, *self._refs(route, partner), why, call)
+
+    def _refs(self, route: str, partner: str) -> tuple[LayerRef, LayerRef]:
+        return LayerRef(route, self._base.class_of(route)), LayerRef(partner, self._raw.class_of(partner))
+
+
+def _side(name: SideName, model: RecordedModel, partners: Mapping[str, str], alone: Sequence[Unmatched]) -> _Side:
+    failing = frozenset(item.name for item in alone if item.what == "layer" and item.fails)
+    return _Side(name, model.runs, model.describe(), partners, model.selection.left_out, model.layer_map, failing)
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count} tensors"
