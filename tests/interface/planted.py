@@ -21,6 +21,7 @@ STRICT = {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}
 LEAF = Path("step_0") / "rank_0"
 
 Change = Callable[[np.ndarray], np.ndarray]
+Check = Callable[..., bool]
 
 
 def model_of(factory: str, **model_args: Any) -> nn.Layer:
