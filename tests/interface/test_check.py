@@ -298,7 +298,7 @@ def test_two_models_of_one_name_get_two_trees(tmp_path: Path) -> None:
     base, raw = dump(tmp_path / "base", name="net"), dump(tmp_path / "raw", name="net")
     spoil_tensor(raw, "head", "fwd_outputs", plant.bump)
     assert not check_report(base, raw, STRICT)
-    assert ["report_net_base.log", "report_net_raw.log"] == sorted(path.name for path in LOG.iterdir())
+    assert ["report_net(base_model).log", "report_net(raw_model).log"] == sorted(path.name for path in LOG.iterdir())
 
 
 def test_nothing_but_empty_tensors_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
