@@ -23,6 +23,7 @@ from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
@@ -57,8 +58,11 @@ def align(
     begun = time.monotonic()
     tell = progress or _quiet
     traffic = Traffic()
-    threads = SideThreads(in_turn=_share_a_process(base, raw))
+    together = _share_a_process(base, raw)
+    threads = SideThreads(in_turn=together)
     try:
+        if together:
+            refuse_shared_memory(base, raw)
         threads.both(base.reset, raw.reset)
         described = threads.both(base.describe, raw.describe)
         check_dumps(base, raw, described, settings)

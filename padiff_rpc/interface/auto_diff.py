@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from padiff_rpc.interface.inputs import inputs_for
 from padiff_rpc.interface.messages import log, show_options
 from padiff_rpc.interface.sides import Side, map_between, pair_of, side_of
 from padiff_rpc.interface.switches import api_check
+from padiff_rpc.model.hosted import HostedModel
 
 _OPTIONS = ("atol", "rtol", "auto_init", "compare_mode", "diff_phase", "single_step", "steps")
 
@@ -96,12 +98,13 @@ def auto_diff(
         }
     )
     phases = ("forward", "backward") if single_step and diff_phase == "both" else (diff_phase,)
-    for phase in phases:
-        if phase != phases[0]:
-            log("The forward agrees. Now the backward, each step of it synced:")
-        if not _run(base, raw, given, _of_phase(settings, phase)):
-            log("FAILED !!!")
-            return False
+    with _kept_randomness(base), _kept_randomness(raw):
+        for phase in phases:
+            if phase != phases[0]:
+                log("The forward agrees. Now the backward, each step of it synced:")
+            if not _run(base, raw, given, _of_phase(settings, phase)):
+                log("FAILED !!!")
+                return False
     log("SUCCESS !!!")
     return True
 
@@ -160,6 +163,11 @@ def _refuse_unknown(unknown: dict[str, Any]) -> None:
         reason=Reason.BAD_CONFIG,
         hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(known)}",
     )
+
+
+def _kept_randomness(side: Side) -> AbstractContextManager[None]:
+    """Let the seeding of each step be over with it: in this process the generators are the user's."""
+    return side.model.backend.kept_randomness() if isinstance(side.model, HostedModel) else nullcontext()
 
 
 def _native(side: Side) -> Any:

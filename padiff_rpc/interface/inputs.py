@@ -49,8 +49,7 @@ def _local(backend: Backend, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return Tensor.from_array(value)
     if backend.is_tensor(value):
-        # A leaf that wants a gradient cannot be written to in place, and its copy would not want one.
-        return Native(value) if backend.wants_gradient(value) else Native(value, _tensor(backend, value))
+        return Native(value, _tensor(backend, value), backend.wants_gradient(value))
     other = _backend_of(value)
     if other is not None:
         return _tensor(other, value)

@@ -134,6 +134,11 @@ class HostedModel:
             raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
         return placed[route].layer
 
+    def memory(self) -> dict[int, str]:
+        """Return where parameters and buffers that are not empty lie in memory, and their names, for code in this process."""
+        held = [(name, tensor) for name, tensor in self._known_tensors().items() if self.backend.spec(tensor).count]
+        return {self.backend.address(tensor): name for name, tensor in reversed(held)}
+
     # -- parameters ---------------------------------------------------------------------------------------------------
     def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
         """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""

@@ -17,11 +17,13 @@ class Native:
     """An input that is the framework's own already, for a model in this process; it cannot travel.
 
     data: the values of a tensor, of which each forward gets a copy, so that a model that writes into its inputs does not
-    change them for the next run. None for what is passed as it is.
+    change them for the next run. None for what is passed as it is. traced: the copy is to get a gradient, as the tensor
+    would: that of the user's own stays as it is, and what it was made of is not run backward through.
     """
 
     value: Any
     data: Tensor | None = None
+    traced: bool = False
 
 
 def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
@@ -32,7 +34,10 @@ def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         return backend.from_tensor(value, None, model)
     if isinstance(value, Native):
-        return value.value if value.data is None else backend.from_tensor(value.data, value.value, model)
+        if value.data is None:
+            return value.value
+        copy = backend.from_tensor(value.data, value.value, model)
+        return backend.traced(copy) if value.traced else copy
     if isinstance(value, (list, tuple)):
         items = [to_native(backend, model, f"{name}.{index}", item) for index, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)

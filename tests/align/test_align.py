@@ -310,3 +310,13 @@ def test_a_model_is_not_aligned_with_itself() -> None:
     model = hosted("mlp")
     with pytest.raises(PadiffError, match="the same model"):
         align(model, model, inputs_of("mlp"), inputs_of("mlp"), AlignSettings())
+
+
+def test_models_that_share_memory_are_refused() -> None:
+    base, raw = hosted("mlp"), hosted("mlp")
+    raw.native_layer("head").weight.data = base.native_layer("head").weight.data
+    given = inputs_of("mlp")
+    with pytest.raises(PadiffError) as raised:
+        align(base, raw, given, given, AlignSettings())
+    assert raised.value.reason is Reason.BAD_CONFIG
+    assert raised.value.message.startswith("base's 'head.weight' and raw's 'head.weight' are the same memory")

@@ -10,6 +10,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tensor import DType, Tensor, TensorSpec
+from padiff_rpc.training import parse_loss
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (2, 3), (2, 1, 3, 5)]
 
@@ -39,6 +40,26 @@ def test_one_seed_gives_the_same_random_numbers_everywhere(kit):
     first, again, other = draw(7), draw(7), draw(8)
     assert first == again
     assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_generators_are_put_back_as_they_were(kit):
+    model = kit.build("dropout")
+    x = kit.native(np.ones((8, 8), np.float32), model)
+
+    def draw() -> tuple[float, float, bytes]:
+        return (
+            random.random(),
+            float(np.random.rand()),
+            kit.array(kit.backend.forward(model, {"x": x}, False)).tobytes(),
+        )
+
+    kit.backend.seed(7)
+    expected = draw()
+    kit.backend.seed(7)
+    with kit.backend.kept_randomness():
+        kit.backend.seed(8)
+        draw()
+    assert expected == draw()
 
 
 def test_set_threads_leaves_the_results_alone(kit):
@@ -292,3 +313,28 @@ def test_overwrite_of_a_tied_parameter_reaches_both_names(kit):
     new = np.arange(16, dtype=np.float32).reshape(4, 4)
     kit.backend.overwrite(tensors["b.weight"], Tensor.from_array(new))
     np.testing.assert_array_equal(kit.array(tensors["a.weight"]), new)
+
+
+def test_tensors_of_one_memory_have_one_address(kit):
+    model, other = kit.build("tied"), kit.build("tied")
+    held = dict(kit.backend.children(model))
+    weights = [
+        next(tensor for name, tensor, *_ in kit.backend.own_tensors(held[child]) if name == "weight") for child in "ab"
+    ]
+    theirs = next(iter(kit.backend.own_tensors(dict(kit.backend.children(other))["a"])))[1]
+    assert kit.backend.address(weights[0]) == kit.backend.address(weights[1])
+    assert kit.backend.address(weights[0]) != kit.backend.address(theirs)
+
+
+def test_a_traced_copy_wants_a_gradient_and_leaves_the_original_alone(kit):
+    model = kit.build("mlp")
+    x = kit.native(np.ones((2, 4), np.float32), model)
+    traced = kit.backend.traced(x)
+    assert (False, True) == (kit.backend.wants_gradient(x), kit.backend.wants_gradient(traced))
+    kit.backend.copy_into(kit.backend.traced(x), kit.native(np.zeros((2, 4), np.float32), model))
+    np.testing.assert_array_equal(np.ones((2, 4), np.float32), kit.array(x))
+    arrived = []
+    kit.backend.on_gradient(traced, arrived.append)
+    outputs = kit.backend.forward(model, {"x": traced}, True)
+    kit.backend.backward(kit.backend.loss(parse_loss("sum"), [outputs]))
+    assert 1 == len(arrived)

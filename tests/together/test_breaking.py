@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import paddle
 import pytest
 import torch
 
-from padiff_rpc import PadiffError, check_grads, check_params, check_weights, create_model
+from padiff_rpc import PadiffError, auto_diff, check_grads, check_params, check_weights, create_model
 from tests.together.models import load
 
 T, P = load("simple_torch"), load("simple_paddle")
@@ -41,3 +42,67 @@ def test_the_layer_map_lies_in_each_kind_of_dump() -> None:
         proxy.dump_weights(proxy.name)
     with pytest.raises(PadiffError, match="the layer map of 'one' has 1 layers, that of 'other' 0"):
         check_weights("one", "other")
+
+
+def test_models_that_share_a_parameter_are_refused() -> None:
+    one, other = T.Residual(), T.Residual()
+    other.linear1.weight.data = one.linear1.weight.data
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1), torch.optim.SGD(other.parameters(), lr=0.3)]
+    given = inputs()[0]
+    with pytest.raises(PadiffError, match=r"base's 'linear1\.weight' and raw's 'linear1\.weight' are"):
+        auto_diff(one, other, (given, given), optimizers=optimizers, **STRICT)
+
+
+def test_memory_shared_across_frameworks_is_seen() -> None:
+    module, layer = T.Residual(), P.Residual()
+    module.linear1.bias.data = torch.utils.dlpack.from_dlpack(layer.linear2.bias.detach())
+    with pytest.raises(PadiffError, match=r"base's 'linear1\.bias' and raw's 'linear2\.bias' are"):
+        auto_diff(module, layer, inputs(), **STRICT)
+
+
+def test_the_users_generators_are_left_as_they_were() -> None:
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(())), paddle.rand([1]).item()]
+
+    def seed() -> None:
+        random.seed(5)
+        np.random.seed(5)
+        torch.manual_seed(5)
+        paddle.seed(5)
+
+    seed()
+    expected = draw()
+    seed()
+    module, layer = T.SimpleModule(20), P.SimpleLayer(20)
+    seed()
+    assert auto_diff(module, layer, inputs(), **STRICT)
+    assert expected == draw()
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_inputs_that_want_a_gradient_get_it_in_a_copy(leaf: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = inputs()[0]["x"].requires_grad_(), inputs()[1]["x"]
+    y.stop_gradient = False
+    given = (x, y) if leaf else (x * 1.0, y * 1.0)
+    optimizers = ["SGD(lr=0.1)", "SGD(lr=0.1)"]
+    pair = ({"x": given[0]}, {"x": given[1]})
+    assert auto_diff(T.Residual(), P.Residual(), pair, optimizers=optimizers, steps=2, single_step=True, **STRICT)
+    assert (None, None) == (x.grad, y.grad)
+    capsys.readouterr()
+    doubled = T.Residual(), T.Residual()
+    doubled[1].act.register_full_backward_hook(lambda layer, inward, outward: (inward[0] * 2,))
+    assert not auto_diff(*doubled, ({"x": given[0]}, {"x": given[0]}), **STRICT)
+
+
+def test_a_model_may_write_into_an_input_that_wants_a_gradient() -> None:
+    class Writing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(20, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(x.mul_(2))
+
+    x = inputs()[0]["x"].requires_grad_() * 1.0
+    assert auto_diff(Writing(), Writing(), ({"x": x}, {"x": x}), **STRICT)
+    assert torch.equal(x, inputs()[0]["x"])

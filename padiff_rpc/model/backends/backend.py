@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Seed the framework's generators (all devices), and Python's and NumPy's."""
         ...
 
+    def kept_randomness(self) -> AbstractContextManager[None]:
+        """Put what seed() changes back as it was, at the end of the block."""
+        ...
+
     def set_threads(self, count: int) -> None:
         """Use that many CPU threads for one operation."""
         ...
@@ -85,6 +89,14 @@ class Backend(Protocol):
 
     def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
         """Make a framework tensor: on `like`'s device and of its dtype, or on the model's device, as it is."""
+        ...
+
+    def traced(self, tensor: Native) -> Native:
+        """Return a copy of a tensor that autograd carries a gradient to, and that a model may write to in place."""
+        ...
+
+    def address(self, tensor: Native) -> int:
+        """Where the memory of a tensor that is not empty begins, so that two tensors of one memory can be told."""
         ...
 
     def overwrite(self, target: Native, tensor: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import numpy_api_calls
 from padiff_rpc.model.backends.backend import After, Before, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy_autograd import OPAQUE, Tensor, apply
-from padiff_rpc.model.backends.numpy_functions import seed_generator
+from padiff_rpc.model.backends.numpy_functions import generator, seed_generator
 from padiff_rpc.model.backends.numpy_nn import Layer
 from padiff_rpc.model.backends.numpy_tape import grad_enabled, grad_mode
 from padiff_rpc.model.backends.numpy_training import Optimizer, neutral_loss
@@ -42,6 +42,16 @@ class NumpyBackend:
         random.seed(value)
         np.random.seed(value % (1 << 32))
         seed_generator(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        pythons, numpys, own = random.getstate(), np.random.get_state(), generator().get_state()
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
+            generator().set_state(own)
 
     def set_threads(self, count: int) -> None:
         """Do nothing: NumPy has no call for it; its BLAS reads OMP_NUM_THREADS and the like when it is loaded."""
@@ -106,6 +116,13 @@ class NumpyBackend:
     def from_tensor(self, tensor: PlainTensor, like: Tensor | None, model: Layer) -> Tensor:
         dtype = tensor.spec.dtype if like is None else like.dtype
         return Tensor(_converted(tensor, dtype), dtype=dtype)
+
+    def traced(self, tensor: Tensor) -> Tensor:
+        with grad_mode(True):
+            return apply(tensor.data.copy(), (Tensor(tensor.data, True, tensor.dtype),), lambda g: (g,))
+
+    def address(self, tensor: Tensor) -> int:
+        return int(tensor.data.ctypes.data)
 
     def overwrite(self, target: Tensor, tensor: PlainTensor) -> None:
         if tensor.spec != self.spec(target):

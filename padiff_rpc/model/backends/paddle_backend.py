@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,20 @@ class PaddleBackend:
         random.seed(value)
         np.random.seed(value % (1 << 32))  # NumPy's legacy generator takes 32 bits
         paddle.seed(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        pythons, numpys = random.getstate(), np.random.get_state()
+        # Of the current device; a CPU's apart, since paddle 2.6 fails where get_rng_state is told a device.
+        cpu, state = paddle.base.core.default_cpu_generator(), paddle.get_rng_state()
+        cpu_state = cpu.get_state()
+        try:
+            yield
+        finally:
+            paddle.set_rng_state(state)
+            cpu.set_state(cpu_state)
+            random.setstate(pythons)
+            np.random.set_state(numpys)
 
     def set_threads(self, count: int) -> None:
         paddle.base.core.set_num_threads(count)
@@ -114,6 +128,15 @@ class PaddleBackend:
         if like is None:
             return paddle_tensor.from_tensor(tensor, _place(model))
         return paddle_tensor.from_tensor(tensor, like.place).astype(like.dtype)
+
+    def traced(self, tensor: Native) -> Native:
+        leaf = tensor.detach()
+        leaf.stop_gradient = False
+        with paddle.set_grad_enabled(True):
+            return leaf.clone()  # a leaf could not be written to in place
+
+    def address(self, tensor: Native) -> int:
+        return tensor.data_ptr()
 
     def overwrite(self, target: Native, tensor: Tensor) -> None:
         paddle_tensor.overwrite(target, tensor)

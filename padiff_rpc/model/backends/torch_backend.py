@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,17 @@ class TorchBackend:
         random.seed(value)
         np.random.seed(value % (1 << 32))  # NumPy's legacy generator takes 32 bits
         torch.manual_seed(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        pythons, numpys = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices):
+                yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
 
     def set_threads(self, count: int) -> None:
         torch.set_num_threads(count)
@@ -95,6 +106,13 @@ class TorchBackend:
     def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
         made = from_tensor(tensor)
         return made.to(_device(model)) if like is None else made.to(device=like.device, dtype=like.dtype)
+
+    def traced(self, tensor: Native) -> Native:
+        with torch.enable_grad():
+            return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
+
+    def address(self, tensor: Native) -> int:
+        return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin
 
     def overwrite(self, target: Native, tensor: Tensor) -> None:
         with torch.no_grad():
