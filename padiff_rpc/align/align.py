@@ -93,7 +93,7 @@ def align(
         "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
         "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
     }
-    lacking = not_compared(pairs, scope, settings)
+    lacking = not_compared(pairs, scope, settings, outcomes)
     return assemble(sides, described, matching, asked, divergences, pairs, notes, lacking, figures)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from padiff_rpc.align.api_calls import settle_calls, split_calls
@@ -10,6 +10,7 @@ from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_r
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.missing import Missing
+from padiff_rpc.align.movement import Moved, Movement
 from padiff_rpc.align.noise import GradientNoise
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
@@ -31,16 +32,22 @@ from padiff_rpc.model.model import (
     Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
+from padiff_rpc.tensor import Digest
 from padiff_rpc.training import NEUTRAL_LOSSES
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one step brought. wall_s: side -> phase -> seconds, recording included."""
+    """What one step brought. wall_s: side -> phase -> seconds, recording included.
+
+    graded: a gradient other than zero came up on some side. moved: what the optimisers' step changed, where there was one.
+    """
 
     findings: StepFindings
     notes: tuple[str, ...]
     wall_s: Mapping[SideName, Mapping[str, float]]
+    graded: bool = False
+    moved: Moved | None = None
 
     @property
     def pairs(self) -> list[Pair]:
@@ -73,6 +80,7 @@ class StepRunner:
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = Leftovers(self._to_base)
         optimizer = settings.base_optimizer
+        self._movement = Movement(sides, [link for link in scope.links if link.kind == "parameter"])
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
@@ -95,6 +103,7 @@ class StepRunner:
         notes: list[str] = []
         backward_judged: list[Judged] = []
         missing: list[Missing] = []
+        graded, moved = False, None
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
             backward_judged = backward.judged
@@ -117,13 +126,16 @@ class StepRunner:
             noise = GradientNoise(forward.judged, backward.judged)
             grads = self._held(step, "grads", noise)
             names = [name for link in self._parameters for name in link.base]
-            notes += weak_loss_notes(self._sides.base.digest_parameters(names, "gradient"), grads, settings)
+            gradients = self._sides.base.digest_parameters(names, "gradient")
+            notes += weak_loss_notes(gradients, grads, settings)
+            graded = _has_gradient(gradients.values(), backward_judged, missing)
             others += grads
-            others += self._optimise(step, grads, noise)
+            updated, moved = self._optimise(step, grads, noise)
+            others += updated
         others += self._variances.judge(self._held(step, "buffers"), forward.judged)
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
         findings = StepFindings(step, judged, backward_judged, others, one_sided, missing, calls)
-        return StepOutcome(findings, tuple(notes), wall)
+        return StepOutcome(findings, tuple(notes), wall, graded, moved)
 
     def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
         settings = self._settings
@@ -162,18 +174,21 @@ class StepRunner:
 
         return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0))
 
-    def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> list[Pair]:
+    def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> tuple[list[Pair], Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters that come of it."""
         base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
-            return []
+            return [], None
         self._updates.before_step(self._parameters)
+        self._movement.before_step()
         self._threads.both(
             lambda: self._sides.base.optimizer_step(base_optimizer),
             lambda: self._sides.raw.optimizer_step(raw_optimizer),
         )
         goes_on = step + 1 < self._settings.steps
-        return self._updates.judge(step, self._held(step, "weights"), grads, self._parameters, noise, goes_on)
+        moved = self._movement.after_step()
+        weights = self._held(step, "weights")
+        return self._updates.judge(step, weights, grads, self._parameters, noise, goes_on), moved
 
     def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> list[Pair]:
         links = self._buffers if stage == "buffers" else self._parameters
@@ -189,6 +204,12 @@ class StepRunner:
             self._tell(Progress(step, stage, done, total, one.base.route))
 
         return on_judged
+
+
+def _has_gradient(gradients: Iterable[Digest], backward: Sequence[Judged], missing: Sequence[Missing]) -> bool:
+    """Tell whether anything but zeros came back; of what only one side has, a failure tells by itself."""
+    boundaries = (record.digest for one in backward for record in (*one.base.records, *one.raw.records))
+    return bool(missing) or any(digest.norm != 0.0 for digest in (*gradients, *boundaries))
 
 
 def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:

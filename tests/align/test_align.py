@@ -320,3 +320,28 @@ def test_models_that_share_memory_are_refused() -> None:
         align(base, raw, given, given, AlignSettings())
     assert raised.value.reason is Reason.BAD_CONFIG
     assert raised.value.message.startswith("base's 'head.weight' and raw's 'head.weight' are the same memory")
+
+
+class Idle:
+    """An optimiser that forgets to step."""
+
+    def step(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("idle", ["base", "raw", "both"])
+def test_an_optimiser_that_changes_nothing_is_no_pass(idle: str) -> None:
+    sides = [
+        HostedModel(hosted("mlp").model, NumpyBackend(), optimizers={"idle": lambda model: Idle()}) for _ in range(2)
+    ]
+    busy, still = parse_optimizer("SGD(lr=1e-9)"), OptimizerSpec("idle", {})
+    asked = AlignSettings(
+        compare=CompareRules(atol=1.0),
+        base_optimizer=still if idle != "raw" else busy,
+        raw_optimizer=still if idle != "base" else busy,
+    )
+    result = align(*sides, inputs_of("mlp"), inputs_of("mlp"), asked)
+    assert not result.aligned
+    assert [] == [pair for pair in result.pairs if pair.status == "fail"]
+    expected = "the optimisers changed no parameter" if idle == "both" else f"{idle}'s optimiser changed no parameter"
+    assert expected in result.notes[-1]

@@ -106,3 +106,48 @@ def test_a_model_may_write_into_an_input_that_wants_a_gradient() -> None:
     x = inputs()[0]["x"].requires_grad_() * 1.0
     assert auto_diff(Writing(), Writing(), ({"x": x}, {"x": x}), **STRICT)
     assert torch.equal(x, inputs()[0]["x"])
+
+
+def test_optimisers_that_do_nothing_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not auto_diff(T.Residual(), P.Residual(), inputs(), optimizers=[lambda: None, lambda: None], **STRICT)
+    assert (
+        "NOTE: the optimisers changed no parameter that has a gradient, so this is no pass" in capsys.readouterr().out
+    )
+
+
+def test_one_optimiser_that_does_nothing_is_seen_within_any_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
+    module, layer = T.Residual(), P.Residual()
+    optimizers = [torch.optim.SGD(module.parameters(), lr=1e-5), lambda: None]
+    assert not auto_diff(module, layer, inputs(), optimizers=optimizers, **STRICT)
+    assert "raw's optimiser changed no parameter, base's did" in capsys.readouterr().out
+
+
+def test_optimisers_that_start_from_a_rate_of_zero_may(capsys: pytest.CaptureFixture[str]) -> None:
+    module, layer = T.Residual(), P.Residual()
+    ours = torch.optim.SGD(module.parameters(), lr=0.0)
+    theirs = paddle.optimizer.SGD(learning_rate=0.0, parameters=layer.parameters())
+
+    def torch_step() -> None:
+        ours.step()
+        ours.param_groups[0]["lr"] += 0.1
+
+    def paddle_step() -> None:
+        theirs.step()
+        theirs.set_lr(theirs.get_lr() + 0.1)
+
+    assert auto_diff(module, layer, inputs(), optimizers=[torch_step, paddle_step], steps=2, **STRICT)
+
+
+@pytest.mark.parametrize("mode", ["mean", "strict", "scaled"])
+def test_a_loss_without_any_gradient_is_no_pass(mode: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    losses = [lambda output: (output * 0).sum()] * 2
+    assert not auto_diff(T.Residual(), P.Residual(), inputs(), loss_fns=losses, compare_mode=mode, atol=1e-4)
+    assert "step 0: every gradient is zero on both sides, so that no error could show" in capsys.readouterr().out
+
+
+def test_frozen_models_with_an_optimiser_are_judged_by_what_they_have() -> None:
+    module, layer = T.Residual(), P.Residual()
+    module.linear2.requires_grad_(False)
+    for parameter in layer.linear2.parameters():
+        parameter.stop_gradient = True
+    assert auto_diff(module, layer, inputs(), optimizers=["SGD(lr=0.1)", "SGD(lr=0.1)"], **STRICT)
