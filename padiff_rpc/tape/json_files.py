@@ -15,6 +15,14 @@ OURS = "padiff_rpc"
 
 FORMAT = 1
 
+_MISSING = "give the folder that holds it; a dump without it was never finished"
+_WRITTEN_BY = {
+    "report.json": "try_dump() and dump_report() write it; give the folder that holds it",
+    "params.json": "try_dump() and dump_params() write it; give the folder that holds it",
+    "weights.json": "dump_weights() writes it; check_params compares the weights that try_dump() wrote",
+    "grads.json": "dump_grads() writes it; check_params compares the gradients that try_dump() wrote",
+}
+
 T = TypeVar("T")
 
 
@@ -31,9 +39,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
-        raise damaged(
-            path, "is missing", "give the folder that holds it; a dump without it was never finished"
-        ) from err
+        raise damaged(path, "is missing", _WRITTEN_BY.get(path.name, _MISSING)) from err
     except OSError as err:
         raise damaged(path, f"cannot be read: {err}") from err
     except (ValueError, RecursionError) as err:
