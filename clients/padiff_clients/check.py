@@ -29,13 +29,16 @@ _CHECKS: dict[str, Callable[..., bool]] = {
     type=click.Choice(["mean", "abs_mean", "strict", "scaled"]),
     default="mean",
     show_default=True,
-    help="How tensors are judged.",
+    help="What must agree: means, means of absolute values, each element, or norms (scaled; give --rtol).",
 )
 @handled
 def check(what: str, dir0: str, dir1: str, **cfg: float | str) -> None:
-    """Compare two dumps: layer outputs and gradients (report), parameters (params, weights) or their gradients (grads).
+    """Compare two dumps that lie on disk.
+
+    report: what the layers returned, and the gradients at their boundaries. params: parameters, buffers and parameter
+    gradients, as try_dump() writes them. weights, grads: what dump_weights() and dump_grads() wrote; `record` writes weights too.
 
     DIR0 and DIR1 are folders that create_model's proxies, `record`, or PaDiff 0.3 wrote: of one dump, or of steps and
-    ranks, of which every one is compared.
+    ranks, of which every one is compared. Trees and lists of what differs go to ./padiff_log.
     """
     sys.exit(ALIGNED if _CHECKS[what](dir0, dir1, cfg) else DIFFERS)

@@ -31,7 +31,9 @@ from padiff_rpc.tape.manifest import Manifest
 @diff_options
 @handled
 def diff(run_file: str | None, quiet: bool, **options: Any) -> None:
-    """Align two models: assign base's weights to raw, run both on the same inputs, compare layer by layer.
+    """Align two models and say where they first differ.
+
+    Copies base's weights into raw, runs both on the same inputs, and compares layer by layer.
 
     SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), grpc://host:port or
     unix:path (already running), or tape:DIR (recorded; its inputs and settings then hold). A run file holds all of it;

@@ -33,7 +33,9 @@ SCHEMA = "padiff-rpc/description/1"
 @click.option("--dtype", type=DTYPES, help="Cast it to this type.")
 @click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
 @click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
-@click.option("--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Default 20.")
+@click.option(
+    "--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds; default 20."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the description there.")
 @handled
 def inspect(args: tuple[str, ...], connect_timeout_s: float | None, json_file: str | None, **side: Any) -> None:

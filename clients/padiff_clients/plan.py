@@ -49,8 +49,8 @@ class SidePlan:
 
 
 def plan_one(run: RunFile) -> SidePlan:
-    """Check a run of which only base is given."""
-    return _side_plan("base", run.base, run)
+    """Check a run of one model, which stands where base does."""
+    return _side_plan("the model", run.base, run)
 
 
 def plan_sides(run: RunFile) -> tuple[SidePlan, SidePlan]:
@@ -210,10 +210,11 @@ def _check_known(plan: SidePlan, what: str, name: str, neutral: Mapping[str, Any
         return
     near = difflib.get_close_matches(name, neutral, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
+    option = f"--{key}" if plan.name == "the model" else f"--{plan.name}-{key}"
     raise PadiffError(
         f"there is no {what} {name!r}",
         reason=Reason.BAD_CONFIG,
-        hint=f"{guess}known are {', '.join(neutral)}; bring your own with --{plan.name}-{key.replace('_', '-')} FILE.py:function",
+        hint=f"{guess}known are {', '.join(neutral)}; bring your own with {option.replace('_', '-')} FILE.py:function",
     )
 
 

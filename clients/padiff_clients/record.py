@@ -21,7 +21,7 @@ from padiff_rpc.tape.record import record as record_tape
 
 @click.command()
 @click.argument("spec")
-@click.option("--inputs", metavar="FILE", help=f"FILE.npz, or {PLACE} that returns a dict.")
+@click.option("--inputs", metavar="FILE", help=f"Needed: FILE.npz, or {PLACE} that returns a dict.")
 @click.option(
     "-o", "--output", "folder", metavar="DIR", required=True, help="A folder that is not there yet, or empty."
 )
@@ -33,7 +33,7 @@ from padiff_rpc.tape.record import record as record_tape
 @click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="Steps on the same inputs.")
 @click.option("--phase", type=click.Choice(["forward", "both"]), default="both", show_default=True, help="What to run.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the framework's generators.")
-@click.option("--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or the worker's.")
+@click.option("--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's own.")
 @click.option("--loss-fn", metavar=PLACE, help="A loss of its own: a function of the outputs.")
 @click.option("--targets", metavar="FILE.npz", help="What mse and cross_entropy compare with: array `target`.")
 @click.option("--optimizer", metavar="OPTIMIZER", help="Such as 'SGD(lr=0.1)'; none by default.")
@@ -42,7 +42,9 @@ from padiff_rpc.tape.record import record as record_tape
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of a launched worker.")
 @click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
 @click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
-@click.option("--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Default 20.")
+@click.option(
+    "--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds; default 20."
+)
 @handled
 def record(
     args: tuple[str, ...],
@@ -56,9 +58,13 @@ def record(
     connect_timeout_s: float | None,
     **side: Any,
 ) -> None:
-    """Run one model on inputs and write all that it computed, with inputs and parameters, into a folder.
+    """Run one model and write a tape: all that it computed.
 
-    `padiff-rpc diff --base tape:DIR --raw SPEC` then aligns another model with it, without the first one's framework.
+    The tape holds inputs, parameters, layer outputs and gradients. `padiff-rpc diff --base tape:DIR --raw SPEC` aligns another
+    model with it later, on any host, without the first one's framework.
+
+    SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), or grpc://host:port or unix:path
+    (already running).
     """
     table = {key: value for key, value in side.items() if value is not None}
     run = validate(

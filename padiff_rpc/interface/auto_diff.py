@@ -17,7 +17,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.assign_failure import show_assign_failure
 from padiff_rpc.interface.findings import Shown, show_result
 from padiff_rpc.interface.inputs import inputs_for
-from padiff_rpc.interface.messages import log, show_options
+from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log, show_options
 from padiff_rpc.interface.sides import Side, map_between, pair_of, side_of
 from padiff_rpc.interface.switches import api_check
 from padiff_rpc.model.hosted import HostedModel
@@ -142,6 +142,9 @@ def _run(base: Side, raw: Side, given: tuple[Any, Any], settings: AlignSettings)
         log("Assign weight success !!!")
     left_out = set(settings.base_selection.left_out), set(settings.raw_selection.left_out)
     show_result(result, Shown(base.name, raw.name, settings.compare), left_out)
+    rules = settings.compare
+    if not result.aligned and rules.atol is None and rules.rtol is None and rules.mode != "scaled":
+        log(DEFAULT_TOLERANCES)
     return result.aligned
 
 

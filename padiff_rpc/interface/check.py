@@ -14,7 +14,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.findings import Shown, show_result
-from padiff_rpc.interface.messages import log
+from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.model.model import What
 from padiff_rpc.result import Divergence, LayerRef, Result
@@ -66,6 +66,8 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
             show_result(result, Shown(base.name, raw.name, rules, _suffix(place), _title(place), "forward"), left_out)
         log(f"{_title(place) or 'the dump'}: {'agrees' if result.aligned else 'DIFFERS'}")
         agreed.append(result.aligned)
+    if not all(agreed) and {**_CFG, **(cfg or {})} | {"compare_mode": ""} == {**_CFG, "compare_mode": ""}:
+        log(DEFAULT_TOLERANCES)
     log(f"{what} compared." if all(agreed) else f"{what}: {agreed.count(False)} of {len(agreed)} dumps differ")
     return all(agreed)
 

@@ -8,6 +8,11 @@ from typing import Any
 
 _PREFIX = "[AutoDiff]"
 
+DEFAULT_TOLERANCES = (
+    "NOTE: these are PaDiff's default tolerances, atol 0 and rtol 1e-07, which right models in float32 rarely meet: "
+    "give atol and rtol, such as 1e-6 and 1e-5"
+)
+
 
 def log(text: str) -> None:
     """Print one line under the prefix."""

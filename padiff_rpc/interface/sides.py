@@ -77,7 +77,9 @@ def pair_of(values: Any, name: str) -> tuple[Any, Any]:
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         count = f" of {len(values)}" if isinstance(values, (Sequence, Mapping)) else ""
         raise PadiffError(
-            f"{name} is a pair (base's, raw's), got {type(values).__name__}{count}", reason=Reason.BAD_CONFIG
+            f"{name} is a pair (base's, raw's), got {type(values).__name__}{count}",
+            reason=Reason.BAD_CONFIG,
+            hint=f"give one for each side: {name}=[base's, raw's]",
         )
     return values[0], values[1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from padiff_clients.plan import align_settings, parse_size, plan_sides
+from padiff_clients.plan import align_settings, loss_of, parse_size, plan_one, plan_sides
 from padiff_clients.runfile import RunFile, merge, validate
 
 from padiff_rpc.align.settings import AlignSettings
@@ -150,6 +150,15 @@ def test_what_makes_no_sense_is_refused(keys: dict[str, Any], expected: str):
 
 def test_the_nearest_loss_is_named():
     assert "did you mean 'mean'?" in refusal(run_of(loss="mea")).hint
+
+
+def test_of_one_model_alone_messages_name_its_own_options():
+    run = validate({"base": {"spec": FACTORY, "loss": "mea"}}, "test")
+    with pytest.raises(PadiffError) as caught:
+        loss_of(plan_one(run), run.base, {})
+    assert "bring your own with --loss-fn FILE.py:function" in caught.value.hint
+    with pytest.raises(PadiffError, match="the model is 'unix:/v', which already runs: device cannot be set"):
+        plan_one(validate({"base": {"spec": "unix:/v", "device": "cpu"}}, "test"))
 
 
 def test_a_running_worker_may_offer_any_loss():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.lists import LayerLists
+from padiff_rpc.interface.sides import Side, map_between
 from padiff_rpc.model.backends import numpy_nn as nn
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.model.tree import place_layers
+from padiff_rpc.selection import EVERYTHING
+from padiff_rpc.training import parse_loss
 from tests.align.pairs import hosted
 
 ALL = ["", "body", "body.fc1", "body.act", "body.fc2", "head"]
@@ -158,3 +162,15 @@ def test_a_map_that_names_a_layer_twice_is_refused(lists: LayerLists) -> None:
     with pytest.raises(PadiffError) as raised:
         lists.map(["head", "head"])
     assert raised.value.reason is Reason.BAD_CONFIG
+
+
+def test_layer_maps_of_two_lengths_do_not_correspond(model: HostedModel) -> None:
+    sides = [
+        Side(model, name, EVERYTHING, layer_map, parse_loss("mean"), None)
+        for name, layer_map in (("base", ("head", "body")), ("raw", ("head",)))
+    ]
+    with pytest.raises(PadiffError) as raised:
+        map_between(*sides)
+    assert raised.value.reason is Reason.BAD_CONFIG
+    assert "base maps head, body; raw maps head" == raised.value.hint
+    assert {"head": "body"} == map_between(sides[1], replace(sides[1], layer_map=("body",)))

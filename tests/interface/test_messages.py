@@ -12,6 +12,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
+from padiff_rpc.interface.messages import DEFAULT_TOLERANCES
 from padiff_rpc.selection import Selection
 from tests.tape.tapes import record_tape
 
@@ -74,7 +75,7 @@ def test_a_difference_in_the_forward_is_told_as_documented(
     spoil(tensor_of(dumps[1] / LEAF, "fwd_outputs", 0, 0))
     assert not check_report(*dumps, STRICT)
     out = capsys.readouterr().out
-    log = tmp_path / "padiff_log" / "report_net_step_0.log"
+    logs = [tmp_path / "padiff_log" / f"report_net({side}_model)_step_0.log" for side in ("base", "raw")]
     for text in (
         "[AutoDiff] FAILED !!!\n[AutoDiff]     Diff found in Forward Stage\n",
         "[AutoDiff]     Type of layer is: Linear vs Linear\n",
@@ -84,7 +85,7 @@ def test_a_difference_in_the_forward_is_told_as_documented(
         "\nMax relative difference: ",
         "\n x: array(",
         "\n y: array(",
-        f"[AutoDiff] Check model struct:\nLogs: {log}\n      {log}\n",
+        f"[AutoDiff] Check model struct:\nLogs: {logs[0]}\n      {logs[1]}\n",
         "[AutoDiff] The forward stage comparing failed !!!\n",
         "[AutoDiff] step 0, rank 0: DIFFERS\n[AutoDiff] report: 1 of 1 dumps differ\n",
     ):
@@ -98,7 +99,7 @@ def test_a_difference_in_the_forward_is_told_as_documented(
         "     |     |--- Tanh",
         "     |     +--- Linear",
         "     +--- Linear",
-    ] == log.read_text().splitlines()
+    ] == logs[1].read_text().splitlines()
 
 
 def test_a_difference_in_the_backward_is_told_as_such(
@@ -148,7 +149,7 @@ def test_what_was_left_out_is_marked_in_the_tree(tmp_path: Path) -> None:
     dumps = [record_tape(tmp_path / name, selection=selection) for name in ("first", "second")]
     spoil(tensor_of(dumps[1] / LEAF, "fwd_outputs", 1))
     assert not check_report(*dumps, STRICT)
-    lines = (tmp_path / "padiff_log" / "report_net_step_0.log").read_text().splitlines()
+    lines = (tmp_path / "padiff_log" / "report_net(raw_model)_step_0.log").read_text().splitlines()
     assert ["     |     |--- Tanh (skip)"] == [line for line in lines if "(skip)" in line]
 
 
@@ -157,3 +158,28 @@ def test_what_was_never_dumped_is_missing_by_name(dumps: tuple[Path, Path]) -> N
         check_grads(*dumps)
     assert Reason.DATA_LOSS is raised.value.reason
     assert "dump_grads() writes it" in raised.value.hint
+
+
+def test_each_rank_is_told_and_logs_by_itself(
+    dumps: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for dump in dumps:
+        shutil.copytree(dump / LEAF, dump / "step_0" / "rank_1")
+    spoil(tensor_of(dumps[1] / "step_0" / "rank_1", "fwd_outputs", 1))
+    assert not check_report(*dumps, STRICT)
+    out = capsys.readouterr().out
+    assert "[AutoDiff] step 0, rank 0: agrees\n" in out
+    assert "[AutoDiff] step 0, rank 1: DIFFERS\n[AutoDiff] report: 1 of 2 dumps differ\n" in out
+    logs = sorted(path.name for path in (tmp_path / "padiff_log").iterdir())
+    assert [f"report_net({side}_model)_step_0_rank_1.log" for side in ("base", "raw")] == logs
+
+
+def test_padiffs_default_tolerances_are_named_where_they_fail(
+    dumps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(tensor_of(dumps[1] / LEAF, "fwd_outputs", 1))
+    note = f"[AutoDiff] {DEFAULT_TOLERANCES}\n"
+    assert not check_report(*dumps, {"compare_mode": "strict"})
+    assert note in capsys.readouterr().out
+    assert not check_report(*dumps, STRICT)
+    assert note not in capsys.readouterr().out

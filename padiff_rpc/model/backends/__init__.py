@@ -47,7 +47,7 @@ def detect_backend(model: object) -> Backend:
     raise PadiffError(
         f"a {kind.__module__}.{kind.__qualname__} is no model of a known framework",
         reason=Reason.BAD_CONFIG,
-        hint="pass a torch.nn.Module or a paddle.nn.Layer",
+        hint="pass a torch.nn.Module or a paddle.nn.Layer, or what launch(SPEC) or connect(ADDRESS) returns",
     )
 
 
