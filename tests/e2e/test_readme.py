@@ -33,10 +33,11 @@ from tests.e2e.workers import ROOT, python_of
 
 pytestmark = pytest.mark.e2e
 
-PLAYED = ("README.md", "docs/python-api.md", "docs/running.md")
+PLAYED = ("README.md", "docs/padiff.md", "docs/python-api.md", "docs/running.md")
 READ = (
     *PLAYED,
     "CONTRIBUTING.md",
+    "docs/cli.md",
     "docs/README.md",
     "docs/comparison.md",
     "docs/frameworks.md",
