@@ -1,4 +1,4 @@
-"""docs/padiff.md names everything that PaDiff documents, with tests that are there; and all of it is there, with PaDiff's defaults."""
+"""docs/padiff.md names all that PaDiff documents, with tests that are there; and it all is there, with PaDiff's defaults."""
 
 from __future__ import annotations
 
