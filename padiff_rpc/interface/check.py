@@ -10,14 +10,17 @@ from typing import Any, Literal
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.held import compare_held
+from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.findings import Shown, show_result
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
+from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.model.model import What
 from padiff_rpc.result import Divergence, LayerRef, Result
+from padiff_rpc.selection import Selection
 from padiff_rpc.tape.folders import DumpPair, walk
 from padiff_rpc.tape.recorded_model import RecordedModel
 
@@ -62,7 +65,7 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
         log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
         result, (base, raw) = compare(place, rules)
         if not result.aligned or result.notes or any(pair.status == "skipped" for pair in result.pairs):
-            left_out = set(base.selection.left_out), set(raw.selection.left_out)
+            left_out = set(_selection(base).left_out), set(_selection(raw).left_out)
             show_result(result, Shown(base.name, raw.name, rules, _suffix(place), _title(place), "forward"), left_out)
         log(f"{_title(place) or 'the dump'}: {'agrees' if result.aligned else 'DIFFERS'}")
         agreed.append(result.aligned)
@@ -162,9 +165,16 @@ def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:
         )
     return {
         "layer_map": dict(zip(base.layer_map, raw.layer_map, strict=True)),
-        "base_selection": base.selection,
-        "raw_selection": raw.selection,
+        "base_selection": _selection(base),
+        "raw_selection": _selection(raw),
     }
+
+
+def _selection(model: RecordedModel) -> Selection:
+    """Return what the lists of a dump left out, and with PADIFF_SIKP_WRAP_LAYER the layers without parameters."""
+    if not skip_wrap_layers():
+        return model.selection
+    return Selection({**wrap_layers(model.describe()).left_out, **model.selection.left_out})
 
 
 def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:

@@ -17,8 +17,8 @@ from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.recorded_model import RecordedModel
 
 CURE = (
-    "where the two models are meant to differ so, leave the layer out of both dumps (update_black_list), or map the layer "
-    "around it (set_layer_map)"
+    "where the two models are meant to differ so, leave the layer out of both dumps (update_black_list), map the layer "
+    "around it (set_layer_map), or set PADIFF_SIKP_WRAP_LAYER=ON if it only wraps others or holds no parameters"
 )
 
 
@@ -85,8 +85,8 @@ class _Structures:
     def __init__(self, base: RecordedModel, raw: RecordedModel, result: Result) -> None:
         to_raw = dict(result.paired_routes)
         to_base = {other: mine for mine, other in result.paired_routes}
-        self._base = _side("base", base, to_raw, result.unmatched_base)
-        self._raw = _side("raw", raw, to_base, result.unmatched_raw)
+        self._base = _side("base", base, to_raw, result.unmatched_base, result.settings["base_selection"])
+        self._raw = _side("raw", raw, to_base, result.unmatched_raw, result.settings["raw_selection"])
         pairs = [LayerPair(*routes, "name") for routes in result.paired_routes]
         self._attention = attention_routes(self._base.described, self._raw.described, pairs)
 
@@ -135,9 +135,15 @@ class _Structures:
         return LayerRef(route, self._base.class_of(route)), LayerRef(partner, self._raw.class_of(partner))
 
 
-def _side(name: SideName, model: RecordedModel, partners: Mapping[str, str], alone: Sequence[Unmatched]) -> _Side:
+def _side(
+    name: SideName,
+    model: RecordedModel,
+    partners: Mapping[str, str],
+    alone: Sequence[Unmatched],
+    left_out: Mapping[str, str],
+) -> _Side:
     failing = frozenset(item.name for item in alone if item.what == "layer" and item.fails)
-    return _Side(name, model.runs, model.describe(), partners, model.selection.left_out, model.layer_map, failing)
+    return _Side(name, model.runs, model.describe(), partners, left_out, model.layer_map, failing)
 
 
 def _times(count: int) -> str:

@@ -240,6 +240,16 @@ def test_a_layer_that_only_one_model_has_is_a_difference_on_either_side(
         assert "leave the layer out of both dumps" in out
 
 
+def test_layers_without_parameters_are_passed_over_where_the_switch_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = dump(tmp_path / "base")
+    raw = dump(tmp_path / "raw", change=lambda model: setattr(model, "head", _Wrapped(model.head)))
+    monkeypatch.setenv("PADIFF_SIKP_WRAP_LAYER", "ON")
+    assert check_report(base, raw, STRICT)
+    assert "it holds no parameters of its own (PADIFF_SIKP_WRAP_LAYER)" in capsys.readouterr().out
+
+
 def test_a_layer_with_parameters_that_only_one_model_has_is_a_difference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
