@@ -108,12 +108,14 @@ class Blame:
             if inherited.take_forward(one, culprit):
                 continue
             call = findings.calls.first_failing(culprit, before=one.base.seq)
+            words = findings.calls.words.get(culprit, ())[:_MOST_TOLD]
             if call is None or call.failed is None:
-                why = "; ".join((why, *findings.calls.words.get(culprit, ())[:_MOST_TOLD]))
-                yield self._divergence(findings, "forward", culprit, pair, why)
+                yield self._divergence(findings, "forward", culprit, pair, "; ".join((why, *words)))
             else:
                 pair, name = call.failed, api_name(call.base.route, culprit[0])
                 why = f"its call {pair.call} of {name} is the first to differ"
+                if words:  # what only one side calls may well be the fault, and comes before it
+                    why = "; ".join((f"{why} of those that both sides make", *words))
                 yield self._divergence(findings, "forward", culprit, pair, why, f"{name}.{pair.tensor}")
 
     def _backward(self, findings: StepFindings, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:

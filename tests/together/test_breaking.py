@@ -151,3 +151,26 @@ def test_frozen_models_with_an_optimiser_are_judged_by_what_they_have() -> None:
     for parameter in layer.linear2.parameters():
         parameter.stop_gradient = True
     assert auto_diff(module, layer, inputs(), optimizers=["SGD(lr=0.1)", "SGD(lr=0.1)"], **STRICT)
+
+
+def test_a_call_that_only_one_side_makes_is_told_with_the_first_that_differs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Activated(torch.nn.Module):
+        def __init__(self, activation: Any) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(20, 20)
+            self.activation = activation
+
+        def forward(self, x: Any) -> Any:
+            return self.activation(self.fc(x)) + x
+
+    monkeypatch.setenv("PADIFF_API_CHECK", "ON")
+    given = inputs()[0]
+    models = Activated(torch.nn.functional.relu), Activated(torch.nn.functional.leaky_relu)
+    assert not auto_diff(*models, (given, given), **STRICT)
+    why = (
+        "its call 0 of add is the first to differ of those that both sides make; only base calls relu here; "
+        "only raw calls leaky_relu here"
+    )
+    assert f"[AutoDiff]     Why: {why}" in capsys.readouterr().out.splitlines()
