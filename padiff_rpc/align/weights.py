@@ -45,8 +45,8 @@ def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
     report = AssignReport(skipped=[entry for entry in matching.unmatched_raw if entry.what != "layer"])
     links = [link for link in matching.links if link.special is None or not link.special.live]
     raw.write_parameters(_transformed(base, base_model, raw_model, links, report))
-    for call in calls:
-        call()
+    if calls:
+        _run_live(calls, base, [info.name for info in base_model.parameters])
     return report
 
 
@@ -124,6 +124,21 @@ def _live_calls(base: Model, raw: Model, matching: Matching) -> list[Callable[[]
             layers.append(native_layer(route))
         calls[link.base_route, link.raw_route] = partial(_call_live, init, layers, link.raw_route)
     return list(calls.values())
+
+
+def _run_live(calls: Sequence[Callable[[], None]], base: Model, names: Sequence[str]) -> None:
+    """Run them, and refuse those that write into base: raw would agree with what base never was."""
+    before = base.digest_parameters(names)
+    for call in calls:
+        call()
+    after = base.digest_parameters(names)
+    changed = [name for name in names if before[name].hash != after[name].hash]
+    if changed:
+        raise PadiffError(
+            f"a special initialiser has changed base's {', '.join(changed[:_SHOWN])}",
+            reason=Reason.BAD_CONFIG,
+            hint="let it copy base's values into raw's layer, and build base anew",
+        )
 
 
 def _call_live(init: SpecialInit, layers: Sequence[Any], route: str) -> None:

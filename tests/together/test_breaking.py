@@ -10,7 +10,16 @@ import paddle
 import pytest
 import torch
 
-from padiff_rpc import PadiffError, auto_diff, check_grads, check_params, check_weights, create_model
+from padiff_rpc import (
+    PadiffError,
+    add_special_init,
+    auto_diff,
+    check_grads,
+    check_params,
+    check_weights,
+    create_model,
+)
+from padiff_rpc.align.special_init import special_inits_kept
 from tests.together.models import load
 
 T, P = load("simple_torch"), load("simple_paddle")
@@ -174,3 +183,18 @@ def test_a_call_that_only_one_side_makes_is_told_with_the_first_that_differs(
         "only raw calls leaky_relu here"
     )
     assert f"[AutoDiff]     Why: {why}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_special_initialiser_that_writes_into_base_is_refused() -> None:
+    def emptying(base: Any, raw: Any) -> None:
+        for parameter in (*base.parameters(), *raw.parameters()):
+            parameter.data.zero_()
+
+    one, other = create_model(T.WithOwn()), create_model(T.WithOwn())
+    given = inputs(3, 4)[0]
+    for proxy in (one, other):
+        proxy.set_layer_map(["own"])
+    with special_inits_kept():
+        add_special_init("torch", "Own", "torch", "Own", emptying)
+        with pytest.raises(PadiffError, match=r"a special initialiser has changed base's own\.packed"):
+            auto_diff(one, other, (given, given), **STRICT)
