@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.dumps import without_unrecorded
+from padiff_rpc.align.held_variances import judge_variances
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import StepFindings
-from padiff_rpc.model.model import Model, What
+from padiff_rpc.model.model import Model, ModelDescription, What
 from padiff_rpc.result import Pair, Result
 
+Seen = Callable[[], Mapping[str, int]]
+"""Tells the fewest values per channel that base's layers saw in a call, by route."""
 
-def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequence[What]) -> Result:
+
+def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequence[What], seen: Seen = dict) -> Result:
     """Compare values, gradients or both of all parameters that correspond, and with the values the buffers.
 
-    Of the settings count: compare, the maps and the selections. Raises PadiffError as align does.
+    Of the settings count: compare, the maps and the selections. seen: asked where running variances differ. Where values
+    are compared, gradients that neither side has are no failure, and noted. Raises PadiffError as align does.
     """
     traffic = Traffic()
     sides = Sides(base, raw, settings.compare, False, traffic)
@@ -30,28 +35,45 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     )
     matching = without_unrecorded(matching, *described)
     scope = scope_of(*described, matching, settings)
-    found = [pair for what in whats for pair in _compare(ParameterComparer(sides, *described), scope, what)]
+    comparer = ParameterComparer(sides, *described)
+    found = [pair for what in whats for pair in _compare(comparer, described, scope, what, seen)]
     findings = StepFindings(0, [], [], found, {})
     divergences = blame_of(described, matching, scope).divergences(findings, False)
     skipped = [pair for pair in scope.skipped if pair.stage == "weights_before"]
-    lacking = [
-        f"no {'gradient' if what == 'gradient' else 'parameter or buffer'} was compared, so this is no pass"
-        for what in whats
-        if scope.links and not any(pair.status != "skipped" and _is_of(pair, what) for pair in found)
-    ]
+    notes = [*scope.notes, *matching.notes]
+    lacking: list[str] = []
+    for what in whats if scope.links else ():
+        if any(pair.status != "skipped" and _is_of(pair, what) for pair in found):
+            continue
+        if what == "gradient" and "value" in whats:
+            notes.append("no gradient was compared, for there is none in common: no backward was run")
+        else:
+            kind = "gradient" if what == "gradient" else "parameter or buffer"
+            lacking.append(f"no {kind} was compared, so this is no pass")
     if not scope.links:
         lacking.append("there is no parameter to compare, so this is no pass")
-    notes = [*scope.notes, *matching.notes]
     figures = {"bytes_moved": traffic.bytes_moved}
     return assemble(sides, described, matching, settings, divergences, [*skipped, *found], notes, lacking, figures)
 
 
-def _compare(comparer: ParameterComparer, scope: Scope, what: What) -> list[Pair]:
+def _compare(
+    comparer: ParameterComparer,
+    described: tuple[ModelDescription, ModelDescription],
+    scope: Scope,
+    what: What,
+    seen: Seen,
+) -> list[Pair]:
     parameters = [link for link in scope.links if link.kind == "parameter"]
     if what == "gradient":
         return list(comparer.compare(0, "grads", parameters, what))
     buffers = [link for link in scope.links if link.kind == "buffer"]
-    return [*comparer.compare(0, "weights", parameters, what), *comparer.compare(0, "buffers", buffers, what)]
+    weights, states = (
+        comparer.compare(0, "weights", parameters, what),
+        list(comparer.compare(0, "buffers", buffers, what)),
+    )
+    if any(pair.failure == "values" for pair in states):
+        states = judge_variances(states, buffers, comparer, *described, seen())
+    return [*weights, *states]
 
 
 def _is_of(pair: Pair, what: What) -> bool:

@@ -6,8 +6,9 @@ sum((x - mean)^2) / (n - 1) into its running variance and paddle's the same sum 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,10 @@ from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.result import Pair
 from padiff_rpc.tensor import Tensor, collect_all
 
-_VARIANCES = ("running_var", "_variance")
+VARIANCES = ("running_var", "_variance")
+
+Counts = tuple[int, int]
+"""How many values of each channel a layer saw in each of its calls, and how many calls there were."""
 
 
 class RunningVariances:
@@ -44,18 +48,18 @@ class RunningVariances:
         self._unrecorded: set[tuple[str, str]] = set()
         self._from = base_description.framework
         if {self._from, raw_description.framework} == {"torch", "paddle"}:
-            variances = [(link, name) for link in links for name in link.raw if name.rpartition(".")[2] in _VARIANCES]
+            variances = [(link, name) for link in links for name in link.raw if name.rpartition(".")[2] in VARIANCES]
             self._links = {
                 link.raw_route: link
                 for link, name in variances
                 if link.special is None
-                and local(name, link.raw_route) in _VARIANCES
-                and _is_batch_norm(base_description, link.base_route)
+                and local(name, link.raw_route) in VARIANCES
+                and is_batch_norm(base_description, link.base_route)
             }
             self._unrecorded = {
                 (link.raw_route, local(name, link.raw_route))
                 for link, name in variances
-                if link.special is not None or local(name, link.raw_route) not in _VARIANCES
+                if link.special is not None or local(name, link.raw_route) not in VARIANCES
             }
         self._base_before: dict[str, Tensor] = {}
         self._raw_before: dict[str, Tensor] = {}
@@ -74,22 +78,22 @@ class RunningVariances:
             self._judge(pair, counts) if pair.status == "fail" and pair.failure == "values" else pair for pair in pairs
         ]
 
-    def _judge(self, pair: Pair, counts: dict[str, int]) -> Pair:
+    def _judge(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
         if (pair.raw_route, pair.tensor) in self._unrecorded:
             why = (
                 "torch keeps the sample variance, paddle the population's, and how many values this layer saw is not known, "
                 "for only the layer around it is recorded"
             )
             return replace(pair, status="skipped", failure="", why=why, metrics=None)
-        return self._convert(pair, counts) if pair.tensor in _VARIANCES else pair
+        return self._convert(pair, counts) if pair.tensor in VARIANCES else pair
 
-    def _convert(self, pair: Pair, counts: dict[str, int]) -> Pair:
+    def _convert(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
         link = self._links.get(pair.raw_route)
-        count = counts.get(pair.base_route, 0)
+        count, calls = counts.get(pair.base_route, (0, 0))
         momentum = self._description.layer(pair.base_route).hyperparameters.get("momentum")
         if link is None or count < 2 or not isinstance(momentum, (int, float)):
             return pair
-        keep = 1.0 - momentum if self._from == "torch" else float(momentum)
+        keep = (1.0 - momentum if self._from == "torch" else float(momentum)) ** calls
         after = self._comparer.base_tensor(link, link.raw[0], "value")
         dtype = after.to_array().dtype
         if not np.issubdtype(dtype, np.floating):
@@ -110,18 +114,24 @@ class RunningVariances:
         return replace(pair, status=verdict.status, failure=verdict.failure, why=why, metrics=verdict.metrics)
 
 
-def _is_batch_norm(description: ModelDescription, route: str) -> bool:
+def is_batch_norm(description: ModelDescription, route: str) -> bool:
     layer = description.layer(route)
     shapes = {name.rpartition(".")[2]: description.parameter(name).spec.shape for name in layer.parameters}
     return family_of(description.framework, layer.class_name, layer.class_path, shapes) == "batchnorm"
 
 
-def _values_per_channel(forward: Sequence[Judged]) -> dict[str, int]:
-    """Return n per base route from what entered each layer [N, C, ...]; layers called more than once are left out."""
-    inputs = [one.base for one in forward if one.base.side == "input" and one.base.records]
-    calls = Counter(boundary.route for boundary in inputs)
-    return {
-        boundary.route: boundary.records[0].spec.count // boundary.records[0].spec.shape[1]
-        for boundary in inputs
-        if calls[boundary.route] == 1 and len(boundary.records[0].spec.shape) > 1 and boundary.records[0].spec.shape[1]
-    }
+def _values_per_channel(forward: Sequence[Judged]) -> dict[str, Counts]:
+    """Return n and the number of calls per base route from what entered each layer [N, C, ...].
+
+    Layers that saw another n in each call are left out.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for one in forward:
+        if one.base.side == "input" and one.base.records:
+            found[one.base.route].append(values_per_channel(one.base.records[0].spec.shape))
+    return {route: (counts[0], len(counts)) for route, counts in found.items() if len(set(counts)) == 1}
+
+
+def values_per_channel(shape: Sequence[int]) -> int:
+    """Return how many values of each channel an input [N, C, ...] holds; 0 for one of another form."""
+    return math.prod(shape) // shape[1] if len(shape) > 1 and shape[1] else 0

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.held import compare_held
+from padiff_rpc.align.running_variance import values_per_channel
 from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
@@ -23,6 +24,7 @@ from padiff_rpc.result import Divergence, LayerRef, Result
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.folders import DumpPair, walk
 from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_report import REPORT
 
 Path = str | os.PathLike[str]
 
@@ -149,9 +151,20 @@ def _compare_held(name: str, whats: tuple[What, ...]) -> Compare:
     def compare(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
         base, raw = (RecordedModel(folder, only=f"{name}.json") for folder in (place.folder_0, place.folder_1))
         settings = AlignSettings(compare=rules, assign=False, **_of_dumps(base, raw))
-        return compare_held(base, raw, settings, whats), (base, raw)
+        return compare_held(base, raw, settings, whats, lambda: _seen(base)), (base, raw)
 
     return compare
+
+
+def _seen(model: RecordedModel) -> dict[str, int]:
+    """Return the fewest values per channel that layers saw in a call, as the report beside the parameters tells; or nothing."""
+    seen: dict[str, int] = {}
+    for run in model.runs if (model.path / REPORT).exists() else ():
+        for boundary in run.forward:
+            if boundary.side == "input" and boundary.tensors:
+                count = values_per_channel(boundary.tensors[0].spec.shape)
+                seen[boundary.route] = min(count, seen.get(boundary.route, count))
+    return seen
 
 
 def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:

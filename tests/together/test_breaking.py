@@ -23,6 +23,7 @@ from padiff_rpc.align.special_init import special_inits_kept
 from tests.together.models import load
 
 T, P = load("simple_torch"), load("simple_paddle")
+PADDLES_OWN = pytest.mark.filterwarnings("ignore:When training, we now always track")  # each BatchNorm's in train mode
 STRICT: dict[str, Any] = {"atol": 1e-4, "rtol": 0, "compare_mode": "strict"}
 
 
@@ -198,3 +199,71 @@ def test_a_special_initialiser_that_writes_into_base_is_refused() -> None:
         add_special_init("torch", "Own", "torch", "Own", emptying)
         with pytest.raises(PadiffError, match=r"a special initialiser has changed base's own\.packed"):
             auto_diff(one, other, (given, given), **STRICT)
+
+
+class TorchNorm(torch.nn.Module):
+    def __init__(self, momentum: float = 0.1, calls: int = 1) -> None:
+        super().__init__()
+        self.bn = torch.nn.BatchNorm1d(20, momentum=momentum)
+        self.calls = calls
+
+    def forward(self, x: Any) -> Any:
+        return sum(self.bn(x * (call + 1)) for call in range(self.calls))
+
+
+class PaddleNorm(paddle.nn.Layer):
+    def __init__(self, calls: int = 1) -> None:
+        super().__init__()
+        self.bn = paddle.nn.BatchNorm1D(20)
+        self.calls = calls
+
+    def forward(self, x: Any) -> Any:
+        return sum(self.bn(x * (call + 1)) for call in range(self.calls))
+
+
+@PADDLES_OWN
+@pytest.mark.parametrize("torch_first", [True, False])
+@pytest.mark.parametrize("with_report", [True, False])
+def test_running_variances_in_dumps_may_be_apart_by_their_definition_only(
+    with_report: bool, torch_first: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dumped(model: Any, name: str, x: Any) -> str:
+        proxy = create_model(model, name=name)
+        for step in range(3):
+            proxy.backward((proxy(x) ** 2).mean())
+            proxy.dump_params(f"{name}/step_{step}")
+            if with_report:
+                proxy.dump_report(f"{name}/step_{step}")
+        return name
+
+    one, other = inputs(50, 20)
+    right, wrong = dumped(TorchNorm(), "right", one["x"]), dumped(TorchNorm(momentum=0.9), "wrong", one["x"])
+    theirs = dumped(PaddleNorm(), "theirs", other["x"])
+    for name in (right, wrong):
+        paths = (name, theirs) if torch_first else (theirs, name)
+        assert (name == "right") is check_weights_of_params(*paths)
+    told = "how many values this layer saw is not known" in capsys.readouterr().out
+    assert told is not with_report
+
+
+def check_weights_of_params(one: str, other: str) -> bool:
+    return check_params(one, other, {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"})
+
+
+@PADDLES_OWN
+def test_a_normalisation_that_is_called_twice_in_a_step_is_converted() -> None:
+    for steps in (1, 3):
+        assert auto_diff(TorchNorm(calls=2), PaddleNorm(calls=2), inputs(50, 20), steps=steps, **STRICT)
+    assert not auto_diff(TorchNorm(calls=2, momentum=0.5), PaddleNorm(calls=2), inputs(50, 20), **STRICT)
+
+
+def test_parameters_of_a_forward_alone_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = create_model(T.Residual(), name="one"), create_model(T.Residual(), name="other")
+    other.model.load_state_dict(one.model.state_dict())
+    for proxy in (one, other):
+        proxy(**inputs()[0])
+        proxy.dump_params(proxy.name)
+        proxy.dump_grads(proxy.name)
+    assert check_params("one", "other")
+    assert "NOTE: no gradient was compared, for there is none in common" in capsys.readouterr().out
+    assert not check_grads("one", "other")
