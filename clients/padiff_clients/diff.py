@@ -16,14 +16,13 @@ from padiff_clients.plan import SidePlan, align_settings, plan_sides
 from padiff_clients.progress import live_progress
 from padiff_clients.runfile import RunFile, load_run_file, merge
 from padiff_clients.sides import opened
-from padiff_clients.tapes import as_recorded, manifest_of, recorded_inputs
+from padiff_clients.tapes import Tapes, as_recorded, notes_on, recorded_inputs, tapes_of
 from padiff_rpc.align.align import align
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.report.json_file import check_writable, write_result
 from padiff_rpc.report.terminal import print_result, print_verdict
 from padiff_rpc.result import Result
-from padiff_rpc.tape.manifest import Manifest
 
 
 @click.command()
@@ -53,37 +52,43 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
     base, raw = plan_sides(run)
     if run.json_file:
         check_writable(Path(run.json_file))
-    tapes = manifest_of(base), manifest_of(raw)
+    tapes = tapes_of(base, raw)
     base_inputs, raw_inputs, shown = _inputs(run, base, raw, tapes)
     arrays = load_targets(run.targets) if run.targets else {}
     targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
     settings = as_recorded(align_settings(run, base, raw, targets), run, base, raw, tapes)
     with live_progress(quiet) as tell, opened((base, raw)) as (base_model, raw_model):
         result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
+    result.notes += notes_on(settings, tapes)
     result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": shown}
     return result
 
 
-def _inputs(
-    run: RunFile, base: SidePlan, raw: SidePlan, tapes: tuple[Manifest | None, Manifest | None]
-) -> tuple[Inputs, Inputs, list[str]]:
+def _inputs(run: RunFile, base: SidePlan, raw: SidePlan, tapes: Tapes) -> tuple[Inputs, Inputs, list[str]]:
     """Return both sides' inputs, and where they are from: what the run names, or a tape's own."""
     sources = (run.base.inputs, run.raw.inputs)
     recorded = [recorded_inputs(tapes, plan) for plan in (base, raw)]
-    if sources == (None, None) and "tape" in (base.spec.kind, raw.spec.kind) and base.spec.kind == raw.spec.kind:
+    if sources == (None, None) and None not in tapes:
         return recorded[0] or {}, recorded[1] or {}, ["the dumps' own"] * 2
     if sources == (None, None) and recorded[0] is not None and recorded[1] is not None:
         return recorded[0], recorded[1], ["the tape's own"] * 2
     if sources[0] is None or sources[1] is None:
-        raise PadiffError(
-            "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
-        )
+        raise _no_inputs(tapes)
     values = load_inputs(sources[0], sources[1])
     inputs = [
         model_inputs(value, source or "", float64=_in_float64(plan))
         for value, source, plan in zip(values, sources, (base, raw), strict=True)
     ]
     return inputs[0], inputs[1], [source or "" for source in sources]
+
+
+def _no_inputs(tapes: Tapes) -> PadiffError:
+    message, hint = "no inputs are given", "give --inputs FILE.npz or --inputs FILE.py:function"
+    for side, tape in zip(("base", "raw"), tapes, strict=True):
+        if tape is not None:
+            message += f", and {side}'s dump {str(tape.path)!r} holds none (a tape of `padiff-rpc record` does)"
+            hint += ": what the recorded model was run on"
+    return PadiffError(message, reason=Reason.BAD_CONFIG, hint=hint)
 
 
 def _in_float64(plan: SidePlan) -> bool:

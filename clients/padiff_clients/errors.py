@@ -28,7 +28,7 @@ def handled(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except PadiffError as err:
-            _exit(describe(err), WORKER_FAILED if err.reason in WORKER_REASONS else BAD_USAGE)
+            _exit(describe(err), _status_of(err))
         except KeyboardInterrupt:
             _exit("interrupted\n", INTERRUPTED)
         except Exception as err:  # every error that we foresee is a PadiffError, so this one is a bug
@@ -49,6 +49,11 @@ def describe(err: PadiffError) -> str:
     if err.hint:
         lines.append(f"hint: {err.hint}")
     return "\n".join(lines) + "\n"
+
+
+def _status_of(err: PadiffError) -> int:
+    # DATA_LOSS of a file (see padiff_rpc.tape) is a dump that was damaged here, not a worker's stream.
+    return WORKER_FAILED if err.reason in WORKER_REASONS and "file" not in err.metadata else BAD_USAGE
 
 
 def _exit(text: str, status: int) -> NoReturn:

@@ -77,11 +77,7 @@ def align_settings(
     if (run.raw.loss or run.raw.loss_fn) and not (run.base.loss or run.base.loss_fn) and base.spec.kind != "tape":
         raise _lonely("raw", "base")
     if any(targets.values()) and not any(loss.targets for loss in losses.values()):
-        raise PadiffError(
-            f"targets are given, and the loss {losses['base'].name!r} takes none",
-            reason=Reason.BAD_CONFIG,
-            hint=f"choose --loss {' or '.join(_NEED_TARGETS)}, or leave the targets out",
-        )
+        raise useless_targets(losses["base"].name)
     return AlignSettings(
         compare=_rules(run.compare),
         assign=_or(run.assign, default.assign),
@@ -126,6 +122,15 @@ def optimizer_of(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
     optimizer = parse_optimizer(table.optimizer)
     _check_known(plan, "optimizer", optimizer.name, NEUTRAL_OPTIMIZERS, "optimizer_fn")
     return optimizer
+
+
+def useless_targets(loss: str) -> PadiffError:
+    """Say that a loss takes none of the targets that are given."""
+    return PadiffError(
+        f"targets are given, and the loss {loss!r} takes none",
+        reason=Reason.BAD_CONFIG,
+        hint=f"choose --loss {' or '.join(_NEED_TARGETS)}, or leave the targets out",
+    )
 
 
 def parse_size(text: str | None) -> int | None:

@@ -11,11 +11,11 @@ from padiff_clients.console import show
 from padiff_clients.errors import handled
 from padiff_clients.inputs import as_tensors, load_one, load_targets, model_inputs
 from padiff_clients.options import DTYPES, PLACE, parse_args
-from padiff_clients.plan import loss_of, optimizer_of, plan_one
+from padiff_clients.plan import loss_of, optimizer_of, plan_one, useless_targets
 from padiff_clients.runfile import validate
 from padiff_clients.sides import opened
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tape.record import check_free
+from padiff_rpc.tape.record import check_asked
 from padiff_rpc.tape.record import record as record_tape
 
 
@@ -72,7 +72,8 @@ def record(
         "the command line",
     )
     plan = plan_one(run)
-    check_free(Path(folder))
+    optimizer = optimizer_of(plan, run.base)
+    check_asked(Path(folder), steps, optimizer, phase == "both")
     if run.base.inputs is None:
         raise PadiffError(
             "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
@@ -80,7 +81,9 @@ def record(
     float64 = plan.dtype == "float64"
     inputs = model_inputs(load_one(run.base.inputs), run.base.inputs, float64=float64)
     tensors = as_tensors(load_targets(targets), targets, float64=float64) if targets else {}
-    loss, optimizer = loss_of(plan, run.base, tensors), optimizer_of(plan, run.base)
+    loss = loss_of(plan, run.base, tensors)
+    if tensors and not loss.targets:
+        raise useless_targets(loss.name)
     with opened([plan]) as (model,):
         record_tape(
             model,

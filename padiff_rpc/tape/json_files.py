@@ -79,4 +79,9 @@ def need_nodes(node: Mapping[str, Any], key: str, path: Path) -> list[dict[str, 
 
 def damaged(path: Path, what: str, hint: str = "the dump is damaged: write it again") -> PadiffError:
     """Describe what is wrong with a file of a dump."""
-    return PadiffError(f"the dump file {str(path)!r} {what}", reason=Reason.DATA_LOSS, hint=hint)
+    return damaged_file(f"the dump file {str(path)!r} {what}", path, hint)
+
+
+def damaged_file(message: str, path: Path, hint: str) -> PadiffError:
+    """Tell damage on this disk (`file` in the metadata) from a stream that a worker cut short."""
+    return PadiffError(message, reason=Reason.DATA_LOSS, hint=hint, metadata={"file": str(path)})

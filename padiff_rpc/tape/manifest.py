@@ -151,10 +151,11 @@ def _outputs(loss: LossSpec, outputs: Sequence[str]) -> list[str]:
 
 
 def _loss_words(loss: LossSpec, outputs: Sequence[str]) -> str:
-    options = {**NEUTRAL_LOSSES.get(loss.name, {}), **loss.options}
-    called = f"{loss.name}({_options(options)})"
+    options = _options({**NEUTRAL_LOSSES.get(loss.name, {}), **loss.options})
     targets = "".join(f", target {name} {tensor.spec}" for name, tensor in loss.targets.items())
-    return f"the loss {called} over {', '.join(_outputs(loss, outputs)) or 'no output'}{targets}"
+    taken = ", ".join(_outputs(loss, outputs))
+    over = f"the outputs {taken}" if taken else "no output"
+    return f"the loss {loss.name}{f'({options})' if options else ''} over {over}{targets}"
 
 
 def _plain_optimizer(optimizer: OptimizerSpec) -> tuple[object, ...]:

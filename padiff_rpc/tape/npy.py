@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.errors import PadiffError
+from padiff_rpc.tape.json_files import damaged_file
 from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
 
 _MAGIC = b"\x93NUMPY"
@@ -137,6 +138,4 @@ def _parse(path: Path, text: str) -> tuple[np.dtype, tuple[int, ...], bool]:
 
 
 def _damaged(path: Path, what: str) -> PadiffError:
-    return PadiffError(
-        f"the tensor file {str(path)!r} {what}", reason=Reason.DATA_LOSS, hint="the dump is damaged: write it again"
-    )
+    return damaged_file(f"the tensor file {str(path)!r} {what}", path, "the dump is damaged: write it again")

@@ -49,7 +49,8 @@ def record(
     holds something, or settings that contradict each other; and whatever the model raises.
     """
     final = Path(folder).absolute()
-    _check(final, model_name, steps, optimizer, backward)
+    check_asked(final, steps, optimizer, backward)
+    _check_name(model_name)
     partial = final.parent / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     root = DumpFolder(partial, str(folder))
@@ -150,21 +151,13 @@ def _with_modes(description: ModelDescription, later: ModelDescription) -> Model
     return replace(description, layers=layers)
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder that holds something: BAD_CONFIG."""
+def check_asked(folder: Path, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
+    """Refuse, with BAD_CONFIG, a folder that holds something, and settings that contradict each other."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PadiffError(
             f"{str(folder)!r} is there already, and is not empty",
             reason=Reason.BAD_CONFIG,
             hint="give a new folder, or remove this one",
-        )
-
-
-def _check(folder: Path, model_name: str, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
-    check_free(folder)
-    if not model_name or "/" in model_name:
-        raise PadiffError(
-            f"{model_name!r} is no name for a model", reason=Reason.BAD_CONFIG, hint="use letters and digits"
         )
     if steps < 1:
         raise PadiffError(f"steps is {steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
@@ -173,4 +166,11 @@ def _check(folder: Path, model_name: str, steps: int, optimizer: OptimizerSpec |
             "an optimiser needs gradients, and no backward is to be recorded",
             reason=Reason.BAD_CONFIG,
             hint="drop the optimiser, or record the backward",
+        )
+
+
+def _check_name(model_name: str) -> None:
+    if not model_name or "/" in model_name:
+        raise PadiffError(
+            f"{model_name!r} is no name for a model", reason=Reason.BAD_CONFIG, hint="use letters and digits"
         )

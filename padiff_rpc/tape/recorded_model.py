@@ -25,6 +25,7 @@ from padiff_rpc.model.model import (
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.folders import TAPE, of_rank
+from padiff_rpc.tape.json_files import damaged_file
 from padiff_rpc.tape.manifest import Manifest, check_forward, check_loss, check_optimizer, read_manifest
 from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.replay import Replay
@@ -53,10 +54,10 @@ class RecordedModel:
         self._folders = [StepFolder(folder, only) for folder in of_rank(path, rank)]
         self._manifest = read_manifest(self.path) if (self.path / TAPE).exists() else None
         if self._manifest is not None and self._manifest.steps != len(self._folders):
-            raise PadiffError(
+            raise damaged_file(
                 f"the tape {str(path)!r} was recorded with {self._manifest.steps} steps and holds {len(self._folders)}",
-                reason=Reason.DATA_LOSS,
-                hint="the tape is damaged: record it again",
+                self.path,
+                "the tape is damaged: record it again",
             )
         self._only = only
         self._description = self._folders[0].description
@@ -269,10 +270,10 @@ class RecordedModel:
         else:
             ref = self._folders[self._graded[0]].gradient(name)
         if ref is not None and (ref.spec.shape != info.spec.shape or (what == "value" and ref.spec != info.spec)):
-            raise PadiffError(
+            raise damaged_file(
                 f"the tensor file {str(ref.file.path)!r} holds {ref.spec} for {name!r}, which is {info.spec}",
-                reason=Reason.DATA_LOSS,
-                hint="the steps of this dump are of different models, or it is damaged",
+                ref.file.path,
+                "the steps of this dump are of different models, or it is damaged",
             )
         return ref
 

@@ -75,7 +75,7 @@ def forward_twice(model: RecordedModel) -> None:
     [
         (lambda model: forward(model, training=False), "training=False", "training=True"),
         (lambda model: forward(model, seed=3), "seed=3", "seed=0"),
-        (lambda model: one_step(model, parse_loss("mean")), r"mean\(\)", r"projection\(seed=0\)"),
+        (lambda model: one_step(model, parse_loss("mean")), "mean over", r"projection\(seed=0\)"),
         (lambda model: one_step(model, parse_loss("projection(seed=1)")), "seed=1", "seed=0"),
         (lambda model: one_step(model, MSE), "mse", "projection"),
         (lambda model: one_step(model, optimizer="SGD(lr=0.2)"), "lr=0.2", "lr=0.1"),
