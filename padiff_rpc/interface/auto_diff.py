@@ -152,7 +152,7 @@ def _of_phase(settings: AlignSettings, phase: str) -> AlignSettings:
     """Settings of one of the runs. An optimiser steps after a backward only."""
     if phase != "forward":
         return replace(settings, diff_phase=phase)
-    return replace(settings, diff_phase="forward", steps=1, base_optimizer=None, raw_optimizer=None)
+    return replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
 
 
 def _refuse_unknown(unknown: dict[str, Any]) -> None:
