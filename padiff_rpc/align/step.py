@@ -18,6 +18,7 @@ from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.running_variance import RunningVariances
 from padiff_rpc.align.scope import Scope
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.summed import settle_sums
 from padiff_rpc.align.updates import UpdateJudge
 from padiff_rpc.align.verdict import StepFindings
 from padiff_rpc.model.model import (
@@ -106,7 +107,6 @@ class StepRunner:
         graded, moved = False, None
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
-            backward_judged = backward.judged
             wall["base"]["backward"], wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
             others.append(
                 judge_loss(self._sides, step, settings, (forward.base, forward.raw), (backward.base, backward.raw))
@@ -119,11 +119,12 @@ class StepRunner:
                 "base": backward.base.unrecorded,
                 "raw": backward.raw.unrecorded,
             }
+            backward_judged = settle_sums(forward, backward, unrecorded)
             missing = self._leftovers.gradients(
-                step, forward.judged, backward.judged, backward.leftovers, silent, unrecorded
+                step, forward.judged, backward_judged, backward.leftovers, silent, unrecorded
             )
             others += [one.pair for one in missing]
-            noise = GradientNoise(forward.judged, backward.judged)
+            noise = GradientNoise(forward.judged, backward_judged)
             grads = self._held(step, "grads", noise)
             names = [name for link in self._parameters for name in link.base]
             gradients = self._sides.base.digest_parameters(names, "gradient")

@@ -11,7 +11,7 @@ from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
 ParameterKind = Literal["parameter", "buffer"]
 Phase = Literal["forward", "backward"]
 Side = Literal["input", "output"]
-Unrecorded = Literal["loss", "input", "output"]
+Unrecorded = Literal["loss", "input", "output", "parts"]
 What = Literal["value", "gradient"]
 
 
@@ -211,7 +211,8 @@ class BackwardResult:
     """`loss`: the scalar, in float64. `without_gradient`: (route, call, side, name) whose gradient never arrived.
 
     `unrecorded`: what a dump does not hold, and so cannot be compared: the loss (it is NaN then), or the gradients of all
-    layers' inputs or outputs. Empty for a model that runs.
+    layers' inputs or outputs; or the "parts" of gradients: what each of several layers adds to that of a tensor which all of
+    them take, of which it has the sum. Empty for a model that runs.
     """
 
     loss: float

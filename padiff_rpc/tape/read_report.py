@@ -190,7 +190,7 @@ class _Reader:
             for node in reversed(nodes)
             for _, ref in entries(node, "bwd_grads", self._paths)
         )
-        unrecorded: tuple[Unrecorded, ...] = ("loss", "output") if backward else ("loss", "input", "output")
+        unrecorded: tuple[Unrecorded, ...] = ("loss", "output", "parts") if backward else ("loss", "input", "output")
         api_calls = any("/" in route for route, _ in calls.values())
         return TapedRun(forward, backward, callers, None, (), True, unrecorded, api_calls)
 

@@ -81,6 +81,36 @@ def padiffs(tmp_path: Path, framework: str = "paddle", step: int = 0) -> tuple[P
     return tuple(Path(shutil.copytree(source, tmp_path / side)) for side in ("base", "raw"))  # type: ignore[return-value]
 
 
+def as_padiff(leaf: Path) -> Path:
+    """Make of a dump of ours what PaDiff would have written of the same run, and return it.
+
+    It has outputs, and at inputs the gradients of the whole tensors: the sums over all their users.
+    """
+
+    def reduced(content: dict[str, Any]) -> None:
+        content.pop("padiff_rpc")
+        nodes = list(_nodes(content["tree"] if isinstance(content["tree"], list) else [content["tree"]]))
+        whole = {
+            tensor["path"]: gradient
+            for node in nodes
+            for tensor, gradient in zip(node.get("fwd_outputs", ()), node.get("bwd_output_grads", ()), strict=False)
+        }
+        for node in nodes:
+            if "fwd_inputs" in node:
+                taken = node["fwd_inputs"][: len(node["bwd_grads"])]
+                pairs = zip(taken, node["bwd_grads"], strict=True)
+                node["bwd_grads"] = [whole.get(tensor["path"], gradient) for tensor, gradient in pairs]
+        for node in nodes:
+            for key in ("fwd_inputs", "bwd_output_grads", "buffers", "padiff_rpc"):
+                node.pop(key, None)
+            for entry in (*node.get("fwd_outputs", ()), *node.get("bwd_grads", ())):
+                entry.pop("padiff_rpc", None)
+
+    for name in ("report.json", "params.json"):
+        edit(leaf / name, reduced)
+    return leaf
+
+
 # -- what a model that computed something else would have dumped --------------------------------------------------
 def node_of(content: dict[str, Any], route: str, call: int = 0) -> dict[str, Any]:
     """Find the node of a layer below the model's name, in a report (of the call-th call) or a file of parameters."""

@@ -41,8 +41,9 @@ def refused(call: Any, message: str, hint: str = "", reason: Reason = Reason.BAD
 )
 def test_an_unknown_keyword_is_an_error_that_names_the_nearest(unknown: str, nearest: str) -> None:
     models = model_of("mlp"), model_of("mlp")
+    options: dict[str, Any] = {unknown: None}
     refused(
-        lambda: auto_diff(*models, both(), **{unknown: None}),
+        lambda: auto_diff(*models, both(), **options),
         f"auto_diff has no option {unknown!r}",
         f"did you mean {nearest!r}? there are loss_fns, optimizers, atol, rtol, auto_init, compare_mode",
     )
@@ -368,6 +369,7 @@ class _Descent:
 
     def step(self) -> None:
         for parameter in self._parameters:
+            assert parameter.grad is not None
             parameter.overwrite((parameter.values - self._lr * parameter.grad.values).astype(np.float32))
             parameter.grad = None
 

@@ -56,7 +56,7 @@ def test_outputs_come_as_their_calls_ended_and_gradients_in_reverse(leaf: Path) 
     assert np.load(leaf / "tensors" / "tensor_9.npy").tobytes() == bytes(backward.values[0].data)
     assert ["0"] == [record.name for record in result.outputs]
     assert np.isnan(came.loss)
-    assert ("loss", "output") == came.unrecorded
+    assert ("loss", "output", "parts") == came.unrecorded
 
 
 def test_torchs_dump_without_gradients_says_so() -> None:
