@@ -52,23 +52,6 @@ def test_a_check_says_its_tolerances_and_each_step_and_rank(
     ] == capsys.readouterr().out.splitlines()
 
 
-def test_tolerances_of_one_check_are_not_those_of_the_next(
-    dumps: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert check_report(*dumps, STRICT)
-    assert check_report(*dumps)
-    printed = [line for line in capsys.readouterr().out.splitlines() if " cfg: " in line]
-    assert f"[AutoDiff] Check report cfg: {STRICT}" == printed[0]
-    assert "[AutoDiff] Check report cfg: {'atol': 0, 'rtol': 1e-07, 'compare_mode': 'mean'}" == printed[1]
-
-
-def test_an_unknown_key_of_cfg_is_refused(dumps: tuple[Path, Path]) -> None:
-    with pytest.raises(PadiffError) as raised:
-        check_report(*dumps, {"atoll": 1})
-    assert Reason.BAD_CONFIG is raised.value.reason
-    assert "did you mean 'atol'? there are atol, rtol, compare_mode" == raised.value.hint
-
-
 def test_a_difference_in_the_forward_is_told_as_documented(
     dumps: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
