@@ -48,6 +48,7 @@ FORBIDDEN = {
         "padiff_rpc.v1",
         "grpc",
     ),
+    "padiff_rpc.interface": ("padiff_rpc.wire", "padiff_rpc.v1", "padiff_rpc.report", "grpc"),
     "padiff_rpc.compare": ("padiff_rpc.align", "padiff_rpc.remote", "padiff_rpc.wire", "padiff_rpc.v1", "grpc"),
     "padiff_rpc.report": ("padiff_rpc.align", "padiff_rpc.remote", "padiff_rpc.wire", "padiff_rpc.v1", "grpc"),
 }
@@ -96,6 +97,16 @@ def test_imports_point_one_way() -> None:
         if within(name, other) and (path.relative_to(ROOT).as_posix(), other) not in ALLOWED
     ]
     assert [] == broken
+
+
+def test_only_the_package_itself_and_the_command_line_import_padiffs_interface() -> None:
+    importers = {
+        module
+        for module, path in python_files()
+        if not within(module, "padiff_rpc.interface")
+        and any(within(name, "padiff_rpc.interface") for name in imports_of(path))
+    }
+    assert {"padiff_rpc.__init__", "padiff_clients.check"} == importers
 
 
 @pytest.mark.parametrize("framework", ["torch", "paddle"])
