@@ -27,12 +27,15 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def test_the_default_loss_is_the_mean_of_the_output() -> None:
+def test_the_default_loss_is_the_mean_of_the_output_and_no_step_is_taken() -> None:
     module, layer = T.SimpleModule(), P.SimpleLayer()
+    before = module.linear1.weight.detach().numpy().copy()
     assert auto_diff(module, layer, both(normal(4, 100)), **STRICT)
     expected = np.full(10, 1 / 10, "float32")  # of the mean over 4 x 10 elements, by a bias that 4 rows share
     np.testing.assert_allclose(module.linear1.bias.grad.numpy(), expected, rtol=1e-6)
     np.testing.assert_allclose(layer.linear1.bias.grad.numpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(before, module.linear1.weight.detach().numpy())
+    np.testing.assert_array_equal(before.T, layer.linear1.weight.numpy())
 
 
 def test_a_forward_alone_takes_no_optimiser_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
