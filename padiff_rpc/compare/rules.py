@@ -36,7 +36,9 @@ class CompareRules:
     def __post_init__(self) -> None:
         one_of("compare mode", self.mode, get_args(CompareMode))
         for name, value in (("atol", self.atol), ("rtol", self.rtol)):
-            if value is not None and not (isinstance(value, Real) and 0 <= value < math.inf):
+            if value is not None and (
+                isinstance(value, bool) or not (isinstance(value, Real) and 0 <= value < math.inf)
+            ):
                 raise PadiffError(f"{name} is {value!r}, it must be a number of 0 or more", reason=Reason.BAD_CONFIG)
 
 

@@ -52,6 +52,9 @@ def auto_diff(
     Raises PadiffError where the comparison cannot be made: BAD_CONFIG for options that make no sense.
     """
     _refuse_unknown(unknown)
+    _check_kind("auto_init", auto_init, bool, "True or False")
+    _check_kind("single_step", single_step, bool, "True or False")
+    _check_kind("steps", steps, int, "a number of 1 or more")
     base_loss, raw_loss = pair_of(loss_fns, "loss_fns") if loss_fns is not None else (None, None)
     base_optimizer, raw_optimizer = pair_of(optimizers, "optimizers") if optimizers is not None else (None, None)
     given = pair_of(inputs, "inputs")
@@ -166,6 +169,12 @@ def _refuse_unknown(unknown: dict[str, Any]) -> None:
         reason=Reason.BAD_CONFIG,
         hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(known)}",
     )
+
+
+def _check_kind(name: str, value: object, kind: type, allowed: str) -> None:
+    """Refuse an option of another type: the text "False" would be taken for True."""
+    if type(value) is not kind:
+        raise PadiffError(f"{name} is {value!r}, it must be {allowed}", reason=Reason.BAD_CONFIG)
 
 
 def _kept_randomness(side: Side) -> AbstractContextManager[None]:

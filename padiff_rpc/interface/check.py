@@ -17,6 +17,7 @@ from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.findings import Shown, show_result
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log
+from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.model.model import What
@@ -63,7 +64,7 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
     rules = _rules(cfg)
     log(f"Check {what} cfg: { {**_CFG, **(cfg or {})} }")
     agreed = []
-    for place in walk(os.fspath(path_0), os.fspath(path_1)):
+    for place in walk(as_path(path_0), as_path(path_1)):
         log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
         result, (base, raw) = compare(place, rules)
         if not result.aligned or result.notes or any(pair.status == "skipped" for pair in result.pairs):

@@ -34,6 +34,13 @@ def check_dataloader(
     compare_mode: as in auto_diff (0, 1e-7, "mean").
     """
     rules = CompareRules(mode=compare_mode, atol=atol, rtol=rtol)
+    for number, loader in enumerate((loader_0, loader_1)):
+        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+            raise PadiffError(
+                f"loader {number} is a {type(loader).__qualname__}, over which nothing can be iterated",
+                reason=Reason.BAD_INPUTS,
+                hint="give two data loaders, or two lists of batches",
+            )
     compared = 0
     for number, (one, other) in enumerate(zip_longest(loader_0, loader_1, fillvalue=_END)):
         if one is _END or other is _END:

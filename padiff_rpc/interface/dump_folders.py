@@ -19,7 +19,9 @@ class ProxyFolder:
     """Where one proxy dumps by default: `root/name/step_N/rank_R`. BAD_CONFIG for a name that can be no folder's."""
 
     def __init__(self, name: str | None, class_name: str) -> None:
-        if name is not None and (not name or name in (".", "..") or {os.sep, "\0"} & set(name)):
+        if name is not None and (
+            not isinstance(name, str) or not name or name in (".", "..") or {os.sep, "\0"} & set(name)
+        ):
             raise PadiffError(
                 f"{name!r} cannot be the name of a model: a folder gets it",
                 reason=Reason.BAD_CONFIG,

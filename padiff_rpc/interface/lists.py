@@ -69,6 +69,12 @@ class LayerLists:
 
     def of_class(self, layer_class: type | str) -> list[str]:
         """Return the routes of all layers of a class, given itself or by name; UNKNOWN_NAME where there are none."""
+        if not isinstance(layer_class, (type, str)):
+            raise PadiffError(
+                f"a class is given itself or by its name, got a {type(layer_class).__qualname__}",
+                reason=Reason.BAD_CONFIG,
+                hint="write for example torch.nn.Linear, 'Linear' or type(layer); lists of layers are for update_black_list",
+            )
         routes = [layer.route for layer in self._description.layers if self._is_a(layer, layer_class)]
         if routes:
             return routes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from padiff_rpc.errors import PadiffError, Reason
+
 _LOG_FOLDER = "padiff_log"
 
 
@@ -16,12 +18,23 @@ class _Root:
 
 def set_dump_root_path(path: str | os.PathLike[str]) -> None:
     """Set the folder below which create_model's proxies dump, each in a folder of its name. Made when it is needed."""
-    _Root.path = os.fspath(path)
+    _Root.path = os.fspath(as_path(path))
 
 
 def get_dump_root_path() -> str:
     """Return the folder below which proxies dump."""
     return _Root.path if _Root.path is not None else os.path.join(os.getcwd(), "padiff_dump")
+
+
+def as_path(value: object) -> Path:
+    """Take what may be a path; BAD_CONFIG for anything else."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise PadiffError(
+            f"a folder is given as text or as a Path, got {value!r}",
+            reason=Reason.BAD_CONFIG,
+            hint="give the path of the folder",
+        )
+    return Path(value)
 
 
 def write_log(name: str, text: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.dump_folders import ProxyFolder
 from padiff_rpc.interface.lists import LayerLists, ListMode
 from padiff_rpc.interface.messages import log
+from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.proxy_host import DistantHost, LocalHost, ProxyHost, is_model
 from padiff_rpc.interface.ranks import current_rank
 from padiff_rpc.interface.switches import api_check, skip_wrap_layers
@@ -130,19 +132,27 @@ class ProxyModel:
 
     def dump_report(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write report.json and its tensors: what the layers took and returned, and the gradients, since the last clear."""
-        self._write_report(DumpFolder.of(self._folder(dump_path)))
+        folder = self._folder(dump_path)
+        with _writing(folder):
+            self._write_report(DumpFolder.of(folder))
 
     def dump_params(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write params.json: the parameters' values and gradients, and the buffers."""
-        write_params(self._folder(dump_path), *self._held(), self._values, self._gradients)
+        folder = self._folder(dump_path)
+        with _writing(folder):
+            write_params(folder, *self._held(), self._values, self._gradients)
 
     def dump_weights(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write weights.json: the parameters' values and the buffers."""
-        write_weights(self._folder(dump_path), *self._held(), self._values)
+        folder = self._folder(dump_path)
+        with _writing(folder):
+            write_weights(folder, *self._held(), self._values)
 
     def dump_grads(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write grads.json: the parameters' gradients."""
-        write_grads(self._folder(dump_path), *self._held(), self._gradients)
+        folder = self._folder(dump_path)
+        with _writing(folder):
+            write_grads(folder, *self._held(), self._gradients)
 
     def clear_report(self) -> None:
         """Forget what was recorded so far."""
@@ -158,9 +168,10 @@ class ProxyModel:
         partial = final.with_name(f".{final.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         into = DumpFolder(partial, str(final))
-        write_params(into, *self._held(), self._values, self._gradients)
-        self._write_report(into)
-        partial.replace(final)
+        with _writing(final):
+            write_params(into, *self._held(), self._values, self._gradients)
+            self._write_report(into)
+            partial.replace(final)
 
     @property
     def _records_now(self) -> bool:
@@ -193,5 +204,17 @@ class ProxyModel:
 
     def _folder(self, dump_path: str | os.PathLike[str] | None) -> Path:
         if dump_path is not None:
-            return Path(dump_path)
+            return as_path(dump_path)
         return self._folders.of_step(self._step, current_rank(self.framework))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise PadiffError(
+            f"cannot write a dump to {str(folder)!r}: {err}",
+            reason=Reason.BAD_CONFIG,
+            hint="choose a folder that can be written to and has room, with set_dump_root_path() or the dump's own path",
+        ) from err

@@ -91,6 +91,10 @@ def _loss(value: Any) -> LossSpec:
         return value
     if isinstance(value, str):
         return parse_loss(value)
+    if not callable(value):
+        raise PadiffError(
+            f"a loss is a function of the model's output, or a name, got {value!r}", reason=Reason.BAD_CONFIG
+        )
     raise PadiffError(
         f"the loss of a model in another process is given by name, got {value!r}",
         reason=Reason.BAD_CONFIG,
@@ -103,6 +107,11 @@ def _optimizer(value: Any) -> OptimizerSpec | None:
         return value
     if isinstance(value, str):
         return parse_optimizer(value)
+    if not _is_own_optimizer(value):
+        raise PadiffError(
+            f"an optimiser has step(), or is a function without arguments, or a name such as 'SGD(lr=0.1)', got {value!r}",
+            reason=Reason.BAD_CONFIG,
+        )
     raise PadiffError(
         f"the optimiser of a model in another process is given by name, got {value!r}",
         reason=Reason.BAD_CONFIG,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ from padiff_rpc import (
     PadiffError,
     add_special_init,
     auto_diff,
+    check_dataloader,
     check_grads,
     check_params,
     check_weights,
     create_model,
+    set_dump_root_path,
 )
 from padiff_rpc.align.special_init import special_inits_kept
 from tests.together.models import load
@@ -267,3 +271,59 @@ def test_parameters_of_a_forward_alone_agree(capsys: pytest.CaptureFixture[str])
     assert check_params("one", "other")
     assert "NOTE: no gradient was compared, for there is none in common" in capsys.readouterr().out
     assert not check_grads("one", "other")
+
+
+Use = Callable[[], object]
+BAD: dict[str, tuple[Use, str]] = {
+    "steps as text": (lambda: diff(steps="2"), "steps is '2', it must be a number of 1 or more"),
+    "steps as a float": (lambda: diff(steps=1.5), "steps is 1.5, it must be a number of 1 or more"),
+    "steps as a switch": (lambda: diff(steps=True), "steps is True, it must be a number of 1 or more"),
+    "single_step as text": (lambda: diff(single_step="False"), "single_step is 'False', it must be True or False"),
+    "auto_init as text": (lambda: diff(auto_init="no"), "auto_init is 'no', it must be True or False"),
+    "rtol as a switch": (lambda: diff(rtol=True), "rtol is True, it must be a number of 0 or more"),
+    "a number for a loss": (
+        lambda: diff(loss_fns=[3, 4]),
+        "a loss is a function of the model's output, or a name, got 3",
+    ),
+    "a number for an optimiser": (
+        lambda: diff(optimizers=[3, 4]),
+        "an optimiser has step(), or is a function without arguments, or a name such as 'SGD(lr=0.1)', got 3",
+    ),
+    "a layer for a class": (
+        lambda: create_model(T.Residual()).update_black_list_with_class(torch.nn.Linear(2, 2)),  # pyright: ignore
+        "a class is given itself or by its name, got a Linear",
+    ),
+    "a number for a name": (
+        lambda: create_model(T.Residual(), name=3),  # pyright: ignore
+        "3 cannot be the name of a model: a folder gets it",
+    ),
+    "a number for a dump's path": (
+        lambda: create_model(T.Residual()).dump_weights(3),  # pyright: ignore
+        "a folder is given as text or as a Path, got 3",
+    ),
+    "no root": (lambda: set_dump_root_path(None), "a folder is given as text or as a Path, got None"),  # pyright: ignore
+    "no path to check": (lambda: check_weights(None, None), "a folder is given as text or as a Path, got None"),  # pyright: ignore
+    "no loader": (
+        lambda: check_dataloader(None, []),  # pyright: ignore
+        "loader 0 is a NoneType, over which nothing can be iterated",
+    ),
+}
+
+
+def diff(**options: Any) -> bool:
+    return auto_diff(T.Residual(), P.Residual(), inputs(), **options)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_are_errors_that_name_them(what: str) -> None:
+    use, message = BAD[what]
+    with pytest.raises(PadiffError) as raised:
+        use()
+    assert message == raised.value.message
+
+
+@pytest.mark.parametrize("dump", ["dump_report", "dump_params", "dump_weights", "dump_grads", "try_dump"])
+def test_a_folder_that_cannot_be_written_to_is_named(dump: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PadiffError, match=r"cannot write a dump to '.*file/below'"):
+        getattr(create_model(T.Residual()), dump)(tmp_path / "file" / "below")
