@@ -154,6 +154,7 @@ class Pairing:
         self._routes = routes
         self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
         self._places: dict[tuple[str, int, Side, str], str] = {}
+        self._taken: dict[tuple[SideName, str, int], list[str]] = {}
         self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
         self._arrived = threading.Condition()
         self._ended = False
@@ -162,6 +163,8 @@ class Pairing:
         """Take a boundary in, each once; return (base, raw) when it completes a pair."""
         with self._arrived:
             key = self._key(side, boundary)
+            if boundary.phase == "forward" and boundary.side == "input":
+                self._taken[side, key[1], boundary.call] = [record.name for record in boundary.records]
             partner = self._waiting[_OTHER[side]].pop(key, None)
             if partner is None:
                 self._waiting[side][key] = boundary
@@ -175,6 +178,8 @@ class Pairing:
         """Wait for base to reach the same boundary; None when base's phase ended without it."""
         with self._arrived:
             key = self._key("raw", raw)
+            if raw.phase == "forward" and raw.side == "input":
+                self._taken["raw", key[1], raw.call] = [record.name for record in raw.records]
             self._arrived.wait_for(lambda: self._ended or key in self._waiting["base"])
             base = self._waiting["base"].pop(key, None)
             if base is None:
@@ -192,6 +197,25 @@ class Pairing:
         with self._arrived:
             self._ended = True
             self._arrived.notify_all()
+
+    def pair_numbered(self, side: SideName) -> list[tuple[Boundary, Boundary]]:
+        """Pair what waits of the backward where `side` only numbers the gradients of a layer's inputs, in their order."""
+        other = _OTHER[side]
+        with self._arrived:
+            groups: dict[tuple[str, int], dict[SideName, list[Key]]] = {}
+            for name in (side, other):
+                for key in self._waiting[name]:
+                    if key[0] == "backward" and key[3] == "input":
+                        groups.setdefault((key[1], key[2]), {"base": [], "raw": []})[name].append(key)
+            pairs: list[tuple[Boundary, Boundary]] = []
+            for place, keys in groups.items():
+                order = {name: at for at, name in enumerate(self._taken.get((other, *place), ()))}
+                mine = sorted(keys[side], key=lambda key: int(key[4]))
+                theirs = sorted(keys[other], key=lambda key: order.get(key[4], len(order)))
+                for one, another in zip(mine, theirs, strict=False):
+                    found = {side: self._waiting[side].pop(one), other: self._waiting[other].pop(another)}
+                    pairs.append((found["base"], found["raw"]))
+            return pairs
 
     def take_leftovers(self) -> dict[SideName, list[Boundary]]:
         """Remove and return what found no partner, by side, in execution order."""

@@ -74,7 +74,10 @@ class Leftovers:
                 absent = boundary.side in unrecorded[other]
                 names = [record.name for record in boundary.records]
                 why = f"only {side} has this gradient"
-                if absent:
+                if not absent and "parts" in unrecorded[other] and not names[0][:1].isdigit():
+                    absent = True
+                    why = f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
+                elif absent:
                     why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
                 elif zero:
                     why = f"{why}, and it is zero; {other} has none"

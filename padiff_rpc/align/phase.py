@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, judge_boundary, pair_records
-from padiff_rpc.model.model import Boundary, Model, Observer
+from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
 T = TypeVar("T")
@@ -94,6 +94,10 @@ def run_phase(
         _judge_until_done(sides, pairing, step, news, take)
     results = _results(base_future, raw_future)
     _judge_late(sides, step, late, take)
+    for side, result in zip(("base", "raw"), results, strict=True):
+        if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
+            for complete in pairing.pair_numbered(side):
+                take(judge_boundary(sides, step, *complete))
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:

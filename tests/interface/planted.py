@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -84,22 +85,26 @@ def padiffs(tmp_path: Path, framework: str = "paddle", step: int = 0) -> tuple[P
 def as_padiff(leaf: Path) -> Path:
     """Make of a dump of ours what PaDiff would have written of the same run, and return it.
 
-    It has outputs, and at inputs the gradients of the whole tensors: the sums over all their users.
+    It has outputs, and at inputs that are passed by position the gradients of the whole tensors: the sums over all their users.
     """
 
     def reduced(content: dict[str, Any]) -> None:
         content.pop("padiff_rpc")
         nodes = list(_nodes(content["tree"] if isinstance(content["tree"], list) else [content["tree"]]))
+        # A layer may hand on a tensor: the layer that made it ended first.
+        ended = sorted(nodes, key=lambda node: -node["metas"]["fwd_step"]) if "metas" in nodes[0] else []
         whole = {
             tensor["path"]: gradient
-            for node in nodes
-            for tensor, gradient in zip(node.get("fwd_outputs", ()), node.get("bwd_output_grads", ()), strict=False)
+            for node in ended
+            for tensor, gradient in zip(node["fwd_outputs"], node["bwd_output_grads"], strict=False)
         }
         for node in nodes:
             if "fwd_inputs" in node:
-                taken = node["fwd_inputs"][: len(node["bwd_grads"])]
-                pairs = zip(taken, node["bwd_grads"], strict=True)
-                node["bwd_grads"] = [whole.get(tensor["path"], gradient) for tensor, gradient in pairs]
+                taken = {entry["padiff_rpc"]["name"]: entry["path"] for entry in node["fwd_inputs"]}
+                named = [(entry["padiff_rpc"]["name"], entry) for entry in node["bwd_grads"]]
+                node["bwd_grads"] = [
+                    copy.deepcopy(whole.get(taken[name], entry)) for name, entry in named if name[0].isdigit()
+                ]
         for node in nodes:
             for key in ("fwd_inputs", "bwd_output_grads", "buffers", "padiff_rpc"):
                 node.pop(key, None)

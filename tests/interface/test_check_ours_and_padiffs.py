@@ -99,7 +99,10 @@ def test_a_planted_difference_from_padiffs_parameters_is_found(
 
 
 @pytest.mark.parametrize("padiffs_is_base", [True, False])
-@pytest.mark.parametrize(("factory", "several"), [("mlp", 0), ("shared", 0), ("conv_net", 1), ("deep", 11)])
+@pytest.mark.parametrize(
+    ("factory", "several"),
+    [("mlp", 0), ("shared", 0), ("tuple_outputs", 0), ("conv_net", 1), ("bert_like", 10), ("deep", 11)],
+)
 def test_the_gradient_of_a_tensor_that_several_take_is_skipped_with_the_reason(
     tmp_path: Path, factory: str, several: int, padiffs_is_base: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +148,27 @@ def test_beside_shared_tensors_a_difference_is_still_found(
     out = capsys.readouterr().out
     assert "Diff found in Backward Stage\n" in out
     assert f"ours.{route}\n" in out
+
+
+def test_inputs_that_padiff_numbers_are_paired_in_their_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`merge` takes a tuple of two: 0.0 and 0.1 in our words, 0 and 1 in PaDiff's."""
+    theirs, ours = (dump(tmp_path / side, "tuple_outputs") for side in ("theirs", "ours"))
+    as_padiff(theirs)
+    assert check_report(theirs, ours, CLOSE)
+    spoil_tensor(theirs, "merge", "bwd_grads", plant.bump, index=1)
+    assert not check_report(theirs, ours, CLOSE)
+    assert "    Tensor: grad of input." in (out := capsys.readouterr().out)
+    assert "ours.merge\n" in out
+
+
+def test_gradients_of_inputs_passed_by_name_which_padiff_has_not_are_skipped_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours = as_padiff(dump(tmp_path / "theirs", "bert_like")), dump(tmp_path / "ours", "bert_like")
+    assert check_report(theirs, ours, CLOSE)
+    assert "base is a dump of PaDiff's, which records none of inputs that are passed by name" in capsys.readouterr().out
 
 
 def test_between_two_dumps_of_one_tool_no_gradient_is_skipped(
