@@ -62,7 +62,7 @@ Compare = Callable[[DumpPair, CompareRules], tuple[Result, tuple[RecordedModel, 
 
 def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None, compare: Compare) -> bool:
     rules = _rules(cfg)
-    log(f"Check {what} cfg: { {**_CFG, **(cfg or {})} }")
+    log(f"Check {what} cfg: { {**_CFG, **(cfg or {})} if rules.mode != 'scaled' else dict(cfg or {}) }")
     agreed = []
     for place in walk(as_path(path_0), as_path(path_1)):
         log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
@@ -199,7 +199,7 @@ def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:
             reason=Reason.BAD_CONFIG,
             hint='such as {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}',
         )
-    given = {**_CFG, **(cfg or {})}
+    given = dict(cfg or {})
     for name in given:
         if name not in _CFG:
             nearest = difflib.get_close_matches(str(name), _CFG, n=1)
@@ -208,7 +208,8 @@ def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:
                 reason=Reason.BAD_CONFIG,
                 hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(_CFG)}",
             )
-    return CompareRules(mode=given["compare_mode"], atol=given["atol"], rtol=given["rtol"])
+    # What is not given has PaDiff's default in PaDiff's modes, and in "scaled" that of the table by dtype and stage.
+    return CompareRules(mode=given.get("compare_mode", "mean"), atol=given.get("atol"), rtol=given.get("rtol"))
 
 
 def _suffix(place: DumpPair) -> str:

@@ -58,11 +58,12 @@ def hosted(factory: str, **model_args: Any) -> HostedModel:
 
 
 def inputs_of(factory: str) -> Any:
-    return as_inputs(getattr(_models(), INPUTS[factory])())
+    return as_inputs(getattr(models(), INPUTS[factory])())
 
 
 @cache
-def _models() -> ModuleType:
+def models() -> ModuleType:
+    """Load the models' file under a name of its own: a worker's class paths must not depend on who imported it before."""
     spec = importlib.util.spec_from_file_location("numpy_models_inputs", MODELS)
     assert spec is not None
     assert spec.loader is not None

@@ -25,7 +25,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_equal_dumps_agree_with_exit_status_0(cli: Run, tmp_path: Path, what: str) -> None:
     result = cli("check", what, *pair(tmp_path))
     assert (0, "") == (result.exit_code, result.stderr)
-    assert f"Check {what} cfg: {{'atol': 0.0, 'rtol': 1e-07, 'compare_mode': 'mean'}}\n" in result.stdout
+    assert f"Check {what} cfg: {{'atol': 0, 'rtol': 1e-07, 'compare_mode': 'mean'}}\n" in result.stdout
     assert result.stdout.endswith(f"[AutoDiff] the dump: agrees\n[AutoDiff] {what} compared.\n")
 
 

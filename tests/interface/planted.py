@@ -14,8 +14,7 @@ import numpy as np
 from padiff_rpc import create_model
 from padiff_rpc.model.backends import numpy_nn as nn
 from padiff_rpc.model.backends.numpy_autograd import Tensor
-from tests.align.pairs import inputs_of
-from tests.models import numpy_models
+from tests.align.pairs import inputs_of, models
 from tests.tape.tapes import PADIFF_DUMPS, edit
 
 STRICT = {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}
@@ -26,7 +25,7 @@ Check = Callable[..., bool]
 
 
 def model_of(factory: str, **model_args: Any) -> nn.Layer:
-    return getattr(numpy_models, factory)(**model_args)
+    return getattr(models(), factory)(**model_args)
 
 
 def native_inputs(factory: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from padiff_rpc import check_grads, check_params, check_report, check_weights, create_model
@@ -357,3 +358,12 @@ def _add_call(content: dict[str, Any], route: str) -> None:
     again["padiff_rpc"].update(call=1, seq={"input": 90, "output": 91})
     again["bwd_grads"], again["bwd_output_grads"] = [], []
     content["tree"][0]["children"].append(again)
+
+
+def test_scaled_takes_its_tolerance_from_the_table(tmp_path: Path) -> None:
+    """1e-5 of one element is far beyond 1e-7, and within what float32 may differ by."""
+    base, raw = pair(tmp_path)
+    spoil_tensor(raw, "head", "fwd_outputs", lambda array: array * np.float32(1 + 1e-5))
+    assert not check_report(base, raw, {"compare_mode": "strict"})
+    assert check_report(base, raw, {"compare_mode": "scaled"})
+    assert not check_report(base, raw, {"compare_mode": "scaled", "rtol": 1e-7})

@@ -16,9 +16,9 @@ from padiff_rpc.model.backends.numpy_autograd import Tensor
 from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.tape import RecordedModel
 from padiff_rpc.tensor import collect_all
+from tests.align.pairs import models
 from tests.interface import planted as plant
 from tests.interface.planted import as_padiff, dump, spoil_held, spoil_tensor
-from tests.models.numpy_models import _seeded
 from tests.tape.tapes import PADIFF_DUMPS, Listener, edit
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-5, "compare_mode": "strict"}
@@ -122,7 +122,7 @@ def test_a_tensor_that_no_recorded_layer_made_is_skipped_with_the_reason(
 ) -> None:
     folders = []
     for name in ("theirs", "ours"):
-        proxy = create_model(_seeded(PreNorm(), 0), name=name)
+        proxy = create_model(models()._seeded(PreNorm(), 0), name=name)
         plant.run_once(proxy, "deep")
         for write in (proxy.dump_report, proxy.dump_params):
             write(tmp_path / name)
