@@ -327,3 +327,17 @@ def test_a_folder_that_cannot_be_written_to_is_named(dump: str, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(PadiffError, match=r"cannot write a dump to '.*file/below'"):
         getattr(create_model(T.Residual()), dump)(tmp_path / "file" / "below")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated")
+def test_models_that_were_made_static_are_refused() -> None:
+    static = paddle.jit.to_static(P.Residual())
+    with pytest.raises(PadiffError, match=r"a Residual was made static by paddle\.jit\.to_static"):
+        auto_diff(T.Residual(), static, inputs(), **STRICT)
+    paddle.jit.enable_to_static(False)
+    try:
+        assert auto_diff(T.Residual(), static, inputs(), **STRICT)
+    finally:
+        paddle.jit.enable_to_static(True)
+    with pytest.raises(PadiffError, match=r"a Residual was made static by torch\.jit"):
+        auto_diff(torch.jit.trace(T.Residual(), inputs()[0]["x"]), P.Residual(), inputs(), **STRICT)

@@ -5,8 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import After, Before, Remove
 from padiff_rpc.model.backends.paddle_autograd import Autograd
+from padiff_rpc.model.backends.paddle_import import paddle
+
+ProgramTranslator, StaticFunction = (
+    getattr(paddle.jit.dy2static.program_translator, name) for name in ("ProgramTranslator", "StaticFunction")
+)
 
 
 def hook(layer: Any, before: Before, after: After, autograd: Autograd) -> Remove:
@@ -27,6 +33,7 @@ class _HookedForward:
     """
 
     def __init__(self, layer: Any, autograd: Autograd) -> None:
+        _refuse_static(layer)
         self._layer = layer
         self._autograd = autograd
         self._hooks: dict[object, tuple[Before, After]] = {}
@@ -83,3 +90,13 @@ class _HookedForward:
             del vars(self._layer)["forward"]
         else:
             vars(self._layer)["forward"] = self._own
+
+
+def _refuse_static(layer: Any) -> None:
+    """A forward that to_static compiles runs no hooks of ours, and would take their code for the model's."""
+    if isinstance(layer.forward, StaticFunction) and ProgramTranslator().enable_to_static:
+        raise PadiffError(
+            f"a {type(layer).__name__} was made static by paddle.jit.to_static, and cannot be recorded layer by layer so",
+            reason=Reason.NOT_SUPPORTED,
+            hint="call paddle.jit.enable_to_static(False) before, which runs it as it was written",
+        )

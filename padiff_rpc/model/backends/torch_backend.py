@@ -130,6 +130,12 @@ class TorchBackend:
             return model(**inputs)
 
     def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise PadiffError(
+                f"a {layer.original_name} was made static by torch.jit, and cannot be recorded layer by layer so",
+                reason=Reason.NOT_SUPPORTED,
+                hint="take the module as it was before torch.jit.script or torch.jit.trace",
+            )
         handles = (
             layer.register_forward_pre_hook(lambda _, args, kwargs: before(args, kwargs), with_kwargs=True),
             layer.register_forward_hook(lambda _, args, kwargs, output: after(args, kwargs, output), with_kwargs=True),
