@@ -67,6 +67,10 @@ class _Side:
     def class_of(self, route: str) -> str:
         return next((layer.class_name for layer in self.described.layers if layer.route == route), "layer")
 
+    def is_frameworks_own(self, route: str) -> bool:
+        paths = {layer.route: layer.class_path for layer in self.described.layers}
+        return paths.get(route, "").startswith(f"{self.described.framework}.nn.")
+
     def is_elsewhere(self, route: str) -> bool:
         """Tell a wrapper of matched layers, and a layer whose parameters the other side holds in another place."""
         if any(is_inside(route, outer) for outer in self.failing):
@@ -117,6 +121,8 @@ class _Structures:
             counts = base.get(route, 0), raw.get(partner, 0)
             if counts[0] == counts[1] or route in self._base.left_out or partner in self._raw.left_out:
                 continue
+            if self._is_inside_the_frameworks_own(route, partner):
+                continue
             why = f"base calls it {_times(counts[0])}, raw {_times(counts[1])}"
             yield one_sided("forward", run, *self._refs(route, partner), why, min(counts))
 
@@ -130,6 +136,16 @@ class _Structures:
                 continue
             why = f"base's layer returns {_tensors(count)}, raw's {_tensors(raw[partner, call])}"
             yield one_sided("forward", run, *self._refs(route, partner), why, call)
+
+    def _is_inside_the_frameworks_own(self, route: str, partner: str) -> bool:
+        """Tell a layer that the frameworks' own code calls, or inlines, as torch's attention does its out_proj.
+
+        What the layer around it returns is compared, and nobody but the frameworks has written it.
+        """
+        around, theirs = route.rpartition(".")[0], partner.rpartition(".")[0]
+        if around in self._attention:
+            return True
+        return self._base.is_frameworks_own(around) and self._raw.is_frameworks_own(theirs)
 
     def _refs(self, route: str, partner: str) -> tuple[LayerRef, LayerRef]:
         return LayerRef(route, self._base.class_of(route)), LayerRef(partner, self._raw.class_of(partner))

@@ -15,10 +15,12 @@ import torch
 from padiff_rpc import (
     PadiffError,
     add_special_init,
+    assign_weight,
     auto_diff,
     check_dataloader,
     check_grads,
     check_params,
+    check_report,
     check_weights,
     create_model,
     set_dump_root_path,
@@ -341,3 +343,34 @@ def test_models_that_were_made_static_are_refused() -> None:
         paddle.jit.enable_to_static(True)
     with pytest.raises(PadiffError, match=r"a Residual was made static by torch\.jit"):
         auto_diff(torch.jit.trace(T.Residual(), inputs()[0]["x"]), P.Residual(), inputs(), **STRICT)
+
+
+class TorchEncoder(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.enc(x)
+
+
+class PaddleEncoder(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = paddle.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0)
+
+    def forward(self, x: Any) -> Any:
+        return self.enc(x)
+
+
+@pytest.mark.parametrize("api_calls", ["ON", "OFF"])
+def test_dumps_of_the_frameworks_own_encoders_agree(api_calls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PADIFF_API_CHECK", api_calls)
+    one, other = create_model(TorchEncoder(), name="one"), create_model(PaddleEncoder(), name="other")
+    assert assign_weight(one, other)
+    for proxy, given in zip((one, other), inputs(2, 5, 16), strict=True):
+        proxy.backward((proxy(**given) ** 2).mean())
+        proxy.dump_report(proxy.name)
+        proxy.dump_params(proxy.name)
+    assert check_report("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
+    assert check_params("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
