@@ -26,7 +26,8 @@ def differing_structure(base: RecordedModel, raw: RecordedModel, result: Result)
     """Return what only one dump holds, by run.
 
     Passed over are: what a list leaves out on either side; wrappers whose children were matched; layers whose parameters
-    the other side holds elsewhere; and more or fewer outputs of mapped layers and of attention, which differ by framework.
+    the other side holds elsewhere; more or fewer outputs of mapped layers, and of the frameworks' own, which differ by framework;
+    and calls that the frameworks' own layers make inside.
     """
     return list(_Structures(base, raw, result).differences())
 
@@ -134,6 +135,9 @@ class _Structures:
             partner = self._base.partners.get(route)
             if not route or route in mapped or partner is None or raw.get((partner, call), count) == count:
                 continue
+            both = count and raw[partner, call]
+            if both and self._are_the_frameworks_own(route, partner):  # paddle's GRUCell returns its state twice
+                continue
             why = f"base's layer returns {_tensors(count)}, raw's {_tensors(raw[partner, call])}"
             yield one_sided("forward", run, *self._refs(route, partner), why, call)
 
@@ -145,7 +149,12 @@ class _Structures:
         around, theirs = route.rpartition(".")[0], partner.rpartition(".")[0]
         if around in self._attention:
             return True
-        return self._base.is_frameworks_own(around) and self._raw.is_frameworks_own(theirs)
+        return self._are_the_frameworks_own(around, theirs)
+
+    def _are_the_frameworks_own(self, route: str, partner: str) -> bool:
+        if self._base.described.framework == self._raw.described.framework:
+            return False
+        return self._base.is_frameworks_own(route) and self._raw.is_frameworks_own(partner)
 
     def _refs(self, route: str, partner: str) -> tuple[LayerRef, LayerRef]:
         return LayerRef(route, self._base.class_of(route)), LayerRef(partner, self._raw.class_of(partner))

@@ -374,3 +374,28 @@ def test_dumps_of_the_frameworks_own_encoders_agree(api_calls: str, monkeypatch:
         proxy.dump_params(proxy.name)
     assert check_report("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
     assert check_params("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
+
+
+def test_dumps_of_cells_that_return_their_state_in_other_ways_agree() -> None:
+    class TorchCell(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = torch.nn.GRUCell(20, 20)
+
+        def forward(self, x: Any) -> Any:
+            return self.cell(x, self.cell(x))
+
+    class PaddleCell(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = paddle.nn.GRUCell(20, 20)
+
+        def forward(self, x: Any) -> Any:
+            return self.cell(x, self.cell(x)[0])[0]
+
+    one, other = create_model(TorchCell(), name="one"), create_model(PaddleCell(), name="other")
+    assert assign_weight(one, other)
+    for proxy, given in zip((one, other), inputs(), strict=True):
+        proxy.backward((proxy(**given) ** 2).mean())
+        proxy.dump_report(proxy.name)
+    assert check_report("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
