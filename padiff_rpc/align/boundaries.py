@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -109,14 +109,18 @@ def _judge_records(
 
     if mine is None or other is None:
         return pair(_one_sided(base, "base" if other is None else "raw"))
-    if base.side == "input" and base.route and mine.spec != other.spec and not _both_floating(mine, other):
-        why = f"the layers take this input in different forms: {mine.spec} in base, {other.spec} in raw"
-        return pair(Verdict("skipped", "", why, None))
+    rules = sides.rules
+    if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
+        if base.route or _kind(mine) != _kind(other):
+            who = "the layers take" if base.route else "the two models are given"
+            why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
+            return pair(Verdict("skipped", "", why, None))
+        rules = replace(rules, allow_dtype_difference=True)  # indices are the same in 32 bits and in 64
     if base.side == "output" and base.route in sides.attention and are_averaged(mine.spec, other.spec):
         why = f"torch averages these attention weights over the heads, paddle does not: {mine.spec} in base, {other.spec} in raw"
         return pair(Verdict("skipped", "", why, None))
     stage = stage_of(base.phase)
-    settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, sides.rules, stage, sides.single_step)
+    settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, rules, stage, sides.single_step)
     if settled is not None:
         return pair(settled)
     single = sides.traffic.single
@@ -124,9 +128,7 @@ def _judge_records(
         single(sides.base.read_records([mine.id])) as base_stream,
         single(sides.raw.read_records([other.id])) as raw_stream,
     ):
-        verdict = compare_streams(
-            base_stream, raw_stream, mine.digest, other.digest, sides.rules, stage, sides.single_step
-        )
+        verdict = compare_streams(base_stream, raw_stream, mine.digest, other.digest, rules, stage, sides.single_step)
     return pair(verdict)
 
 
@@ -137,6 +139,12 @@ def _one_sided(boundary: Boundary, side: str) -> Verdict:
     if boundary.route == "" and boundary.side == "output":
         return Verdict("fail", "missing", why, None)
     return Verdict("skipped", "", why, None)
+
+
+def _kind(record: Record) -> str:
+    """Tell booleans, integers, floating and complex numbers apart; bfloat16 and float8 are stored as integers."""
+    dtype = record.spec.dtype
+    return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
 
 
 def _both_floating(mine: Record, other: Record) -> bool:
@@ -236,14 +244,19 @@ class Pairing:
             place = boundary.records[0].name
             if side == "raw":
                 place = self._places.get((route, boundary.call, boundary.side, place), place)
+            place = self._numbered(side, (route, boundary.call), f"{boundary.side} {place}")
         return (boundary.phase, route, boundary.call, boundary.side, place)
+
+    def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
+        """Count: a place gets a gradient from every backward that runs through one forward."""
+        number = self._numbers[side, call, name]
+        self._numbers[side, call, name] += 1
+        return f"{name} {number}"
 
     def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:
         """Count within the layer's call: where the sides make another number of calls, only that layer call is in doubt."""
-        number = self._numbers[side, caller, name]
-        self._numbers[side, caller, name] += 1
         route = caller[0] if side == "base" else self._routes[caller[0]]
-        return ("forward", route, caller[1], "output", f"{name} {number}")
+        return ("forward", route, caller[1], "output", self._numbered(side, caller, name))
 
     def _learn_places(self, base: Boundary, raw: Boundary) -> None:
         if base.phase != "forward" or base.api:

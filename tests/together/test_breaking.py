@@ -399,3 +399,60 @@ def test_dumps_of_cells_that_return_their_state_in_other_ways_agree() -> None:
         proxy.backward((proxy(**given) ** 2).mean())
         proxy.dump_report(proxy.name)
     assert check_report("one", "other", {"atol": 1e-4, "rtol": 1e-4, "compare_mode": "strict"})
+
+
+class TorchHeads(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.one, self.other = torch.nn.Embedding(9, 6), torch.nn.Linear(6, 2), torch.nn.Linear(6, 3)
+
+    def forward(self, ids: Any, mask: Any = None) -> Any:
+        h = self.table(ids)
+        h = h if mask is None else h * mask.float().reshape(*h.shape[:2], 1)
+        return self.one(h), self.other(h)
+
+
+class PaddleHeads(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.one, self.other = paddle.nn.Embedding(9, 6), paddle.nn.Linear(6, 2), paddle.nn.Linear(6, 3)
+
+    def forward(self, ids: Any, mask: Any = None) -> Any:
+        h = self.table(ids)
+        h = h if mask is None else h * mask.astype("float32").reshape([*h.shape[:2], 1])
+        return self.one(h), self.other(h)
+
+
+IDS = np.arange(12).reshape(3, 4) % 9
+
+
+@pytest.mark.parametrize("single_step", [True, False])
+def test_each_side_may_be_given_its_inputs_in_its_own_form(
+    single_step: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(ids: np.ndarray, mask: np.ndarray) -> bool:
+        one = {"ids": torch.as_tensor(IDS), "mask": torch.as_tensor(IDS > 3)}
+        other = {"ids": paddle.to_tensor(ids), "mask": paddle.to_tensor(mask)}
+        return auto_diff(TorchHeads(), PaddleHeads(), (one, other), single_step=single_step, **STRICT)
+
+    assert run(IDS.astype(np.int32), (IDS > 3).astype(np.float32)[..., None])
+    why = "the two models are given this input in different forms: BOOL[3, 4] in base, F32[3, 4, 1] in raw"
+    assert f"skipped 1: {why}" in capsys.readouterr().out
+    assert not run((IDS + 1).astype(np.int32) % 9, (IDS > 3).astype(np.float32))
+    assert "[AutoDiff]     Tensor: input.ids" in capsys.readouterr().out
+    assert not run(IDS[:2].astype(np.int32), (IDS > 3)[:2])
+    assert "[AutoDiff]     Tensor: input.ids" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["", "first", "second"])
+def test_several_backwards_through_one_forward_are_compared_one_by_one(wrong: str) -> None:
+    one, other = create_model(TorchHeads(), name="one"), create_model(PaddleHeads(), name="other")
+    assert assign_weight(one, other)
+    mine, theirs = one(ids=torch.as_tensor(IDS)), other(ids=paddle.to_tensor(IDS))
+    (mine[0] ** 2).mean().mul(3 if wrong == "first" else 1).backward(retain_graph=True)
+    one.backward((mine[1] ** 2).mean() * (3 if wrong == "second" else 1))
+    (theirs[0] ** 2).mean().backward(retain_graph=True)
+    other.backward((theirs[1] ** 2).mean())
+    one.dump_report("one")
+    other.dump_report("other")
+    assert (not wrong) is check_report("one", "other", {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"})
