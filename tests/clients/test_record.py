@@ -147,16 +147,12 @@ def test_ctrl_c_leaves_no_half_tape(tmp_path: Path) -> None:
         f"        open({str(tmp_path / 'running')!r}, 'w').close()\n        time.sleep(60)\n\n\n"
         "def build():\n    return Slow('oi', 1.0)\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "padiff_clients",
-        "record",
-        f"numpy@{tmp_path}/slow.py:build",
-        *VECTORS,
-        "-o",
-        "tape",
-    ]
+    # A shell's background jobs are started with SIGINT ignored, and so would be what they start.
+    start = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from padiff_clients.cli import main\nsys.exit(main())"
+    )
+    command = [sys.executable, "-c", start, "record", f"numpy@{tmp_path}/slow.py:build", *VECTORS, "-o", "tape"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         wait_until((tmp_path / "running").exists, "the model runs")
         process.send_signal(signal.SIGINT)
