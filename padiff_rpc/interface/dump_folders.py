@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import weakref
@@ -10,6 +11,7 @@ from pathlib import Path
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.messages import log
 from padiff_rpc.interface.places import get_dump_root_path
+from padiff_rpc.interface.ranks import world_size
 
 _names: weakref.WeakValueDictionary[str, ProxyFolder] = weakref.WeakValueDictionary()
 _claims: weakref.WeakValueDictionary[Path, ProxyFolder] = weakref.WeakValueDictionary()
@@ -65,17 +67,37 @@ def _free_name(class_name: str) -> str:
 
 
 def _set_aside(folder: Path, rank: int) -> None:
-    """Move this rank's dumps of an earlier run to `NAME.previous`, in the place of those set aside before."""
-    earlier = sorted(folder.glob(f"step_*/rank_{rank}"))
+    """Move this rank's dumps of an earlier run to `NAME.previous`, in the place of those set aside before.
+
+    Rank 0 moves those of ranks that this run does not have as well. What a run that was killed left unfinished is removed.
+    """
+    for partial in folder.glob(f"step_*/.rank_{rank}.partial"):
+        shutil.rmtree(partial)
+        _remove_if_empty(partial.parent)
+    beyond = world_size() if rank == 0 else None
+    ranks = [rank] if beyond is None else [rank, *(found for found in _ranks_in(folder) if found >= beyond)]
+    earlier = [dump for each in ranks for dump in sorted(folder.glob(f"step_*/rank_{each}"))]
     if not earlier:
         return
     previous = folder.with_name(f"{folder.name}.previous")
-    for old in previous.glob(f"step_*/rank_{rank}"):
+    for old in [old for each in ranks for old in previous.glob(f"step_*/rank_{each}")]:
         shutil.rmtree(old)
     for dump in earlier:
         target = previous / dump.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         dump.rename(target)
-        if not any(dump.parent.iterdir()):
-            dump.parent.rmdir()
+        _remove_if_empty(dump.parent)
     log(f"dumps of an earlier run in {str(folder)!r} were moved to {str(previous)!r}")
+
+
+def _ranks_in(folder: Path) -> list[int]:
+    names = {dump.name.removeprefix("rank_") for dump in folder.glob("step_*/rank_*")}
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as err:
+        if err.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):  # another rank's dump, or it was faster
+            raise

@@ -12,6 +12,8 @@ _VARIABLES = {
     "torch": ("RANK", "PADDLE_TRAINER_ID", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "PMI_RANK"),
 }
 
+_SIZES = ("PADDLE_TRAINERS_NUM", "WORLD_SIZE")
+
 
 def current_rank(framework: str) -> int:
     """Return this process's rank; 0 where no launcher has set one. BAD_CONFIG for a value that is no number."""
@@ -27,3 +29,9 @@ def current_rank(framework: str) -> int:
             )
         return int(value)
     return 0
+
+
+def world_size() -> int | None:
+    """Return how many processes the launcher started; None where none says so."""
+    values = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(value) for value in values if value.isdecimal() and int(value) > 0), None)

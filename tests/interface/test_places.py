@@ -78,6 +78,28 @@ def test_dumps_of_an_earlier_run_are_set_aside_and_this_runs_own_stay(tmp_path: 
     assert not (folder / "step_5").exists()
 
 
+def test_dumps_of_ranks_that_this_run_lacks_are_set_aside_by_rank_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "padiff_dump" / "Simple"
+    for rank in range(4):
+        (folder / "step_0" / f"rank_{rank}").mkdir(parents=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ProxyFolder("Simple", "Net").of_step(0, 0)
+    assert ["rank_1"] == [path.name for path in (folder / "step_0").iterdir()]
+    assert ["rank_0", "rank_2", "rank_3"] == sorted(
+        path.name for path in (folder.with_name("Simple.previous") / "step_0").iterdir()
+    )
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "padiff_dump" / "Simple"
+    (folder / "step_5" / ".rank_0.partial" / "tensors").mkdir(parents=True)
+    (folder / "step_6" / ".rank_1.partial").mkdir(parents=True)
+    ProxyFolder("Simple", "Net").of_step(0, 0)
+    assert ["step_6"] == [path.name for path in folder.iterdir()]
+
+
 def test_a_tree_shows_where_and_what_was_skipped(tmp_path: Path) -> None:
     path = write_tree("report_Net_step_0.log", "Net", LAYERS, {"encoder.fc"}, {"encoder.attn"})
     assert str(tmp_path / "padiff_log" / "report_Net_step_0.log") == path
