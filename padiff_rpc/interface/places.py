@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tape.writing import writing
 
 _LOG_FOLDER = "padiff_log"
 
@@ -40,7 +41,8 @@ def as_path(value: object) -> Path:
 def write_log(name: str, text: str) -> Path:
     """Write a log file into `padiff_log` in the current folder, in the place of an earlier one; return its path."""
     folder = Path.cwd() / _LOG_FOLDER
-    folder.mkdir(exist_ok=True)
     path = folder / name.replace(os.sep, "_")
-    path.write_text(text, encoding="utf-8")
+    with writing("a log file", folder, "run in a folder that can be written to and has room"):
+        folder.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +25,10 @@ from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.tensor_files import DumpFolder
 from padiff_rpc.tape.write_params import write_grads, write_params, write_weights
 from padiff_rpc.tape.write_report import write_report
+from padiff_rpc.tape.writing import writing
 from padiff_rpc.tensor import TensorStream
+
+_ELSEWHERE = "choose a folder that can be written to and has room, with set_dump_root_path() or the dump's own path"
 
 
 def create_model(model: Any, name: str | None = None, dump_freq: int = 1) -> ProxyModel:
@@ -133,25 +135,25 @@ class ProxyModel:
     def dump_report(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write report.json and its tensors: what the layers took and returned, and the gradients, since the last clear."""
         folder = self._folder(dump_path)
-        with _writing(folder):
+        with writing("a dump", folder, _ELSEWHERE):
             self._write_report(DumpFolder.of(folder))
 
     def dump_params(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write params.json: the parameters' values and gradients, and the buffers."""
         folder = self._folder(dump_path)
-        with _writing(folder):
+        with writing("a dump", folder, _ELSEWHERE):
             write_params(folder, *self._held(), self._values, self._gradients)
 
     def dump_weights(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write weights.json: the parameters' values and the buffers."""
         folder = self._folder(dump_path)
-        with _writing(folder):
+        with writing("a dump", folder, _ELSEWHERE):
             write_weights(folder, *self._held(), self._values)
 
     def dump_grads(self, dump_path: str | os.PathLike[str] | None = None) -> None:
         """Write grads.json: the parameters' gradients."""
         folder = self._folder(dump_path)
-        with _writing(folder):
+        with writing("a dump", folder, _ELSEWHERE):
             write_grads(folder, *self._held(), self._gradients)
 
     def clear_report(self) -> None:
@@ -168,7 +170,7 @@ class ProxyModel:
         partial = final.with_name(f".{final.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         into = DumpFolder(partial, str(final))
-        with _writing(final):
+        with writing("a dump", final, _ELSEWHERE):
             write_params(into, *self._held(), self._values, self._gradients)
             self._write_report(into)
             partial.replace(final)
@@ -206,15 +208,3 @@ class ProxyModel:
         if dump_path is not None:
             return as_path(dump_path)
         return self._folders.of_step(self._step, current_rank(self.framework))
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        raise PadiffError(
-            f"cannot write a dump to {str(folder)!r}: {err}",
-            reason=Reason.BAD_CONFIG,
-            hint="choose a folder that can be written to and has room, with set_dump_root_path() or the dump's own path",
-        ) from err

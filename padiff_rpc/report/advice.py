@@ -92,6 +92,8 @@ def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str
     if _is_random(result, divergence):
         return "random layers are active, and the two frameworks draw different numbers: run with --eval"
     match failing.stage:
+        case "weights_before" if result.environment.get("raw", {}).get("recorded"):
+            return "the weights differ before anything ran, and a dump takes no others: record raw from base's weights"
         case "weights_before":
             return (
                 "the weights differ before anything ran: leave out --no-assign to copy base's into raw"

@@ -25,6 +25,7 @@ from padiff_rpc.tape.manifest import Manifest, write_manifest
 from padiff_rpc.tape.tensor_files import DumpFolder, RecordFiles
 from padiff_rpc.tape.write_params import PARAMS, Held, begin, finish, write_gradients, write_values, write_weights
 from padiff_rpc.tape.write_report import Run, write_report
+from padiff_rpc.tape.writing import writing
 from padiff_rpc.tensor import Tensor, TensorStream
 
 
@@ -55,18 +56,19 @@ def record(
     shutil.rmtree(partial, ignore_errors=True)
     root = DumpFolder(partial, str(folder))
     try:
-        partial.mkdir(parents=True)
-        model.reset()
-        info = model.info()
-        header = Header(model_name, info.framework, device=info.device, info=info)
-        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
-        for step in range(steps):
-            request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
-            name = f"step_{step}/rank_0"
-            writer.write(DumpFolder(partial / name, root.shown_file(name)), request)
-        manifest = Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info)
-        write_manifest(root, manifest)
-        partial.replace(final)
+        with writing("a tape", folder, "choose a folder that can be written to and has room"):
+            partial.mkdir(parents=True)
+            model.reset()
+            info = model.info()
+            header = Header(model_name, info.framework, device=info.device, info=info)
+            writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
+            for step in range(steps):
+                request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
+                name = f"step_{step}/rank_0"
+                writer.write(DumpFolder(partial / name, root.shown_file(name)), request)
+            manifest = Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info)
+            write_manifest(root, manifest)
+            partial.replace(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

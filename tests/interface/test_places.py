@@ -9,7 +9,7 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface import places
 from padiff_rpc.interface.dump_folders import ProxyFolder
-from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path
+from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path, write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
 
 LAYERS = [
@@ -124,3 +124,9 @@ def test_path_log_adds_the_routes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_models_of_one_name_have_log_files_of_their_own() -> None:
     assert ("Net(base_model)", "Net(raw_model)") == log_names("Net", "Net")
     assert ("A", "B") == log_names("A", "B")
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "padiff_log").write_text("")
+    with pytest.raises(PadiffError, match=r"cannot write a log file to '.*padiff_log'"):
+        write_log("report.log", "text")

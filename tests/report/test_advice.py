@@ -37,6 +37,7 @@ FLOAT64 = {"base": {"dtype": "float64"}, "raw": {"dtype": "float64"}}
         (differs(stage="buffers"), "momentum"),
         (differs(stage="weights_before", settings={"assign": False}), "--no-assign"),
         (differs(stage="weights_before"), "its layout"),
+        (differs(stage="weights_before", environment={"raw": {"recorded": True}}), "a dump takes no others"),
         (differs(classes=("Dropout", "Dropout")), "--eval"),
         (differs(notes=["base draws random numbers in drop"]), "--eval"),
         (results.bert_differs(), "eps=1e-12 against epsilon=0.001"),

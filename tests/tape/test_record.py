@@ -221,3 +221,9 @@ def test_writing_and_reading_hold_a_few_chunks_only(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 6 * CHUNK_BYTES
     finally:
         tracemalloc.stop()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PadiffError, match=r"cannot write a tape to '.*file/below'"):
+        record_tape(tmp_path / "file" / "below")
