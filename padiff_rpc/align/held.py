@@ -1,4 +1,4 @@
-"""Compare what two models hold, without running them: parameters, buffers, parameter gradients."""
+"""Compare what two dumped models hold, without running them: parameters, buffers, parameter gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Seen = Callable[[], Mapping[str, int]]
 
 
 def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequence[What], seen: Seen = dict) -> Result:
-    """Compare values, gradients or both of all parameters that correspond, and with the values the buffers.
+    """Compare values, gradients or both of all parameters that two dumps hold and that correspond, and with values the buffers.
 
     Of the settings count: compare, the maps and the selections. seen: asked where running variances differ. Where values
     are compared, gradients that neither side has are no failure, and noted. Raises PadiffError as align does.
@@ -34,7 +34,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
         *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
     )
     matching = without_unrecorded(matching, *described)
-    scope = scope_of(*described, matching, settings)
+    scope = scope_of(*described, matching, settings, dumped=True)
     comparer = ParameterComparer(sides, *described)
     found = [pair for what in whats for pair in _compare(comparer, described, scope, what, seen)]
     findings = StepFindings(0, [], [], found, {})

@@ -35,18 +35,31 @@ class Scope:
         return not self.skipped
 
 
-def scope_of(base: ModelDescription, raw: ModelDescription, matching: Matching, settings: AlignSettings) -> Scope:
+def scope_of(
+    base: ModelDescription, raw: ModelDescription, matching: Matching, settings: AlignSettings, *, dumped: bool = False
+) -> Scope:
     """Filter a matching. Assignment does not ask for this: what is left out gets base's weights too.
 
     The tensors inside a pair of the layer map are compared at that pair where the layers that hold them are left out.
+    dumped: not these, since dumps do not hold what is left out.
     """
     left_out = _LeftOut(settings.base_selection, settings.raw_selection)
     layers = tuple(pair for pair in matching.layers if not left_out.why(pair.base, pair.raw))
-    mapped = [pair for pair in layers if pair.how == "explicit"]
+    mapped = [] if dumped else [pair for pair in layers if pair.how == "explicit"]
     links: list[ParameterLink] = []
     skipped: list[Pair] = []
+    absent = {
+        "base": _undumped("base", base, settings.base_selection),
+        "raw": _undumped("raw", raw, settings.raw_selection),
+    }
     for link in matching.links:
         why = left_out.why(link.base_route, link.raw_route)
+        if dumped and not why:
+            reasons = [
+                *(absent["base"].get(name) for name in link.base),
+                *(absent["raw"].get(name) for name in link.raw),
+            ]
+            why = next(filter(None, reasons), "")
         home = next((pair for pair in mapped if _inside(link, pair)), None) if why else None
         if home is not None:
             links.append(replace(link, base_route=home.base, raw_route=home.raw))
@@ -65,6 +78,14 @@ def scope_of(base: ModelDescription, raw: ModelDescription, matching: Matching, 
         hidden=_hidden(matching, layers),
         root=any(pair.base == "" or pair.raw == "" for pair in layers),
     )
+
+
+def _undumped(side: str, model: ModelDescription, selection: Selection) -> dict[str, str]:
+    """Return the tensors that only left-out layers hold, and why these are."""
+    names = {alias: info.name for info in model.parameters for alias in (info.name, *info.aliases)}
+    holders = [(layer.route, names[name]) for layer in model.layers for name in layer.parameters]
+    kept = {name for route, name in holders if selection.keeps(route)}
+    return {name: f"left out of {side}: {selection.left_out[route]}" for route, name in holders if name not in kept}
 
 
 class _LeftOut:

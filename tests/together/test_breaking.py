@@ -456,3 +456,16 @@ def test_several_backwards_through_one_forward_are_compared_one_by_one(wrong: st
     one.dump_report("one")
     other.dump_report("other")
     assert (not wrong) is check_report("one", "other", {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"})
+
+
+def test_parameters_of_mapped_layers_are_passed_over_in_dumps(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = create_model(T.Attention(), name="one"), create_model(P.Attention(), name="other")
+    for proxy in (one, other):
+        proxy.set_layer_map(["attn"])
+    assert assign_weight(one, other)
+    for proxy in (one, other):
+        proxy.dump_weights(proxy.name)
+    assert not check_weights("one", "other")
+    out = capsys.readouterr().out
+    assert "skipped 6: left out of raw: inside the mapped layer 'attn'" in out
+    assert "NOTE: there is no parameter to compare, so this is no pass" in out
