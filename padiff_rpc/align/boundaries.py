@@ -218,8 +218,8 @@ class Pairing:
             pairs: list[tuple[Boundary, Boundary]] = []
             for place, keys in groups.items():
                 order = {name: at for at, name in enumerate(self._taken.get((other, *place), ()))}
-                mine = sorted(keys[side], key=lambda key: int(key[4]))
-                theirs = sorted(keys[other], key=lambda key: order.get(key[4], len(order)))
+                mine = sorted(keys[side], key=lambda key: int(_name_in(key)))
+                theirs = sorted(keys[other], key=lambda key: order.get(_name_in(key), len(order)))
                 for one, another in zip(mine, theirs, strict=False):
                     found = {side: self._waiting[side].pop(one), other: self._waiting[other].pop(another)}
                     pairs.append((found["base"], found["raw"]))
@@ -264,6 +264,11 @@ class Pairing:
         for mine, other in pair_records(base, raw):
             if mine is not None and other is not None:
                 self._places[(base.route, base.call, base.side, other.name)] = mine.name
+
+
+def _name_in(key: Key) -> str:
+    """Return the tensor's name in a backward's key, which is `SIDE NAME NUMBER`."""
+    return key[4].partition(" ")[2].rpartition(" ")[0]
 
 
 def _by_seq(boundary: Boundary) -> int:
