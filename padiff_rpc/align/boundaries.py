@@ -16,6 +16,7 @@ from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
 from padiff_rpc.result import Pair, Stage
+from padiff_rpc.tensor import DType
 
 SideName = Literal["base", "raw"]
 _OTHER: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
@@ -111,7 +112,7 @@ def _judge_records(
         return pair(_one_sided(base, "base" if other is None else "raw"))
     rules = sides.rules
     if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
-        if base.route or _kind(mine) != _kind(other):
+        if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
             who = "the layers take" if base.route else "the two models are given"
             why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
             return pair(Verdict("skipped", "", why, None))
@@ -141,9 +142,13 @@ def _one_sided(boundary: Boundary, side: str) -> Verdict:
     return Verdict("skipped", "", why, None)
 
 
-def _kind(record: Record) -> str:
-    """Tell booleans, integers, floating and complex numbers apart; bfloat16 and float8 are stored as integers."""
-    dtype = record.spec.dtype
+def are_of_one_kind(mine: Record, other: Record) -> bool:
+    """Tell whether both tensors are boolean, or integer, floating or complex: what differs in this is not comparable."""
+    return _kind(mine.spec.dtype) == _kind(other.spec.dtype)
+
+
+def _kind(dtype: DType) -> str:
+    # bfloat16 and float8 are stored as integers.
     return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, judge_boundary, pair_records
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, judge_boundary, pair_records
 from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
@@ -228,7 +228,7 @@ class _Synced:
             and other is not None
             and mine.spec.shape == other.spec.shape
             and (mine.spec.dtype, mine.digest.hash) != (other.spec.dtype, other.digest.hash)
-            and mine.spec.dtype.is_floating == other.spec.dtype.is_floating
+            and are_of_one_kind(mine, other)  # else it was not compared, and base's would hide what raw has
         }
         # Most boundaries of a healthy pair need nothing, and asking for no record is a round trip too.
         records = self._sides.base.read_records(list(replace)) if replace else ()

@@ -469,3 +469,25 @@ def test_parameters_of_mapped_layers_are_passed_over_in_dumps(capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "skipped 6: left out of raw: inside the mapped layer 'attn'" in out
     assert "NOTE: there is no parameter to compare, so this is no pass" in out
+
+
+class Masking(torch.nn.Module):
+    """Its own code changes the indices by `shift` on their way to the table, and masks what comes of them."""
+
+    def __init__(self, shift: int = 0) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(20, 4)
+        self.shift = shift
+
+    def forward(self, ids: Any, mask: Any) -> Any:
+        return self.table(ids + self.shift) * mask.float()[..., None]
+
+
+@pytest.mark.parametrize("single_step", [True, False])
+@pytest.mark.parametrize("fault", ["", "mask", "shift"])
+def test_single_step_replaces_no_tensor_that_it_could_not_compare(single_step: bool, fault: str) -> None:
+    ids, mask = torch.as_tensor(IDS), torch.as_tensor(IDS > 3)
+    theirs = (~mask if fault == "mask" else mask).to(torch.int64)
+    given = {"ids": ids, "mask": mask}, {"ids": ids.to(torch.int32), "mask": theirs}
+    models = Masking(), Masking(shift=1 if fault == "shift" else 0)
+    assert (not fault) is auto_diff(*models, given, single_step=single_step, **STRICT)
