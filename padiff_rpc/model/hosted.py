@@ -213,7 +213,7 @@ class HostedModel:
             raise PadiffError(
                 f"the loss {loss.name!r} depends on no trainable parameter or input",
                 reason=Reason.BAD_CONFIG,
-                hint="are all parameters frozen, or the outputs detached?",
+                hint="are all parameters frozen, the outputs detached, or gradients off around this call (no_grad)?",
             )
         self._step = None  # backward consumes the graph, also when it fails
         recorder = step.recorder
