@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from padiff_rpc.compare.kernel import Differences, Limit
-from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
 from padiff_rpc.result import Failure, Metrics, Stage, Status
 from padiff_rpc.tensor import Digest, DType, TensorSpec
-
-_PADIFF_ATOL, _PADIFF_RTOL = 0.0, 1e-7
-"""PaDiff's defaults, those of numpy.testing.assert_allclose."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class Criteria:
             self._rtol = table.rtol if rules.rtol is None else rules.rtol
         else:
             self._factor = 0.0
-            self._atol = _PADIFF_ATOL if rules.atol is None else rules.atol
-            self._rtol = _PADIFF_RTOL if rules.rtol is None else rules.rtol
+            self._atol = PADIFF_ATOL if rules.atol is None else rules.atol
+            self._rtol = PADIFF_RTOL if rules.rtol is None else rules.rtol
 
     def limit(self, peak: float) -> Limit:
         """Return when an element counts as mismatched; `peak` is max |base| where it is known, else 0."""

@@ -13,6 +13,9 @@ from padiff_rpc.errors import PadiffError, Reason
 
 CompareMode = Literal["mean", "abs_mean", "strict", "scaled"]
 
+PADIFF_ATOL, PADIFF_RTOL = 0.0, 1e-7
+"""PaDiff's defaults, those of numpy.testing.assert_allclose: what its modes take where nothing is given."""
+
 
 @dataclass(frozen=True)
 class CompareRules:

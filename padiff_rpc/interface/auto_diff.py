@@ -12,7 +12,7 @@ from padiff_rpc.align.align import align
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.settings import AlignSettings, DiffPhase
 from padiff_rpc.align.weights import assign_weights
-from padiff_rpc.compare.rules import CompareMode, CompareRules
+from padiff_rpc.compare.rules import PADIFF_RTOL, CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.assign_failure import show_assign_failure
 from padiff_rpc.interface.findings import Shown, show_result
@@ -94,7 +94,7 @@ def auto_diff(
             "single_step": single_step,
             "use_loss": loss_fns is not None,
             "use_opt": base.optimizer is not None,
-            "rtol": 1e-7 if rtol is None else rtol,
+            "rtol": PADIFF_RTOL if rtol is None else rtol,
             "compare_mode": compare_mode,
             "diff_phase": diff_phase,
             "steps": steps,

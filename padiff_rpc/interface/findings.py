@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
@@ -75,8 +75,8 @@ def assertion(pair: Pair, rules: CompareRules) -> str:
     metrics = pair.metrics
     if pair.failure != "values" or metrics is None:
         return f"AssertionError:\n{pair.why}\n"
-    atol = 0.0 if rules.atol is None else rules.atol
-    rtol = 1e-7 if rules.rtol is None else rules.rtol
+    atol = PADIFF_ATOL if rules.atol is None else rules.atol
+    rtol = PADIFF_RTOL if rules.rtol is None else rules.rtol
     place = f"  at {list(metrics.index)}, where they differ most" if metrics.index else ""
     return (
         f"AssertionError:\nNot equal to tolerance {_tolerance(rules, rtol, atol)}\n\n"

@@ -19,7 +19,7 @@ from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.proxy_host import DistantHost, LocalHost, ProxyHost, is_model
 from padiff_rpc.interface.ranks import current_rank
 from padiff_rpc.interface.switches import api_check, skip_wrap_layers
-from padiff_rpc.model.model import Model, ModelDescription, RecordOptions
+from padiff_rpc.model.model import ModelDescription, RecordOptions
 from padiff_rpc.selection import Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.tensor_files import DumpFolder
@@ -62,11 +62,6 @@ class ProxyModel:
         self.name = self._folders.name
         self._lists = LayerLists(description, self._host.route_of)
         self._step = 0
-
-    @property
-    def hosted(self) -> Model:
-        """The model as the rest of this library takes it."""
-        return self._host.model
 
     # -- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
