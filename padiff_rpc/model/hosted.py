@@ -173,12 +173,11 @@ class HostedModel:
         started = time.perf_counter()
         self._drop_step()
         options = request.record
-        layers = place_layers(self.backend, self.model)
         recorder = None
         if options is not None:
             if options.sync and observer is None:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
-            recorder = self._recorder(layers, options, observer, request.gradients)
+            recorder = self._recorder(options, observer, request.gradients)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
         check_call(self.model, inputs)
         if request.training is not None:
@@ -193,7 +192,7 @@ class HostedModel:
             if recorder is not None:
                 recorder.close()
             _raise_failure(recorder, err)
-            raise self._model_failed("forward", err, layers) from err
+            raise self._model_failed("forward", err) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
 
@@ -224,8 +223,7 @@ class HostedModel:
             _raise_failure(recorder, None)
         except Exception as err:
             _raise_failure(recorder, err)
-            layers = place_layers(self.backend, self.model)
-            raise self._model_failed("backward", err, layers) from err
+            raise self._model_failed("backward", err) from err
         finally:
             if recorder is not None:
                 recorder.close()
@@ -252,7 +250,7 @@ class HostedModel:
         native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
         before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
         """
-        recorder = self._recorder(place_layers(self.backend, self.model), options, observer, options.gradients)
+        recorder = self._recorder(options, observer, options.gradients)
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
@@ -303,9 +301,8 @@ class HostedModel:
         self._called.clear()
         self._store.clear()
 
-    def _recorder(
-        self, layers: list[PlacedLayer], options: RecordOptions, observer: Observer | None, gradients: bool
-    ) -> Recorder:
+    def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool) -> Recorder:
+        layers = place_layers(self.backend, self.model)
         chosen = _choose(layers, options)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
@@ -342,9 +339,10 @@ class HostedModel:
             hint=f"did you mean {nearest[0]!r}?" if nearest else f"it has {len(known)} of them; describe() lists them",
         )
 
-    def _model_failed(self, phase: str, err: Exception, layers: list[PlacedLayer]) -> Exception:
+    def _model_failed(self, phase: str, err: Exception) -> Exception:
         if isinstance(err, PadiffError):
             return err
+        layers = place_layers(self.backend, self.model)  # only now: a step that is not recorded walks no tree
         route = raising_layer(err, {id(placed.layer): placed.route for placed in layers})
         classes = {placed.route: type(placed.layer).__name__ for placed in layers}
         if route is None:

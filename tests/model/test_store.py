@@ -150,7 +150,7 @@ def test_a_disk_that_refuses_is_a_full_store(monkeypatch: pytest.MonkeyPatch) ->
 
     store = Store(0, 1 << 20)
     with monkeypatch.context() as patch:
-        patch.setattr("padiff_rpc.model.store.os.pwrite", refuse)
+        patch.setattr("padiff_rpc.model.spill.os.pwrite", refuse)
         with pytest.raises(PadiffError, match="No space left") as raised:
             put(store, 10, 1)
     assert raised.value.reason is Reason.STORE_FULL
