@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, judge_boundary, pair_records
+from padiff_rpc.align.stall import Stall
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
@@ -38,6 +42,7 @@ class SideThreads:
     """
 
     def __init__(self, in_turn: bool = False) -> None:
+        self.in_turn = in_turn
         self._pools = (
             {}
             if in_turn
@@ -72,26 +77,44 @@ def run_phase(
     """
     pairing.begin_phase()
     judged: list[Judged] = []
-    releases = {"base": _Releases(sides.base), "raw": _Releases(sides.raw)}
+    stall = Stall(threads.in_turn)
+    releases = {"base": _Releases("base", sides.base, stall), "raw": _Releases("raw", sides.raw, stall)}
+    taking = threading.Lock()  # in single step a side that waits for room may judge what the other left
 
     def take(one: Judged) -> None:
-        releases["base"].add(one.base)
-        releases["raw"].add(one.raw)
-        judged.append(one)
-        on_judged(one)
+        with taking:
+            releases["base"].add(one.base)
+            releases["raw"].add(one.raw)
+            judged.append(one)
+            on_judged(one)
 
     late: _Pairs = queue.SimpleQueue()
+
+    def flush(side: SideName) -> None:
+        _judge_late(sides, step, late, take)
+        releases[side].flush()
+
+    def start(side: SideName, run: Callable[[Observer], T], observer: Observer, end: Callable[[], None]) -> Future[T]:
+        def ended(_: Future[T]) -> None:
+            end()
+            stall.ended(side)
+
+        future = threads.submit(side, lambda: run(observer))
+        future.add_done_callback(ended)
+        return future
+
+    rooms: dict[SideName, _Room] = {side: _Room(side, stall, partial(flush, side)) for side in ("base", "raw")}
     if sides.single_step:
-        base_future = threads.submit("base", lambda: base(_Offer(pairing, late)))
-        base_future.add_done_callback(lambda _: pairing.end_base())
-        raw_future = threads.submit("raw", lambda: raw(_Synced(sides, pairing, step, take, late)))
+        base_future = start("base", base, _Offer(pairing, late, rooms["base"]), pairing.end_base)
+        raw_future = start("raw", raw, _Synced(sides, pairing, step, take, late, rooms["raw"]), _nothing)
     else:
         news: queue.SimpleQueue[tuple[SideName, Boundary | None]] = queue.SimpleQueue()
-        base_future = threads.submit("base", lambda: base(_Report("base", news)))
-        raw_future = threads.submit("raw", lambda: raw(_Report("raw", news)))
-        base_future.add_done_callback(lambda _: news.put(("base", None)))
-        raw_future.add_done_callback(lambda _: news.put(("raw", None)))
-        _judge_until_done(sides, pairing, step, news, take)
+        base_future = start("base", base, _Report("base", news, rooms["base"]), lambda: news.put(("base", None)))
+        raw_future = start("raw", raw, _Report("raw", news, rooms["raw"]), lambda: news.put(("raw", None)))
+        try:
+            _judge_until_done(sides, pairing, step, news, take, stall)
+        finally:
+            stall.give_up()  # where judging failed, nobody releases anything any more
     results = _results(base_future, raw_future)
     _judge_late(sides, step, late, take)
     for side, result in zip(("base", "raw"), results, strict=True):
@@ -108,8 +131,12 @@ def run_phase(
 
 
 def _judge_late(sides: Sides, step: int, late: _Pairs, take: Callable[[Judged], None]) -> None:
-    while not late.empty():
-        take(judge_boundary(sides, step, *late.get()))
+    while True:
+        try:
+            complete = late.get_nowait()
+        except queue.Empty:
+            return
+        take(judge_boundary(sides, step, *complete))
 
 
 def _judge_until_done(
@@ -118,6 +145,7 @@ def _judge_until_done(
     step: int,
     news: queue.SimpleQueue[tuple[SideName, Boundary | None]],
     take: Callable[[Judged], None],
+    stall: Stall,
 ) -> None:
     running = 2
     while running:
@@ -128,27 +156,53 @@ def _judge_until_done(
         complete = pairing.add(side, boundary)
         if complete is not None:
             take(judge_boundary(sides, step, *complete))
+        stall.judged()
 
 
 class _Releases:
-    """Releases judged records: large ones at once, small ones together, since each release is a message to the worker."""
+    """Releases judged records: large ones at once, small ones together, since each release is a message to the worker.
 
-    def __init__(self, model: Model) -> None:
+    None is held back while the worker waits for room. A side's own thread may flush while another one adds.
+    """
+
+    def __init__(self, side: SideName, model: Model, stall: Stall) -> None:
+        self._side: SideName = side
         self._model = model
+        self._stall = stall
+        self._lock = threading.Lock()
         self._ids: list[int] = []
         self._size_bytes = 0
 
     def add(self, boundary: Boundary) -> None:
-        self._ids += [record.id for record in boundary.records]
-        self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES:
+        with self._lock:
+            self._ids += [record.id for record in boundary.records]
+            self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
+            enough = len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES
+        if enough or self._stall.is_asking(self._side):
             self.flush()
 
     def flush(self) -> None:
-        if self._ids:
-            self._model.release_records(self._ids)
-        self._ids = []
-        self._size_bytes = 0
+        with self._lock:
+            ids, self._ids, self._size_bytes = self._ids, [], 0
+            if ids:
+                self._model.release_records(ids)
+                self._stall.released(self._side)
+
+
+class _Room:
+    """How one side waits for room in its store."""
+
+    def __init__(self, side: SideName, stall: Stall, flush: Callable[[], None]) -> None:
+        self.side: SideName = side
+        self.stall = stall
+        self._flush = flush
+
+    def wait(self, releases: int) -> bool:
+        return self.stall.wait(self.side, releases, self._flush)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _done(job: Callable[[], T]) -> Future[T]:
@@ -162,21 +216,24 @@ def _done(job: Callable[[], T]) -> Future[T]:
 
 
 def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
-    errors = [future.exception() for future in (base, raw)]
-    for error in errors:
-        if error is not None:
-            raise error
+    errors = [error for future in (base, raw) if (error := future.exception()) is not None]
+    # A side that waits for room is given up once the other has failed; the other then has the cause.
+    for error in sorted(errors, key=lambda each: isinstance(each, PadiffError) and each.reason is Reason.STORE_FULL):
+        raise error
     return base.result(), raw.result()
 
 
 class _Report:
     """Puts boundaries on the queue of the judging thread."""
 
-    def __init__(self, side: SideName, news: queue.SimpleQueue[tuple[SideName, Boundary | None]]) -> None:
+    def __init__(self, side: SideName, news: queue.SimpleQueue[tuple[SideName, Boundary | None]], room: _Room) -> None:
         self._side: SideName = side
         self._news = news
+        self._room = room
+        self.await_room = room.wait
 
     def observe(self, boundary: Boundary) -> None:
+        self._room.stall.told()
         self._news.put((self._side, boundary))
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
@@ -186,11 +243,14 @@ class _Report:
 class _Offer:
     """Lays base's boundaries out for raw's thread to find. For functional calls raw does not wait, so it may be first."""
 
-    def __init__(self, pairing: Pairing, late: _Pairs) -> None:
+    def __init__(self, pairing: Pairing, late: _Pairs, room: _Room) -> None:
         self._pairing = pairing
         self._late = late
+        self._stall = room.stall
+        self.await_room = room.wait
 
     def observe(self, boundary: Boundary) -> None:
+        self._stall.fed("raw")  # before raw can look: it says anew where this is not what it needs
         complete = self._pairing.add("base", boundary)
         if complete is not None:
             self._late.put(complete)
@@ -202,12 +262,22 @@ class _Offer:
 class _Synced:
     """Judges each of raw's boundaries against base's, then hands raw base's tensors where they differ."""
 
-    def __init__(self, sides: Sides, pairing: Pairing, step: int, take: Callable[[Judged], None], late: _Pairs) -> None:
+    def __init__(
+        self,
+        sides: Sides,
+        pairing: Pairing,
+        step: int,
+        take: Callable[[Judged], None],
+        late: _Pairs,
+        room: _Room,
+    ) -> None:
         self._sides = sides
         self._pairing = pairing
         self._step = step
         self._take = take
         self._late = late
+        self._stall = room.stall
+        self.await_room = room.wait
 
     def observe(self, boundary: Boundary) -> None:
         """Judge functional calls, which are not replaced; for all else substitute() follows."""
@@ -217,7 +287,8 @@ class _Synced:
             self._take(judge_boundary(self._sides, self._step, *complete))
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        base = self._pairing.await_base(boundary)
+        base = self._pairing.await_base(boundary, partial(self._stall.starves, "raw"))
+        self._stall.fed("raw")
         if base is None:
             return {}
         judged = judge_boundary(self._sides, self._step, base, boundary)

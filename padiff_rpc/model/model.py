@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
 
@@ -139,6 +139,22 @@ class Observer(Protocol):
 
         Called after observe() for the same boundary while the model waits; not for functional calls. An empty mapping
         keeps everything. Shapes must equal the recorded ones; dtypes are converted.
+        """
+        ...
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """What an Observer may be besides: one on whose account records are released while the phase runs.
+
+    For any other a full store is an error at once.
+    """
+
+    def await_room(self, releases: int) -> bool:
+        """Wait until records were released once more; False when that will not happen.
+
+        `releases`: how many calls of release_records() the store had seen, in this phase, before it was found full. Where
+        there were more by now, this returns at once.
         """
         ...
 

@@ -212,17 +212,23 @@ class Store:
     def _full(self, spec: TensorSpec, refusal: OSError | None) -> PadiffError:
         if refusal is not None:
             return _refused(spec.size_bytes, refusal)
-        return PadiffError(
+        return store_full(
             f"no room to record a tensor of {spec} ({spec.size_bytes} bytes): "
             f"{self._memory_bytes} of {self.memory_budget_bytes} bytes of memory and "
             f"{self._spill.used_bytes} of {self.disk_budget_bytes} bytes of disk are taken by records",
-            reason=Reason.STORE_FULL,
-            hint="raise --store-memory or --store-disk, or record fewer layers",
-            metadata={
-                "store_memory_bytes": str(self.memory_budget_bytes),
-                "store_disk_bytes": str(self.disk_budget_bytes),
-            },
+            self.memory_budget_bytes,
+            self.disk_budget_bytes,
         )
+
+
+def store_full(message: str, memory_budget_bytes: int, disk_budget_bytes: int) -> PadiffError:
+    """Describe a store that has no room, and will get none."""
+    return PadiffError(
+        message,
+        reason=Reason.STORE_FULL,
+        hint="raise --store-memory or --store-disk, or record fewer layers",
+        metadata={"store_memory_bytes": str(memory_budget_bytes), "store_disk_bytes": str(disk_budget_bytes)},
+    )
 
 
 def _refused(size_bytes: int, err: OSError) -> PadiffError:

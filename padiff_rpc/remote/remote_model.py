@@ -22,8 +22,10 @@ from padiff_rpc.model.model import (
     ModelInfo,
     Observer,
     OptimizerSpec,
+    Releasing,
     What,
 )
+from padiff_rpc.model.store import store_full
 from padiff_rpc.skeleton import inputs_to_json
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
@@ -212,6 +214,9 @@ class RemoteModel:
             for response in call:
                 if response.WhichOneof("item") == "result":
                     return response.result
+                if response.WhichOneof("item") == "waiting":
+                    self._await_room(observer, response.waiting.releases)
+                    continue
                 boundary = serde.boundary_from_proto(response.boundary)
                 if observer is not None:
                     observer.observe(boundary)
@@ -220,6 +225,17 @@ class RemoteModel:
                     substitution = pb.Substitution(seq=boundary.seq, tensor_count=len(values))
                     _feed(requests, _messages(make, make(substitution=substitution), values), last=False)
         raise PadiffError(f"the worker at {self.address} ended a step without a result", reason=Reason.DATA_LOSS)
+
+    def _await_room(self, observer: Observer | None, releases: int) -> None:
+        """Hold back until the worker, whose store is full, can go on; STORE_FULL, which ends the call, where it never will."""
+        if not isinstance(observer, Releasing) or not observer.await_room(releases):
+            memory, disk = self._info.store_memory_bytes, self._info.store_disk_bytes
+            raise store_full(
+                f"the worker at {self.address} has no room for what it records: {memory} bytes of memory and {disk} bytes "
+                "of disk are taken by records, and none of them will be released",
+                memory,
+                disk,
+            )
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         request = pb.OptimizerStepRequest(

@@ -178,13 +178,21 @@ class ForwardRequest(_message.Message):
     substitution: Substitution
     def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
 
+class Waiting(_message.Message):
+    __slots__ = ("releases",)
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    releases: int
+    def __init__(self, releases: _Optional[int] = ...) -> None: ...
+
 class ForwardResponse(_message.Message):
-    __slots__ = ("boundary", "result")
+    __slots__ = ("boundary", "result", "waiting")
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     boundary: _model_pb2.Boundary
     result: ForwardResult
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ...) -> None: ...
+    waiting: Waiting
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("outputs", "wall_s")
@@ -217,12 +225,14 @@ class BackwardRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
 
 class BackwardResponse(_message.Message):
-    __slots__ = ("boundary", "result")
+    __slots__ = ("boundary", "result", "waiting")
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     boundary: _model_pb2.Boundary
     result: BackwardResult
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ...) -> None: ...
+    waiting: Waiting
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class BackwardResult(_message.Message):
     __slots__ = ("loss", "without_gradient", "wall_s")

@@ -149,7 +149,7 @@ class ModelWorkerServiceServicer(object):
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
         inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
-        order, then one result.
+        order, then one result; in between a Waiting whenever the store is full. Who gets it releases records, or ends the call.
         Errors: INVALID_ARGUMENT (BAD_INPUTS, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED), RESOURCE_EXHAUSTED (STORE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

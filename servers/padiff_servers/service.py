@@ -23,6 +23,7 @@ from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
+from padiff_servers.releases import Releases
 from padiff_servers.session import Session, Sessions
 from padiff_servers.step import SUBSTITUTION_DEPTH, StepObserver, ending_with, pump, receive, receive_tensors
 
@@ -216,8 +217,9 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def ReleaseActivations(
         self, request: pb.ReleaseActivationsRequest, context: Context
     ) -> pb.ReleaseActivationsResponse:
-        self._sessions.get(request.session_id)
+        session = self._sessions.get(request.session_id)
         self._model.release_records(list(request.ids))
+        session.releases.add()
         return pb.ReleaseActivationsResponse()
 
     # -- work for the model thread ----------------------------------------------------------------------------------
@@ -241,8 +243,9 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     ) -> Iterator[Any]:
         responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
         substitutions: Handover[Any] | None = Handover(SUBSTITUTION_DEPTH) if session.sync and observed else None
-        observer = StepObserver(responses, respond, substitutions) if observed else None
-        with ending_with(context, session, responses, *([substitutions] if substitutions is not None else [])):
+        releases = session.releases = Releases()
+        observer = StepObserver(responses, respond, substitutions, releases) if observed else None
+        with ending_with(context, session, responses, releases, *([] if substitutions is None else [substitutions])):
             if substitutions is not None:
                 pump(messages, substitutions)
             self._produce(responses, lambda out: out.put(run(observer)))

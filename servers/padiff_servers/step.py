@@ -13,9 +13,11 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary
 from padiff_rpc.tensor import Tensor, collect_all
 from padiff_rpc.v1 import tensor_pb2
+from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.chunks import streams_from_proto
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.serde import boundary_to_proto
+from padiff_servers.releases import Releases
 from padiff_servers.session import Session
 
 Message = Any  # ForwardRequest and BackwardRequest, ForwardResponse and BackwardResponse: alike but for the class
@@ -27,11 +29,17 @@ class StepObserver:
     """Sends each boundary; in a synced step waits for the Substitution of each layer's, whether the model asks for it or not."""
 
     def __init__(
-        self, responses: Handover[Message], respond: Callable[..., Message], substitutions: Handover[Message] | None
+        self,
+        responses: Handover[Message],
+        respond: Callable[..., Message],
+        substitutions: Handover[Message] | None,
+        releases: Releases,
     ) -> None:
         self._responses = responses
         self._respond = respond
         self._substitutions = substitutions
+        self._releases = releases
+        self._seen_releases = 0
         self._latest: Mapping[str, Tensor] = {}
 
     def observe(self, boundary: Boundary) -> None:
@@ -41,6 +49,17 @@ class StepObserver:
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return self._latest
+
+    def await_room(self, releases: int) -> bool:
+        """Let the model try again after each release. Where none came since it last tried, say so and wait for one.
+
+        Who drives knows whether there will be one, and ends the call if not. `releases` is not sent: it counts in the
+        store, where one that crossed the beginning of the phase counts otherwise than here.
+        """
+        if self._releases.count == self._seen_releases:
+            self._responses.put(self._respond(waiting=pb.Waiting(releases=self._seen_releases)))
+        self._seen_releases = self._releases.wait(self._seen_releases)
+        return True
 
 
 def receive_substitution(messages: Iterator[Message], seq: int) -> dict[str, Tensor]:
@@ -68,12 +87,12 @@ def receive_tensors(messages: Iterator[Message], count: int) -> dict[str, Tensor
 
 
 @contextmanager
-def ending_with(context: grpc.ServicerContext, session: Session, *handovers: Handover[Any]) -> Iterator[None]:
-    """Abort the handovers, and so whoever waits at them, when the call or the session ends."""
+def ending_with(context: grpc.ServicerContext, session: Session, *places: Handover[Any] | Releases) -> Iterator[None]:
+    """Abort what the model or a thread of the call may wait at when the call or the session ends."""
 
     def abort(error: PadiffError) -> None:
-        for handover in handovers:
-            handover.abort(error)
+        for place in places:
+            place.abort(error)
 
     gone = PadiffError("the coordinator ended the call, or its connection broke", reason=Reason.WORKER_UNREACHABLE)
     if not context.add_callback(lambda: abort(gone)):
