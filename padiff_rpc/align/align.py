@@ -25,6 +25,7 @@ from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
+from padiff_rpc.align.stores import store_of
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
 from padiff_rpc.align.weights import assign_weights
@@ -90,6 +91,7 @@ def align(
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
+        "store": {"base": store_of(base), "raw": store_of(raw)},
         "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
         "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
     }

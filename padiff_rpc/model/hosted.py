@@ -32,7 +32,7 @@ from padiff_rpc.model.model import (
 )
 from padiff_rpc.model.recorder import Recorder
 from padiff_rpc.model.spec import parse_spec
-from padiff_rpc.model.store import DEFAULT_DISK_BYTES, DEFAULT_MEMORY_BYTES, Store, StoreFigures
+from padiff_rpc.model.store import Store, StoreFigures
 from padiff_rpc.model.trainer import Trainer
 from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
 from padiff_rpc.tensor import CHUNK_BYTES, Digest, Tensor, TensorStream
@@ -52,6 +52,7 @@ class HostedModel:
 
     `losses`: further losses by name, each `loss(outputs) -> scalar` over what the model returned. `optimizers`: further
     optimisers by name, each `make(model)` returning an object with `step()`. BAD_CONFIG where a name is a neutral one.
+    store_memory_bytes, store_disk_bytes: how much of what it records it keeps; None for a share of what the machine has.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class HostedModel:
         *,
         losses: Mapping[str, Callable[[Any], Any]] | None = None,
         optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
-        store_memory_bytes: int = DEFAULT_MEMORY_BYTES,
-        store_disk_bytes: int = DEFAULT_DISK_BYTES,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
     ) -> None:
         self.model = model
         self.backend = backend if backend is not None else detect_backend(model)
@@ -82,8 +83,8 @@ class HostedModel:
         threads: int | None = None,
         losses: Mapping[str, str] | None = None,
         optimizers: Mapping[str, str] | None = None,
-        store_memory_bytes: int = DEFAULT_MEMORY_BYTES,
-        store_disk_bytes: int = DEFAULT_DISK_BYTES,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
     ) -> HostedModel:
         """Load the framework, call the factory, move and cast its model.
 
@@ -281,6 +282,7 @@ class HostedModel:
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
         self._drop_step()
+        self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)
 
@@ -290,6 +292,7 @@ class HostedModel:
         self._store.close()
 
     def store_figures(self) -> StoreFigures:
+        """Return how much the store has held since reset()."""
         return self._store.figures()
 
     def _drop_step(self) -> None:

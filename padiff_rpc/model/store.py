@@ -12,11 +12,9 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.blocks import Block, Blocks, fill
+from padiff_rpc.model.budgets import default_disk_bytes, default_memory_bytes
 from padiff_rpc.model.spill import SpillFile
 from padiff_rpc.tensor import TensorSpec, TensorStream
-
-DEFAULT_MEMORY_BYTES = 1 << 30
-DEFAULT_DISK_BYTES = 16 << 30
 
 AwaitRoom = Callable[[int], bool]
 """Told how many releases there were: waits for another, and returns whether there was one; False when none will come."""
@@ -24,7 +22,7 @@ AwaitRoom = Callable[[int], bool]
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """How much the store has held: now, and at most since it was made. `spilled_bytes` counts all that went to disk.
+    """How much the store holds now, and has held at most since restart_figures(). `spilled_bytes` counts all that went to disk.
 
     What several records share is counted once.
     """
@@ -52,13 +50,11 @@ class _Copy:
 
 
 class Store:
-    """Copies of tensors by id. One thread puts; any may get and release."""
+    """Copies of tensors by id. One thread puts; any may get and release. Budgets default to shares of what the machine has."""
 
-    def __init__(
-        self, memory_budget_bytes: int = DEFAULT_MEMORY_BYTES, disk_budget_bytes: int = DEFAULT_DISK_BYTES
-    ) -> None:
-        self.memory_budget_bytes = memory_budget_bytes
-        self.disk_budget_bytes = disk_budget_bytes
+    def __init__(self, memory_budget_bytes: int | None = None, disk_budget_bytes: int | None = None) -> None:
+        self.memory_budget_bytes = default_memory_bytes() if memory_budget_bytes is None else memory_budget_bytes
+        self.disk_budget_bytes = default_disk_bytes() if disk_budget_bytes is None else disk_budget_bytes
         self._lock = threading.Lock()
         self._records: dict[int, tuple[TensorSpec, _Copy]] = {}
         self._by_hash: dict[bytes, _Copy] = {}
@@ -68,7 +64,7 @@ class Store:
         self._peak_memory_bytes = 0
         self._spilled_bytes = 0
         self._blocks = Blocks()
-        self._spill = SpillFile(disk_budget_bytes)
+        self._spill = SpillFile(self.disk_budget_bytes)
 
     @property
     def releases(self) -> int:
@@ -133,6 +129,13 @@ class Store:
                 peak_disk_bytes=self._spill.peak_bytes,
                 spilled_bytes=self._spilled_bytes,
             )
+
+    def restart_figures(self) -> None:
+        """Begin to measure anew."""
+        with self._lock:
+            self._peak_memory_bytes = self._memory_bytes
+            self._spill.peak_bytes = self._spill.used_bytes
+            self._spilled_bytes = 0
 
     def _try(self, flat: np.ndarray, spec: TensorSpec, hash: bytes) -> tuple[int | None, OSError | None]:
         """Return a new record's id; or None where there is no room, and what the disk said if it was the disk."""

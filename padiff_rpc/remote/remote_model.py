@@ -25,7 +25,7 @@ from padiff_rpc.model.model import (
     Releasing,
     What,
 )
-from padiff_rpc.model.store import store_full
+from padiff_rpc.model.store import StoreFigures, store_full
 from padiff_rpc.skeleton import inputs_to_json
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
@@ -254,6 +254,16 @@ class RemoteModel:
         request = pb.ReleaseActivationsRequest(session_id=self._session_id, ids=ids)
         retry_idempotent(
             lambda: self._connection.unary(self._stub.ReleaseActivations, request, CALL_TIMEOUT_S), RETRY_S
+        )
+
+    def store_figures(self) -> StoreFigures:
+        """Return how much the worker's store has held since reset()."""
+        request = pb.GetStoreFiguresRequest(session_id=self._session_id)
+        return retry_idempotent(
+            lambda: serde.store_figures_from_proto(
+                self._connection.unary(self._stub.GetStoreFigures, request, CALL_TIMEOUT_S)
+            ),
+            RETRY_S,
         )
 
     def _read(self, method: Any, request: Any) -> Iterator[TensorStream]:

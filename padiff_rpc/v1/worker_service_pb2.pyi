@@ -270,6 +270,26 @@ class ReleaseActivationsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetStoreFiguresRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetStoreFiguresResponse(_message.Message):
+    __slots__ = ("memory_bytes", "disk_bytes", "peak_memory_bytes", "peak_disk_bytes", "spilled_bytes")
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    memory_bytes: int
+    disk_bytes: int
+    peak_memory_bytes: int
+    peak_disk_bytes: int
+    spilled_bytes: int
+    def __init__(self, memory_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., peak_disk_bytes: _Optional[int] = ..., spilled_bytes: _Optional[int] = ...) -> None: ...
+
 class OptimizerStepRequest(_message.Message):
     __slots__ = ("session_id", "optimizer")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -72,6 +72,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.FromString,
                 )
+        self.GetStoreFigures = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/GetStoreFigures',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
+                )
         self.OptimizerStep = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
@@ -181,6 +186,13 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStoreFigures(self, request, context):
+        """Tells how much the store has held since the last ResetModel. No effect, idempotent; may run during Forward and Backward.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OptimizerStep(self, request, context):
         """Applies one optimiser step. Not idempotent: never retried.
         Errors: INVALID_ARGUMENT (BAD_CONFIG, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED).
@@ -254,6 +266,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.ReleaseActivations,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.SerializeToString,
+            ),
+            'GetStoreFigures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStoreFigures,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.SerializeToString,
             ),
             'OptimizerStep': grpc.unary_unary_rpc_method_handler(
                     servicer.OptimizerStep,
@@ -462,6 +479,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ReleaseActivations',
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetStoreFigures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/GetStoreFigures',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

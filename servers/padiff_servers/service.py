@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Model, Observer
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.skeleton import inputs_from_json
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
@@ -69,10 +70,16 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
+class ServedModel(Model, Protocol):
+    """A Model whose records wait in a store of this process."""
+
+    def store_figures(self) -> StoreFigures: ...
+
+
 class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     """Made in the model thread."""
 
-    def __init__(self, model: Model, model_thread: ModelThread, sessions: Sessions) -> None:
+    def __init__(self, model: ServedModel, model_thread: ModelThread, sessions: Sessions) -> None:
         self._model = model
         self._model_thread = model_thread
         self._sessions = sessions
@@ -221,6 +228,11 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         self._model.release_records(list(request.ids))
         session.releases.add()
         return pb.ReleaseActivationsResponse()
+
+    @_unary
+    def GetStoreFigures(self, request: pb.GetStoreFiguresRequest, context: Context) -> pb.GetStoreFiguresResponse:
+        self._sessions.get(request.session_id)
+        return serde.store_figures_to_proto(self._model.store_figures())
 
     # -- work for the model thread ----------------------------------------------------------------------------------
     def _run(self, session: Session, job: Callable[[], T]) -> T:

@@ -32,6 +32,7 @@ from padiff_rpc.model.model import (
     Record,
     What,
 )
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire.channel import open_channel, parse_address
@@ -131,6 +132,9 @@ class StubModel:
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         raise RuntimeError("a bug of ours")
+
+    def store_figures(self) -> StoreFigures:
+        return StoreFigures(1, 2, 3, 4, 5)
 
     def reset(self) -> None:
         self.resets += 1
