@@ -83,6 +83,7 @@ def test_every_call_without_the_token_is_refused() -> None:
             lambda: list(stub.Backward(iter([pb.BackwardRequest()]))),
             lambda: list(stub.ReadActivations(pb.ReadActivationsRequest())),
             lambda: stub.ReleaseActivations(pb.ReleaseActivationsRequest()),
+            lambda: stub.GetStoreFigures(pb.GetStoreFiguresRequest()),
             lambda: stub.OptimizerStep(pb.OptimizerStepRequest()),
             lambda: stub.ResetModel(pb.ResetModelRequest()),
         ]
