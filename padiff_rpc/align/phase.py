@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, judge_boundary, pair_records
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
+from padiff_rpc.align.judging import Judge
+from padiff_rpc.align.releases import Releases
 from padiff_rpc.align.stall import Stall
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+from padiff_rpc.model.model import BackwardResult, Boundary, Observer
+from padiff_rpc.tensor import Tensor
 
 T = TypeVar("T")
 
-_Pairs = queue.SimpleQueue[tuple[Boundary, Boundary]]
+_Reached = tuple[Boundary, Boundary]
+_News = queue.SimpleQueue[_Reached | None]
+"""Boundaries that both sides have reached, base's first; None for each side that has ended."""
 
-_RELEASE_COUNT = 64
-"""Small records that may wait for their release together."""
+_BATCH_COUNT = 64
+_BATCH_BYTES = 8 << 20
+"""How much is judged together, and so released together: what comes in while a batch is judged makes the next one."""
 
 
 @dataclass(frozen=True)
@@ -70,57 +74,50 @@ def run_phase(
     raw: Callable[[Observer], T],
     on_judged: Callable[[Judged], None],
 ) -> PhaseRun[T]:
-    """Start both sides, judge and release boundaries until both are through.
+    """Start both sides, judge and release boundaries in this thread until both are through.
 
-    In single step raw waits at each boundary for base's tensors, and is judged in its own thread; else this thread
-    judges while both run freely.
+    In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
     """
     pairing.begin_phase()
+    judge = Judge(sides, step)
     judged: list[Judged] = []
     stall = Stall(threads.in_turn)
-    releases = {"base": _Releases("base", sides.base, stall), "raw": _Releases("raw", sides.raw, stall)}
-    taking = threading.Lock()  # in single step a side that waits for room may judge what the other left
+    releases = {"base": Releases("base", sides.base, stall), "raw": Releases("raw", sides.raw, stall)}
 
-    def take(one: Judged) -> None:
-        with taking:
+    def take(reached: Sequence[_Reached]) -> None:
+        for one in judge.judge(reached):
             releases["base"].add(one.base)
             releases["raw"].add(one.raw)
             judged.append(one)
             on_judged(one)
 
-    late: _Pairs = queue.SimpleQueue()
+    news: _News = queue.SimpleQueue()
 
-    def flush(side: SideName) -> None:
-        _judge_late(sides, step, late, take)
-        releases[side].flush()
+    def tell(reached: _Reached) -> None:
+        if threads.in_turn:  # nobody judges while a side runs, unless it does so itself
+            take([reached])
+            return
+        stall.told()
+        news.put(reached)
 
-    def start(side: SideName, run: Callable[[Observer], T], observer: Observer, end: Callable[[], None]) -> Future[T]:
-        def ended(_: Future[T]) -> None:
-            end()
-            stall.ended(side)
-
-        future = threads.submit(side, lambda: run(observer))
-        future.add_done_callback(ended)
-        return future
-
-    rooms: dict[SideName, _Room] = {side: _Room(side, stall, partial(flush, side)) for side in ("base", "raw")}
+    base_observer = _Reporting("base", pairing, tell, stall, releases["base"])
     if sides.single_step:
-        base_future = start("base", base, _Offer(pairing, late, rooms["base"]), pairing.end_base)
-        raw_future = start("raw", raw, _Synced(sides, pairing, step, take, late, rooms["raw"]), _nothing)
+        raw_observer = _Synced(sides, pairing, tell, stall, releases["raw"])
     else:
-        news: queue.SimpleQueue[tuple[SideName, Boundary | None]] = queue.SimpleQueue()
-        base_future = start("base", base, _Report("base", news, rooms["base"]), lambda: news.put(("base", None)))
-        raw_future = start("raw", raw, _Report("raw", news, rooms["raw"]), lambda: news.put(("raw", None)))
-        try:
-            _judge_until_done(sides, pairing, step, news, take, stall)
-        finally:
-            stall.give_up()  # where judging failed, nobody releases anything any more
+        raw_observer = _Reporting("raw", pairing, tell, stall, releases["raw"])
+    base_future = threads.submit("base", lambda: base(base_observer))
+    base_future.add_done_callback(lambda _: pairing.end_base())
+    raw_future = threads.submit("raw", lambda: raw(raw_observer))
+    base_future.add_done_callback(partial(_end, "base", stall, news))
+    raw_future.add_done_callback(partial(_end, "raw", stall, news))
+    try:
+        _judge_until_done(news, take, stall)
+    finally:
+        stall.give_up()  # where judging failed, nobody releases anything any more
     results = _results(base_future, raw_future)
-    _judge_late(sides, step, late, take)
     for side, result in zip(("base", "raw"), results, strict=True):
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
-            for complete in pairing.pair_numbered(side):
-                take(judge_boundary(sides, step, *complete))
+            take(pairing.pair_numbered(side))
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:
@@ -130,79 +127,27 @@ def run_phase(
     return PhaseRun(*results, judged, leftovers)
 
 
-def _judge_late(sides: Sides, step: int, late: _Pairs, take: Callable[[Judged], None]) -> None:
-    while True:
-        try:
-            complete = late.get_nowait()
-        except queue.Empty:
-            return
-        take(judge_boundary(sides, step, *complete))
+def _end(side: SideName, stall: Stall, news: _News, _: object) -> None:
+    stall.ended(side)
+    news.put(None)
 
 
-def _judge_until_done(
-    sides: Sides,
-    pairing: Pairing,
-    step: int,
-    news: queue.SimpleQueue[tuple[SideName, Boundary | None]],
-    take: Callable[[Judged], None],
-    stall: Stall,
-) -> None:
+def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None], stall: Stall) -> None:
+    """Judge what comes, as much at a time as is there, until both sides have ended."""
     running = 2
     while running:
-        side, boundary = news.get()
-        if boundary is None:
-            running -= 1
-            continue
-        complete = pairing.add(side, boundary)
-        if complete is not None:
-            take(judge_boundary(sides, step, *complete))
-        stall.judged()
-
-
-class _Releases:
-    """Releases judged records: large ones at once, small ones together, since each release is a message to the worker.
-
-    None is held back while the worker waits for room. A side's own thread may flush while another one adds.
-    """
-
-    def __init__(self, side: SideName, model: Model, stall: Stall) -> None:
-        self._side: SideName = side
-        self._model = model
-        self._stall = stall
-        self._lock = threading.Lock()
-        self._ids: list[int] = []
-        self._size_bytes = 0
-
-    def add(self, boundary: Boundary) -> None:
-        with self._lock:
-            self._ids += [record.id for record in boundary.records]
-            self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-            enough = len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES
-        if enough or self._stall.is_asking(self._side):
-            self.flush()
-
-    def flush(self) -> None:
-        with self._lock:
-            ids, self._ids, self._size_bytes = self._ids, [], 0
-            if ids:
-                self._model.release_records(ids)
-                self._stall.released(self._side)
-
-
-class _Room:
-    """How one side waits for room in its store."""
-
-    def __init__(self, side: SideName, stall: Stall, flush: Callable[[], None]) -> None:
-        self.side: SideName = side
-        self.stall = stall
-        self._flush = flush
-
-    def wait(self, releases: int) -> bool:
-        return self.stall.wait(self.side, releases, self._flush)
-
-
-def _nothing() -> None:
-    """Do nothing."""
+        batch: list[_Reached] = []
+        size_bytes = 0
+        one = news.get()
+        while one is not None:
+            batch.append(one)
+            size_bytes += sum(record.spec.size_bytes for record in one[0].records)
+            if len(batch) == _BATCH_COUNT or size_bytes >= _BATCH_BYTES or news.empty():
+                break
+            one = news.get()
+        running -= one is None
+        take(batch)
+        stall.judged(len(batch))
 
 
 def _done(job: Callable[[], T]) -> Future[T]:
@@ -223,75 +168,52 @@ def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
     return base.result(), raw.result()
 
 
-class _Report:
-    """Puts boundaries on the queue of the judging thread."""
+class _Reporting:
+    """Pairs one side's boundaries, and tells of those that the other side has reached, too."""
 
-    def __init__(self, side: SideName, news: queue.SimpleQueue[tuple[SideName, Boundary | None]], room: _Room) -> None:
+    def __init__(
+        self, side: SideName, pairing: Pairing, tell: Callable[[_Reached], None], stall: Stall, releases: Releases
+    ) -> None:
         self._side: SideName = side
-        self._news = news
-        self._room = room
-        self.await_room = room.wait
-
-    def observe(self, boundary: Boundary) -> None:
-        self._room.stall.told()
-        self._news.put((self._side, boundary))
-
-    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        return {}
-
-
-class _Offer:
-    """Lays base's boundaries out for raw's thread to find. For functional calls raw does not wait, so it may be first."""
-
-    def __init__(self, pairing: Pairing, late: _Pairs, room: _Room) -> None:
         self._pairing = pairing
-        self._late = late
-        self._stall = room.stall
-        self.await_room = room.wait
+        self._tell = tell
+        self._stall = stall
+        self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
-        self._stall.fed("raw")  # before raw can look: it says anew where this is not what it needs
-        complete = self._pairing.add("base", boundary)
-        if complete is not None:
-            self._late.put(complete)
+        if self._side == "base":
+            self._stall.fed("raw")  # before raw can look: it says anew where this is not what it needs
+        reached = self._pairing.add(self._side, boundary)
+        if reached is not None:
+            self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return {}
 
 
 class _Synced:
-    """Judges each of raw's boundaries against base's, then hands raw base's tensors where they differ."""
+    """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ."""
 
     def __init__(
-        self,
-        sides: Sides,
-        pairing: Pairing,
-        step: int,
-        take: Callable[[Judged], None],
-        late: _Pairs,
-        room: _Room,
+        self, sides: Sides, pairing: Pairing, tell: Callable[[_Reached], None], stall: Stall, releases: Releases
     ) -> None:
         self._sides = sides
         self._pairing = pairing
-        self._step = step
-        self._take = take
-        self._late = late
-        self._stall = room.stall
-        self.await_room = room.wait
+        self._tell = tell
+        self._stall = stall
+        self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
-        """Judge functional calls, which are not replaced; for all else substitute() follows."""
-        _judge_late(self._sides, self._step, self._late, self._take)
-        complete = self._pairing.add("raw", boundary) if boundary.api else None
-        if complete is not None:
-            self._take(judge_boundary(self._sides, self._step, *complete))
+        """Pair functional calls, which are not replaced; for all else substitute() follows."""
+        reached = self._pairing.add("raw", boundary) if boundary.api else None
+        if reached is not None:
+            self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         base = self._pairing.await_base(boundary, partial(self._stall.starves, "raw"))
         self._stall.fed("raw")
         if base is None:
             return {}
-        judged = judge_boundary(self._sides, self._step, base, boundary)
         replace = {
             mine.id: other.name
             for mine, other in pair_records(base, boundary)
@@ -305,5 +227,5 @@ class _Synced:
         records = self._sides.base.read_records(list(replace)) if replace else ()
         streams = self._sides.traffic.watch(records)
         values = {replace[int(stream.name)]: self._sides.traffic.count(stream.collect()) for stream in streams}
-        self._take(judged)
+        self._tell((base, boundary))  # raw is not kept waiting for the verdict
         return values

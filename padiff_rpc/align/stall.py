@@ -56,14 +56,14 @@ class Stall:
             self._changed.notify_all()
 
     def told(self) -> None:
-        """Note a boundary that somebody else than its side will judge."""
+        """Note a boundary that both sides have reached, and somebody else than they will judge."""
         with self._changed:
             self._unjudged += 1
 
-    def judged(self) -> None:
-        """Note that one that was told is judged, with whatever that released, or waits for its partner."""
+    def judged(self, count: int) -> None:
+        """Note that so many of those are judged, and what that released is noted."""
         with self._changed:
-            self._unjudged -= 1
+            self._unjudged -= count
             self._look()
 
     def starves(self, side: SideName) -> None:
