@@ -131,7 +131,11 @@ docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 
 # -- what it costs: docs/performance.md explains the figures ------------------------------------------------------------
 bench: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
-	@$(call PY,coordinator) -m benchmarks $(if $(CASE),--case $(CASE))
+	@$(call PY,coordinator) -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(ONLY),--only $(ONLY))
+
+# Takes most of the machine's memory, and tens of GiB of disk.
+bench-slow: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@$(call PY,coordinator) -m benchmarks --only huge --only sequential --name slow
 
 clean:
 	rm -rf $(V) build dist

@@ -38,10 +38,10 @@ class Case:
 
 
 def case_of(name: str) -> Case:
-    """Return the case of that name, of which `depth-N` is a narrow decoder of N layers; BAD_CONFIG for an unknown one."""
+    """Return a case by name; `depth-N` is a narrow decoder of N layers. BAD_CONFIG for an unknown one."""
     kind, _, number = name.partition("-")
     if kind == "depth" and number.isdigit():
-        return _decoder(name, layers=int(number), width=256, heads=4, vocabulary=1000, length=256)
+        return _decoder(name, layers=int(number), width=256, heads=4, vocabulary=1000, length=128)
     found = [case for case in (*CASES, *_TINY) if case.name == name]
     if not found:
         known = ", ".join(case.name for case in CASES)
@@ -49,6 +49,22 @@ def case_of(name: str) -> Case:
             f"there is no case {name!r}", reason=Reason.BAD_CONFIG, hint=f"there are {known}, and depth-N"
         )
     return found[0]
+
+
+def tensor_case(mib: int, zeros: bool = False) -> Case:
+    """A pair that holds one tensor of that size as its parameter. Raw's is larger by a millionth part; or both are zero."""
+    return Case(f"{mib} MiB", _files(_MODELS, "tensor"), "build", dict, {"mib": mib, "zeros": zeros})
+
+
+def wide_case(parameters: int) -> Case:
+    """A decoder of 12 layers with about so many parameters, and few tokens, so that these are what takes memory."""
+    layers, head = 12, 64
+    width = max(head, round((parameters / (12 * layers)) ** 0.5 / head) * head)
+    return _decoder(f"width {width}", layers=layers, width=width, heads=width // head, vocabulary=1000, length=64)
+
+
+def _files(folder: Path, stem: str) -> dict[Framework, Path]:
+    return {framework: folder / f"{framework}_{stem}.py" for framework in FRAMEWORKS}
 
 
 def _images() -> dict[str, np.ndarray]:
@@ -60,8 +76,7 @@ def _ids(batch: int, length: int, vocabulary: int) -> Callable[[], dict[str, np.
 
 
 def _transformer(name: str, factory: str, batch: int, tokens: int, sizes: dict[str, int]) -> Case:
-    files = {framework: _MODELS / f"{framework}_transformers.py" for framework in FRAMEWORKS}
-    return Case(name, files, factory, _ids(batch, tokens, sizes["vocabulary"]), sizes)
+    return Case(name, _files(_MODELS, "transformers"), factory, _ids(batch, tokens, sizes["vocabulary"]), sizes)
 
 
 def _bert(name: str, batch: int, tokens: int, **sizes: int) -> Case:
@@ -74,7 +89,7 @@ def _decoder(name: str, **sizes: int) -> Case:
 
 
 CASES = (
-    Case("resnet50", {framework: _RESNET / f"{framework}_model.py" for framework in FRAMEWORKS}, "build", _images),
+    Case("resnet50", _files(_RESNET, "model"), "build", _images),
     _bert("bert", 2, 128, layers=12, width=768, heads=12, vocabulary=30522, length=512),
     _decoder("decoder", layers=24, width=1024, heads=16, vocabulary=32000, length=1024),
 )

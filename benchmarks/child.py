@@ -26,7 +26,11 @@ class Child:
         self._process = subprocess.Popen(
             command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
-        self.ready = self.answer()
+        try:
+            self.ready = self.answer()
+        except PadiffError:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:

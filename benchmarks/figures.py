@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+Tell = Callable[[str], None]
+"""Shows how far the measuring is."""
 Verdict = Literal["ok", "short", "not taken", ""]
 
 

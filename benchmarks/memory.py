@@ -1,7 +1,8 @@
-"""Memory of processes and of the machine, from /proc."""
+"""What processes hold in memory and write to disk, and what the machine has, from /proc."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,39 @@ def peak_bytes(pid: int | None = None) -> int:
 def machine_bytes() -> int:
     """All memory of this machine."""
     return _field(Path("/proc/meminfo"), "MemTotal")
+
+
+def written_bytes(pid: int) -> int:
+    """What a process has sent to disks so far; memory file systems do not count."""
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    raise KeyError("write_bytes")
+
+
+def tree_bytes(pid: int) -> int:
+    """Memory of a process and all that descend from it, pages that they share counted once (the sum of their PSS)."""
+    return sum(map(_proportional_bytes, _descendants(pid)))
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                # The name in brackets may hold anything; the parent is the second field after it.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def _proportional_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError, KeyError):  # it has ended, or is ending and has no memory any more
+        return _field(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
+    return 0
 
 
 def _status(pid: int | None, name: str) -> int:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,16 @@ class Worker:
     pid: int
 
 
+@dataclass(frozen=True)
+class Running:
+    """A case with all its processes up. `bare` is empty where nothing is compared with plain steps."""
+
+    case: Case
+    bare: Mapping[Framework, Child]
+    workers: Mapping[Framework, Worker]
+    coordinator: Child
+
+
 def python_of(framework: Framework) -> Path:
     """Return the Python of a framework's environment; BAD_CONFIG where there is none."""
     python = ROOT / ".venvs" / framework / "bin" / "python"
@@ -38,47 +48,41 @@ def python_of(framework: Framework) -> Path:
 
 
 @contextmanager
-def bare_processes(case: Case) -> Iterator[dict[Framework, Child]]:
-    """Run a bare process of each framework, side by side; both hold their model when this returns."""
+def running(case: Case, with_bare: bool = True) -> Iterator[Running]:
+    """Start them all; every model is built when this returns. One pair of workers serves every setting, and stays warm."""
     with ExitStack() as stack:
-        inputs = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "inputs.npz"
+        bare: dict[Framework, Child] = {}
+        if with_bare:
+            bare = {framework: stack.enter_context(bare_process(case, framework)) for framework in FRAMEWORKS}
+        workers: dict[Framework, Worker] = {
+            framework: stack.enter_context(worker(case, framework)) for framework in FRAMEWORKS
+        }
+        addresses = [workers[framework].address for framework in FRAMEWORKS]
+        command = [sys.executable, "-m", "benchmarks.coordinator", case.name, *addresses]
+        yield Running(
+            case, bare, workers, stack.enter_context(Child(f"the coordinator of {case.name}", command, cwd=ROOT))
+        )
+
+
+@contextmanager
+def bare_process(case: Case, framework: Framework) -> Iterator[Child]:
+    """Run a bare process, which holds the model and none of our code."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder) / "inputs.npz"
         np.savez(inputs, allow_pickle=False, **case.inputs())
-        yield {framework: stack.enter_context(_bare(case, framework, inputs)) for framework in FRAMEWORKS}
+        program = ROOT / "benchmarks" / "bare.py"
+        arguments = [framework, case.place(framework), json.dumps(case.arguments(framework)), str(inputs)]
+        command = [str(python_of(framework)), "-I", str(program), *arguments]
+        with Child(f"the bare {framework} process of {case.name}", command, cwd=ROOT) as child:
+            yield child
 
 
 @contextmanager
-def workers(case: Case) -> Iterator[dict[Framework, Worker]]:
-    """Run a worker of each framework. One pair serves every setting: models are large, and it stays warm."""
-    with ExitStack() as stack:
-        yield {framework: stack.enter_context(_worker(case, framework)) for framework in FRAMEWORKS}
-
-
-def coordinator(case: Case, pair: dict[Framework, Worker]) -> Child:
-    """Start the coordinator of a case in a process of its own, so that its memory is its own."""
-    addresses = [pair[framework].address for framework in FRAMEWORKS]
-    return Child(f"the coordinator of {case.name}", _module("benchmarks.coordinator", case.name, *addresses), cwd=ROOT)
-
-
-def _module(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", name, *arguments]
-
-
-def _bare(case: Case, framework: Framework, inputs: Path) -> Child:
-    program = ROOT / "benchmarks" / "bare.py"
-    arguments = [framework, case.place(framework), json.dumps(case.arguments(framework)), str(inputs)]
-    command = [str(python_of(framework)), "-I", str(program), *arguments]
-    return Child(f"the bare {framework} process of {case.name}", command, cwd=ROOT)
-
-
-@contextmanager
-def _worker(case: Case, framework: Framework) -> Iterator[Worker]:
-    """Run `python -m padiff_servers`; it ends with its stdin, also when this process is killed."""
-    options = [
-        text
-        for name, value in case.arguments(framework).items()
-        for text in ("--model-arg", f"{name}={json.dumps(value)}")
-    ]
-    command = [str(python_of(framework)), "-m", "padiff_servers", f"{framework}@{case.place(framework)}", *options]
+def worker(case: Case, framework: Framework) -> Iterator[Worker]:
+    """Run `python -m padiff_servers` at a port of 127.0.0.1; it ends with its stdin, also when this process is killed."""
+    command = [str(python_of(framework)), "-m", "padiff_servers", f"{framework}@{case.place(framework)}"]
+    for name, value in case.arguments(framework).items():
+        command += ["--model-arg", f"{name}={json.dumps(value)}"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [*command, "--listen", "127.0.0.1:0", "--lifeline"],
@@ -88,8 +92,9 @@ def _worker(case: Case, framework: Framework) -> Iterator[Worker]:
             stderr=log,
             text=True,
         )
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             line = process.stdout.readline()
             if not line.startswith(_READY):
                 log.seek(0)
@@ -97,8 +102,6 @@ def _worker(case: Case, framework: Framework) -> Iterator[Worker]:
                 raise PadiffError(f"the {framework} worker of {case.name}: {text}", reason=Reason.WORKER_DIED)
             yield Worker(line.removeprefix(_READY).split()[0], process.pid)
         finally:
-            assert process.stdin is not None
             process.stdin.close()
             process.wait(_END_TIMEOUT_S)
-            if process.stdout is not None:
-                process.stdout.close()
+            process.stdout.close()

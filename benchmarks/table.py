@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.figures import Figure
@@ -26,7 +27,7 @@ def show(figures: Sequence[Figure], console: Console) -> None:
         verdict = figure.verdict
         style = _STYLES[verdict]
         marked = f"[{style}]{verdict}[/{style}]" if style else ""
-        table.add_row(figure.group, figure.case, figure.name, value, figure.target, marked, figure.note)
+        table.add_row(figure.group, figure.case, figure.name, value, figure.target, marked, escape(figure.note))
     console.print(table)
 
 

@@ -354,7 +354,8 @@ def test_the_figures_tell_what_assigning_comparing_weights_and_each_step_took(
     figures = align_pair("mlp", optimizer="SGD(lr=0.1)", steps=2, single_step=single_step).figures
     assert 2 == len(figures["step_s"])
     parts = [figures["assign_s"], figures["weights_before_s"], *figures["step_s"]]
-    assert all(seconds > 0 for seconds in parts)
+    assert all(seconds >= 0 for seconds in parts)  # rounded, so that a short one is 0
+    assert sum(figures["step_s"]) > 0
     assert sum(parts) <= figures["wall_s"] + 1e-3  # each is rounded
 
 
