@@ -1,4 +1,4 @@
-"""A bare process: one model and its framework, without padiff_rpc; a plain step at each line on stdin.
+"""A bare process: one model and its framework, without padiff_rpc. It steps, or clears its gradients, at each command.
 
 Run as `python -I benchmarks/bare.py FRAMEWORK FILE.py:FACTORY ARGUMENTS_JSON INPUTS.npz`. It answers in JSON lines as
 child.py does, which it does not import: nothing of ours may be in this process.
@@ -21,15 +21,20 @@ def main() -> None:
     framework, place, arguments, inputs = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not get between the answers
-    step = _MAKERS[framework](_factory(place)(**json.loads(arguments)), dict(np.load(inputs)))
+    model = _factory(place)(**json.loads(arguments))
+    step, clear = _MAKERS[framework](model, dict(np.load(inputs)))
     _say(out, {"pid": os.getpid()})
-    for _ in sys.stdin:
+    for line in sys.stdin:
         begun = time.monotonic()
-        loss = step()
-        _say(out, {"wall_s": time.monotonic() - begun, "loss": loss, "peak_bytes": _peak_bytes()})
+        if json.loads(line)["do"] == "clear":
+            clear()
+            _say(out, {})
+        else:
+            loss = step()
+            _say(out, {"wall_s": time.monotonic() - begun, "loss": loss, "peak_bytes": _peak_bytes()})
 
 
-def _torch_step(model: Any, arrays: dict[str, np.ndarray]) -> Callable[[], float]:
+def _torch_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], float], Callable[[], None]]:
     import torch  # pyright: ignore[reportMissingImports]
 
     inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -40,15 +45,14 @@ def _torch_step(model: Any, arrays: dict[str, np.ndarray]) -> Callable[[], float
         output = model(**inputs)
         if not weights:
             weights.append(torch.from_numpy(_weights(tuple(output.shape))))
-        model.zero_grad(set_to_none=True)
         loss = (output * weights[0]).sum() / output.numel() ** 0.5
         loss.backward()
         return float(loss)
 
-    return step
+    return step, lambda: model.zero_grad(set_to_none=True)
 
 
-def _paddle_step(model: Any, arrays: dict[str, np.ndarray]) -> Callable[[], float]:
+def _paddle_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], float], Callable[[], None]]:
     import paddle  # pyright: ignore[reportMissingImports]
 
     inputs = {name: paddle.to_tensor(array) for name, array in arrays.items()}
@@ -59,13 +63,15 @@ def _paddle_step(model: Any, arrays: dict[str, np.ndarray]) -> Callable[[], floa
         output = model(**inputs)
         if not weights:
             weights.append(paddle.to_tensor(_weights(tuple(output.shape))))
-        for parameter in model.parameters():
-            parameter.clear_gradient(False)  # False: not to zeros
         loss = (output * weights[0]).sum() / output.size**0.5
         loss.backward()
         return float(loss)
 
-    return step
+    def clear() -> None:
+        for parameter in model.parameters():
+            parameter.clear_gradient(False)  # False: not to zeros
+
+    return step, clear
 
 
 _MAKERS = {"torch": _torch_step, "paddle": _paddle_step}

@@ -54,6 +54,7 @@ class _Driver:
         asked = SETTINGS[setting]
         base, raw = self._connected(asked.shared_memory)
         result = align(base, raw, self._inputs, self._inputs, asked.align)
+        _clear(base, raw)
         figures = result.figures
         return {
             "step_s": figures["step_s"][0],
@@ -79,7 +80,9 @@ class _Driver:
         begun = time.monotonic()
         model.forward(ForwardRequest(self._inputs, training=True, seed=0, record=options), observer)
         model.backward(LossSpec("projection", {"seed": 0.0}), observer)
-        return {"wall_s": time.monotonic() - begun}
+        wall_s = time.monotonic() - begun
+        _clear(model)
+        return {"wall_s": wall_s}
 
     def memory(self) -> dict[str, Any]:
         """Tell the peak of this process so far, and the budgets of the workers' stores."""
@@ -98,6 +101,12 @@ class _Driver:
             for model in self._models:
                 _warm(model)
         return self._models
+
+
+def _clear(*models: RemoteModel) -> None:
+    """Drop gradients and graph, as the bare processes do between steps."""
+    for model in models:
+        model.reset()
 
 
 def _warm(model: RemoteModel) -> None:

@@ -28,7 +28,7 @@ def measure_footprint(run: Running, rounds: int, tell: Tell) -> list[Figure]:
         )
     ]
     for framework in FRAMEWORKS:
-        bare, worker = run.bare[framework].ask()["peak_bytes"], peak_bytes(run.workers[framework].pid)
+        bare, worker = peak_bytes(run.bare[framework].pid), peak_bytes(run.workers[framework].pid)
         budget = told["store_memory_bytes"][framework]
         figures.append(
             Figure(

@@ -22,8 +22,9 @@ def measure_probe(run: Running, rounds: int, tell: Tell) -> list[Figure]:
             run.coordinator.ask(do="step", framework=framework, record=kind == "recorded")
         for _ in range(rounds):
             begun = time.monotonic()
-            run.bare[framework].ask()
+            run.bare[framework].ask(do="step")
             bare.append(time.monotonic() - begun)
+            run.bare[framework].ask(do="clear")
             for kind in _KINDS:
                 answer = run.coordinator.ask(do="step", framework=framework, record=kind == "recorded")
                 seconds[kind].append(answer["wall_s"])

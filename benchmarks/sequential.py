@@ -32,7 +32,7 @@ def measure_sequential(rounds: int, tell: Tell, memory_bytes: int | None = None)
     bare = {}
     for framework in FRAMEWORKS:
         with bare_process(case, framework) as child:
-            bare[framework] = child.ask()["peak_bytes"]
+            bare[framework] = child.ask(do="step")["peak_bytes"]
         tell(f"sequential: a bare step of {framework} takes {bare[framework] / 1e9:.1f} GB")
     peak, status, result, wall_s = _run(case)
     one = max(bare.values())

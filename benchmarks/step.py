@@ -33,13 +33,19 @@ def measure_steps(run: Running, rounds: int, tell: Tell) -> list[Figure]:
 
 
 def floor(run: Running) -> float:
-    """Run a plain step in both bare processes at the same time; return the seconds until both are done."""
+    """Run a plain step in both bare processes at the same time; return the seconds until both are done.
+
+    Gradients go afterwards, as align() has them go before its step; nor would four models with theirs fit into 24 GB.
+    """
     begun = time.monotonic()
     for framework in FRAMEWORKS:
-        run.bare[framework].send()
+        run.bare[framework].send(do="step")
     for framework in FRAMEWORKS:
         run.bare[framework].answer()
-    return time.monotonic() - begun
+    wall_s = time.monotonic() - begun
+    for framework in FRAMEWORKS:
+        run.bare[framework].ask(do="clear")
+    return wall_s
 
 
 def _figure(run: Running, setting: str, answers: list[dict[str, Any]], floors: list[float]) -> Figure:
