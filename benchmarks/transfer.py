@@ -15,9 +15,10 @@ from benchmarks.processes import worker
 from benchmarks.sessions import session
 from padiff_rpc.compare.judge import compare_streams
 from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, Record, RecordOptions
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.tensor import Tensor, TensorStream, data_loss
 
 SIZES_MIB = (16, 64, 256)
 _ROUTES = {"ring": True, "streams": False}
@@ -125,12 +126,14 @@ def _drain(stream: TensorStream, buffer: np.ndarray) -> None:
     for chunk in stream.chunks:
         buffer[at : at + chunk.nbytes] = np.frombuffer(chunk, np.uint8)
         at += chunk.nbytes
-    assert at == buffer.nbytes
+    if at != buffer.nbytes:
+        raise data_loss(stream.name, stream.spec, at)
 
 
 def _compare(base: TensorStream, raw: TensorStream, records: list[Record]) -> None:
     verdict = compare_streams(base, raw, records[0].digest, records[1].digest, _RULES, "forward", False)
-    assert verdict.status == "pass"
+    if verdict.status != "pass":
+        raise PadiffError(f"tensors that agree were told to differ: {verdict.why}", reason=Reason.INTERNAL)
 
 
 def _timed(work: Callable[[], None]) -> float:
