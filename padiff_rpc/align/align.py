@@ -8,7 +8,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.attention import attention_routes
@@ -31,8 +33,9 @@ from padiff_rpc.align.verdict import Blame, StepFindings
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Inputs, Model, ModelDescription
-from padiff_rpc.result import Divergence, Pair, Result
+from padiff_rpc.result import Divergence, Result
 
+T = TypeVar("T")
 OnProgress = Callable[[Progress], None]
 
 
@@ -78,7 +81,8 @@ def align(
             scope = replace(scope, links=())
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
-        outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+        timed = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+        outcomes = timed.outcomes
     finally:
         threads.close()
     blame = blame_of(described, matching, scope)
@@ -92,6 +96,9 @@ def align(
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
         "store": {"base": store_of(base), "raw": store_of(raw)},
+        "assign_s": round(timed.assign_s, 4),
+        "weights_before_s": round(timed.weights_before_s, 4),
+        "step_s": [round(seconds, 4) for seconds in timed.step_s],
         "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
         "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
     }
@@ -104,6 +111,16 @@ def _share_a_process(base: Model, raw: Model) -> bool:
     return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
 
 
+@dataclass(frozen=True)
+class _TimedSteps:
+    """What the steps brought, and the seconds that went into them. assign_s: all assignments, 0 where there was none."""
+
+    outcomes: list[StepOutcome]
+    assign_s: float
+    weights_before_s: float
+    step_s: list[float]
+
+
 def _run_steps(
     sides: Sides,
     threads: SideThreads,
@@ -114,22 +131,33 @@ def _run_steps(
     raw_inputs: Inputs,
     settings: AlignSettings,
     tell: OnProgress,
-) -> list[StepOutcome]:
+) -> _TimedSteps:
     comparer = ParameterComparer(sides, *described)
+    assign_s = 0.0
     if settings.assign:
         tell(Progress(0, "assign", 0, len(matching.links), ""))
-        assign_weights(sides.base, sides.raw, matching)
+        assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
     tell(Progress(0, "weights_before", 0, len(scope.links), ""))
-    before: list[Pair] = list(comparer.compare(0, "weights_before", scope.links, "value"))
+    before, weights_before_s = _seconds(lambda: list(comparer.compare(0, "weights_before", scope.links, "value")))
     runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
+    step_s: list[float] = []
     for step in range(settings.steps):
         if step and settings.single_step:
-            assign_weights(sides.base, sides.raw, matching)
-        outcomes.append(runner.run(step, base_inputs, raw_inputs))
+            assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
+        outcome, took_s = _seconds(partial(runner.run, step, base_inputs, raw_inputs))
+        outcomes.append(outcome)
+        step_s.append(took_s)
     first = outcomes[0]
     outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
-    return outcomes
+    return _TimedSteps(outcomes, assign_s, weights_before_s, step_s)
+
+
+def _seconds(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what the work returns, and how long it took."""
+    begun = time.monotonic()
+    done = work()
+    return done, time.monotonic() - begun
 
 
 def _without_gradients(
