@@ -21,7 +21,7 @@ from padiff_rpc.model.model import (
 )
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import DType, Tensor, collect_all
+from padiff_rpc.tensor import DType, Tensor, TensorStream, collect_all
 from padiff_rpc.training import parse_optimizer
 
 from ..servers.harness import DEADLINE_S, StubModel, numpy_model, serving, wait_until
@@ -174,7 +174,7 @@ def test_tensors_of_every_kind_are_read_as_they_are(remote_stub: RemoteModel) ->
 
 def test_tensors_of_every_kind_are_written_as_they_are(remote_stub: RemoteModel, stub: StubModel) -> None:
     stub.tensors = {name: Tensor.from_array(np.zeros(0)) for name in TENSORS}
-    remote_stub.write_parameters(TENSORS.items())
+    remote_stub.write_parameters(tensor.stream(name) for name, tensor in TENSORS.items())
     assert TENSORS == stub.tensors
 
 
@@ -244,8 +244,8 @@ def test_a_stream_that_is_not_read_to_its_end_frees_the_worker(remote_stub: Remo
 
 
 def test_a_failing_source_of_tensors_fails_the_write_with_its_own_error(remote_stub: RemoteModel) -> None:
-    def source() -> Iterator[tuple[str, Tensor]]:
-        yield "bf16", TENSORS["bf16"]
+    def source() -> Iterator[TensorStream]:
+        yield TENSORS["bf16"].stream("bf16")
         raise ZeroDivisionError("in the source")
 
     with pytest.raises(ZeroDivisionError, match="in the source"):
@@ -256,10 +256,10 @@ def test_a_failing_source_of_tensors_fails_the_write_with_its_own_error(remote_s
 def test_a_source_is_read_in_the_calling_thread_and_no_further_than_needed(remote_stub: RemoteModel) -> None:
     threads: set[int] = set()
 
-    def endless() -> Iterator[tuple[str, Tensor]]:
+    def endless() -> Iterator[TensorStream]:
         while True:
             threads.add(threading.get_ident())
-            yield "absent", TENSORS["> 4 MiB"]
+            yield TENSORS["> 4 MiB"].stream("absent")
 
     with pytest.raises(PadiffError) as caught:
         remote_stub.write_parameters(endless())
@@ -271,7 +271,7 @@ def test_parameters_go_from_one_worker_to_another(remote: RemoteModel) -> None:
     names = [info.name for info in remote.describe().parameters]
     with serving(numpy_model("mlp", seed=1)) as worker, connect(worker.address) as other:
         assert remote.digest_parameters(names) != other.digest_parameters(names)
-        other.write_parameters((stream.name, stream.collect()) for stream in remote.read_parameters(names))
+        other.write_parameters(remote.read_parameters(names))
         assert remote.digest_parameters(names) == other.digest_parameters(names)
 
 
@@ -288,7 +288,7 @@ def test_parameters_go_from_one_worker_to_another(remote: RemoteModel) -> None:
         (lambda model: model.backward(LossSpec("mean")), Reason.OUT_OF_ORDER),
         (lambda model: list(model.read_parameters(["absent"])), Reason.UNKNOWN_NAME),
         (lambda model: list(model.read_records([10**6])), Reason.UNKNOWN_NAME),
-        (lambda model: model.write_parameters([("head.bias", VECTORS)]), Reason.BAD_TENSOR),
+        (lambda model: model.write_parameters([VECTORS.stream("head.bias")]), Reason.BAD_TENSOR),
         (lambda model: model.optimizer_step(OptimizerSpec("Bogus")), Reason.UNKNOWN_NAME),
     ],
 )
