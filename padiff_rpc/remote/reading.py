@@ -107,9 +107,10 @@ class Readers:
         return self._request(session_id=self._session_id, query=query, ring=use)
 
     def close(self) -> None:
-        """End the streams that wait."""
+        """End the streams that wait, and let go of the ring."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._region = None
         for stream in idle:
             stream.cancel()
 

@@ -58,6 +58,7 @@ class RemoteModel:
         self._info = info
         self._session_id = session_id
         self._after_close = after_close
+        self._transport: Literal["shared memory", "streams"] = "streams" if ring is None else "shared memory"
         self._slots = None if ring is None else Slots(ring.to_worker)
         self._numbers = stream_numbers()
         region = None if ring is None else ring.to_coordinator
@@ -83,7 +84,7 @@ class RemoteModel:
     @property
     def transport(self) -> Literal["shared memory", "streams"]:
         """How tensors move between this process and the worker's."""
-        return "streams" if self._slots is None else "shared memory"
+        return self._transport
 
     def info(self) -> ModelInfo:
         return self._info
@@ -221,6 +222,7 @@ class RemoteModel:
             self._renewing.join(CLOSE_TIMEOUT_S)
             for readers in (self._records, self._parameters):
                 readers.close()
+            self._slots = None
             self._connection.close()
             self._after_close()
 

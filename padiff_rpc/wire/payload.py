@@ -102,6 +102,8 @@ def decode(kind: Any, data: bytes) -> Frame:
 
 def _batch_of(batch: tensor_pb2.TensorBatch) -> Batch:
     pieces = [Piece(chunk, chunk.payload) for chunk in batch.chunks]
+    for chunk in batch.chunks:
+        chunk.ClearField("payload")
     return _batch(pieces, batch)
 
 

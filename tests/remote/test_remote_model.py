@@ -1,4 +1,4 @@
-"""RemoteModel does over gRPC what HostedModel does in this process, and fails as clearly."""
+"""RemoteModel does over gRPC what HostedModel does in this process, and fails as clearly; by either transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     RecordOptions,
 )
-from padiff_rpc.remote.connect import connect
+from padiff_rpc.remote import connect as connecting
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tensor import DType, Tensor, TensorStream, collect_all
 from padiff_rpc.training import parse_optimizer
@@ -53,6 +53,21 @@ class Watcher:
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return self._answer(boundary)
+
+
+shared = True
+
+
+def connect(address: str) -> RemoteModel:
+    """Connect by the transport of this test, and see that it is the one."""
+    model = connecting.connect(address, shared_memory=shared)
+    assert model.transport == ("shared memory" if shared else "streams")
+    return model
+
+
+@pytest.fixture(autouse=True, params=["shared memory", "streams"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "shared", request.param == "shared memory")
 
 
 @pytest.fixture
