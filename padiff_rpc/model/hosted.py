@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, Native
 from padiff_rpc.model.blame import raising_layer, user_error
-from padiff_rpc.model.digest import digest
+from padiff_rpc.model.digest import digest, digest_chunks
 from padiff_rpc.model.environment import model_info
 from padiff_rpc.model.factory import build_model, load_function
 from padiff_rpc.model.inputs import check_call, to_native
@@ -34,8 +36,10 @@ from padiff_rpc.model.recorder import Recorder
 from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store import Store, StoreFigures
 from padiff_rpc.model.trainer import Trainer
+from padiff_rpc.model.transpose import transposed_chunks, transposed_spec
 from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
-from padiff_rpc.tensor import CHUNK_BYTES, Digest, Tensor, TensorStream
+from padiff_rpc.model.write import write_stream
+from padiff_rpc.tensor import CHUNK_BYTES, Digest, TensorSpec, TensorStream
 
 
 @dataclass
@@ -141,28 +145,27 @@ class HostedModel:
         return {self.backend.address(tensor): name for name, tensor in reversed(held)}
 
     # -- parameters ---------------------------------------------------------------------------------------------------
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
         """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""
         found = self._named(names)
-        return (self._stream(name, tensor) for name, tensor in self._wanted(found, what))
+        for name in transposed:
+            transposed_spec(name, self.backend.spec(dict(found)[name]))
+        return (self._stream(name, tensor, name in transposed) for name, tensor in self._wanted(found, what))
 
-    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
+    def digest_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> dict[str, Digest]:
         wanted = self._wanted(self._named(names), what)
-        return {name: digest(self.backend.to_bytes(tensor), self.backend.spec(tensor)) for name, tensor in wanted}
+        return {name: self._digest(name, tensor, name in transposed) for name, tensor in wanted}
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         known = self._known_tensors()
-        for name, value in tensors:
-            if name not in known:
-                raise self._unknown_tensor(name, known)
-            spec = self.backend.spec(known[name])
-            if value.spec != spec:
-                raise PadiffError(
-                    f"{name!r} is {spec} and cannot be given {value.spec}",
-                    reason=Reason.BAD_TENSOR,
-                    metadata={"parameter": name},
-                )
-            self.backend.overwrite(known[name], value)
+        for stream in tensors:
+            if stream.name not in known:
+                raise self._unknown_tensor(stream.name, known)
+            write_stream(self.backend, known[stream.name], stream)
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
@@ -329,10 +332,25 @@ class HostedModel:
             if wanted is not None:
                 yield name, wanted
 
-    def _stream(self, name: str, tensor: Native) -> TensorStream:
+    def _stream(self, name: str, tensor: Native, transposed: bool) -> TensorStream:
+        if transposed:
+            spec, matrix = self._matrix(name, tensor)
+            return TensorStream(name, spec, transposed_chunks(matrix))
         view = self.backend.to_bytes(tensor).data
         chunks = (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
         return TensorStream(name, self.backend.spec(tensor), chunks)
+
+    def _digest(self, name: str, tensor: Native, transposed: bool) -> Digest:
+        if not transposed:
+            return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor))
+        spec, matrix = self._matrix(name, tensor)
+        return digest_chunks(lambda: transposed_chunks(matrix), spec)
+
+    def _matrix(self, name: str, tensor: Native) -> tuple[TensorSpec, np.ndarray]:
+        """Return the header of the transpose, and the tensor itself as an array."""
+        spec = self.backend.spec(tensor)
+        turned = transposed_spec(name, spec)
+        return turned, self.backend.to_bytes(tensor).view(spec.dtype.storage).reshape(spec.shape)
 
     def _unknown_tensor(self, name: str, known: Mapping[str, Native]) -> PadiffError:
         nearest = difflib.get_close_matches(name, known, n=1)
