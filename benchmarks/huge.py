@@ -37,7 +37,7 @@ def measure_huge(rounds: int, tell: Tell, mib: int = MIB) -> list[Figure]:
 def _parameter(model: RemoteModel, framework: Framework, sent: Tensor, wanted: bytes) -> Figure:
     name = model.describe().parameters[0].name
     begun = time.monotonic()
-    model.write_parameters([(name, sent)])
+    model.write_parameters([sent.stream(name)])
     there = time.monotonic()
     got = _hash_of(model.read_parameters([name]))
     return _figure(framework, "parameter", sent, got == wanted, there - begun, time.monotonic() - there)

@@ -132,13 +132,13 @@ def _run_steps(
     settings: AlignSettings,
     tell: OnProgress,
 ) -> _TimedSteps:
-    comparer = ParameterComparer(sides, *described)
+    comparer = ParameterComparer(sides, threads, *described)
     assign_s = 0.0
     if settings.assign:
         tell(Progress(0, "assign", 0, len(matching.links), ""))
         assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
     tell(Progress(0, "weights_before", 0, len(scope.links), ""))
-    before, weights_before_s = _seconds(lambda: list(comparer.compare(0, "weights_before", scope.links, "value")))
+    before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", scope.links, "value").pairs)
     runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
     step_s: list[float] = []

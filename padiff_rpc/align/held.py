@@ -10,6 +10,7 @@ from padiff_rpc.align.dumps import without_unrecorded
 from padiff_rpc.align.held_variances import judge_variances
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.parameters import ParameterComparer
+from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.traffic import Traffic
@@ -35,7 +36,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     )
     matching = without_unrecorded(matching, *described)
     scope = scope_of(*described, matching, settings, dumped=True)
-    comparer = ParameterComparer(sides, *described)
+    comparer = ParameterComparer(sides, SideThreads(in_turn=True), *described)
     found = [pair for what in whats for pair in _compare(comparer, described, scope, what, seen)]
     findings = StepFindings(0, [], [], found, {})
     divergences = blame_of(described, matching, scope).divergences(findings, False)
@@ -65,12 +66,10 @@ def _compare(
 ) -> list[Pair]:
     parameters = [link for link in scope.links if link.kind == "parameter"]
     if what == "gradient":
-        return list(comparer.compare(0, "grads", parameters, what))
+        return comparer.compare(0, "grads", parameters, what).pairs
     buffers = [link for link in scope.links if link.kind == "buffer"]
-    weights, states = (
-        comparer.compare(0, "weights", parameters, what),
-        list(comparer.compare(0, "buffers", buffers, what)),
-    )
+    weights = comparer.compare(0, "weights", parameters, what).pairs
+    states = comparer.compare(0, "buffers", buffers, what).pairs
     if any(pair.failure == "values" for pair in states):
         states = judge_variances(states, buffers, comparer, *described, seen())
     return [*weights, *states]

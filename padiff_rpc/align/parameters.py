@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.matching import ParameterLink
+from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.rules import in_raw_layout
-from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.model.digest import digest
-from padiff_rpc.model.model import Model, ModelDescription, What
+from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest, DType, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, DType, Tensor, TensorSpec
+
+_STREAMED = ("identity", "transpose")
+"""Rules whose tensors are compared as they come, of whatever size; the others cut or join, and are read whole."""
 
 NoiseScale = Callable[[ParameterLink, TensorSpec], float]
 """How large the rounding noise of a link's gradient may be: absolute, by base layer and the tensor's spec."""
@@ -27,57 +29,78 @@ def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
     return 0.0
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The pairs of some links, in their order, and the digests by name of what they hold on each side.
+
+    A digest of a gradient that base has in another layout is without a hash.
+    """
+
+    pairs: list[Pair]
+    base: dict[str, Digest]
+    raw: dict[str, Digest]
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """What both sides hold, by name. turned: of those matrices of base's that lie transposed in raw; a tied one may be both."""
+
+    base: dict[str, Digest]
+    turned: dict[str, Digest]
+    raw: dict[str, Digest]
+
+    def of_base(self, link: ParameterLink) -> dict[str, Digest]:
+        return self.turned if link.rule == "transpose" else self.base
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A link of one tensor to one, whose digests do not settle it."""
+
+    link: ParameterLink
+    base: Digest
+    raw: Digest
+    noise_scale: float
+
+
 class ParameterComparer:
     """Compares the linked tensors of two described models; digests first, bytes only where those leave it open."""
 
-    def __init__(self, sides: Sides, base: ModelDescription, raw: ModelDescription) -> None:
+    def __init__(self, sides: Sides, threads: SideThreads, base: ModelDescription, raw: ModelDescription) -> None:
         self._sides = sides
+        self._threads = threads
         self._specs = {"base": _specs(base), "raw": _specs(raw)}
 
     def compare(
         self, step: int, stage: Stage, links: Sequence[ParameterLink], what: What, noise: NoiseScale = no_noise
-    ) -> Iterator[Pair]:
-        """Yield one pair per raw tensor of the links, in their order."""
-        known = [link for link in links if not _beyond_special(link, what)]
-        base_digests = self._sides.base.digest_parameters([name for link in known for name in link.base], what)
-        raw_digests = self._sides.raw.digest_parameters([name for link in known for name in link.raw], what)
-        for link in links:
-            yield from self._compare_link(step, stage, link, what, base_digests, raw_digests, noise)
-
-    def _compare_link(
-        self,
-        step: int,
-        stage: Stage,
-        link: ParameterLink,
-        what: What,
-        base_digests: dict[str, Digest],
-        raw_digests: dict[str, Digest],
-        noise: NoiseScale,
-    ) -> Iterator[Pair]:
-        def pair(raw_name: str, verdict: Verdict) -> Pair:
-            return Pair(
-                step=step,
-                stage=stage,
-                base_route=link.base_route,
-                raw_route=link.raw_route,
-                call=0,
-                tensor=self.local_name(raw_name, link),
-                status=verdict.status,
-                why=verdict.why,
-                failure=verdict.failure,
-                metrics=verdict.metrics,
-                base_tensor=_base_names(link, self.local_name(raw_name, link)),
-            )
-
-        beyond = _beyond_special(link, what)
-        absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base_digests, raw_digests)
-        if absent is not None:
-            for raw_name in link.raw:
-                yield pair(raw_name, absent)
-            return
-        scale = self.noise_of(link, noise)
-        for raw_name, source in self._in_raw_layout(link, what, base_digests):
-            yield pair(raw_name, self._judge(stage, source, raw_name, what, raw_digests[raw_name], scale))
+    ) -> Compared:
+        """Compare what the links hold; matrices that lie transposed on the two sides are read so, all others as they are."""
+        digests = self._digest([link for link in links if not _beyond_special(link, what)], what)
+        found: dict[tuple[int, str], Verdict] = {}
+        still_open: dict[int, _Open] = {}
+        for at, link in enumerate(links):
+            beyond, base = _beyond_special(link, what), digests.of_base(link)
+            absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base, digests.raw)
+            if absent is not None:
+                found.update({(at, name): absent for name in link.raw})
+                continue
+            scale = self.noise_of(link, noise)
+            if link.rule not in _STREAMED:
+                for name, tensor in self._in_raw_layout(link, what):
+                    found[at, name] = self._judge(stage, tensor, name, what, digests.raw[name], scale)
+                continue
+            one = _Open(link, base[link.base[0]], digests.raw[link.raw[0]], scale)
+            verdict = self._settle(stage, one)
+            if verdict is None:
+                still_open[at] = one
+            else:
+                found[at, link.raw[0]] = verdict
+        for rule in _STREAMED:
+            of_rule = {at: one for at, one in still_open.items() if one.link.rule == rule}
+            found.update(self._stream(stage, of_rule, what, transposed=rule == "transpose"))
+        keys = [(at, name) for at, link in enumerate(links) for name in link.raw if (at, name) in found]
+        pairs = [self._pair(step, stage, links[at], name, found[at, name]) for at, name in keys]
+        return Compared(pairs, {**digests.turned, **digests.base}, digests.raw)
 
     def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
         """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
@@ -91,10 +114,7 @@ class ParameterComparer:
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
         """Read what base has for one raw tensor of a link, whole and in raw's layout."""
-        digests = self._sides.base.digest_parameters(list(link.base), what)
-        sources = dict(self._in_raw_layout(link, what, digests))
-        with sources[raw_name].open() as stream:
-            return stream.collect()
+        return dict(self._in_raw_layout(link, what))[raw_name]
 
     def raw_tensor(self, name: str, what: What) -> Tensor:
         """Read one of raw's tensors whole."""
@@ -111,54 +131,91 @@ class ParameterComparer:
         """Return a raw tensor's name below its layer, as pairs show it."""
         return raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name
 
-    def _judge(
-        self, stage: Stage, base: _Source, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
-    ) -> Verdict:
-        rules, single_step = self._sides.rules, self._sides.single_step
-        verdict = compare_digests(
-            base.spec,
-            base.digest,
-            self._specs["raw"][raw_name],
-            raw_digest,
-            rules,
-            stage,
-            single_step,
-            noise_scale=noise_scale,
+    def _digest(self, links: Sequence[ParameterLink], what: What) -> _Digests:
+        """Digest both sides at the same time.
+
+        Of a matrix that base has transposed, a hash says nothing unless it is taken of the transpose. Values are expected to be
+        equal, and worth it; gradients of two frameworks never are.
+        """
+        base_names = [name for link in links if link.rule != "transpose" for name in link.base]
+        turned_names = [name for link in links if link.rule == "transpose" for name in link.base]
+        raw_names = [name for link in links for name in link.raw]
+
+        def digest_base() -> tuple[dict[str, Digest], dict[str, Digest]]:
+            model = self._sides.base
+            if what == "value":
+                turned = model.digest_parameters(turned_names, what, turned_names)
+            else:
+                found = model.digest_parameters(turned_names, what)
+                turned = {name: replace(one, hash=b"") for name, one in found.items()}
+            return model.digest_parameters(base_names, what), turned
+
+        (base, turned), raw = self._threads.both(
+            digest_base, lambda: self._sides.raw.digest_parameters(raw_names, what)
         )
+        return _Digests(base, turned, raw)
+
+    def _settle(self, stage: Stage, one: _Open) -> Verdict | None:
+        rules, single_step = self._sides.rules, self._sides.single_step
+        base = self._specs["base"][one.link.base[0]]
+        if one.link.rule == "transpose":
+            base = TensorSpec(base.dtype, base.shape[::-1])
+        raw = self._specs["raw"][one.link.raw[0]]
+        return compare_digests(base, one.base, raw, one.raw, rules, stage, single_step, noise_scale=one.noise_scale)
+
+    def _stream(
+        self, stage: Stage, still_open: Mapping[int, _Open], what: What, transposed: bool
+    ) -> dict[tuple[int, str], Verdict]:
+        """Read all that is open in one go, both sides abreast."""
+        if not still_open:
+            return {}
+        sides, traffic = self._sides, self._sides.traffic
+        base_names = [one.link.base[0] for one in still_open.values()]
+        raw_names = [one.link.raw[0] for one in still_open.values()]
+        from_base = sides.base.read_parameters(base_names, what, base_names if transposed else ())
+        found: dict[tuple[int, str], Verdict] = {}
+        with (
+            closing(traffic.watch(from_base)) as base_streams,
+            closing(traffic.watch(sides.raw.read_parameters(raw_names, what))) as raw_streams,
+        ):
+            for (at, one), base, raw in zip(still_open.items(), base_streams, raw_streams, strict=True):
+                judged = (sides.rules, stage, sides.single_step, one.noise_scale)
+                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, *judged)
+        return found
+
+    def _judge(
+        self, stage: Stage, base: Tensor, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
+    ) -> Verdict:
+        """Judge a tensor of base's that is here already."""
+        rules, single_step = self._sides.rules, self._sides.single_step
+        specs, base_digest = (base.spec, self._specs["raw"][raw_name]), _digest(base)
+        judged = (rules, stage, single_step, noise_scale)
+        verdict = compare_digests(specs[0], base_digest, specs[1], raw_digest, *judged)
         if verdict is not None:
             return verdict
-        raw_streams = self._sides.raw.read_parameters([raw_name], what)
-        with base.open() as base_stream, self._sides.traffic.single(raw_streams) as raw_stream:
-            return compare_streams(
-                base_stream, raw_stream, base.digest, raw_digest, rules, stage, single_step, noise_scale=noise_scale
-            )
+        with self._sides.traffic.single(self._sides.raw.read_parameters([raw_name], what)) as stream:
+            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, *judged)
 
-    def _in_raw_layout(
-        self, link: ParameterLink, what: What, digests: dict[str, Digest]
-    ) -> Iterator[tuple[str, _Source]]:
-        """Give base's tensors in raw's layout, base's dtype kept: as they are, or read whole and transformed."""
-        traffic, base = self._sides.traffic, self._sides.base
-        if link.rule == "identity":
-            name = link.base[0]
-            stream = partial(_open_single, traffic, base, name, what)
-            yield link.raw[0], _Source(self._specs["base"][name], digests[name], stream)
-            return
-        tensors = [stream.collect() for stream in traffic.watch(base.read_parameters(list(link.base), what))]
-        for raw_name, tensor in in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]):
-            yield raw_name, _Source(tensor.spec, _digest(tensor), partial(nullcontext, tensor.stream(raw_name)))
+    def _in_raw_layout(self, link: ParameterLink, what: What) -> list[tuple[str, Tensor]]:
+        """Read base's tensors of a link whole, and give them raw's layout, base's dtype kept."""
+        streams = self._sides.traffic.watch(self._sides.base.read_parameters(list(link.base), what))
+        tensors = [stream.collect() for stream in streams]
+        return list(in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]))
 
-
-@dataclass(frozen=True)
-class _Source:
-    """Base's side of a comparison: what is known of it, and how to get at its bytes."""
-
-    spec: TensorSpec
-    digest: Digest
-    open: Callable[[], AbstractContextManager[TensorStream]]
-
-
-def _open_single(traffic: Traffic, model: Model, name: str, what: What) -> AbstractContextManager[TensorStream]:
-    return traffic.single(model.read_parameters([name], what))
+    def _pair(self, step: int, stage: Stage, link: ParameterLink, raw_name: str, verdict: Verdict) -> Pair:
+        return Pair(
+            step=step,
+            stage=stage,
+            base_route=link.base_route,
+            raw_route=link.raw_route,
+            call=0,
+            tensor=self.local_name(raw_name, link),
+            status=verdict.status,
+            why=verdict.why,
+            failure=verdict.failure,
+            metrics=verdict.metrics,
+            base_tensor=_base_names(link, self.local_name(raw_name, link)),
+        )
 
 
 def _digest(tensor: Tensor) -> Digest:

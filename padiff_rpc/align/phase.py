@@ -18,6 +18,7 @@ from padiff_rpc.model.model import BackwardResult, Boundary, Observer
 from padiff_rpc.tensor import Tensor
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _Reached = tuple[Boundary, Boundary]
 _News = queue.SimpleQueue[_Reached | None]
@@ -56,7 +57,7 @@ class SideThreads:
     def submit(self, side: SideName, job: Callable[[], T]) -> Future[T]:
         return self._pools[side].submit(job) if self._pools else _done(job)
 
-    def both(self, base: Callable[[], T], raw: Callable[[], T]) -> tuple[T, T]:
+    def both(self, base: Callable[[], T], raw: Callable[[], U]) -> tuple[T, U]:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
         return _results(self.submit("base", base), self.submit("raw", raw))
 
@@ -160,7 +161,7 @@ def _done(job: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
+def _results(base: Future[T], raw: Future[U]) -> tuple[T, U]:
     errors = [error for future in (base, raw) if (error := future.exception()) is not None]
     # A side that waits for room is given up once the other has failed; the other then has the cause.
     for error in sorted(errors, key=lambda each: isinstance(each, PadiffError) and each.reason is Reason.STORE_FULL):

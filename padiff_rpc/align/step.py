@@ -12,7 +12,7 @@ from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.missing import Missing
 from padiff_rpc.align.movement import Moved, Movement
 from padiff_rpc.align.noise import GradientNoise
-from padiff_rpc.align.parameters import NoiseScale, ParameterComparer, no_noise
+from padiff_rpc.align.parameters import Compared, NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.running_variance import RunningVariances
@@ -126,14 +126,12 @@ class StepRunner:
             others += [one.pair for one in missing]
             noise = GradientNoise(forward.judged, backward_judged)
             grads = self._held(step, "grads", noise)
-            names = [name for link in self._parameters for name in link.base]
-            gradients = self._sides.base.digest_parameters(names, "gradient")
-            notes += weak_loss_notes(gradients, grads, settings)
-            graded = _has_gradient(gradients.values(), backward_judged, missing)
-            others += grads
-            updated, moved = self._optimise(step, grads, noise)
+            notes += weak_loss_notes(grads.base, grads.pairs, settings)
+            graded = _has_gradient(grads.base.values(), backward_judged, missing)
+            others += grads.pairs
+            updated, moved = self._optimise(step, grads.pairs, noise)
             others += updated
-        others += self._variances.judge(self._held(step, "buffers"), forward.judged)
+        others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
         judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
         findings = StepFindings(step, judged, backward_judged, others, one_sided, missing, calls)
         return StepOutcome(findings, tuple(notes), wall, graded, moved)
@@ -188,13 +186,13 @@ class StepRunner:
         )
         goes_on = step + 1 < self._settings.steps
         moved = self._movement.after_step()
-        weights = self._held(step, "weights")
+        weights = self._held(step, "weights").pairs
         return self._updates.judge(step, weights, grads, self._parameters, noise, goes_on), moved
 
-    def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> list[Pair]:
+    def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> Compared:
         links = self._buffers if stage == "buffers" else self._parameters
         self._tell(Progress(step, stage, 0, len(links), ""))
-        return list(self._comparer.compare(step, stage, links, "gradient" if stage == "grads" else "value", noise))
+        return self._comparer.compare(step, stage, links, "gradient" if stage == "grads" else "value", noise)
 
     def _count(self, stage: Stage, step: int, total: int) -> Callable[[Judged], None]:
         done = 0

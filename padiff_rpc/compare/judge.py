@@ -57,7 +57,7 @@ def compare_digests(
     if base.nan_count or raw.nan_count or base.inf_count != raw.inf_count:
         return nonfinite_by_digests(base_spec, base, raw)
     criteria = Criteria(rules, stage, single_step, noise_scale, base_spec, raw_spec)
-    if base.hash == raw.hash and base_spec == raw_spec:
+    if base.hash and base.hash == raw.hash and base_spec == raw_spec:
         return criteria.identical(base.inf_count)
     if criteria.exact or base.inf_count:
         return None
