@@ -180,20 +180,17 @@ class _Answer:
         frame = self._ask(fresh=False)
         while True:
             if frame is None:
-                frame = self._receive()
-            if frame is None:
                 attempts += 1
                 frame = self._resume(attempts)
-            elif frame.batch is not None:
-                attempts = 0
             if frame.batch is not None:
+                attempts = 0
                 self._advance(frame.batch)
                 self._done = frame.message.last
                 yield frame.batch
             if frame.message.last:
                 self._done = True
                 return
-            frame = None
+            frame = self._receive()
 
     def _ask(self, fresh: bool) -> Frame | None:
         """Ask for what is left and return the first response; None when the connection is lost."""

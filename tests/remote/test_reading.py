@@ -249,3 +249,14 @@ def test_a_rest_that_is_of_another_tensor_is_data_loss() -> None:
                 collect_all([stream])
             assert Reason.DATA_LOSS is caught.value.reason
         cutter.close()
+
+
+def test_a_connection_that_breaks_between_reads_is_not_noticed() -> None:
+    value = tensor(100_000)
+    with serving(StubModel({"0": value})) as worker:
+        cutter = Cutter(worker.address, [])
+        with connect(cutter.address) as model:
+            for _ in range(3):
+                assert {"0": value} == collect_all(model.read_records([0]))
+                cutter.cut()
+        cutter.close()
