@@ -27,6 +27,7 @@ from padiff_rpc.align.scope import Scope, scope_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
+from padiff_rpc.align.stores import store_of
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
 from padiff_rpc.align.weights import assign_weights
@@ -94,6 +95,7 @@ def align(
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
+        "store": {"base": store_of(base), "raw": store_of(raw)},
         "assign_s": round(timed.assign_s, 4),
         "weights_before_s": round(timed.weights_before_s, 4),
         "step_s": [round(seconds, 4) for seconds in timed.step_s],
