@@ -135,7 +135,7 @@ bench: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 
 # Takes most of the machine's memory, and tens of GiB of disk.
 bench-slow: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
-	@$(call PY,coordinator) -m benchmarks --only huge --only sequential --name slow
+	@$(call PY,coordinator) -m benchmarks --only sequential --name slow
 
 clean:
 	rm -rf $(V) build dist

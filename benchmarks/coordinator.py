@@ -11,13 +11,13 @@ from typing import Any
 from benchmarks.cases import FRAMEWORKS, Case, Framework, case_of
 from benchmarks.child import serve
 from benchmarks.memory import peak_bytes, resident_bytes
-from benchmarks.sessions import session
 from benchmarks.settings import SETTINGS
 from padiff_rpc.align.align import align
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
+from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
@@ -94,7 +94,7 @@ class _Driver:
         if self._shared_memory is not shared_memory:
             self._stack.close()
             self._models = [
-                self._stack.enter_context(session(self._addresses[framework], shared_memory))
+                self._stack.enter_context(connect(self._addresses[framework], shared_memory=shared_memory))
                 for framework in FRAMEWORKS
             ]
             self._shared_memory = shared_memory

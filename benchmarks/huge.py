@@ -11,8 +11,8 @@ import xxhash
 from benchmarks.cases import FRAMEWORKS, Framework, tensor_case
 from benchmarks.figures import Figure, Tell
 from benchmarks.processes import worker
-from benchmarks.sessions import session
 from padiff_rpc.model.model import ForwardRequest, RecordOptions
+from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tensor import Tensor, TensorStream
 
@@ -25,7 +25,7 @@ def measure_huge(rounds: int, tell: Tell, mib: int = MIB) -> list[Figure]:
     wanted = xxhash.xxh3_128_digest(sent.data)
     figures = []
     for framework in FRAMEWORKS:
-        with worker(tensor_case(mib, zeros=True), framework) as process, session(process.address, True) as model:
+        with worker(tensor_case(mib, zeros=True), framework) as process, connect(process.address) as model:
             figures += [
                 _parameter(model, framework, sent, wanted),
                 _activation(model, framework, sent, wanted),

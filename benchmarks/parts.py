@@ -27,12 +27,12 @@ CASE_PARTS: dict[str, Callable[[Running, int, Tell], list[Figure]]] = {
 OTHER_PARTS: dict[str, Callable[[int, Tell], list[Figure]]] = {
     "transfer": measure_transfer,
     "depth": measure_depth,
+    "huge": measure_huge,
 }
 SLOW_PARTS: dict[str, Callable[[int, Tell], list[Figure]]] = {
-    "huge": measure_huge,
     "sequential": measure_sequential,
 }
-"""Minutes each, and most of the machine's memory: only measured where they are asked for."""
+"""Many minutes, and most of the machine's memory: only measured where they are asked for."""
 
 
 def measure_case(case: Case, parts: Sequence[str], rounds: int, tell: Tell) -> list[Figure]:

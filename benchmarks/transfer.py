@@ -12,11 +12,11 @@ from benchmarks.cases import FRAMEWORKS, tensor_case
 from benchmarks.figures import Figure, Tell, ratio
 from benchmarks.memcpy import memcpy_s
 from benchmarks.processes import worker
-from benchmarks.sessions import session
 from padiff_rpc.compare.judge import compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, Record, RecordOptions
+from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tensor import Tensor, TensorStream, data_loss
 
@@ -83,7 +83,7 @@ def _pair(mib: int, shared_memory: bool) -> Iterator[_Pair]:
     """Start two workers of their own: a worker serves one session, and both kinds are to be warm at once."""
     with ExitStack() as stack:
         workers = [stack.enter_context(worker(tensor_case(mib), framework)) for framework in FRAMEWORKS]
-        yield _Pair([stack.enter_context(session(each.address, shared_memory)) for each in workers])
+        yield _Pair([stack.enter_context(connect(each.address, shared_memory=shared_memory)) for each in workers])
 
 
 def _measure(mib: int, pairs: dict[str, _Pair], rounds: int) -> list[Figure]:
