@@ -75,6 +75,7 @@ _PLAIN = (
     "phase",
     "single_step",
     "api_calls",
+    "sequential",
     "train",
     "seed",
     "assign",
@@ -120,6 +121,11 @@ def _shared_options() -> list[Callable[[F], F]]:
             "--api-calls/--no-api-calls",
             default=None,
             help="Compare functional calls inside layers too, to tell where one begins to differ.",
+        ),
+        click.option(
+            "--sequential/--no-sequential",
+            default=None,
+            help="Run base first and raw when base has ended: two models that do not fit together.",
         ),
         click.option(
             "--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's."

@@ -14,6 +14,7 @@ from padiff_clients.options import DTYPES, PLACE, parse_args
 from padiff_clients.plan import loss_of, optimizer_of, plan_one, useless_targets
 from padiff_clients.runfile import validate
 from padiff_clients.sides import opened
+from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tape.record import check_asked
 from padiff_rpc.tape.record import record as record_tape
@@ -84,7 +85,7 @@ def record(
     loss = loss_of(plan, run.base, tensors)
     if tensors and not loss.targets:
         raise useless_targets(loss.name)
-    with opened([plan]) as (model,):
+    with terminable(), opened([plan]) as (model,):
         record_tape(
             model,
             inputs,

@@ -83,6 +83,7 @@ class RunFile(BaseModel):
     phase: DiffPhase | None = None
     single_step: bool | None = None
     api_calls: bool | None = None
+    sequential: bool | None = None
     train: bool | None = None
     seed: int | None = None
     assign: bool | None = None

@@ -48,7 +48,7 @@ def align(
     Raises PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be
     assigned, and whatever the models raise.
     """
-    _check_settings(settings)
+    check_settings(settings)
     if base is raw:
         raise PadiffError(
             "base and raw are the same model: there is nothing to compare",
@@ -78,6 +78,9 @@ def align(
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+    except (KeyboardInterrupt, SystemExit):
+        threads.close(wait=False)  # a step may take minutes; closing the models ends it
+        raise
     finally:
         threads.close()
     blame = blame_of(described, matching, scope)
@@ -153,7 +156,8 @@ def _divergences(blame: Blame, findings: list[StepFindings], single_step: bool) 
     return list(found.values())
 
 
-def _check_settings(settings: AlignSettings) -> None:
+def check_settings(settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, settings that contradict each other."""
     if settings.steps < 1:
         raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
     if settings.diff_phase == "backward" and not settings.single_step:

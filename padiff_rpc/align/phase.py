@@ -51,9 +51,11 @@ class SideThreads:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
         return _results(self.submit("base", base), self.submit("raw", raw))
 
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.shutdown(wait=True)
+    def close(self, wait: bool = True) -> None:
+        """End the threads, if that has not been done. wait False: leave what still runs to whoever ends the models."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.shutdown(wait=wait, cancel_futures=not wait)
 
 
 def run_phase(
