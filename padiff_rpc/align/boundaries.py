@@ -1,17 +1,15 @@
-"""Pair the boundaries of base and raw as they arrive, and judge their tensors."""
+"""Pair the boundaries of base and raw as they arrive, and their tensors."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from padiff_rpc.align.attention import are_averaged
 from padiff_rpc.align.traffic import Traffic
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
@@ -82,66 +80,6 @@ def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
     return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
 
 
-def judge_boundary(sides: Sides, step: int, base: Boundary, raw: Boundary) -> Judged:
-    """Compare every tensor of a boundary; tensors move only where their digests leave the question open."""
-    pairs = [_judge_records(sides, step, base, raw, mine, other) for mine, other in pair_records(base, raw)]
-    return Judged(base, raw, tuple(pairs))
-
-
-def _judge_records(
-    sides: Sides, step: int, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None
-) -> Pair:
-    prefix = "grad of " if base.phase == "backward" else ""
-    name = mine.name if mine is not None else other.name if other is not None else ""
-
-    def pair(verdict: Verdict) -> Pair:
-        return Pair(
-            step=step,
-            stage=stage_of(base.phase),
-            base_route=base.route,
-            raw_route=raw.route,
-            call=base.call,
-            tensor=f"{prefix}{base.side}.{name}",
-            status=verdict.status,
-            why=verdict.why,
-            failure=verdict.failure,
-            metrics=verdict.metrics,
-        )
-
-    if mine is None or other is None:
-        return pair(_one_sided(base, "base" if other is None else "raw"))
-    rules = sides.rules
-    if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
-        if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
-            who = "the layers take" if base.route else "the two models are given"
-            why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
-            return pair(Verdict("skipped", "", why, None))
-        rules = replace(rules, allow_dtype_difference=True)  # indices are the same in 32 bits and in 64
-    if base.side == "output" and base.route in sides.attention and are_averaged(mine.spec, other.spec):
-        why = f"torch averages these attention weights over the heads, paddle does not: {mine.spec} in base, {other.spec} in raw"
-        return pair(Verdict("skipped", "", why, None))
-    stage = stage_of(base.phase)
-    settled = compare_digests(mine.spec, mine.digest, other.spec, other.digest, rules, stage, sides.single_step)
-    if settled is not None:
-        return pair(settled)
-    single = sides.traffic.single
-    with (
-        single(sides.base.read_records([mine.id])) as base_stream,
-        single(sides.raw.read_records([other.id])) as raw_stream,
-    ):
-        verdict = compare_streams(base_stream, raw_stream, mine.digest, other.digest, rules, stage, sides.single_step)
-    return pair(verdict)
-
-
-def _one_sided(boundary: Boundary, side: str) -> Verdict:
-    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody."""
-    what = "takes" if boundary.side == "input" else "returns"
-    why = f"only {side}'s layer {what} this tensor"
-    if boundary.route == "" and boundary.side == "output":
-        return Verdict("fail", "missing", why, None)
-    return Verdict("skipped", "", why, None)
-
-
 def are_of_one_kind(mine: Record, other: Record) -> bool:
     """Tell whether both tensors are boolean, or integer, floating or complex: what differs in this is not comparable."""
     return _kind(mine.spec.dtype) == _kind(other.spec.dtype)
@@ -150,10 +88,6 @@ def are_of_one_kind(mine: Record, other: Record) -> bool:
 def _kind(dtype: DType) -> str:
     # bfloat16 and float8 are stored as integers.
     return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
-
-
-def _both_floating(mine: Record, other: Record) -> bool:
-    return mine.spec.dtype.is_floating and other.spec.dtype.is_floating
 
 
 class Pairing:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, judge_boundary, pair_records
+from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
+from padiff_rpc.align.judging import Judge
 from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 
 T = TypeVar("T")
 
-_Pairs = queue.SimpleQueue[tuple[Boundary, Boundary]]
+_Reached = tuple[Boundary, Boundary]
+_News = queue.SimpleQueue[_Reached | None]
+"""Boundaries that both sides have reached, base's first; None for each side that has ended."""
 
 _RELEASE_COUNT = 64
 """Small records that may wait for their release together."""
+_BATCH_COUNT = 64
+_BATCH_BYTES = 8 << 20
+"""How much is judged together, and so released together: what comes in while a batch is judged makes the next one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class SideThreads:
     """
 
     def __init__(self, in_turn: bool = False) -> None:
+        self.in_turn = in_turn
         self._pools = (
             {}
             if in_turn
@@ -67,39 +74,36 @@ def run_phase(
     raw: Callable[[Observer], T],
     on_judged: Callable[[Judged], None],
 ) -> PhaseRun[T]:
-    """Start both sides, judge and release boundaries until both are through.
+    """Start both sides, judge and release boundaries in this thread until both are through.
 
-    In single step raw waits at each boundary for base's tensors, and is judged in its own thread; else this thread
-    judges while both run freely.
+    In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
     """
     pairing.begin_phase()
+    judge = Judge(sides, step)
     judged: list[Judged] = []
     releases = {"base": _Releases(sides.base), "raw": _Releases(sides.raw)}
 
-    def take(one: Judged) -> None:
-        releases["base"].add(one.base)
-        releases["raw"].add(one.raw)
-        judged.append(one)
-        on_judged(one)
+    def take(reached: Sequence[_Reached]) -> None:
+        for one in judge.judge(reached):
+            releases["base"].add(one.base)
+            releases["raw"].add(one.raw)
+            judged.append(one)
+            on_judged(one)
 
-    late: _Pairs = queue.SimpleQueue()
-    if sides.single_step:
-        base_future = threads.submit("base", lambda: base(_Offer(pairing, late)))
-        base_future.add_done_callback(lambda _: pairing.end_base())
-        raw_future = threads.submit("raw", lambda: raw(_Synced(sides, pairing, step, take, late)))
-    else:
-        news: queue.SimpleQueue[tuple[SideName, Boundary | None]] = queue.SimpleQueue()
-        base_future = threads.submit("base", lambda: base(_Report("base", news)))
-        raw_future = threads.submit("raw", lambda: raw(_Report("raw", news)))
-        base_future.add_done_callback(lambda _: news.put(("base", None)))
-        raw_future.add_done_callback(lambda _: news.put(("raw", None)))
-        _judge_until_done(sides, pairing, step, news, take)
+    news: _News = queue.SimpleQueue()
+    # In turn, nobody judges while a side runs, unless it does so itself.
+    tell = (lambda reached: take([reached])) if threads.in_turn else news.put
+    base_future = threads.submit("base", lambda: base(_Reporting("base", pairing, tell)))
+    base_future.add_done_callback(lambda _: pairing.end_base())
+    make_raw = _Synced(sides, pairing, tell) if sides.single_step else _Reporting("raw", pairing, tell)
+    raw_future = threads.submit("raw", lambda: raw(make_raw))
+    for future in (base_future, raw_future):
+        future.add_done_callback(lambda _: news.put(None))
+    _judge_until_done(news, take)
     results = _results(base_future, raw_future)
-    _judge_late(sides, step, late, take)
     for side, result in zip(("base", "raw"), results, strict=True):
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
-            for complete in pairing.pair_numbered(side):
-                take(judge_boundary(sides, step, *complete))
+            take(pairing.pair_numbered(side))
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:
@@ -109,27 +113,21 @@ def run_phase(
     return PhaseRun(*results, judged, leftovers)
 
 
-def _judge_late(sides: Sides, step: int, late: _Pairs, take: Callable[[Judged], None]) -> None:
-    while not late.empty():
-        take(judge_boundary(sides, step, *late.get()))
-
-
-def _judge_until_done(
-    sides: Sides,
-    pairing: Pairing,
-    step: int,
-    news: queue.SimpleQueue[tuple[SideName, Boundary | None]],
-    take: Callable[[Judged], None],
-) -> None:
+def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None]) -> None:
+    """Judge what comes, as much at a time as is there, until both sides have ended."""
     running = 2
     while running:
-        side, boundary = news.get()
-        if boundary is None:
-            running -= 1
-            continue
-        complete = pairing.add(side, boundary)
-        if complete is not None:
-            take(judge_boundary(sides, step, *complete))
+        batch: list[_Reached] = []
+        size_bytes = 0
+        one = news.get()
+        while one is not None:
+            batch.append(one)
+            size_bytes += sum(record.spec.size_bytes for record in one[0].records)
+            if len(batch) == _BATCH_COUNT or size_bytes >= _BATCH_BYTES or news.empty():
+                break
+            one = news.get()
+        running -= one is None
+        take(batch)
 
 
 class _Releases:
@@ -171,58 +169,41 @@ def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
     return base.result(), raw.result()
 
 
-class _Report:
-    """Puts boundaries on the queue of the judging thread."""
+class _Reporting:
+    """Pairs one side's boundaries, and tells of those that the other side has reached, too."""
 
-    def __init__(self, side: SideName, news: queue.SimpleQueue[tuple[SideName, Boundary | None]]) -> None:
+    def __init__(self, side: SideName, pairing: Pairing, tell: Callable[[_Reached], None]) -> None:
         self._side: SideName = side
-        self._news = news
-
-    def observe(self, boundary: Boundary) -> None:
-        self._news.put((self._side, boundary))
-
-    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        return {}
-
-
-class _Offer:
-    """Lays base's boundaries out for raw's thread to find. For functional calls raw does not wait, so it may be first."""
-
-    def __init__(self, pairing: Pairing, late: _Pairs) -> None:
         self._pairing = pairing
-        self._late = late
+        self._tell = tell
 
     def observe(self, boundary: Boundary) -> None:
-        complete = self._pairing.add("base", boundary)
-        if complete is not None:
-            self._late.put(complete)
+        reached = self._pairing.add(self._side, boundary)
+        if reached is not None:
+            self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return {}
 
 
 class _Synced:
-    """Judges each of raw's boundaries against base's, then hands raw base's tensors where they differ."""
+    """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ."""
 
-    def __init__(self, sides: Sides, pairing: Pairing, step: int, take: Callable[[Judged], None], late: _Pairs) -> None:
+    def __init__(self, sides: Sides, pairing: Pairing, tell: Callable[[_Reached], None]) -> None:
         self._sides = sides
         self._pairing = pairing
-        self._step = step
-        self._take = take
-        self._late = late
+        self._tell = tell
 
     def observe(self, boundary: Boundary) -> None:
-        """Judge functional calls, which are not replaced; for all else substitute() follows."""
-        _judge_late(self._sides, self._step, self._late, self._take)
-        complete = self._pairing.add("raw", boundary) if boundary.api else None
-        if complete is not None:
-            self._take(judge_boundary(self._sides, self._step, *complete))
+        """Pair functional calls, which are not replaced; for all else substitute() follows."""
+        reached = self._pairing.add("raw", boundary) if boundary.api else None
+        if reached is not None:
+            self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         base = self._pairing.await_base(boundary)
         if base is None:
             return {}
-        judged = judge_boundary(self._sides, self._step, base, boundary)
         replace = {
             mine.id: other.name
             for mine, other in pair_records(base, boundary)
@@ -236,5 +217,5 @@ class _Synced:
         records = self._sides.base.read_records(list(replace)) if replace else ()
         streams = self._sides.traffic.watch(records)
         values = {replace[int(stream.name)]: self._sides.traffic.count(stream.collect()) for stream in streams}
-        self._take(judged)
+        self._tell((base, boundary))  # raw is not kept waiting for the verdict
         return values

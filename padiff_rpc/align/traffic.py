@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from padiff_rpc.tensor import Tensor, TensorStream
@@ -14,7 +14,7 @@ class Traffic:
     def __init__(self) -> None:
         self.bytes_moved = 0
 
-    def watch(self, streams: Iterable[TensorStream]) -> Iterator[TensorStream]:
+    def watch(self, streams: Iterable[TensorStream]) -> Generator[TensorStream]:
         for stream in streams:
             self.bytes_moved += stream.spec.size_bytes
             yield stream

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from padiff_rpc.compare.criteria import Criteria, Verdict, nonfinite_by_digests
-from padiff_rpc.compare.kernel import measure
+from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.result import Stage
 from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream
@@ -93,7 +93,8 @@ def compare_streams(
     criteria = Criteria(rules, stage, single_step, noise_scale, base.spec, raw.spec)
     peak = _peak(base_digest)
     with_means = rules.mode in ("mean", "abs_mean")
-    found = measure(base, raw, criteria.limit(peak), max(peak, _peak(raw_digest)), with_means)
+    magnitude = max(peak, _peak(raw_digest))
+    found = measure(base, raw, criteria.limit(peak), magnitude, with_means, _known(base_digest, raw_digest))
     return criteria.judge(found)
 
 
@@ -107,6 +108,13 @@ def _comparable(base: DType, raw: DType) -> bool:
         return base.is_complex and raw.is_complex
     # NumPy promotes booleans to integers, and int64 with uint64 to float64: neither is compared exactly.
     return DType.BOOL not in (base, raw) and np.promote_types(base.storage, raw.storage).kind in "iu"
+
+
+def _known(base: Digest, raw: Digest) -> Known | None:
+    """Return what need not be measured anew: all of it, or nothing where some elements are not finite."""
+    if base.nan_count or base.inf_count or raw.nan_count or raw.inf_count:
+        return None
+    return Known(base.norm, raw.norm, _peak(base))
 
 
 def _peak(digest: Digest) -> float:

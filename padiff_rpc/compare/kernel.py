@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padiff_rpc.promote import BLOCK_ITEMS, to_float64
+from padiff_rpc.promote import BLOCK_ITEMS, square_sum, to_float64
+from padiff_rpc.scratch import scratch
 from padiff_rpc.tensor import DType, TensorSpec, TensorStream, data_loss
 
 _SAFE_PEAKS = (1e-100, 1e100)
@@ -27,6 +28,15 @@ class Limit:
     relative: float = 0.0
     of_peak: float = 0.0
     peak: float = 0.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What digests have told of two tensors that are finite throughout: their L2 norms, and max |base|."""
+
+    base_norm: float
+    raw_norm: float
+    peak: float
 
 
 @dataclass(frozen=True)
@@ -62,16 +72,21 @@ class Differences:
 
 
 def measure(
-    base: TensorStream, raw: TensorStream, limit: Limit, magnitude: float = 1.0, with_means: bool = False
+    base: TensorStream,
+    raw: TensorStream,
+    limit: Limit,
+    magnitude: float = 1.0,
+    with_means: bool = False,
+    known: Known | None = None,
 ) -> Differences:
     """Read both streams abreast. Their shapes are equal, and their types are both floating, complex, integer or boolean.
 
     Chunks may be cut anywhere, and differently on the two sides. `magnitude`: the greatest absolute value on either
-    side, by which sums are scaled where their squares would leave float64. `with_means`: take means too. DATA_LOSS
-    when a stream is short or long.
+    side, by which sums are scaled where their squares would leave float64. `with_means`: take means too. `known`: saves
+    taking that anew. DATA_LOSS when a stream is short or long.
     """
     integer = not (base.spec.dtype.is_floating or base.spec.dtype.is_complex)
-    measuring = _Measuring(base.spec, raw.spec, limit, magnitude, with_means)
+    measuring = _Measuring(base.spec, raw.spec, limit, magnitude, with_means, known)
     with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
         for base_block, raw_block in _abreast(base, raw):
             if integer:
@@ -133,20 +148,31 @@ class _Blocks:
 
 
 class _Measuring:
-    """The pass: its sums, in units of 1 / scale, and its temporaries, allocated once."""
+    """The pass, one at a time in a thread: its sums, in units of 1 / scale, and temporaries so few that they stay in cache."""
 
-    def __init__(self, base: TensorSpec, raw: TensorSpec, limit: Limit, magnitude: float, with_means: bool) -> None:
+    def __init__(
+        self,
+        base: TensorSpec,
+        raw: TensorSpec,
+        limit: Limit,
+        magnitude: float,
+        with_means: bool,
+        known: Known | None,
+    ) -> None:
         self._types = base.dtype, raw.dtype
         self._limit = limit
         self._with_means = with_means
+        self._known = known
         low, high = _SAFE_PEAKS
         lost = magnitude > 0 and math.isfinite(magnitude) and not low < magnitude < high
         # A power of two, so that scaling rounds nothing; 2**1024 would overflow.
         self._scale = 2.0 ** max(-1000, min(1000, -math.frexp(magnitude)[1])) if lost else 1.0
         room = min(base.count, BLOCK_ITEMS) * (2 if base.dtype.is_complex else 1)
-        self._base, self._raw, self._gap, self._size, self._work = (np.empty(room, np.float64) for _ in range(5))
+        self._base, self._raw, self._gap, self._work = (scratch(f"compare.{n}", room) for n in range(4))
+        self._beyond = scratch("compare.beyond", room, np.bool_)
         self._total = self._compared = self._mismatched = 0
-        self._max_abs = self._max_rel = self._max_of_limit = self._sum_abs = self._peak = 0.0
+        self._max_abs = self._max_rel = self._max_of_limit = self._sum_abs = 0.0
+        self._peak = 0.0 if known is None else known.peak * self._scale
         self._squares = [0.0, 0.0, 0.0]  # of the difference, of base, of raw
         self._sums = [0.0, 0.0]
         self._absolute_sums = [0.0, 0.0]
@@ -164,18 +190,14 @@ class _Measuring:
         if self._scale != 1.0:
             base = np.multiply(base, self._scale, out=self._base[: base.size])
             raw = np.multiply(raw, self._scale, out=self._raw[: raw.size])
-        gap = np.subtract(raw, base, out=self._gap[: base.size])
-        np.abs(gap, out=gap)
+        gap, greatest = self._apart(base, raw)
         aside = 0
-        worst_at = int(gap.argmax())  # the first NaN, if there is any
-        if not math.isfinite(gap[worst_at]):
+        if not math.isfinite(greatest):
             base, raw, aside = self._set_aside_nonfinite(base, raw)
-            np.subtract(raw, base, out=gap)
-            np.abs(gap, out=gap)
-            worst_at = int(gap.argmax())
-        at = self._add(base, raw, gap, worst_at, aside)
+            gap, greatest = self._apart(base, raw)
+        at = self._add(base, raw, gap, greatest, aside)
         if at is not None:
-            self._worst = float(base[at]) / self._scale, float(raw[at]) / self._scale
+            self._worst = self._element(base_block, 0, at), self._element(raw_block, 1, at)
 
     def add_integers(self, base_block: np.ndarray, raw_block: np.ndarray) -> None:
         """Subtract as integers: float64 is blind beyond 2**53. Only the sizes of differences are rounded."""
@@ -186,13 +208,15 @@ class _Measuring:
         base, raw = base_block.astype(wide), raw_block.astype(wide)
         # The difference of two 64-bit integers fits 64 bits unsigned; wrapping subtraction gives it.
         gap = np.maximum(base, raw).view(np.uint64) - np.minimum(base, raw).view(np.uint64)
-        worst_at = int(gap.argmax())
-        at = self._add(base.astype(np.float64), raw.astype(np.float64), gap.astype(np.float64), worst_at, 0)
+        wide_gap = gap.astype(np.float64)
+        at = self._add(base.astype(np.float64), raw.astype(np.float64), wide_gap, float(wide_gap.max()), 0)
         if at is not None:
             self._worst = int(base[at]), int(raw[at])
 
     def finish(self) -> Differences:
         difference, base, raw = (math.sqrt(square) for square in self._squares)
+        if self._known is not None:
+            base, raw = self._known.base_norm * self._scale, self._known.raw_norm * self._scale
         cosine = 1.0 if base == raw else 0.0
         if base > 0.0 and raw > 0.0:
             # base . raw = (|base|^2 + |raw|^2 - |raw - base|^2) / 2, sound also next to 1.
@@ -219,34 +243,55 @@ class _Measuring:
             nonfinite=self._nonfinite,
         )
 
-    def _add(self, base: np.ndarray, raw: np.ndarray, gap: np.ndarray, at: int, aside: int) -> int | None:
-        """Take in a block of finite elements whose gap is greatest `at`; return `at` if no block before had a greater one."""
-        size = np.abs(base, out=self._size[: base.size])
-        work = self._work[: base.size]
+    def _apart(self, base: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return |raw - base| and the greatest of it: NaN or Inf if there is any."""
+        gap = np.subtract(raw, base, out=self._gap[: base.size])
+        np.abs(gap, out=gap)
+        return gap, float(gap.max())
+
+    def _add(self, base: np.ndarray, raw: np.ndarray, gap: np.ndarray, greatest: float, aside: int) -> int | None:
+        """Take in a block of finite elements; return where its gap is greatest if no block before had a greater one.
+
+        base's own buffer does not survive it.
+        """
         if self._with_means:
             self._add_means(base, raw)
-        self._peak = max(self._peak, float(size.max()))
-        # einsum, not dot: BLAS splits dot by threads, and the last digit would depend on the machine.
-        self._squares[1] += float(np.einsum("i,i->", base, base))
-        self._squares[2] += float(np.einsum("i,i->", raw, raw))
+        if self._known is None:
+            self._squares[1] += square_sum(base)
+            self._squares[2] += square_sum(raw)
         start = self._total
         self._total += base.size
         self._compared += base.size - aside
-        greatest = float(gap[at])
-        if greatest == 0.0:
+        size = None
+        if self._known is None or greatest > 0.0:
+            size = np.abs(base, out=self._base[: base.size])
+        if self._known is None and size is not None:
+            self._peak = max(self._peak, float(size.max()))
+        if greatest == 0.0 or size is None:
             return None
         self._sum_abs += float(gap.sum())
-        self._squares[0] += float(np.einsum("i,i->", gap, gap))
-        np.divide(gap, size, out=work)
-        if not math.isfinite(work[int(work.argmax())]):
-            work[size == 0.0] = 0.0
-        self._max_rel = max(self._max_rel, float(work.max()))
+        self._squares[0] += square_sum(gap)
+        self._add_relative(gap, size)
         self._mismatched += self._beyond_limit(gap, size, greatest)
         if greatest <= self._max_abs:
             return None
         self._max_abs = greatest
+        at = int(gap.argmax())
         self._worst_at = start + at
         return at
+
+    def _add_relative(self, gap: np.ndarray, size: np.ndarray) -> None:
+        # A product costs half of a quotient, and few blocks hold a new maximum. Where a product is rounded across the
+        # quotient's own rounding, the maximum is right to its last digit but one.
+        work = np.multiply(size, self._max_rel, out=self._work[: size.size])
+        if not self._any_beyond(gap, work):
+            return
+        np.divide(gap, size, out=work)
+        work[size == 0.0] = 0.0
+        self._max_rel = max(self._max_rel, float(work.max()))
+
+    def _any_beyond(self, gap: np.ndarray, limit: np.ndarray) -> bool:
+        return bool(np.greater(gap, limit, out=self._beyond[: gap.size]).any())
 
     def _add_means(self, base: np.ndarray, raw: np.ndarray) -> None:
         for side, block in enumerate((base, raw)):
@@ -258,13 +303,26 @@ class _Measuring:
         if limit.of_peak:
             allowed = limit.of_peak * max(limit.peak * self._scale, self._peak)
             return int(np.count_nonzero(gap > allowed)) if greatest > allowed else 0
-        work = np.multiply(size, limit.relative, out=self._work[: size.size])
-        np.add(work, limit.absolute * self._scale, out=work)
-        mismatched = int(np.count_nonzero(gap > work))
+        absolute = limit.absolute * self._scale
+        # As in _add_relative: first whether the block holds a new maximum, or a mismatch, at all.
+        bar = min(self._max_of_limit, 1.0)
+        work = np.multiply(size, limit.relative * bar, out=self._work[: size.size])
+        if absolute:
+            np.add(work, absolute * bar, out=work)
+        if not self._any_beyond(gap, work):
+            return 0
+        np.multiply(size, limit.relative, out=work)
+        np.add(work, absolute, out=work)
+        mismatched = int(np.count_nonzero(np.greater(gap, work, out=self._beyond[: gap.size])))
         np.divide(gap, work, out=work)
         work[gap == 0.0] = 0.0
         self._max_of_limit = max(self._max_of_limit, float(work.max()))
         return mismatched
+
+    def _element(self, block: np.ndarray, side: int, at: int) -> float:
+        """Return one element, or one part of a complex one, of a block as the stream brought it."""
+        item, part = divmod(at, 2) if self._types[side].is_complex else (at, 0)
+        return float(to_float64(block[item : item + 1], self._types[side])[part])
 
     def _set_aside_nonfinite(self, base: np.ndarray, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """Count NaN and Inf; return both blocks with 0 wherever either is not finite, and the number of such places."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import xxhash
 
-from padiff_rpc.promote import BLOCK_ITEMS, to_float64
-from padiff_rpc.tensor import Digest, TensorSpec
+from padiff_rpc.promote import BLOCK_ITEMS, square_sum, to_float64
+from padiff_rpc.scratch import scratch
+from padiff_rpc.tensor import Digest, DType, TensorSpec
 
 _TINY_SQUARES = 1e-280
 """A sum of squares below this may have lost terms to underflow."""
@@ -80,14 +81,15 @@ def _sums(chunks: Iterable[memoryview], spec: TensorSpec, scale: float) -> _Sums
     sums = _Sums()
     parts = 2 if spec.dtype.is_complex else 1
     block_items = min(BLOCK_ITEMS, max(spec.count, 1))
-    wide = np.empty(block_items * parts, np.float64)
-    work = np.empty(block_items * parts, np.float64)
+    wide, work = (scratch(f"digest.{n}", block_items * parts) for n in range(2))
     for items in (np.frombuffer(chunk, spec.dtype.storage) for chunk in chunks if chunk.nbytes):
         for start in range(0, items.size, block_items):
-            block = to_float64(items[start : start + block_items], spec.dtype, wide)
-            # np.minimum, unlike min(), keeps the NaN of an earlier block.
-            sums.low = float(np.minimum(sums.low, block.min()))
-            sums.high = float(np.maximum(sums.high, block.max()))
+            narrow = items[start : start + block_items]
+            block = to_float64(narrow, spec.dtype, wide)
+            # Of float32 the extremes are sought where they cost half. np.minimum, unlike min(), keeps an earlier block's NaN.
+            ends = narrow if spec.dtype is DType.F32 else block
+            low, high = float(ends.min()), float(ends.max())
+            sums.low, sums.high = float(np.minimum(sums.low, low)), float(np.maximum(sums.high, high))
             if scale != 1.0:
                 block = np.divide(block, scale, out=wide[: block.size])
             total = float(block.sum())
@@ -95,7 +97,9 @@ def _sums(chunks: Iterable[memoryview], spec: TensorSpec, scale: float) -> _Sums
                 sums.nans += int(np.count_nonzero(np.isnan(block)))
                 sums.infs += int(np.count_nonzero(np.isinf(block)))
             sums.total += total
-            # No np.dot: BLAS splits it by threads, and the last digit would depend on the machine.
-            sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
-            sums.squares += float(np.multiply(block, block, out=work[: block.size]).sum())
+            sums.squares += square_sum(block)
+            if low >= 0.0:  # after a ReLU or a softmax
+                sums.absolute += total
+            else:
+                sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
     return sums

@@ -61,3 +61,13 @@ def test_large_records_are_released_at_once() -> None:
 def test_a_healthy_pair_asks_for_no_record() -> None:
     for side in run("deep", 2, single_step=True):
         assert [] == side.read
+
+
+def test_contents_that_pass_several_layers_are_read_once() -> None:
+    sides = Asked(hosted("deep")), Asked(hosted("deep", seed=1))
+    inputs = as_inputs({"x": np.ones((2, 8), np.float32)})
+    result = align(sides[0], sides[1], inputs, inputs, AlignSettings(assign=False, diff_phase="forward"))
+    differing = [pair for pair in result.pairs if pair.stage == "forward" and pair.status == "fail"]
+    read = [identifier for ids in sides[0].read for identifier in ids]
+    contents = {(pair.metrics.max_abs, pair.metrics.cosine) for pair in differing if pair.metrics is not None}
+    assert len(contents) == len(read) < len(differing)

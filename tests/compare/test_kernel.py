@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from padiff_rpc.compare.kernel import Differences, Limit, measure
+from padiff_rpc.compare.kernel import Differences, Known, Limit, measure
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.promote import BLOCK_ITEMS
 from padiff_rpc.tensor import Tensor
@@ -47,6 +49,16 @@ def test_metrics_equal_those_of_plain_numpy(count: int, dtype: type) -> None:
     assert got.means == pytest.approx((b.mean(), r.mean()), rel=1e-12)
     assert got.absolute_means == pytest.approx((np.abs(b).mean(), np.abs(r).mean()), rel=1e-12)
     assert got.worst == (b[gap.argmax()], r[gap.argmax()])
+
+
+def test_what_digests_tell_changes_no_metric() -> None:
+    base, raw = (tensor(array) for array in random_pair(2 * BLOCK_ITEMS + 7))
+    limit = Limit(absolute=1e-4, relative=1e-3)
+    norms = [float(np.linalg.norm(side.to_array().astype(np.float64))) for side in (base, raw)]
+    peak = float(np.abs(base.to_array()).max())
+    told, measured = found(base, raw, limit, known=Known(norms[0], norms[1], peak)), found(base, raw, limit)
+    assert (told.rel_l2, told.cosine) == pytest.approx((measured.rel_l2, measured.cosine), rel=1e-12)
+    assert replace(told, rel_l2=0.0, cosine=0.0) == replace(measured, rel_l2=0.0, cosine=0.0)
 
 
 @pytest.mark.parametrize("place", [0, BLOCK_ITEMS - 1, BLOCK_ITEMS, 2 * BLOCK_ITEMS, 2 * BLOCK_ITEMS + 6])
