@@ -76,6 +76,7 @@ _PLAIN = (
     "single_step",
     "api_calls",
     "sequential",
+    "fail_fast",
     "train",
     "seed",
     "assign",
@@ -127,6 +128,7 @@ def _shared_options() -> list[Callable[[F], F]]:
             default=None,
             help="Run base first and raw when base has ended: two models that do not fit together.",
         ),
+        click.option("--fail-fast/--no-fail-fast", default=None, help="Stop both models at the first difference."),
         click.option(
             "--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's."
         ),

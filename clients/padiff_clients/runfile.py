@@ -84,6 +84,7 @@ class RunFile(BaseModel):
     single_step: bool | None = None
     api_calls: bool | None = None
     sequential: bool | None = None
+    fail_fast: bool | None = None
     train: bool | None = None
     seed: int | None = None
     assign: bool | None = None

@@ -8,12 +8,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.attention import attention_routes
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.dumps import check_dumps, without_unrecorded
+from padiff_rpc.align.fail_fast import StoppedAt
 from padiff_rpc.align.lacking import not_compared
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
@@ -78,6 +79,9 @@ def align(
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+        stopped = outcomes[-1].stopped
+        if stopped is not None:
+            threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
         threads.close(wait=False)  # a step may take minutes; closing the models ends it
         raise
@@ -85,6 +89,8 @@ def align(
         threads.close()
     blame = blame_of(described, matching, scope)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
+    if stopped is not None:
+        divergences = divergences[:1]
     pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
     notes = [*scope.notes, *unable, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
@@ -93,10 +99,16 @@ def align(
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
-        "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
-        "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
+        "base_forward_s": [
+            round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes if outcome.wall_s["base"]
+        ],
+        "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes if outcome.wall_s["raw"]],
     }
-    lacking = not_compared(pairs, scope, settings, outcomes)
+    if stopped is None:
+        lacking = not_compared(pairs, scope, settings, outcomes)
+    else:
+        lacking = [stopped.words(settings)]
+        figures["stopped_at"] = asdict(stopped)
     return assemble(sides, described, matching, asked, divergences, pairs, notes, lacking, figures)
 
 
@@ -121,13 +133,22 @@ def _run_steps(
         tell(Progress(0, "assign", 0, len(matching.links), ""))
         assign_weights(sides.base, sides.raw, matching)
     tell(Progress(0, "weights_before", 0, len(scope.links), ""))
-    before: list[Pair] = list(comparer.compare(0, "weights_before", scope.links, "value"))
+    before: list[Pair] = []
+    for pair in comparer.compare(0, "weights_before", scope.links, "value"):
+        before.append(pair)
+        if settings.fail_fast and pair.status == "fail":
+            found = StepFindings(0, [], [], before, {})
+            return [
+                StepOutcome(found, (), {"base": {}, "raw": {}}, stopped=StoppedAt(0, "weights_before", midway=False))
+            ]
     runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
     for step in range(settings.steps):
         if step and settings.single_step:
             assign_weights(sides.base, sides.raw, matching)
         outcomes.append(runner.run(step, base_inputs, raw_inputs))
+        if outcomes[-1].stopped is not None:
+            break
     first = outcomes[0]
     outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
     return outcomes

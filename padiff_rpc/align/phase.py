@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
+from padiff_rpc.align.fail_fast import PhaseStop
 from padiff_rpc.align.judging import Judge
 from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor
@@ -73,10 +74,12 @@ def run_phase(
     base: Callable[[Observer], T],
     raw: Callable[[Observer], T],
     on_judged: Callable[[Judged], None],
+    stop: PhaseStop,
 ) -> PhaseRun[T]:
     """Start both sides, judge and release boundaries in this thread until both are through.
 
     In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
+    PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
     """
     pairing.begin_phase()
     judge = Judge(sides, step)
@@ -84,7 +87,8 @@ def run_phase(
     releases = {"base": _Releases(sides.base), "raw": _Releases(sides.raw)}
 
     def take(reached: Sequence[_Reached]) -> None:
-        for one in judge.judge(reached):
+        for one in judge.judge(reached) if not stop.stopped else ():
+            stop.judged(one)
             releases["base"].add(one.base)
             releases["raw"].add(one.raw)
             judged.append(one)
@@ -93,13 +97,15 @@ def run_phase(
     news: _News = queue.SimpleQueue()
     # In turn, nobody judges while a side runs, unless it does so itself.
     tell = (lambda reached: take([reached])) if threads.in_turn else news.put
-    base_future = threads.submit("base", lambda: base(_Reporting("base", pairing, tell)))
+    base_future = threads.submit("base", lambda: base(stop.watch("base", _Reporting("base", pairing, tell))))
     base_future.add_done_callback(lambda _: pairing.end_base())
     make_raw = _Synced(sides, pairing, tell) if sides.single_step else _Reporting("raw", pairing, tell)
-    raw_future = threads.submit("raw", lambda: raw(make_raw))
+    raw_future = threads.submit("raw", lambda: raw(stop.watch("raw", make_raw)))
     for future in (base_future, raw_future):
         future.add_done_callback(lambda _: news.put(None))
-    _judge_until_done(news, take)
+    with stop.abandoning():
+        _judge_until_done(news, take)
+    stop.raise_if_stopped(base_future, raw_future)
     results = _results(base_future, raw_future)
     for side, result in zip(("base", "raw"), results, strict=True):
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:

@@ -24,6 +24,7 @@ class AlignSettings:
     each layer's own error shows. api_calls: compare the functional calls (relu, add, ...) in layers' own code too, to tell
     where in a failing layer the difference begins. base_selection, raw_selection: a layer is compared where both sides keep it.
     held: compare what the models hold (parameters, buffers, parameter gradients) as well as what passes their layers.
+    fail_fast: stop both models at the first divergence.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -43,6 +44,7 @@ class AlignSettings:
     base_selection: Selection = EVERYTHING
     raw_selection: Selection = EVERYTHING
     held: bool = True
+    fail_fast: bool = False
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))
