@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from padiff_rpc.align.align import OnProgress, align, check_settings
@@ -16,6 +16,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, Inputs, Model, ModelDescription, ModelInfo
 from padiff_rpc.result import Result
+from padiff_rpc.selection import Selection, asked_layers, narrowed
 from padiff_rpc.tape.record import Recording, record
 from padiff_rpc.tape.recorded_model import RecordedModel
 
@@ -49,7 +50,9 @@ def align_sequentially(
         tape = Path(folder) / "tape"
         info, recording = _record(open_base, base_inputs, settings, tape, tell)
         with _closing(open_raw()) as raw:
-            result = align(RecordedModel(tape), raw, base_inputs, raw_inputs, settings, tell)
+            base = RecordedModel(tape)
+            taped = replace(settings, base_selection=base.selection)
+            result = align(base, raw, base_inputs, raw_inputs, taped, tell)
     result.environment["base"] = asdict(info)
     result.notes.append(_NOTE)
     result.figures |= {
@@ -89,7 +92,7 @@ def _record(
                 loss=settings.base_loss,
                 optimizer=settings.base_optimizer if backward else None,
                 backward=backward,
-                selection=settings.base_selection,
+                selection=_selection(settings, description),
                 api_calls=settings.api_calls and settings.diff_phase != "backward",
                 progress=heard,
             )
@@ -102,6 +105,14 @@ def _record(
                 hint=_ROOM_HINT,
             ) from err
         return base.info(), recording
+
+
+def _selection(settings: AlignSettings, base: ModelDescription) -> Selection:
+    """Return what to record while nobody knows raw's layers: all, where a glob matches none of base's and so may be of raw's."""
+    routes = [layer.route for layer in base.layers]
+    foreign = any(not asked_layers(routes, (glob,), None) for glob in settings.layers)
+    kept = asked_layers(routes, () if foreign else settings.layers, settings.depth)
+    return narrowed(settings.base_selection, routes, kept)
 
 
 def _check_room(description: ModelDescription, settings: AlignSettings, backward: bool, folder: Path) -> None:

@@ -36,6 +36,8 @@ def as_run(options: Mapping[str, Any]) -> RunFile:
         values[name] = {**side, **({"args": args} if args else {})}
         if options[name] is not None:
             values[name]["spec"] = options[name]
+    if options["layers"]:
+        values["layers"] = list(options["layers"])
     values["compare"] = {key: options[key] for key in _COMPARE if options[key] is not None}
     values["store"] = {
         key: options[f"store_{key}"] for key in ("memory", "disk") if options[f"store_{key}"] is not None
@@ -77,6 +79,7 @@ _PLAIN = (
     "api_calls",
     "sequential",
     "fail_fast",
+    "depth",
     "train",
     "seed",
     "assign",
@@ -127,6 +130,10 @@ def _shared_options() -> list[Callable[[F], F]]:
             "--sequential/--no-sequential",
             default=None,
             help="Run base first and raw when base has ended: two models that do not fit together.",
+        ),
+        click.option("--layers", metavar="GLOB", multiple=True, help="Compare only layers of such routes; repeatable."),
+        click.option(
+            "--depth", type=click.IntRange(0), help="Compare only layers at most so many levels below the root."
         ),
         click.option("--fail-fast/--no-fail-fast", default=None, help="Stop both models at the first difference."),
         click.option(

@@ -86,6 +86,8 @@ def align_settings(
         single_step=_or(run.single_step, default.single_step),
         api_calls=_or(run.api_calls, default.api_calls),
         fail_fast=_or(run.fail_fast, default.fail_fast),
+        layers=tuple(run.layers),
+        depth=run.depth,
         steps=_or(run.steps, default.steps),
         seed=_or(run.seed, default.seed),
         base_loss=losses["base"],

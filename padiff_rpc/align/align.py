@@ -23,6 +23,7 @@ from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.scope import Scope, scope_of
+from padiff_rpc.align.selections import as_asked
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
@@ -72,7 +73,7 @@ def align(
         )
         matching = without_unrecorded(matching, *described)
         asked = settings
-        settings, unable = _without_gradients(*described, asked)
+        settings, unable = _without_gradients(*described, as_asked(asked, *described, matching))
         scope = scope_of(*described, matching, settings)
         if not settings.held:
             scope = replace(scope, links=())

@@ -58,6 +58,7 @@ def record(
 ) -> Recording:
     """Run `steps` steps of a model, hosted here or remote, on the same inputs, and write folder/step_N/rank_0 and tape.json.
 
+    Layers that the selection leaves out are not recorded; what they hold is written all the same, to be assigned from.
     The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. `progress` hears of each boundary
     and its step. BAD_CONFIG for a folder that holds something, or settings that contradict each other; and whatever the model
     raises.
@@ -115,7 +116,7 @@ class _StepWriter:
         model, selection = self._model, self._selection
         before = model.describe()
         begin(into, PARAMS)
-        values = write_values(into, PARAMS, before, selection, model.read_parameters)
+        values = write_values(into, PARAMS, before, EVERYTHING, model.read_parameters)
         kept = tuple(layer.route for layer in before.layers if selection.keeps(layer.route))
         routes = kept if selection.left_out else None
         options = RecordOptions(routes=routes, gradients=self.loss is not None, api_calls=self._api_calls)
@@ -132,11 +133,11 @@ class _StepWriter:
             backward = writing_backward.boundaries
             run = Run(forward, backward, result.loss, result.without_gradient, api_calls=self._api_calls)
         gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
-        finish(into, PARAMS, self._header, description, selection, Held(values, gradients))
+        finish(into, PARAMS, self._header, description, selection, Held(values, gradients), whole=True)
         write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)
         if self._optimizer is not None:
             model.optimizer_step(self._optimizer)
-        write_weights(into, self._header, description, selection, model.read_parameters)
+        write_weights(into, self._header, description, selection, model.read_parameters, whole=True)
         return forward_s
 
     def _read_gradients(self, names: Sequence[str]) -> Iterator[TensorStream]:
