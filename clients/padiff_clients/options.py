@@ -80,6 +80,7 @@ _PLAIN = (
     "sequential",
     "fail_fast",
     "depth",
+    "verify_probe",
     "train",
     "seed",
     "assign",
@@ -130,6 +131,9 @@ def _shared_options() -> list[Callable[[F], F]]:
             "--sequential/--no-sequential",
             default=None,
             help="Run base first and raw when base has ended: two models that do not fit together.",
+        ),
+        click.option(
+            "--verify-probe/--no-verify-probe", default=None, help="First prove that recording changes no bit."
         ),
         click.option("--layers", metavar="GLOB", multiple=True, help="Compare only layers of such routes; repeatable."),
         click.option(

@@ -86,6 +86,7 @@ def align_settings(
         single_step=_or(run.single_step, default.single_step),
         api_calls=_or(run.api_calls, default.api_calls),
         fail_fast=_or(run.fail_fast, default.fail_fast),
+        verify_probe=_or(run.verify_probe, default.verify_probe),
         layers=tuple(run.layers),
         depth=run.depth,
         steps=_or(run.steps, default.steps),

@@ -85,6 +85,7 @@ class RunFile(BaseModel):
     api_calls: bool | None = None
     sequential: bool | None = None
     fail_fast: bool | None = None
+    verify_probe: bool | None = None
     layers: list[str] = Field(default_factory=list)
     depth: int | None = Field(default=None, ge=0)
     train: bool | None = None

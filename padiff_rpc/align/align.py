@@ -7,12 +7,13 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from typing import Any
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.attention import attention_routes
-from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.boundaries import SideName, Sides
 from padiff_rpc.align.dumps import check_dumps, without_unrecorded
 from padiff_rpc.align.fail_fast import StoppedAt
 from padiff_rpc.align.lacking import not_compared
@@ -29,9 +30,10 @@ from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
+from padiff_rpc.align.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Inputs, Model, ModelDescription
+from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.result import Divergence, Pair, Result
 
 OnProgress = Callable[[Progress], None]
@@ -79,6 +81,7 @@ def align(
             scope = replace(scope, links=())
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
+        probes = _verify_probes(sides, threads, scope, base_inputs, raw_inputs, settings)
         outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
         stopped = outcomes[-1].stopped
         if stopped is not None:
@@ -96,7 +99,7 @@ def align(
     notes = [*scope.notes, *unable, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
-    figures = {
+    figures: dict[str, Any] = {
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
@@ -110,7 +113,33 @@ def align(
     else:
         lacking = [stopped.words(settings)]
         figures["stopped_at"] = asdict(stopped)
+    for side, finding in probes.items():
+        (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")
+        figures.setdefault("probe", {})[side] = asdict(finding)
     return assemble(sides, described, matching, asked, divergences, pairs, notes, lacking, figures)
+
+
+def _verify_probes(
+    sides: Sides, threads: SideThreads, scope: Scope, base_inputs: Inputs, raw_inputs: Inputs, settings: AlignSettings
+) -> dict[SideName, ProbeFinding]:
+    """Verify the recording of each side that runs, where that is asked for."""
+    if not settings.verify_probe:
+        return {}
+    backward = settings.diff_phase != "forward"
+
+    def verify(model: Model, inputs: Inputs, loss: LossSpec, routes: Iterable[str]) -> ProbeFinding | None:
+        if model.info().recorded:
+            return None
+        options = RecordOptions(routes=tuple(routes), gradients=backward, api_calls=settings.api_calls)
+        given = loss if backward else None
+        return verify_probe(model, inputs, training=settings.training, seed=settings.seed, loss=given, options=options)
+
+    base, raw = threads.both(
+        lambda: verify(sides.base, base_inputs, settings.base_loss, (pair.base for pair in scope.layers)),
+        lambda: verify(sides.raw, raw_inputs, settings.raw_loss, (pair.raw for pair in scope.layers)),
+    )
+    findings: dict[SideName, ProbeFinding | None] = {"base": base, "raw": raw}
+    return {side: finding for side, finding in findings.items() if finding is not None}
 
 
 def _share_a_process(base: Model, raw: Model) -> bool:

@@ -26,6 +26,7 @@ class AlignSettings:
     held: compare what the models hold (parameters, buffers, parameter gradients) as well as what passes their layers.
     fail_fast: stop both models at the first divergence. layers, depth: record and compare only layers whose route, in base or
     raw, matches one of these globs, and that lie at most so many levels below the root; weights are assigned to all.
+    verify_probe: first prove on each side that runs that recording changes no bit (see `verify_probe`).
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -48,6 +49,7 @@ class AlignSettings:
     fail_fast: bool = False
     layers: tuple[str, ...] = ()
     depth: int | None = None
+    verify_probe: bool = False
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))
