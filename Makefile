@@ -12,7 +12,7 @@ GENERATED := padiff_rpc/v1
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
 
-.PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e lint type proto proto-check docs clean
+.PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e lint type proto proto-check docs bench bench-slow clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint type proto-check   the static checks"
 	@echo "make proto                   regenerate $(GENERATED) from proto/"
 	@echo "make docs                    regenerate docs/layers.md from a run"
+	@echo "make bench                   measure the cost, as ratios of one run; make bench CASE=bert: of one case"
 	@echo "make env                     only create the environments under $(V)/"
 
 # -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
@@ -127,6 +128,14 @@ proto-check: $(COORDINATOR) $(PROTO_ENV)
 
 docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	PADIFF_REFRESH_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
+
+# -- what it costs: docs/performance.md explains the figures ------------------------------------------------------------
+bench: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@$(call PY,coordinator) -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(ONLY),--only $(ONLY))
+
+# Takes most of the machine's memory, and tens of GiB of disk.
+bench-slow: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@$(call PY,coordinator) -m benchmarks --only huge --only sequential --name slow
 
 clean:
 	rm -rf $(V) build dist

@@ -145,24 +145,30 @@ class Tensor:
 
 @dataclass
 class TensorStream:
-    """A tensor on its way: its name, its spec, and its bytes piece by piece (read once, in order)."""
+    """A tensor on its way: its name, its spec, and its bytes piece by piece (read once, in order).
+
+    A chunk is a view of memory that is used again: it holds until the next one is taken.
+    """
 
     name: str
     spec: TensorSpec
     chunks: Iterator[memoryview]
 
-    def collect(self) -> Tensor:
-        """Read the chunks into one tensor; DATA_LOSS when they do not fill the spec exactly."""
-        buffer = bytearray(self.spec.size_bytes)
+    def collect(self, into: memoryview | None = None) -> Tensor:
+        """Read the chunks into one tensor; DATA_LOSS when they do not fill the spec exactly.
+
+        `into`: memory of exactly the tensor's size to use, instead of its own.
+        """
+        view = memoryview(bytearray(self.spec.size_bytes)) if into is None else into
         at = 0
         for chunk in self.chunks:
-            if chunk.nbytes > len(buffer) - at:
+            if chunk.nbytes > view.nbytes - at:
                 raise data_loss(self.name, self.spec, at + chunk.nbytes)
-            buffer[at : at + chunk.nbytes] = chunk
+            view[at : at + chunk.nbytes] = chunk.cast("B") if chunk.nbytes else chunk
             at += chunk.nbytes
-        if at != len(buffer):
+        if at != view.nbytes:
             raise data_loss(self.name, self.spec, at)
-        return Tensor(self.spec, memoryview(buffer))
+        return Tensor(self.spec, view)
 
 
 def data_loss(name: str, spec: TensorSpec, got_bytes: int) -> PadiffError:

@@ -7,9 +7,10 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.attention import attention_routes
@@ -28,6 +29,7 @@ from padiff_rpc.align.selections import as_asked
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
+from padiff_rpc.align.stores import store_of
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
 from padiff_rpc.align.verify_probe import ProbeFinding, verify_probe
@@ -36,6 +38,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.result import Divergence, Pair, Result
 
+T = TypeVar("T")
 OnProgress = Callable[[Progress], None]
 
 
@@ -82,7 +85,8 @@ def align(
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
         probes = _verify_probes(sides, threads, scope, base_inputs, raw_inputs, settings)
-        outcomes = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+        timed = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
+        outcomes = timed.outcomes
         stopped = outcomes[-1].stopped
         if stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
@@ -103,6 +107,10 @@ def align(
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
+        "store": {"base": store_of(base), "raw": store_of(raw)},
+        "assign_s": round(timed.assign_s, 4),
+        "weights_before_s": round(timed.weights_before_s, 4),
+        "step_s": [round(seconds, 4) for seconds in timed.step_s],
         "base_forward_s": [
             round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes if outcome.wall_s["base"]
         ],
@@ -147,6 +155,16 @@ def _share_a_process(base: Model, raw: Model) -> bool:
     return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
 
 
+@dataclass(frozen=True)
+class _TimedSteps:
+    """What the steps brought, and the seconds that went into them. assign_s: all assignments, 0 where there was none."""
+
+    outcomes: list[StepOutcome]
+    assign_s: float
+    weights_before_s: float
+    step_s: list[float]
+
+
 def _run_steps(
     sides: Sides,
     threads: SideThreads,
@@ -157,31 +175,47 @@ def _run_steps(
     raw_inputs: Inputs,
     settings: AlignSettings,
     tell: OnProgress,
-) -> list[StepOutcome]:
+) -> _TimedSteps:
     comparer = ParameterComparer(sides, *described)
+    assign_s = 0.0
     if settings.assign:
         tell(Progress(0, "assign", 0, len(matching.links), ""))
-        assign_weights(sides.base, sides.raw, matching)
+        assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
     tell(Progress(0, "weights_before", 0, len(scope.links), ""))
-    before: list[Pair] = []
-    for pair in comparer.compare(0, "weights_before", scope.links, "value"):
-        before.append(pair)
-        if settings.fail_fast and pair.status == "fail":
-            found = StepFindings(0, [], [], before, {})
-            return [
-                StepOutcome(found, (), {"base": {}, "raw": {}}, stopped=StoppedAt(0, "weights_before", midway=False))
-            ]
+    compared = comparer.compare(0, "weights_before", scope.links, "value")
+    before, weights_before_s = _seconds(lambda: list(_until_failure(compared) if settings.fail_fast else compared))
+    if settings.fail_fast and any(pair.status == "fail" for pair in before):
+        stopped = StoppedAt(0, "weights_before", midway=False)
+        alone = StepOutcome(StepFindings(0, [], [], before, {}), (), {"base": {}, "raw": {}}, stopped=stopped)
+        return _TimedSteps([alone], assign_s, weights_before_s, [])
     runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
+    step_s: list[float] = []
     for step in range(settings.steps):
         if step and settings.single_step:
-            assign_weights(sides.base, sides.raw, matching)
-        outcomes.append(runner.run(step, base_inputs, raw_inputs))
-        if outcomes[-1].stopped is not None:
+            assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
+        outcome, took_s = _seconds(partial(runner.run, step, base_inputs, raw_inputs))
+        outcomes.append(outcome)
+        step_s.append(took_s)
+        if outcome.stopped is not None:
             break
     first = outcomes[0]
     outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
-    return outcomes
+    return _TimedSteps(outcomes, assign_s, weights_before_s, step_s)
+
+
+def _until_failure(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    for pair in pairs:
+        yield pair
+        if pair.status == "fail":
+            return
+
+
+def _seconds(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what the work returns, and how long it took."""
+    begun = time.monotonic()
+    done = work()
+    return done, time.monotonic() - begun
 
 
 def _without_gradients(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -121,13 +121,23 @@ class Pairing:
             self._learn_places(base, raw)
             return base, raw
 
-    def await_base(self, raw: Boundary) -> Boundary | None:
-        """Wait for base to reach the same boundary; None when base's phase ended without it."""
+    def await_base(self, raw: Boundary, starves: Callable[[], None] = lambda: None) -> Boundary | None:
+        """Wait for base to reach the same boundary; None when base's phase ended without it.
+
+        `starves` is called whenever base has come to a boundary, and it was not that one.
+        """
         with self._arrived:
             key = self._key("raw", raw)
             if raw.phase == "forward" and raw.side == "input":
                 self._taken["raw", key[1], raw.call] = [record.name for record in raw.records]
-            self._arrived.wait_for(lambda: self._ended or key in self._waiting["base"])
+
+            def arrived() -> bool:
+                found = self._ended or key in self._waiting["base"]
+                if not found:
+                    starves()
+                return found
+
+            self._arrived.wait_for(arrived)
             base = self._waiting["base"].pop(key, None)
             if base is None:
                 self._waiting["raw"][key] = raw

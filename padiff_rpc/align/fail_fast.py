@@ -11,7 +11,7 @@ from typing import Any
 
 from padiff_rpc.align.boundaries import Judged, SideName
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.model.model import Boundary, Model, Observer, Phase
+from padiff_rpc.model.model import Boundary, Model, Observer, Phase, Releasing
 from padiff_rpc.result import STAGES, Stage
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import NEUTRAL_LOSSES
@@ -180,6 +180,11 @@ class _Watching:
         self._stop = stop
         self._side: SideName = side
         self._observer = observer
+
+    def await_room(self, releases: int) -> bool:
+        granted = isinstance(self._observer, Releasing) and self._observer.await_room(releases)
+        self._stop.check()
+        return granted
 
     def observe(self, boundary: Boundary) -> None:
         self._stop.arrived(self._side, boundary)

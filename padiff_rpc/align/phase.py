@@ -6,13 +6,17 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
 from padiff_rpc.align.fail_fast import PhaseStop
 from padiff_rpc.align.judging import Judge
-from padiff_rpc.model.model import BackwardResult, Boundary, Model, Observer
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+from padiff_rpc.align.releases import Releases
+from padiff_rpc.align.stall import Stall
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import BackwardResult, Boundary, Observer
+from padiff_rpc.tensor import Tensor
 
 T = TypeVar("T")
 
@@ -20,8 +24,6 @@ _Reached = tuple[Boundary, Boundary]
 _News = queue.SimpleQueue[_Reached | None]
 """Boundaries that both sides have reached, base's first; None for each side that has ended."""
 
-_RELEASE_COUNT = 64
-"""Small records that may wait for their release together."""
 _BATCH_COUNT = 64
 _BATCH_BYTES = 8 << 20
 """How much is judged together, and so released together: what comes in while a batch is judged makes the next one."""
@@ -84,7 +86,8 @@ def run_phase(
     pairing.begin_phase()
     judge = Judge(sides, step)
     judged: list[Judged] = []
-    releases = {"base": _Releases(sides.base), "raw": _Releases(sides.raw)}
+    stall = Stall(threads.in_turn)
+    releases = {"base": Releases("base", sides.base, stall), "raw": Releases("raw", sides.raw, stall)}
 
     def take(reached: Sequence[_Reached]) -> None:
         for one in judge.judge(reached) if not stop.stopped else ():
@@ -93,18 +96,33 @@ def run_phase(
             releases["raw"].add(one.raw)
             judged.append(one)
             on_judged(one)
+        if stop.stopped:
+            stall.give_up()  # a side that waits for room is to end
 
     news: _News = queue.SimpleQueue()
-    # In turn, nobody judges while a side runs, unless it does so itself.
-    tell = (lambda reached: take([reached])) if threads.in_turn else news.put
-    base_future = threads.submit("base", lambda: base(stop.watch("base", _Reporting("base", pairing, tell))))
+
+    def tell(reached: _Reached) -> None:
+        if threads.in_turn:  # nobody judges while a side runs, unless it does so itself
+            take([reached])
+            return
+        stall.told()
+        news.put(reached)
+
+    base_observer = _Reporting("base", pairing, tell, stall, releases["base"])
+    if sides.single_step:
+        raw_observer = _Synced(sides, pairing, tell, stall, releases["raw"])
+    else:
+        raw_observer = _Reporting("raw", pairing, tell, stall, releases["raw"])
+    base_future = threads.submit("base", lambda: base(stop.watch("base", base_observer)))
     base_future.add_done_callback(lambda _: pairing.end_base())
-    make_raw = _Synced(sides, pairing, tell) if sides.single_step else _Reporting("raw", pairing, tell)
-    raw_future = threads.submit("raw", lambda: raw(stop.watch("raw", make_raw)))
-    for future in (base_future, raw_future):
-        future.add_done_callback(lambda _: news.put(None))
-    with stop.abandoning():
-        _judge_until_done(news, take)
+    raw_future = threads.submit("raw", lambda: raw(stop.watch("raw", raw_observer)))
+    base_future.add_done_callback(partial(_end, "base", stall, news))
+    raw_future.add_done_callback(partial(_end, "raw", stall, news))
+    try:
+        with stop.abandoning():
+            _judge_until_done(news, take, stall)
+    finally:
+        stall.give_up()  # where judging failed, nobody releases anything any more
     stop.raise_if_stopped(base_future, raw_future)
     results = _results(base_future, raw_future)
     for side, result in zip(("base", "raw"), results, strict=True):
@@ -119,7 +137,12 @@ def run_phase(
     return PhaseRun(*results, judged, leftovers)
 
 
-def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None]) -> None:
+def _end(side: SideName, stall: Stall, news: _News, _: object) -> None:
+    stall.ended(side)
+    news.put(None)
+
+
+def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None], stall: Stall) -> None:
     """Judge what comes, as much at a time as is there, until both sides have ended."""
     running = 2
     while running:
@@ -134,27 +157,7 @@ def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None]) -
             one = news.get()
         running -= one is None
         take(batch)
-
-
-class _Releases:
-    """Releases judged records: large ones at once, small ones together, since each release is a message to the worker."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._ids: list[int] = []
-        self._size_bytes = 0
-
-    def add(self, boundary: Boundary) -> None:
-        self._ids += [record.id for record in boundary.records]
-        self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._ids:
-            self._model.release_records(self._ids)
-        self._ids = []
-        self._size_bytes = 0
+        stall.judged(len(batch))
 
 
 def _done(job: Callable[[], T]) -> Future[T]:
@@ -168,22 +171,28 @@ def _done(job: Callable[[], T]) -> Future[T]:
 
 
 def _results(base: Future[T], raw: Future[T]) -> tuple[T, T]:
-    errors = [future.exception() for future in (base, raw)]
-    for error in errors:
-        if error is not None:
-            raise error
+    errors = [error for future in (base, raw) if (error := future.exception()) is not None]
+    # A side that waits for room is given up once the other has failed; the other then has the cause.
+    for error in sorted(errors, key=lambda each: isinstance(each, PadiffError) and each.reason is Reason.STORE_FULL):
+        raise error
     return base.result(), raw.result()
 
 
 class _Reporting:
     """Pairs one side's boundaries, and tells of those that the other side has reached, too."""
 
-    def __init__(self, side: SideName, pairing: Pairing, tell: Callable[[_Reached], None]) -> None:
+    def __init__(
+        self, side: SideName, pairing: Pairing, tell: Callable[[_Reached], None], stall: Stall, releases: Releases
+    ) -> None:
         self._side: SideName = side
         self._pairing = pairing
         self._tell = tell
+        self._stall = stall
+        self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
+        if self._side == "base":
+            self._stall.fed("raw")  # before raw can look: it says anew where this is not what it needs
         reached = self._pairing.add(self._side, boundary)
         if reached is not None:
             self._tell(reached)
@@ -195,10 +204,14 @@ class _Reporting:
 class _Synced:
     """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ."""
 
-    def __init__(self, sides: Sides, pairing: Pairing, tell: Callable[[_Reached], None]) -> None:
+    def __init__(
+        self, sides: Sides, pairing: Pairing, tell: Callable[[_Reached], None], stall: Stall, releases: Releases
+    ) -> None:
         self._sides = sides
         self._pairing = pairing
         self._tell = tell
+        self._stall = stall
+        self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
         """Pair functional calls, which are not replaced; for all else substitute() follows."""
@@ -207,7 +220,8 @@ class _Synced:
             self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        base = self._pairing.await_base(boundary)
+        base = self._pairing.await_base(boundary, partial(self._stall.starves, "raw"))
+        self._stall.fed("raw")
         if base is None:
             return {}
         replace = {

@@ -155,7 +155,7 @@ class UpdateJudge:
         if goes_on and self._sides.raw.info().recorded:
             why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
         elif goes_on:
-            self._sides.raw.write_parameters([(held.name, without)])
+            self._sides.raw.write_parameters([without.stream(held.name)])
         if noisy.all():
             return replace(pair, status="skipped", failure="", why=why, metrics=None)
         verdict = self._comparer.compare_tensors("weights", base, without)

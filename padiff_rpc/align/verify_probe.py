@@ -86,7 +86,7 @@ def verify_probe(
             digests = model.digest_parameters(names, "gradient")
             came |= {f"gradient of {name}": digest.hash for name, digest in digests.items()}
         came |= {f"buffer {name}": digest.hash for name, digest in model.digest_parameters(buffers).items()}
-        model.write_parameters(before.items())
+        model.write_parameters(tensor.stream(name) for name, tensor in before.items())
         return came
 
     try:
@@ -111,12 +111,23 @@ class _Releasing:
 
     model: Model
     ids: list[int] = field(default_factory=list)
+    releases: int = 0
 
     def observe(self, boundary: Boundary) -> None:
         self.ids += [record.id for record in boundary.records]
         if len(self.ids) >= _BATCH:
-            self.model.release_records(self.ids)
-            self.ids = []
+            self._flush()
+
+    def await_room(self, releases: int) -> bool:
+        """Release what is held back."""
+        if self.ids:
+            self._flush()
+        return self.releases > releases
+
+    def _flush(self) -> None:
+        self.model.release_records(self.ids)
+        self.ids = []
+        self.releases += 1
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         """Replace nothing."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from padiff_rpc.align.convert import convert, count_overflow
+from padiff_rpc.align.convert import convert_stream
 from padiff_rpc.align.matching import Matching, ParameterLink
 from padiff_rpc.align.mismatch import AssignFailure, explain_mismatch
 from padiff_rpc.align.rules import in_raw_layout, rule_of
@@ -15,9 +15,11 @@ from padiff_rpc.align.special_init import SpecialInit
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.result import Unmatched
-from padiff_rpc.tensor import Tensor, TensorSpec
+from padiff_rpc.tensor import TensorSpec, TensorStream
 
 _SHOWN = 12
+_IN_ORDER = ("identity", "reshape")
+"""Rules that keep the elements' order, so that a tensor passes in pieces of any size."""
 
 
 @dataclass
@@ -34,8 +36,9 @@ class AssignReport:
 def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
     """Overwrite every parameter and buffer of raw with base's, as the matching links them.
 
-    Everything is checked against both descriptions before the first byte is written, and one link at a time is held in
-    memory; last come special initialisers that take live layers. Where the dtypes differ values are rounded to raw's.
+    Everything is checked against both descriptions before the first byte is written. Tensors pass through chunk by chunk where
+    their elements keep their order, or are transposed, which base does; of other rules one link at a time is held in memory.
+    Last come special initialisers that take live layers. Where the dtypes differ values are rounded to raw's.
     Raises PadiffError: MODELS_DO_NOT_MATCH when a parameter of raw has no partner, or a link's shapes or dtypes do not fit
     (`explain_mismatch` has it in parts); BAD_CONFIG for what a special initialiser does, NOT_SUPPORTED where it cannot run.
     """
@@ -56,23 +59,39 @@ def _transformed(
     raw_model: ModelDescription,
     links: Sequence[ParameterLink],
     report: AssignReport,
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[TensorStream]:
     raw_specs = _specs(raw_model)
-    streams = base.read_parameters([name for link in links for name in link.base])
+    turned = _turned_by_base(links)
+    streams = base.read_parameters([name for link in links for name in link.base], "value", turned)
     for link in links:
-        sources = [next(streams).collect() for _ in link.base]
-        for name, source in in_raw_layout(link, sources, [raw_specs[name] for name in link.raw]):
-            target = raw_specs[name]
-            array = source.to_array()
-            converted = convert(array, source.spec.dtype, target.dtype)
-            if source.spec.dtype is not target.dtype:
-                report.converted.append(name)
-                if overflow := count_overflow(array, source.spec.dtype, converted, target.dtype):
-                    beyond = f"{overflow} of {target.count} values exceed the range of {target.dtype.value}"
-                    report.notes.append(f"{name}: {beyond} and became infinite")
-            report.assigned.append(name)
-            report.size_bytes += target.size_bytes
-            yield name, Tensor.from_array(converted, target.dtype)
+        if link.special is None and (link.rule in _IN_ORDER or turned.issuperset(link.base)):
+            sources = zip(link.raw, (next(streams) for _ in link.base), strict=True)
+        else:
+            tensors = [next(streams).collect() for _ in link.base]
+            made = in_raw_layout(link, tensors, [raw_specs[name] for name in link.raw])
+            sources = ((name, tensor.stream(name)) for name, tensor in made)
+        for name, source in sources:
+            yield from _as_target(source, name, raw_specs[name], report)
+
+
+def _turned_by_base(links: Sequence[ParameterLink]) -> set[str]:
+    """Name the tensors that base is to send as their transposes: all that are read for nothing else."""
+    rules = [("" if link.special is not None else link.rule, name) for link in links for name in link.base]
+    return {name for rule, name in rules if rule == "transpose"} - {name for rule, name in rules if rule != "transpose"}
+
+
+def _as_target(source: TensorStream, name: str, target: TensorSpec, report: AssignReport) -> Iterator[TensorStream]:
+    """Give a tensor under raw's name, shape and dtype, and report it once it has been taken."""
+    overflows: list[int] = []
+    renamed = TensorStream(name, TensorSpec(source.spec.dtype, target.shape), source.chunks)
+    yield convert_stream(renamed, target.dtype, overflows.append)
+    if source.spec.dtype is not target.dtype:
+        report.converted.append(name)
+    if overflows:
+        beyond = f"{sum(overflows)} of {target.count} values exceed the range of {target.dtype.value}"
+        report.notes.append(f"{name}: {beyond} and became infinite")
+    report.assigned.append(name)
+    report.size_bytes += target.size_bytes
 
 
 def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:

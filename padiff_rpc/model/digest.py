@@ -16,16 +16,21 @@ _TINY_SQUARES = 1e-280
 """A sum of squares below this may have lost terms to underflow."""
 
 
-def digest(flat: np.ndarray, spec: TensorSpec) -> Digest:
-    """Summarise `spec.size_bytes` bytes (flat uint8, row-major, little-endian).
+def hash_of(flat: np.ndarray) -> bytes:
+    """Return the hash that a digest of these bytes (flat uint8) has."""
+    return xxhash.xxh3_128_digest(flat.data)
+
+
+def digest(flat: np.ndarray, spec: TensorSpec, hash: bytes | None = None) -> Digest:
+    """Summarise `spec.size_bytes` bytes (flat uint8, row-major, little-endian), whose hash may be known.
 
     Integers are exact up to 2**53 (min and max of larger ones are rounded to the nearest float64); booleans count as 0
     and 1. Sums of finite numbers that overflow or underflow float64 are taken again, scaled by the largest magnitude.
     """
-    return digest_chunks(lambda: (flat.data,), spec)
+    return digest_chunks(lambda: (flat.data,), spec, hash)
 
 
-def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec) -> Digest:
+def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec, hash: bytes | None = None) -> Digest:
     """Summarise as digest() does what `read` returns piece by piece; it is called again where sums must be scaled.
 
     Each piece but the last is a multiple of 1 MiB, so that sums are taken over the same blocks as in one piece.
@@ -34,13 +39,14 @@ def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec) ->
 
     def hashed() -> Iterator[memoryview]:
         for chunk in read():
-            hasher.update(chunk)
+            if hash is None:
+                hasher.update(chunk)
             yield chunk
 
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         sums = _sums(hashed(), spec, 1.0)
         if spec.count == 0:
-            return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hasher.digest())
+            return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hash or hasher.digest())
         peak = max(abs(sums.low), abs(sums.high))
         lost = not math.isfinite(sums.total + sums.absolute + sums.squares) or (
             sums.squares < _TINY_SQUARES and peak > 0.0
@@ -60,7 +66,7 @@ def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec) ->
         max=sums.high,
         nan_count=sums.nans,
         inf_count=sums.infs,
-        hash=hasher.digest(),
+        hash=hash or hasher.digest(),
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, Native
 from padiff_rpc.model.blame import raising_layer, user_error
-from padiff_rpc.model.digest import digest
+from padiff_rpc.model.digest import digest, digest_chunks
 from padiff_rpc.model.environment import model_info
 from padiff_rpc.model.factory import build_model, load_function
 from padiff_rpc.model.inputs import check_call, to_native
@@ -32,10 +34,12 @@ from padiff_rpc.model.model import (
 )
 from padiff_rpc.model.recorder import Recorder
 from padiff_rpc.model.spec import parse_spec
-from padiff_rpc.model.store import DEFAULT_DISK_BYTES, DEFAULT_MEMORY_BYTES, Store, StoreFigures
+from padiff_rpc.model.store import Store, StoreFigures
 from padiff_rpc.model.trainer import Trainer
+from padiff_rpc.model.transpose import transposed_chunks, transposed_spec
 from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
-from padiff_rpc.tensor import CHUNK_BYTES, Digest, Tensor, TensorStream
+from padiff_rpc.model.write import write_stream
+from padiff_rpc.tensor import CHUNK_BYTES, Digest, TensorSpec, TensorStream
 
 
 @dataclass
@@ -52,6 +56,7 @@ class HostedModel:
 
     `losses`: further losses by name, each `loss(outputs) -> scalar` over what the model returned. `optimizers`: further
     optimisers by name, each `make(model)` returning an object with `step()`. BAD_CONFIG where a name is a neutral one.
+    store_memory_bytes, store_disk_bytes: how much of what it records it keeps; None for a share of what the machine has.
     """
 
     def __init__(
@@ -61,8 +66,8 @@ class HostedModel:
         *,
         losses: Mapping[str, Callable[[Any], Any]] | None = None,
         optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
-        store_memory_bytes: int = DEFAULT_MEMORY_BYTES,
-        store_disk_bytes: int = DEFAULT_DISK_BYTES,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
     ) -> None:
         self.model = model
         self.backend = backend if backend is not None else detect_backend(model)
@@ -82,8 +87,8 @@ class HostedModel:
         threads: int | None = None,
         losses: Mapping[str, str] | None = None,
         optimizers: Mapping[str, str] | None = None,
-        store_memory_bytes: int = DEFAULT_MEMORY_BYTES,
-        store_disk_bytes: int = DEFAULT_DISK_BYTES,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
     ) -> HostedModel:
         """Load the framework, call the factory, move and cast its model.
 
@@ -140,28 +145,27 @@ class HostedModel:
         return {self.backend.address(tensor): name for name, tensor in reversed(held)}
 
     # -- parameters ---------------------------------------------------------------------------------------------------
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
         """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""
         found = self._named(names)
-        return (self._stream(name, tensor) for name, tensor in self._wanted(found, what))
+        for name in transposed:
+            transposed_spec(name, self.backend.spec(dict(found)[name]))
+        return (self._stream(name, tensor, name in transposed) for name, tensor in self._wanted(found, what))
 
-    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
+    def digest_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> dict[str, Digest]:
         wanted = self._wanted(self._named(names), what)
-        return {name: digest(self.backend.to_bytes(tensor), self.backend.spec(tensor)) for name, tensor in wanted}
+        return {name: self._digest(name, tensor, name in transposed) for name, tensor in wanted}
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         known = self._known_tensors()
-        for name, value in tensors:
-            if name not in known:
-                raise self._unknown_tensor(name, known)
-            spec = self.backend.spec(known[name])
-            if value.spec != spec:
-                raise PadiffError(
-                    f"{name!r} is {spec} and cannot be given {value.spec}",
-                    reason=Reason.BAD_TENSOR,
-                    metadata={"parameter": name},
-                )
-            self.backend.overwrite(known[name], value)
+        for stream in tensors:
+            if stream.name not in known:
+                raise self._unknown_tensor(stream.name, known)
+            write_stream(self.backend, known[stream.name], stream)
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
@@ -173,12 +177,11 @@ class HostedModel:
         started = time.perf_counter()
         self._drop_step()
         options = request.record
-        layers = place_layers(self.backend, self.model)
         recorder = None
         if options is not None:
             if options.sync and observer is None:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
-            recorder = self._recorder(layers, options, observer, request.gradients)
+            recorder = self._recorder(options, observer, request.gradients)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
         check_call(self.model, inputs)
         if request.training is not None:
@@ -193,7 +196,7 @@ class HostedModel:
             if recorder is not None:
                 recorder.close()
             _raise_failure(recorder, err)
-            raise self._model_failed("forward", err, layers) from err
+            raise self._model_failed("forward", err) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
 
@@ -224,8 +227,7 @@ class HostedModel:
             _raise_failure(recorder, None)
         except Exception as err:
             _raise_failure(recorder, err)
-            layers = place_layers(self.backend, self.model)
-            raise self._model_failed("backward", err, layers) from err
+            raise self._model_failed("backward", err) from err
         finally:
             if recorder is not None:
                 recorder.close()
@@ -252,7 +254,7 @@ class HostedModel:
         native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
         before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
         """
-        recorder = self._recorder(place_layers(self.backend, self.model), options, observer, options.gradients)
+        recorder = self._recorder(options, observer, options.gradients)
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
@@ -283,6 +285,7 @@ class HostedModel:
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
         self._drop_step()
+        self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)
 
@@ -292,6 +295,7 @@ class HostedModel:
         self._store.close()
 
     def store_figures(self) -> StoreFigures:
+        """Return how much the store has held since reset()."""
         return self._store.figures()
 
     def _drop_step(self) -> None:
@@ -303,9 +307,8 @@ class HostedModel:
         self._called.clear()
         self._store.clear()
 
-    def _recorder(
-        self, layers: list[PlacedLayer], options: RecordOptions, observer: Observer | None, gradients: bool
-    ) -> Recorder:
+    def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool) -> Recorder:
+        layers = place_layers(self.backend, self.model)
         chosen = _choose(layers, options)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
@@ -329,10 +332,25 @@ class HostedModel:
             if wanted is not None:
                 yield name, wanted
 
-    def _stream(self, name: str, tensor: Native) -> TensorStream:
+    def _stream(self, name: str, tensor: Native, transposed: bool) -> TensorStream:
+        if transposed:
+            spec, matrix = self._matrix(name, tensor)
+            return TensorStream(name, spec, transposed_chunks(matrix))
         view = self.backend.to_bytes(tensor).data
         chunks = (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
         return TensorStream(name, self.backend.spec(tensor), chunks)
+
+    def _digest(self, name: str, tensor: Native, transposed: bool) -> Digest:
+        if not transposed:
+            return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor))
+        spec, matrix = self._matrix(name, tensor)
+        return digest_chunks(lambda: transposed_chunks(matrix), spec)
+
+    def _matrix(self, name: str, tensor: Native) -> tuple[TensorSpec, np.ndarray]:
+        """Return the header of the transpose, and the tensor itself as an array."""
+        spec = self.backend.spec(tensor)
+        turned = transposed_spec(name, spec)
+        return turned, self.backend.to_bytes(tensor).view(spec.dtype.storage).reshape(spec.shape)
 
     def _unknown_tensor(self, name: str, known: Mapping[str, Native]) -> PadiffError:
         nearest = difflib.get_close_matches(name, known, n=1)
@@ -342,9 +360,10 @@ class HostedModel:
             hint=f"did you mean {nearest[0]!r}?" if nearest else f"it has {len(known)} of them; describe() lists them",
         )
 
-    def _model_failed(self, phase: str, err: Exception, layers: list[PlacedLayer]) -> Exception:
+    def _model_failed(self, phase: str, err: Exception) -> Exception:
         if isinstance(err, PadiffError):
             return err
+        layers = place_layers(self.backend, self.model)  # only now: a step that is not recorded walks no tree
         route = raising_layer(err, {id(placed.layer): placed.route for placed in layers})
         classes = {placed.route: type(placed.layer).__name__ for placed in layers}
         if route is None:

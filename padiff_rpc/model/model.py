@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
 
@@ -143,6 +143,22 @@ class Observer(Protocol):
         ...
 
 
+@runtime_checkable
+class Releasing(Protocol):
+    """What an Observer may be besides: one on whose account records are released while the phase runs.
+
+    For any other a full store is an error at once.
+    """
+
+    def await_room(self, releases: int) -> bool:
+        """Wait until records were released once more; False when that will not happen.
+
+        `releases`: how many calls of release_records() the store had seen, in this phase, before it was found full. Where
+        there were more by now, this returns at once.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RecordOptions:
     """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary.
@@ -232,20 +248,31 @@ class Model(Protocol):
 
     def describe(self) -> ModelDescription: ...
 
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
         """Stream the named parameters or buffers, or their gradients, in the order asked.
 
         One without a gradient is left out of the stream. UNKNOWN_NAME before anything is sent. Each stream must be
-        read (or abandoned) before the next is taken.
+        read (or abandoned) before the next is taken, and a chunk holds only until the next one is. Those of the names that
+        are in `transposed` come as their transposes, row-major; BAD_TENSOR where one is no matrix.
         """
         ...
 
-    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
-        """Summarise the named ones without moving them; one without a gradient is left out."""
+    def digest_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> dict[str, Digest]:
+        """Summarise the named ones without moving them, as read_parameters would stream them; one without a gradient is left
+        out."""
         ...
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Overwrite values in place. Each must have the exact spec of its target: UNKNOWN_NAME, BAD_TENSOR."""
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
+        """Overwrite values in place, as the bytes come.
+
+        Each must have the exact spec of its target, which is checked before its first byte is written: UNKNOWN_NAME,
+        BAD_TENSOR. DATA_LOSS for one that is short or long. After a failure some are written, and one may be in part;
+        repeating the whole call is idempotent.
+        """
         ...
 
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
@@ -260,7 +287,7 @@ class Model(Protocol):
         ...
 
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        """Stream recorded tensors (named by str(id)). UNKNOWN_NAME for one that was released."""
+        """Stream recorded tensors (named by str(id)), as read_parameters does. UNKNOWN_NAME for one that was released."""
         ...
 
     def release_records(self, ids: Sequence[int]) -> None:

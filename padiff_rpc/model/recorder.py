@@ -13,12 +13,12 @@ from padiff_rpc.model import nested
 from padiff_rpc.model.api_names import api_route
 from padiff_rpc.model.backends.backend import Backend, Listen, Native, Remove
 from padiff_rpc.model.calls import Call, Calls
-from padiff_rpc.model.digest import digest
+from padiff_rpc.model.digest import digest, hash_of
 from padiff_rpc.model.gradients import GradientHooks, Place
-from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Side
+from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Releasing, Side
 from padiff_rpc.model.store import Store
 from padiff_rpc.model.tree import PlacedLayer
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensor import Digest, DType, Tensor
 
 Named = list[tuple[str, Native]]
 
@@ -55,6 +55,8 @@ class Recorder:
         self._hears = options.api_calls and observer is not None  # else nobody would learn of functional calls
         self._others = others if self._hears else ()
         self._listen: Listen = _deaf
+        self._earlier_releases = store.releases
+        self._digests: dict[tuple[bytes, DType], Digest] = {}
         self._lock = threading.Lock()  # on several devices torch runs backward in several threads
 
     @contextmanager
@@ -90,6 +92,7 @@ class Recorder:
         """Send what backward brings to this observer, numbered from 0."""
         self._observer = observer
         self._seq = 0
+        self._earlier_releases = self._store.releases
 
     def silent(self) -> tuple[tuple[str, int, Side, str], ...]:
         """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
@@ -254,9 +257,21 @@ class Recorder:
             return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
 
     def _capture(self, name: str, tensor: Native) -> Record:
+        """Keep a tensor. Most are seen twice or more: a layer's input is another's output, its parent's output its own.
+
+        So the hash comes first, which costs a third of a copy and a tenth of the statistics.
+        """
         spec = self._backend.spec(tensor)
         flat = self._backend.to_bytes(tensor)
-        return Record(self._store.put(flat, spec), name, spec, digest(flat, spec))
+        key = hash_of(flat), spec.dtype
+        summary = self._digests.get(key)
+        if summary is None:
+            summary = self._digests[key] = digest(flat, spec, key[0])
+        return Record(self._store.put(flat, spec, key[0], self._await_room), name, spec, summary)
+
+    def _await_room(self, releases: int) -> bool:
+        observer = self._observer
+        return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
     def _tell(self, phase: Phase, place: Place, records: tuple[Record, ...], api: bool = False) -> Mapping[str, Tensor]:
         boundary = Boundary(self._seq, phase, place.route, place.call, place.side, place.caller, records, api)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import CHUNK_BYTES, TensorSpec, TensorStream
+from padiff_rpc.model.blocks import Block, Blocks, fill
+from padiff_rpc.model.budgets import default_disk_bytes, default_memory_bytes
+from padiff_rpc.model.spill import SpillFile
+from padiff_rpc.tensor import TensorSpec, TensorStream
 
-DEFAULT_MEMORY_BYTES = 1 << 30
-DEFAULT_DISK_BYTES = 16 << 30
+AwaitRoom = Callable[[int], bool]
+"""Told how many releases there were: waits for another, and returns whether there was one; False when none will come."""
 
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """How much the store has held: now, and at most since it was made. `spilled_bytes` counts all that went to disk."""
+    """How much the store holds now, and has held at most since restart_figures(). `spilled_bytes` counts all that went to disk.
+
+    What several records share is counted once.
+    """
 
     memory_bytes: int
     disk_bytes: int
@@ -29,73 +35,56 @@ class StoreFigures:
 
 
 @dataclass
-class _Entry:
-    """One tensor: in memory as blocks, or in the spill file at `offset`. Readers keep its place from being used again."""
+class _Copy:
+    """The bytes of one or more records: in memory as blocks, or in the spill file at `offset`.
 
-    spec: TensorSpec
-    blocks: list[bytearray | bytes] = field(default_factory=list)
+    Readers keep its place from being used again after the last record was released.
+    """
+
+    size_bytes: int
+    hash: bytes
+    blocks: list[Block] = field(default_factory=list)
     offset: int = -1
+    records: int = 0
     readers: int = 0
-    released: bool = False
 
 
 class Store:
-    """Copies of tensors by id. One thread puts; any may get and release."""
+    """Copies of tensors by id. One thread puts; any may get and release. Budgets default to shares of what the machine has."""
 
-    def __init__(
-        self, memory_budget_bytes: int = DEFAULT_MEMORY_BYTES, disk_budget_bytes: int = DEFAULT_DISK_BYTES
-    ) -> None:
-        self.memory_budget_bytes = memory_budget_bytes
-        self.disk_budget_bytes = disk_budget_bytes
+    def __init__(self, memory_budget_bytes: int | None = None, disk_budget_bytes: int | None = None) -> None:
+        self.memory_budget_bytes = default_memory_bytes() if memory_budget_bytes is None else memory_budget_bytes
+        self.disk_budget_bytes = default_disk_bytes() if disk_budget_bytes is None else disk_budget_bytes
         self._lock = threading.Lock()
-        self._entries: dict[int, _Entry] = {}
+        self._records: dict[int, tuple[TensorSpec, _Copy]] = {}
+        self._by_hash: dict[bytes, _Copy] = {}
         self._next_id = 1
+        self._releases = 0
         self._memory_bytes = 0
         self._peak_memory_bytes = 0
         self._spilled_bytes = 0
-        # Blocks to use again: touching fresh pages costs ten times a copy into warm ones.
-        self._spare: list[bytearray] = []
-        self._file: _SpillFile | None = None
-        self._extents = _Extents(disk_budget_bytes)
+        self._blocks = Blocks()
+        self._spill = SpillFile(self.disk_budget_bytes)
 
-    def put(self, flat: np.ndarray, spec: TensorSpec) -> int:
-        """Copy `spec.size_bytes` bytes (flat uint8) and return their id; STORE_FULL when neither budget has room.
+    @property
+    def releases(self) -> int:
+        """How many calls of release() there were."""
+        return self._releases
 
-        Ids are never used twice, also not after clear().
+    def put(self, flat: np.ndarray, spec: TensorSpec, hash: bytes = b"", await_room: AwaitRoom | None = None) -> int:
+        """Keep `spec.size_bytes` bytes (flat uint8) and return their id, which is never used twice, also not after clear().
+
+        They are copied, unless a record of that hash (xxh3-128 of the bytes) is still here, which then shares its copy.
+        When neither budget has room `await_room` is asked, as often as it takes; STORE_FULL where it says no.
         """
-        entry = _Entry(spec)
-        size_bytes = spec.size_bytes
-        with self._lock:
-            in_memory = self._memory_bytes + size_bytes <= self.memory_budget_bytes
-            if in_memory:
-                self._memory_bytes += size_bytes
-                self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
-                blocks = self._take_blocks(size_bytes)
-            else:
-                offset = self._extents.take(size_bytes)
-                if offset is None:
-                    raise self._full(spec)
-                entry.offset = offset
-                blocks = []
-        if in_memory:
-            entry.blocks = _fill(blocks, flat)
-        else:
-            try:
-                self._write(entry.offset, flat)
-            except OSError as err:
-                with self._lock:
-                    self._extents.give(entry.offset, size_bytes)
-                raise PadiffError(
-                    f"writing {size_bytes} bytes of records to the spill file in {tempfile.gettempdir()!r} failed: {err}",
-                    reason=Reason.STORE_FULL,
-                    hint="point TMPDIR at a larger disk, raise --store-memory, or record fewer layers",
-                ) from err
-        with self._lock:
-            self._spilled_bytes += 0 if in_memory else size_bytes
-            identifier = self._next_id
-            self._next_id += 1
-            self._entries[identifier] = entry
-        return identifier
+        while True:
+            releases = self._releases
+            identifier, refusal = self._try(flat, spec, hash)
+            if identifier is not None:
+                return identifier
+            may_fit = spec.size_bytes <= max(self.memory_budget_bytes, self.disk_budget_bytes)
+            if await_room is None or not may_fit or not await_room(releases):
+                raise self._full(spec, refusal) from refusal
 
     def get(self, identifier: int) -> TensorStream:
         """Return a record as a stream named by its id, safe against a release while it is read.
@@ -103,175 +92,154 @@ class Store:
         UNKNOWN_NAME when it is not there, now or when the first chunk is taken.
         """
         with self._lock:
-            entry = self._entries.get(identifier)
-        if entry is None:
+            found = self._records.get(identifier)
+        if found is None:
             raise _unknown(identifier)
-        return TensorStream(str(identifier), entry.spec, self._chunks(identifier))
+        return TensorStream(str(identifier), found[0], self._chunks(identifier))
 
     def release(self, identifiers: Iterable[int]) -> None:
         """Forget records; unknown ids are ignored."""
         with self._lock:
             for identifier in identifiers:
-                entry = self._entries.pop(identifier, None)
-                if entry is not None:
-                    self._drop(entry)
+                found = self._records.pop(identifier, None)
+                if found is not None:
+                    self._drop(found[1])
+            self._releases += 1
 
     def clear(self) -> None:
-        """Forget everything; blocks and spill file stay for the next step."""
+        """Forget everything; the blocks stay for the next step."""
         with self._lock:
-            for entry in self._entries.values():
-                self._drop(entry)
-            self._entries.clear()
+            for _, copy in self._records.values():
+                self._drop(copy)
+            self._records.clear()
 
     def close(self) -> None:
         """Forget everything and give memory and disk back."""
         self.clear()
         with self._lock:
-            self._spare.clear()
-            self._file = None  # a reader that is under way still holds it
-            self._extents = _Extents(self.disk_budget_bytes)
+            self._blocks.clear()
+            self._spill = SpillFile(self.disk_budget_bytes)  # a reader that is under way still holds the old one
 
     def figures(self) -> StoreFigures:
         with self._lock:
             return StoreFigures(
                 memory_bytes=self._memory_bytes,
-                disk_bytes=self._extents.used_bytes,
+                disk_bytes=self._spill.used_bytes,
                 peak_memory_bytes=self._peak_memory_bytes,
-                peak_disk_bytes=self._extents.peak_bytes,
+                peak_disk_bytes=self._spill.peak_bytes,
                 spilled_bytes=self._spilled_bytes,
             )
 
+    def restart_figures(self) -> None:
+        """Begin to measure anew."""
+        with self._lock:
+            self._peak_memory_bytes = self._memory_bytes
+            self._spill.peak_bytes = self._spill.used_bytes
+            self._spilled_bytes = 0
+
+    def _try(self, flat: np.ndarray, spec: TensorSpec, hash: bytes) -> tuple[int | None, OSError | None]:
+        """Return a new record's id; or None where there is no room, and what the disk said if it was the disk."""
+        size_bytes = spec.size_bytes
+        with self._lock:
+            copy = self._by_hash.get(hash)
+            if copy is not None and copy.size_bytes == size_bytes:
+                return self._enter(spec, copy), None
+            copy = _Copy(size_bytes, hash)
+            in_memory = self._memory_bytes + size_bytes <= self.memory_budget_bytes
+            if in_memory:
+                self._memory_bytes += size_bytes
+                self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
+                blocks = self._blocks.take(size_bytes, self.memory_budget_bytes - self._memory_bytes)
+            else:
+                offset = self._spill.take(size_bytes)
+                if offset is None:
+                    return None, None
+                copy.offset, blocks = offset, []
+        if in_memory:
+            copy.blocks = fill(blocks, flat)
+        else:
+            try:
+                self._spill.write(copy.offset, flat)
+            except OSError as err:
+                with self._lock:
+                    self._spill.give(copy.offset, size_bytes)
+                if err.errno in (errno.ENOSPC, errno.EDQUOT):
+                    return None, err
+                raise _refused(size_bytes, err) from err
+        with self._lock:
+            self._spilled_bytes += 0 if in_memory else size_bytes
+            if hash:
+                self._by_hash[hash] = copy
+            return self._enter(spec, copy), None
+
+    def _enter(self, spec: TensorSpec, copy: _Copy) -> int:
+        identifier = self._next_id
+        self._next_id += 1
+        copy.records += 1
+        self._records[identifier] = (spec, copy)
+        return identifier
+
     def _chunks(self, identifier: int) -> Iterator[memoryview]:
         with self._lock:
-            entry = self._entries.get(identifier)
-            if entry is None:
+            found = self._records.get(identifier)
+            if found is None:
                 raise _unknown(identifier)
-            entry.readers += 1
+            copy, spill = found[1], self._spill
+            copy.readers += 1
         try:
-            for block in entry.blocks:
+            for block in copy.blocks:
                 yield memoryview(block).toreadonly()
-            if entry.offset >= 0:
-                yield from self._read(entry.offset, entry.spec.size_bytes)
+            if copy.offset >= 0:
+                yield from spill.read(copy.offset, copy.size_bytes)
         finally:
             with self._lock:
-                entry.readers -= 1
-                if entry.released and entry.readers == 0:
-                    self._free(entry)
+                copy.readers -= 1
+                self._free_unused(copy, spill)
 
-    def _drop(self, entry: _Entry) -> None:
-        entry.released = True
-        if entry.readers == 0:
-            self._free(entry)
+    def _drop(self, copy: _Copy) -> None:
+        copy.records -= 1
+        if copy.records == 0 and self._by_hash.get(copy.hash) is copy:
+            del self._by_hash[copy.hash]
+        self._free_unused(copy, self._spill)
 
-    def _free(self, entry: _Entry) -> None:
-        if entry.offset >= 0:
-            self._extents.give(entry.offset, entry.spec.size_bytes)
+    def _free_unused(self, copy: _Copy, spill: SpillFile) -> None:
+        if copy.records or copy.readers:
             return
-        self._memory_bytes -= entry.spec.size_bytes
-        self._spare += [block for block in entry.blocks if isinstance(block, bytearray) and not _is_viewed(block)]
-        entry.blocks = []
+        if copy.offset >= 0:
+            spill.give(copy.offset, copy.size_bytes)
+            return
+        self._memory_bytes -= copy.size_bytes
+        self._blocks.give(copy.blocks)
+        copy.blocks = []
 
-    def _take_blocks(self, size_bytes: int) -> list[bytearray]:
-        """Take the whole blocks of a record from the spare ones, and let go of what then exceeds the budget."""
-        count = size_bytes // CHUNK_BYTES
-        keep = max(len(self._spare) - count, 0)
-        blocks = self._spare[keep:]
-        room = (self.memory_budget_bytes - self._memory_bytes) // CHUNK_BYTES
-        self._spare = self._spare[: min(keep, room)]
-        return blocks + [bytearray(CHUNK_BYTES) for _ in range(count - len(blocks))]
-
-    def _write(self, offset: int, flat: np.ndarray) -> None:
-        if self._file is None:
-            self._file = _SpillFile()
-        view = flat.data
-        for start in range(0, view.nbytes, CHUNK_BYTES):
-            piece = view[start : start + CHUNK_BYTES]
-            while piece.nbytes:
-                written = os.pwrite(self._file.descriptor, piece, offset + start)
-                piece, start = piece[written:], start + written
-
-    def _read(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield a record's bytes from the spill file. Called while the entry has a reader, so that its place stays its own."""
-        end = offset + size_bytes
-        file = self._file
-        while offset < end:
-            data = b"" if file is None else os.pread(file.descriptor, min(CHUNK_BYTES, end - offset), offset)
-            if not data:
-                raise PadiffError("the spill file ended before its record did", reason=Reason.DATA_LOSS)
-            offset += len(data)
-            yield memoryview(data)
-
-    def _full(self, spec: TensorSpec) -> PadiffError:
-        return PadiffError(
+    def _full(self, spec: TensorSpec, refusal: OSError | None) -> PadiffError:
+        if refusal is not None:
+            return _refused(spec.size_bytes, refusal)
+        return store_full(
             f"no room to record a tensor of {spec} ({spec.size_bytes} bytes): "
             f"{self._memory_bytes} of {self.memory_budget_bytes} bytes of memory and "
-            f"{self._extents.used_bytes} of {self.disk_budget_bytes} bytes of disk are taken by records",
-            reason=Reason.STORE_FULL,
-            hint="raise --store-memory or --store-disk, or record fewer layers",
-            metadata={
-                "store_memory_bytes": str(self.memory_budget_bytes),
-                "store_disk_bytes": str(self.disk_budget_bytes),
-            },
+            f"{self._spill.used_bytes} of {self.disk_budget_bytes} bytes of disk are taken by records",
+            self.memory_budget_bytes,
+            self.disk_budget_bytes,
         )
 
 
-class _SpillFile:
-    """A file without a name, so that nothing is left behind however the process ends."""
-
-    def __init__(self) -> None:
-        with tempfile.TemporaryFile(prefix="padiff-spill-") as file:
-            self.descriptor = os.dup(file.fileno())
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
-
-
-class _Extents:
-    """Places in the spill file: first fit over the gaps, which merge as they are given back."""
-
-    def __init__(self, budget_bytes: int) -> None:
-        self._gaps: list[tuple[int, int]] = [(0, budget_bytes)]  # (start, end), sorted, never adjacent
-        self.used_bytes = 0
-        self.peak_bytes = 0
-
-    def take(self, size_bytes: int) -> int | None:
-        """Reserve a place and return its offset, or None when no gap is long enough."""
-        for index, (start, end) in enumerate(self._gaps):
-            if size_bytes <= end - start:
-                self._gaps[index : index + 1] = [(start + size_bytes, end)] if start + size_bytes < end else []
-                self.used_bytes += size_bytes
-                self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-                return start
-        return None
-
-    def give(self, offset: int, size_bytes: int) -> None:
-        self.used_bytes -= size_bytes
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted([*self._gaps, (offset, offset + size_bytes)]):
-            if merged and merged[-1][1] == start:
-                merged[-1] = (merged[-1][0], end)
-            else:
-                merged.append((start, end))
-        self._gaps = merged
+def store_full(message: str, memory_budget_bytes: int, disk_budget_bytes: int) -> PadiffError:
+    """Describe a store that has no room, and will get none."""
+    return PadiffError(
+        message,
+        reason=Reason.STORE_FULL,
+        hint="raise --store-memory or --store-disk, or record fewer layers",
+        metadata={"store_memory_bytes": str(memory_budget_bytes), "store_disk_bytes": str(disk_budget_bytes)},
+    )
 
 
-def _fill(blocks: list[bytearray], flat: np.ndarray) -> list[bytearray | bytes]:
-    view = flat.data
-    for index, block in enumerate(blocks):
-        # Through a view: assigning to the bytearray itself would copy twice.
-        memoryview(block)[:] = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-    rest = view[len(blocks) * CHUNK_BYTES :]
-    return [*blocks, bytes(rest)] if rest.nbytes else list(blocks)
-
-
-def _is_viewed(block: bytearray) -> bool:
-    """Tell whether someone still holds a view of the block: Python then refuses to change its length."""
-    try:
-        block.pop()
-    except BufferError:
-        return True
-    block.append(0)
-    return False
+def _refused(size_bytes: int, err: OSError) -> PadiffError:
+    return PadiffError(
+        f"writing {size_bytes} bytes of records to the spill file in {tempfile.gettempdir()!r} failed: {err}",
+        reason=Reason.STORE_FULL,
+        hint="point TMPDIR at a larger disk, raise --store-memory, or record fewer layers",
+    )
 
 
 def _unknown(identifier: int) -> PadiffError:

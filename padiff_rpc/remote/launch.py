@@ -35,12 +35,13 @@ def launch(
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
     start_timeout_s: float = START_TIMEOUT_S,
+    shared_memory: bool = True,
 ) -> RemoteModel:
     """Start a worker for a factory SPEC and connect to it; close() ends it.
 
     `python`: the interpreter of the environment that holds the framework (default: this one). `model_args`: the
     factory's keyword arguments, JSON values. `losses`, `optimizers`: name -> `file.py:function`, offered beside the neutral
-    ones. `cwd`: where relative paths start. `env`: further environment variables.
+    ones. `cwd`: where relative paths start. `env`: further environment variables. `shared_memory`: as in connect().
     Raises what the worker reports (BAD_SPEC, FACTORY_FAILED, FRAMEWORK_MISSING, BAD_CONFIG), BAD_CONFIG for a Python that
     cannot run a worker, WORKER_DIED, or TIMED_OUT.
     """
@@ -72,7 +73,13 @@ def launch(
     try:
         worker.wait_until_ready(start_timeout_s)
         address = parse_address(worker.address)
-        return open_session(open_channel(address), address, explain=worker.explain, after_close=worker.end)
+        return open_session(
+            open_channel(address),
+            address,
+            explain=worker.explain,
+            after_close=worker.end,
+            shared_memory=shared_memory,
+        )
     except BaseException:
         worker.end()
         raise

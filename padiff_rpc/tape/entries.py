@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import xxhash
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.digest import digest_chunks
 from padiff_rpc.model.model import Record
+from padiff_rpc.model.transpose import transposed_spec
 from padiff_rpc.tape.json_files import OURS, damaged, need
 from padiff_rpc.tape.npy import NpyFile, open_npy
 from padiff_rpc.tape.texts import dtype_from_text, shape_from_text, tensor_texts
@@ -34,6 +35,12 @@ class TensorRef:
 
     def stream(self, name: str) -> TensorStream:
         return TensorStream(name, self.spec, self.file.chunks())
+
+    def transposed(self) -> TensorRef:
+        """A matrix's transpose: the same file read in the other order. BAD_TENSOR for what is no matrix."""
+        spec = transposed_spec(self.name, self.spec)
+        file = replace(self.file, shape=spec.shape, column_major=not self.file.column_major)
+        return replace(self, file=file, spec=spec, recorded=None)
 
     def digest(self) -> Digest:
         """Summarise the bytes as they are now. The written digest serves only where its hash is theirs: files get edited."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from padiff_rpc.tape.manifest import Manifest, check_forward, check_loss, check_
 from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.replay import Replay
 from padiff_rpc.tape.step_folder import StepFolder
-from padiff_rpc.tensor import Digest, Tensor, TensorStream
+from padiff_rpc.tensor import Digest, TensorStream
 
 Moment = Literal["before", "forward", "stepped"]
 """How far a step was replayed: not at all, its forward (and backward), its optimiser's step."""
@@ -111,18 +111,27 @@ class RecordedModel:
         return self._description
 
     # -- parameters ---------------------------------------------------------------------------------------------------
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
         """Stream as Model says: values of before the step, buffers of after its forward, values of after the optimiser's step.
 
         NOT_SUPPORTED for values that were not written.
         """
         found = self._find(names, what)
-        return (ref.stream(name) for name, ref in found)
+        turned = [(name, ref.transposed() if name in transposed else ref) for name, ref in found]
+        return (ref.stream(name) for name, ref in turned)
 
-    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
-        return {name: self._replay.digest(ref) for name, ref in self._find(names, what)}
+    def digest_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> dict[str, Digest]:
+        # What is remembered of files is of their elements in order.
+        return {
+            name: ref.transposed().digest() if name in transposed else self._replay.digest(ref)
+            for name, ref in self._find(names, what)
+        }
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         """Refuse: NOT_SUPPORTED."""
         raise PadiffError(
             f"nothing can be written into the dump {str(self.path)!r}",

@@ -30,6 +30,9 @@ class WritingThread:
         self._waiting: queue.SimpleQueue[Boundary | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._abandoned = False
+        self._changed = threading.Condition()
+        self._unwritten = 0
+        self._releases = 0
         self._thread = threading.Thread(target=self._run, name="tape", daemon=True)
 
     def __enter__(self) -> WritingThread:
@@ -49,7 +52,15 @@ class WritingThread:
         self._raise_failure()
         self.boundaries.append(boundary)
         self._tell(boundary)
+        with self._changed:
+            self._unwritten += 1
         self._waiting.put(boundary)
+
+    def await_room(self, releases: int) -> bool:
+        """Wait until more is released; False where all that is known is written, or nothing will be any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._releases > releases or not self._unwritten)
+            return self._releases > releases
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         """Replace nothing."""
@@ -66,8 +77,14 @@ class WritingThread:
                 self._files.take(records, self._model.read_records)
                 if records:
                     self._model.release_records([record.id for record in records])
+                with self._changed:
+                    self._unwritten -= len(batch)
+                    self._releases += bool(records)
+                    self._changed.notify_all()
         except BaseException as err:  # noqa: BLE001 - the model's thread raises it
-            self._failure = err
+            with self._changed:
+                self._failure = err
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[Boundary]:
         """Wait for a boundary and take those that are there by then; none at the end."""

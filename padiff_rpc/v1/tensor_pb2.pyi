@@ -78,13 +78,33 @@ class Digest(_message.Message):
     def __init__(self, count: _Optional[int] = ..., mean: _Optional[float] = ..., abs_mean: _Optional[float] = ..., norm: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
 
 class TensorChunk(_message.Message):
-    __slots__ = ("name", "spec", "offset", "payload")
+    __slots__ = ("name", "spec", "offset", "slot_offset", "size_bytes", "payload")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SLOT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: TensorSpec
     offset: int
+    slot_offset: int
+    size_bytes: int
     payload: bytes
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[TensorSpec, _Mapping]] = ..., offset: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[TensorSpec, _Mapping]] = ..., offset: _Optional[int] = ..., slot_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class TensorBatch(_message.Message):
+    __slots__ = ("chunks", "slot")
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    chunks: _containers.RepeatedCompositeFieldContainer[TensorChunk]
+    slot: SlotUse
+    def __init__(self, chunks: _Optional[_Iterable[_Union[TensorChunk, _Mapping]]] = ..., slot: _Optional[_Union[SlotUse, _Mapping]] = ...) -> None: ...
+
+class SlotUse(_message.Message):
+    __slots__ = ("slot", "ticket")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    ticket: int
+    def __init__(self, slot: _Optional[int] = ..., ticket: _Optional[int] = ...) -> None: ...

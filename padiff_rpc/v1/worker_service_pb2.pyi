@@ -49,22 +49,64 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, protocol_versions: _Optional[_Iterable[int]] = ..., info: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("protocol_version", "client", "lease_s")
+    __slots__ = ("protocol_version", "client", "lease_s", "shared_memory")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMORY_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     client: str
     lease_s: float
-    def __init__(self, protocol_version: _Optional[int] = ..., client: _Optional[str] = ..., lease_s: _Optional[float] = ...) -> None: ...
+    shared_memory: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., client: _Optional[str] = ..., lease_s: _Optional[float] = ..., shared_memory: bool = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("session_id", "lease_s")
+    __slots__ = ("session_id", "lease_s", "ring")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     lease_s: float
-    def __init__(self, session_id: _Optional[str] = ..., lease_s: _Optional[float] = ...) -> None: ...
+    ring: RingOffer
+    def __init__(self, session_id: _Optional[str] = ..., lease_s: _Optional[float] = ..., ring: _Optional[_Union[RingOffer, _Mapping]] = ...) -> None: ...
+
+class RingOffer(_message.Message):
+    __slots__ = ("pid", "descriptor", "nonce")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    descriptor: int
+    nonce: bytes
+    def __init__(self, pid: _Optional[int] = ..., descriptor: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class ShareMemoryRequest(_message.Message):
+    __slots__ = ("session_id", "nonce")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    nonce: bytes
+    def __init__(self, session_id: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class ShareMemoryResponse(_message.Message):
+    __slots__ = ("layout",)
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    layout: RingLayout
+    def __init__(self, layout: _Optional[_Union[RingLayout, _Mapping]] = ...) -> None: ...
+
+class RingLayout(_message.Message):
+    __slots__ = ("size_bytes", "first_slot_offset", "slot_bytes", "to_coordinator", "to_worker")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SLOT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SLOT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TO_COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    TO_WORKER_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    first_slot_offset: int
+    slot_bytes: int
+    to_coordinator: int
+    to_worker: int
+    def __init__(self, size_bytes: _Optional[int] = ..., first_slot_offset: _Optional[int] = ..., slot_bytes: _Optional[int] = ..., to_coordinator: _Optional[int] = ..., to_worker: _Optional[int] = ...) -> None: ...
 
 class KeepAliveRequest(_message.Message):
     __slots__ = ("session_id",)
@@ -98,19 +140,59 @@ class DescribeModelResponse(_message.Message):
     part: _model_pb2.ModelDescription
     def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping]] = ...) -> None: ...
 
+class RingUse(_message.Message):
+    __slots__ = ("stream", "returned_tickets", "ended_streams")
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_TICKETS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    stream: int
+    returned_tickets: _containers.RepeatedScalarFieldContainer[int]
+    ended_streams: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stream: _Optional[int] = ..., returned_tickets: _Optional[_Iterable[int]] = ..., ended_streams: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class ReadParametersRequest(_message.Message):
-    __slots__ = ("session_id", "names", "what", "digests_only")
+    __slots__ = ("session_id", "query", "ring")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    query: ParametersQuery
+    ring: RingUse
+    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[ParametersQuery, _Mapping]] = ..., ring: _Optional[_Union[RingUse, _Mapping]] = ...) -> None: ...
+
+class ParametersQuery(_message.Message):
+    __slots__ = ("names", "what", "transposed", "offset")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    TRANSPOSED_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    what: What
+    transposed: _containers.RepeatedScalarFieldContainer[str]
+    offset: int
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., transposed: _Optional[_Iterable[str]] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ReadParametersResponse(_message.Message):
+    __slots__ = ("last", "batch")
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    last: bool
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+
+class DigestParametersRequest(_message.Message):
+    __slots__ = ("session_id", "names", "what", "transposed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
-    DIGESTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TRANSPOSED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     names: _containers.RepeatedScalarFieldContainer[str]
     what: What
-    digests_only: bool
-    def __init__(self, session_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., digests_only: bool = ...) -> None: ...
+    transposed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., transposed: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class NamedDigest(_message.Message):
+class DigestParametersResponse(_message.Message):
     __slots__ = ("name", "digest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -118,27 +200,21 @@ class NamedDigest(_message.Message):
     digest: _tensor_pb2.Digest
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ...) -> None: ...
 
-class ReadParametersResponse(_message.Message):
-    __slots__ = ("chunk", "digest")
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    chunk: _tensor_pb2.TensorChunk
-    digest: NamedDigest
-    def __init__(self, chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., digest: _Optional[_Union[NamedDigest, _Mapping]] = ...) -> None: ...
-
 class WriteParametersRequest(_message.Message):
-    __slots__ = ("session_id", "chunk")
+    __slots__ = ("session_id", "batch")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    chunk: _tensor_pb2.TensorChunk
-    def __init__(self, session_id: _Optional[str] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ...) -> None: ...
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, session_id: _Optional[str] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
 
 class WriteParametersResponse(_message.Message):
-    __slots__ = ("written",)
+    __slots__ = ("returned_tickets", "written")
+    RETURNED_TICKETS_FIELD_NUMBER: _ClassVar[int]
     WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    returned_tickets: _containers.RepeatedScalarFieldContainer[int]
     written: int
-    def __init__(self, written: _Optional[int] = ...) -> None: ...
+    def __init__(self, returned_tickets: _Optional[_Iterable[int]] = ..., written: _Optional[int] = ...) -> None: ...
 
 class ForwardHeader(_message.Message):
     __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count", "observed")
@@ -168,23 +244,39 @@ class Substitution(_message.Message):
     tensor_count: int
     def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ...) -> None: ...
 
+class ReturnedSlots(_message.Message):
+    __slots__ = ("tickets",)
+    TICKETS_FIELD_NUMBER: _ClassVar[int]
+    tickets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tickets: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class ForwardRequest(_message.Message):
-    __slots__ = ("header", "chunk", "substitution")
+    __slots__ = ("header", "substitution", "batch")
     HEADER_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
     SUBSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     header: ForwardHeader
-    chunk: _tensor_pb2.TensorChunk
     substitution: Substitution
-    def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+
+class Waiting(_message.Message):
+    __slots__ = ("releases",)
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    releases: int
+    def __init__(self, releases: _Optional[int] = ...) -> None: ...
 
 class ForwardResponse(_message.Message):
-    __slots__ = ("boundary", "result")
+    __slots__ = ("boundary", "result", "returned", "waiting")
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     boundary: _model_pb2.Boundary
     result: ForwardResult
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ...) -> None: ...
+    returned: ReturnedSlots
+    waiting: Waiting
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("outputs", "wall_s")
@@ -207,22 +299,26 @@ class BackwardHeader(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class BackwardRequest(_message.Message):
-    __slots__ = ("header", "chunk", "substitution")
+    __slots__ = ("header", "substitution", "batch")
     HEADER_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
     SUBSTITUTION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     header: BackwardHeader
-    chunk: _tensor_pb2.TensorChunk
     substitution: Substitution
-    def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ...) -> None: ...
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
 
 class BackwardResponse(_message.Message):
-    __slots__ = ("boundary", "result")
+    __slots__ = ("boundary", "result", "returned", "waiting")
     BOUNDARY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     boundary: _model_pb2.Boundary
     result: BackwardResult
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ...) -> None: ...
+    returned: ReturnedSlots
+    waiting: Waiting
+    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class BackwardResult(_message.Message):
     __slots__ = ("loss", "without_gradient", "wall_s")
@@ -235,18 +331,30 @@ class BackwardResult(_message.Message):
     def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
 
 class ReadActivationsRequest(_message.Message):
-    __slots__ = ("session_id", "ids")
+    __slots__ = ("session_id", "query", "ring")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    IDS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
+    query: RecordsQuery
+    ring: RingUse
+    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[RecordsQuery, _Mapping]] = ..., ring: _Optional[_Union[RingUse, _Mapping]] = ...) -> None: ...
+
+class RecordsQuery(_message.Message):
+    __slots__ = ("ids", "offset")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session_id: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    offset: int
+    def __init__(self, ids: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class ReadActivationsResponse(_message.Message):
-    __slots__ = ("chunk",)
-    CHUNK_FIELD_NUMBER: _ClassVar[int]
-    chunk: _tensor_pb2.TensorChunk
-    def __init__(self, chunk: _Optional[_Union[_tensor_pb2.TensorChunk, _Mapping]] = ...) -> None: ...
+    __slots__ = ("last", "batch")
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    last: bool
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
 
 class ReleaseActivationsRequest(_message.Message):
     __slots__ = ("session_id", "ids")
@@ -259,6 +367,26 @@ class ReleaseActivationsRequest(_message.Message):
 class ReleaseActivationsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetStoreFiguresRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetStoreFiguresResponse(_message.Message):
+    __slots__ = ("memory_bytes", "disk_bytes", "peak_memory_bytes", "peak_disk_bytes", "spilled_bytes")
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    memory_bytes: int
+    disk_bytes: int
+    peak_memory_bytes: int
+    peak_disk_bytes: int
+    spilled_bytes: int
+    def __init__(self, memory_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peak_memory_bytes: _Optional[int] = ..., peak_disk_bytes: _Optional[int] = ..., spilled_bytes: _Optional[int] = ...) -> None: ...
 
 class OptimizerStepRequest(_message.Message):
     __slots__ = ("session_id", "optimizer")

@@ -27,6 +27,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OpenSessionRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OpenSessionResponse.FromString,
                 )
+        self.ShareMemory = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/ShareMemory',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.FromString,
+                )
         self.KeepAlive = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/KeepAlive',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.KeepAliveRequest.SerializeToString,
@@ -42,12 +47,17 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeModelRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeModelResponse.FromString,
                 )
-        self.ReadParameters = channel.unary_stream(
+        self.ReadParameters = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/ReadParameters',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersResponse.FromString,
                 )
-        self.WriteParameters = channel.stream_unary(
+        self.DigestParameters = channel.unary_stream(
+                '/padiff_rpc.v1.ModelWorkerService/DigestParameters',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersResponse.FromString,
+                )
+        self.WriteParameters = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/WriteParameters',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.FromString,
@@ -62,7 +72,7 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardResponse.FromString,
                 )
-        self.ReadActivations = channel.unary_stream(
+        self.ReadActivations = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsResponse.FromString,
@@ -71,6 +81,11 @@ class ModelWorkerServiceStub(object):
                 '/padiff_rpc.v1.ModelWorkerService/ReleaseActivations',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.FromString,
+                )
+        self.GetStoreFigures = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/GetStoreFigures',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
                 )
         self.OptimizerStep = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
@@ -106,6 +121,15 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShareMemory(self, request, context):
+        """Ends the proof that both sides share a memory, which OpenSession began: the coordinator has written a nonce of its own
+        into the ring's first page and names it here. The worker answers with the ring's layout, or with none where it does not
+        find that nonce, or has not the memory; tensors then travel in messages. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def KeepAlive(self, request, context):
         """Renews the lease. Idempotent.
         """
@@ -129,17 +153,27 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ReadParameters(self, request, context):
-        """Streams parameters, buffers or gradients in the order asked; one without a gradient is left out. No effect, idempotent.
-        Errors: NOT_FOUND (UNKNOWN_NAME).
+    def ReadParameters(self, request_iterator, context):
+        """Streams parameters, buffers or gradients in the order asked; one without a gradient is left out. The call stays open for
+        further queries, which are answered one after the other. No effect, idempotent: a query whose answer broke off may be
+        asked again from where it did.
+        Errors: NOT_FOUND (UNKNOWN_NAME), INVALID_ARGUMENT (BAD_TENSOR).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DigestParameters(self, request, context):
+        """Summarises parameters, buffers or gradients without moving them; one without a gradient is left out. No effect, idempotent.
+        Errors: NOT_FOUND (UNKNOWN_NAME), INVALID_ARGUMENT (BAD_TENSOR).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteParameters(self, request_iterator, context):
-        """Overwrites parameters or buffers. Each is applied once its last byte has come, so a failed call may have written some
-        of them; repeating the whole call is idempotent.
+        """Overwrites parameters or buffers with bytes as they come, so a failed call may have written some of them, and one in part;
+        repeating the whole call is idempotent. Responses return slots; the last one counts what was written.
         Errors: NOT_FOUND (UNKNOWN_NAME), INVALID_ARGUMENT (BAD_TENSOR), DATA_LOSS (DATA_LOSS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -149,7 +183,8 @@ class ModelWorkerServiceServicer(object):
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
         inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
-        order, then one result.
+        order, then one result; in between slots are returned, and a Waiting comes whenever the store is full. Who gets it
+        releases records, or ends the call.
         Errors: INVALID_ARGUMENT (BAD_INPUTS, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED), RESOURCE_EXHAUSTED (STORE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -166,8 +201,9 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ReadActivations(self, request, context):
-        """Streams recorded tensors, named by their ids. No effect, idempotent; may run during Forward and Backward.
+    def ReadActivations(self, request_iterator, context):
+        """Streams recorded tensors, named by their ids. Stays open, and may be resumed, as ReadParameters. No effect, idempotent; may
+        run during Forward and Backward.
         Errors: NOT_FOUND (UNKNOWN_NAME).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -176,6 +212,13 @@ class ModelWorkerServiceServicer(object):
 
     def ReleaseActivations(self, request, context):
         """Forgets recorded tensors. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStoreFigures(self, request, context):
+        """Tells how much the store has held since the last ResetModel. No effect, idempotent; may run during Forward and Backward.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +253,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OpenSessionRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OpenSessionResponse.SerializeToString,
             ),
+            'ShareMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShareMemory,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.SerializeToString,
+            ),
             'KeepAlive': grpc.unary_unary_rpc_method_handler(
                     servicer.KeepAlive,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.KeepAliveRequest.FromString,
@@ -225,12 +273,17 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeModelRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeModelResponse.SerializeToString,
             ),
-            'ReadParameters': grpc.unary_stream_rpc_method_handler(
+            'ReadParameters': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadParameters,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersResponse.SerializeToString,
             ),
-            'WriteParameters': grpc.stream_unary_rpc_method_handler(
+            'DigestParameters': grpc.unary_stream_rpc_method_handler(
+                    servicer.DigestParameters,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersResponse.SerializeToString,
+            ),
+            'WriteParameters': grpc.stream_stream_rpc_method_handler(
                     servicer.WriteParameters,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.SerializeToString,
@@ -245,7 +298,7 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardResponse.SerializeToString,
             ),
-            'ReadActivations': grpc.unary_stream_rpc_method_handler(
+            'ReadActivations': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadActivations,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsResponse.SerializeToString,
@@ -254,6 +307,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.ReleaseActivations,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.SerializeToString,
+            ),
+            'GetStoreFigures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStoreFigures,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.SerializeToString,
             ),
             'OptimizerStep': grpc.unary_unary_rpc_method_handler(
                     servicer.OptimizerStep,
@@ -313,6 +371,23 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def ShareMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ShareMemory',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def KeepAlive(request,
             target,
             options=(),
@@ -364,7 +439,7 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
-    def ReadParameters(request,
+    def ReadParameters(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -374,9 +449,26 @@ class ModelWorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(request, target, '/padiff_rpc.v1.ModelWorkerService/ReadParameters',
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/ReadParameters',
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReadParametersResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DigestParameters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/padiff_rpc.v1.ModelWorkerService/DigestParameters',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DigestParametersResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
@@ -391,7 +483,7 @@ class ModelWorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/WriteParameters',
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/WriteParameters',
             padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.FromString,
             options, channel_credentials,
@@ -432,7 +524,7 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
-    def ReadActivations(request,
+    def ReadActivations(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -442,7 +534,7 @@ class ModelWorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(request, target, '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsResponse.FromString,
             options, channel_credentials,
@@ -462,6 +554,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ReleaseActivations',
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.ReleaseActivationsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetStoreFigures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/GetStoreFigures',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -1,100 +1,224 @@
-"""Tensor streams <-> chunk messages. All packing and unpacking of tensor bytes is here."""
+"""Tensor streams <-> batches of pieces. All packing and unpacking of tensor bytes is here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tensor import CHUNK_BYTES, Tensor, TensorSpec, TensorStream, data_loss
 from padiff_rpc.v1 import tensor_pb2
+from padiff_rpc.wire.payload import Batch, Piece
 from padiff_rpc.wire.serde import tensor_spec_from_proto, tensor_spec_to_proto
+from padiff_rpc.wire.slots import Region, Slot, SlotSource
 
 TENSOR_LIMIT_BYTES = 1 << 36
 """The largest tensor that a receiver will allocate (64 GiB)."""
+INLINE_BYTES = 64 << 10
+"""What is smaller travels in the message itself: returning a slot costs more than the copy."""
+COPIED_BYTES = 256 << 10
+"""Of payloads up to this size several share a message, for which they are copied once more."""
+BATCH_PIECES = 1000
+ALIGNMENT_BYTES = 64
 
 
-def stream_to_proto(stream: TensorStream) -> Iterator[tensor_pb2.TensorChunk]:
-    """Cut a tensor into chunks of at most CHUNK_BYTES, the first one with the header."""
-    spec: tensor_pb2.TensorSpec | None = tensor_spec_to_proto(stream.spec)
-    offset = 0
-    for piece in stream.chunks:
-        view = piece.cast("B") if piece.nbytes else memoryview(b"")
-        for at in range(0, view.nbytes, CHUNK_BYTES):
-            payload = bytes(view[at : at + CHUNK_BYTES])
-            yield tensor_pb2.TensorChunk(
-                name=stream.name if spec is not None else "", spec=spec, offset=offset, payload=payload
-            )
-            spec = None
-            offset += len(payload)
-    if spec is not None:
-        yield tensor_pb2.TensorChunk(name=stream.name, spec=spec, offset=0)
+# -- packing ----------------------------------------------------------------------------------------------------------
+def pack(
+    streams: Iterable[TensorStream], slots: SlotSource | None = None, offset: int = 0, count: int | None = None
+) -> Iterator[Batch]:
+    """Put the pieces of tensors together: into slots of the ring while there are any, else about CHUNK_BYTES a batch.
+
+    A payload may be a view of the stream's own chunk: encode the batch before the next is taken. Of the first tensor
+    `offset` bytes are left out. `count`: how many tensors there are, so that the batch that ends the last one can say so; where
+    there are fewer no batch may be the last.
+    """
+    packing = _Packing(slots)
+    for number, stream in enumerate(streams, 1):
+        spec: tensor_pb2.TensorSpec | None = tensor_spec_to_proto(stream.spec)
+        at, skipped, offset = offset, offset, 0
+        for chunk in stream.chunks:
+            view = chunk.cast("B") if chunk.nbytes else memoryview(b"")
+            dropped = min(skipped, view.nbytes)
+            view, skipped = view[dropped:], skipped - dropped
+            while view.nbytes:
+                size = packing.room(view.nbytes)
+                packing.add(_header(stream.name, spec, at), view[:size])
+                spec, at, view = None, at + size, view[size:]
+                if packing.full:
+                    yield packing.finish(last=number == count and at == stream.spec.size_bytes)
+        if spec is not None:
+            packing.add(_header(stream.name, spec, at), memoryview(b""))
+            if packing.full:
+                yield packing.finish(last=number == count)
+    if packing.pieces:
+        yield packing.finish(last=True)
 
 
-def tensors_to_proto(tensors: Mapping[str, Tensor]) -> Iterator[tensor_pb2.TensorChunk]:
-    """Chunk whole tensors, one after the other."""
-    for name, tensor in tensors.items():
-        yield from stream_to_proto(tensor.stream(name))
+def pack_tensors(tensors: Mapping[str, Tensor], slots: SlotSource | None = None) -> Iterator[Batch]:
+    """Pack whole tensors, one after the other."""
+    return pack((tensor.stream(name) for name, tensor in tensors.items()), slots)
 
 
-def streams_from_proto(
-    chunks: Iterable[tensor_pb2.TensorChunk], count: int | None = None, limit_bytes: int = TENSOR_LIMIT_BYTES
+class _Packing:
+    """The batch that is being filled."""
+
+    def __init__(self, slots: SlotSource | None) -> None:
+        self._slots = slots
+        self._begin()
+
+    def _begin(self) -> None:
+        self.pieces: list[Piece] = []
+        self.full = False
+        self._slot: Slot | None = None
+        self._filled = 0  # bytes of the slot, or of the payloads
+
+    def room(self, wanted: int) -> int:
+        """Return how many of the wanted bytes the batch takes, at least one."""
+        if self._slot is None and self._slots is not None and self._filled + wanted > INLINE_BYTES:
+            self._slot = self._slots.take()
+            if self._slot is not None:
+                small, self.pieces, self._filled = self.pieces, [], 0
+                for piece in small:
+                    self.add(piece.chunk, memoryview(piece.payload))
+        total = CHUNK_BYTES if self._slot is None else self._slot.memory.nbytes
+        # Whole elements, wherever a piece ends.
+        return min(wanted, max(total - self._filled, ALIGNMENT_BYTES) // ALIGNMENT_BYTES * ALIGNMENT_BYTES)
+
+    def add(self, chunk: tensor_pb2.TensorChunk, view: memoryview) -> None:
+        size = view.nbytes
+        if self._slot is not None:
+            chunk.slot_offset, chunk.size_bytes = self._filled, size
+            # Through NumPy: it lets other threads run meanwhile.
+            np.copyto(self._slot.memory[self._filled : self._filled + size], np.frombuffer(view, np.uint8))
+            self.pieces.append(Piece(chunk))
+            self._filled += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+            self.full = self._slot.memory.nbytes - self._filled < INLINE_BYTES
+        else:
+            # What is large is not followed by more, so that its view need not outlive the next chunk's coming.
+            large = size > COPIED_BYTES
+            self.pieces.append(Piece(chunk, view if large else bytes(view)))
+            self._filled += size
+            self.full = large or self._filled > CHUNK_BYTES - COPIED_BYTES
+        self.full = self.full or len(self.pieces) >= BATCH_PIECES
+
+    def finish(self, last: bool) -> Batch:
+        slot, pieces = self._slot, self.pieces
+        self._begin()
+        return Batch(pieces, last=last) if slot is None else Batch(pieces, slot.number, slot.ticket, last)
+
+
+def _header(name: str, spec: tensor_pb2.TensorSpec | None, offset: int) -> tensor_pb2.TensorChunk:
+    return tensor_pb2.TensorChunk(name="" if spec is None else name, spec=spec, offset=offset)
+
+
+# -- unpacking --------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Incoming:
+    """What a receiver needs of the ring: the slots that its peer fills, and how to return a ticket."""
+
+    region: Region
+    give_back: Callable[[int], None]
+
+
+@dataclass
+class PieceReader:
+    """The pieces of batches, one by one; a batch's slot goes back once its last piece has been read."""
+
+    batches: Iterator[Batch]
+    incoming: Incoming | None = None
+    _batch: Batch | None = field(default=None, init=False)
+    _at: int = field(default=0, init=False)
+
+    def next(self) -> tuple[tensor_pb2.TensorChunk, memoryview] | None:
+        """Return the next piece, with its bytes; those of the one before are gone. None at the end."""
+        self.release()
+        while self._batch is None:
+            batch = next(self.batches, None)
+            if batch is None:
+                return None
+            self._batch, self._at = batch, 0
+            self.release()  # one without pieces
+        piece = self._batch.pieces[self._at]
+        self._at += 1
+        return piece.chunk, self._bytes(self._batch, piece)
+
+    def release(self) -> None:
+        """Return the slot if all its pieces have been read; the last of them is read to its end."""
+        batch = self._batch
+        if batch is not None and self._at == len(batch.pieces):
+            self._batch = None
+            if batch.slot is not None and self.incoming is not None:
+                self.incoming.give_back(batch.ticket)
+
+    def _bytes(self, batch: Batch, piece: Piece) -> memoryview:
+        if batch.slot is None:
+            return memoryview(piece.payload)
+        if self.incoming is None:
+            raise PadiffError("a piece lies in a ring that this side does not share", reason=Reason.DATA_LOSS)
+        return self.incoming.region.view(batch.slot, piece.chunk.slot_offset, piece.chunk.size_bytes)
+
+
+def unpack(
+    pieces: PieceReader, count: int | None = None, limit_bytes: int = TENSOR_LIMIT_BYTES
 ) -> Iterator[TensorStream]:
-    """Put chunks together again: `count` tensors (None: until the chunks end), without reading one chunk more.
+    """Put pieces together again: `count` tensors (None: until they end), without reading one batch more.
 
-    What the caller leaves unread of a tensor is skipped. DATA_LOSS for a stream that is short or long, or a chunk that is
+    What the caller leaves unread of a tensor is skipped. DATA_LOSS for a stream that is short or long, or a piece that is
     not where its offset says; BAD_TENSOR, before anything is allocated, for a tensor above limit_bytes.
     """
-    source = iter(chunks)
     done = 0
     while count is None or done < count:
-        first = next(source, None)
+        first = pieces.next()
         if first is None:
             if count is None:
                 return
             raise PadiffError(f"the stream ended after {done} of {count} tensors", reason=Reason.DATA_LOSS)
-        spec = _header(first, limit_bytes)
-        pieces = _payloads(first, spec, source)
-        yield TensorStream(first.name, spec, pieces)
-        for _ in pieces:
+        name, spec = first[0].name, _checked_spec(first, limit_bytes)
+        chunks = _chunks(first, name, spec, pieces)
+        yield TensorStream(name, spec, chunks)
+        for _ in chunks:
             pass
+        pieces.release()
         done += 1
 
 
-def _header(first: tensor_pb2.TensorChunk, limit_bytes: int) -> TensorSpec:
-    if not first.HasField("spec"):
+def _checked_spec(first: tuple[tensor_pb2.TensorChunk, memoryview], limit_bytes: int) -> TensorSpec:
+    chunk, view = first
+    if not chunk.HasField("spec"):
         raise PadiffError(
-            f"a chunk of {len(first.payload)} bytes at offset {first.offset} belongs to no tensor: "
-            "the one before it was complete",
+            f"a piece of {view.nbytes} bytes at offset {chunk.offset} belongs to no tensor: the one before it was complete",
             reason=Reason.DATA_LOSS,
         )
-    spec = tensor_spec_from_proto(first.spec)
+    spec = tensor_spec_from_proto(chunk.spec)
     if spec.size_bytes > limit_bytes:
         raise PadiffError(
-            f"tensor {first.name!r} of {spec} takes {spec.size_bytes} bytes; the limit is {limit_bytes}",
+            f"tensor {chunk.name!r} of {spec} takes {spec.size_bytes} bytes; the limit is {limit_bytes}",
             reason=Reason.BAD_TENSOR,
         )
     return spec
 
 
-def _payloads(
-    first: tensor_pb2.TensorChunk, spec: TensorSpec, source: Iterator[tensor_pb2.TensorChunk]
+def _chunks(
+    piece: tuple[tensor_pb2.TensorChunk, memoryview], name: str, spec: TensorSpec, pieces: PieceReader
 ) -> Iterator[memoryview]:
-    chunk, at = first, 0
+    at = 0
     while True:
-        payload = chunk.payload
+        chunk, view = piece
         if chunk.offset != at:
             raise PadiffError(
-                f"tensor {first.name!r} of {spec}: a chunk says offset {chunk.offset}, {at} bytes have come",
+                f"tensor {name!r} of {spec}: a piece says offset {chunk.offset}, {at} bytes have come",
                 reason=Reason.DATA_LOSS,
             )
-        at += len(payload)
+        at += view.nbytes
         if at > spec.size_bytes:
-            raise data_loss(first.name, spec, at)
-        if payload:
-            yield memoryview(payload)
+            raise data_loss(name, spec, at)
+        if view.nbytes:
+            yield view
         if at == spec.size_bytes:
             return
-        following = next(source, None)
-        if following is None or following.HasField("spec"):
-            raise data_loss(first.name, spec, at)
-        chunk = following
+        following = pieces.next()
+        if following is None or following[0].HasField("spec"):
+            raise data_loss(name, spec, at)
+        piece = following

@@ -11,6 +11,9 @@ from padiff_rpc.errors import PadiffError, Reason
 
 T = TypeVar("T")
 
+RETRY_S = 3.0
+"""For how long a session's idempotent calls are tried again."""
+
 
 def retry_idempotent(call: Callable[[], T], deadline_s: float) -> T:
     """Call again on WORKER_UNREACHABLE until deadline_s after the first try; then raise the last failure."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
 from typing import TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.tensor import Digest, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
@@ -304,6 +306,14 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
         ),
         wall_s=proto.wall_s,
     )
+
+
+def store_figures_to_proto(figures: StoreFigures) -> worker_service_pb2.GetStoreFiguresResponse:
+    return worker_service_pb2.GetStoreFiguresResponse(**asdict(figures))
+
+
+def store_figures_from_proto(proto: worker_service_pb2.GetStoreFiguresResponse) -> StoreFigures:
+    return StoreFigures(**{field.name: getattr(proto, field.name) for field in fields(StoreFigures)})
 
 
 def loss_spec_to_proto(loss: domain.LossSpec) -> model_pb2.LossSpec:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from padiff_rpc.model.store import DEFAULT_DISK_BYTES, DEFAULT_MEMORY_BYTES
 from padiff_servers.session import DEFAULT_LEASE_S
 
 _UNITS = {"": 1, "B": 1}
@@ -43,10 +42,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     store = parser.add_argument_group("records")
     store.add_argument(
-        "--store-memory", type=parse_size, default=DEFAULT_MEMORY_BYTES, metavar="SIZE", help="such as 4GiB"
+        "--store-memory", type=parse_size, metavar="SIZE", help="such as 4GiB; default: a sixteenth of the memory"
     )
     store.add_argument(
-        "--store-disk", type=parse_size, default=DEFAULT_DISK_BYTES, metavar="SIZE", help="where memory ends"
+        "--store-disk", type=parse_size, metavar="SIZE", help="where memory ends; default: a quarter of what is free"
     )
     access = parser.add_argument_group("access")
     access.add_argument("--token-file", metavar="FILE", help="a coordinator must know the token in it")

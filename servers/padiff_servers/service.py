@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Model, Observer
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.skeleton import inputs_from_json
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensor import Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
-from padiff_rpc.wire.chunks import stream_to_proto, streams_from_proto
+from padiff_rpc.wire.chunks import PieceReader, unpack
 from padiff_rpc.wire.handover import Handover
+from padiff_rpc.wire.payload import Batch, Frame
+from padiff_rpc.wire.ring import OfferedRing
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
+from padiff_servers.reading import OpenRead
+from padiff_servers.releases import Releases
+from padiff_servers.requests import Requests, TensorsIn, ending_with, incoming_of, receive
 from padiff_servers.session import Session, Sessions
-from padiff_servers.step import SUBSTITUTION_DEPTH, StepObserver, ending_with, pump, receive, receive_tensors
+from padiff_servers.step import StepObserver
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,8 +40,6 @@ CHUNK_DEPTH = 4
 """Chunks of about 1 MiB that may wait for a slow reader."""
 BOUNDARY_DEPTH = 64
 """Boundaries that may wait for a slow reader before the model does."""
-WRITE_BATCH_BYTES = 8 << 20
-"""Parameters are written in batches of about this size: a hop to the model thread for each would cost more than the copy."""
 
 
 def _unary(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,10 +72,16 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
+class ServedModel(Model, Protocol):
+    """A Model whose records wait in a store of this process."""
+
+    def store_figures(self) -> StoreFigures: ...
+
+
 class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     """Made in the model thread."""
 
-    def __init__(self, model: Model, model_thread: ModelThread, sessions: Sessions) -> None:
+    def __init__(self, model: ServedModel, model_thread: ModelThread, sessions: Sessions) -> None:
         self._model = model
         self._model_thread = model_thread
         self._sessions = sessions
@@ -93,7 +103,23 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         session = self._sessions.open(request.client, request.lease_s)
         session.on_end(lambda _: self._clean_up_after(session))
         log.info("session of %s opened, lease %g s", session.client, session.lease_s)
-        return pb.OpenSessionResponse(session_id=session.id, lease_s=session.lease_s)
+        if request.shared_memory:
+            session.offered = _offered_ring()
+        ring = None if session.offered is None else session.offered.to_proto()
+        return pb.OpenSessionResponse(session_id=session.id, lease_s=session.lease_s, ring=ring)
+
+    @_unary
+    def ShareMemory(self, request: pb.ShareMemoryRequest, context: Context) -> pb.ShareMemoryResponse:
+        session = self._sessions.get(request.session_id)
+        offered, session.offered = session.offered, None
+        if offered is None:
+            return pb.ShareMemoryResponse()
+        made = offered.complete(request.nonce)
+        offered.close()
+        if made is None:
+            return pb.ShareMemoryResponse()
+        session.ring, layout = made
+        return pb.ShareMemoryResponse(layout=layout)
 
     @_unary
     def KeepAlive(self, request: pb.KeepAliveRequest, context: Context) -> pb.KeepAliveResponse:
@@ -114,80 +140,83 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             yield pb.DescribeModelResponse(part=part)
 
     @_streaming
-    def ReadParameters(
-        self, request: pb.ReadParametersRequest, context: Context
-    ) -> Iterator[pb.ReadParametersResponse]:
+    def ReadParameters(self, request_iterator: Iterator[pb.ReadParametersRequest], context: Context) -> Iterator[bytes]:
+        with OpenRead(request_iterator, self._sessions, context) as read:
+            for query in read.queries():
+                responses: Handover[bytes] = Handover(CHUNK_DEPTH)
+                read.ends(responses)
+                self._produce(responses, functools.partial(self._read_parameters, read, query))
+                yield from responses
+
+    def _read_parameters(self, read: OpenRead, query: pb.ParametersQuery, responses: Handover[bytes]) -> None:
+        names, what = list(query.names), serde.what_from_proto(query.what)
+        streams = self._model.read_parameters(names, what, list(query.transposed))
+        for message in read.answer(pb.ReadParametersResponse, streams, query.offset, len(names)):
+            responses.put(message)
+
+    @_streaming
+    def DigestParameters(
+        self, request: pb.DigestParametersRequest, context: Context
+    ) -> Iterator[pb.DigestParametersResponse]:
         session = self._sessions.get(request.session_id)
         names, what = list(request.names), serde.what_from_proto(request.what)
+        digests = self._run(session, lambda: self._model.digest_parameters(names, what, list(request.transposed)))
+        for name, digest in digests.items():
+            yield pb.DigestParametersResponse(name=name, digest=serde.digest_to_proto(digest))
 
-        def produce(responses: Handover[pb.ReadParametersResponse]) -> None:
-            if request.digests_only:
-                for name, digest in self._model.digest_parameters(names, what).items():
-                    named = pb.NamedDigest(name=name, digest=serde.digest_to_proto(digest))
-                    responses.put(pb.ReadParametersResponse(digest=named))
-                return
-            for stream in self._model.read_parameters(names, what):
-                for chunk in stream_to_proto(stream):
-                    responses.put(pb.ReadParametersResponse(chunk=chunk))
+    @_streaming
+    def WriteParameters(
+        self, request_iterator: Iterator[Frame], context: Context
+    ) -> Iterator[pb.WriteParametersResponse]:
+        first = next(request_iterator, None)
+        session = self._sessions.get(first.message.session_id if first is not None else "")
+        requests = Requests(request_iterator)
+        responses: Handover[pb.WriteParametersResponse] = Handover(BOUNDARY_DEPTH)
 
-        responses: Handover[pb.ReadParametersResponse] = Handover(CHUNK_DEPTH)
-        with ending_with(context, session, responses):
+        def produce(responses: Handover[pb.WriteParametersResponse]) -> None:
+            def give_back(ticket: int) -> None:
+                responses.put(pb.WriteParametersResponse(returned_tickets=[ticket]))
+
+            written = 0
+
+            def streams() -> Iterator[TensorStream]:
+                nonlocal written
+                for stream in unpack(PieceReader(_batches(first, requests), incoming_of(session, give_back))):
+                    yield stream
+                    written += 1
+
+            self._model.write_parameters(streams())
+            responses.put(pb.WriteParametersResponse(written=written))
+
+        with ending_with(context, session, requests, responses):
             self._produce(responses, produce)
             yield from responses
 
-    @_unary
-    def WriteParameters(
-        self, request_iterator: Iterator[pb.WriteParametersRequest], context: Context
-    ) -> pb.WriteParametersResponse:
-        first = next(request_iterator, None)
-        session = self._sessions.get(first.session_id if first is not None else "")
-        messages = chain([] if first is None else [first], request_iterator)
-        batch: list[tuple[str, Tensor]] = []
-        size_bytes = written = 0
-
-        def flush() -> None:
-            nonlocal batch, size_bytes, written
-            tensors, batch, size_bytes = batch, [], 0
-            self._run(session, lambda: self._model.write_parameters(tensors))
-            written += len(tensors)
-
-        for stream in streams_from_proto(message.chunk for message in messages if message.HasField("chunk")):
-            batch.append((stream.name, stream.collect()))
-            size_bytes += stream.spec.size_bytes
-            if size_bytes >= WRITE_BATCH_BYTES:
-                flush()
-        flush()
-        return pb.WriteParametersResponse(written=written)
-
     # -- steps ----------------------------------------------------------------------------------------------------
     @_streaming
-    def Forward(self, request_iterator: Iterator[pb.ForwardRequest], context: Context) -> Iterator[pb.ForwardResponse]:
-        header = receive(request_iterator, "header").header
+    def Forward(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.ForwardResponse]:
+        header: pb.ForwardHeader = receive(request_iterator, "header")
         session = self._sessions.get(header.session_id)
-        tensors = receive_tensors(request_iterator, header.tensor_count)
-        request = serde.forward_header_from_proto(header, inputs_from_json(header.inputs_json, tensors))
-        session.sync = request.record is not None and request.record.sync
+        session.sync = header.record.sync
 
-        def run(observer: Observer | None) -> pb.ForwardResponse:
+        def run(tensors: Mapping[str, Tensor], observer: Observer | None) -> pb.ForwardResponse:
+            request = serde.forward_header_from_proto(header, inputs_from_json(header.inputs_json, tensors))
             result = self._model.forward(request, observer)
             return pb.ForwardResponse(result=serde.forward_result_to_proto(result))
 
-        yield from self._step(session, context, request_iterator, pb.ForwardResponse, run, header.observed)
+        yield from self._step(session, context, request_iterator, pb.ForwardResponse, run, header)
 
     @_streaming
-    def Backward(
-        self, request_iterator: Iterator[pb.BackwardRequest], context: Context
-    ) -> Iterator[pb.BackwardResponse]:
-        header = receive(request_iterator, "header").header
+    def Backward(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.BackwardResponse]:
+        header: pb.BackwardHeader = receive(request_iterator, "header")
         session = self._sessions.get(header.session_id)
-        targets = receive_tensors(request_iterator, header.tensor_count)
-        loss = replace(serde.loss_spec_from_proto(header.loss), targets=targets)
 
-        def run(observer: Observer | None) -> pb.BackwardResponse:
+        def run(targets: Mapping[str, Tensor], observer: Observer | None) -> pb.BackwardResponse:
+            loss = replace(serde.loss_spec_from_proto(header.loss), targets=targets)
             result = self._model.backward(loss, observer)
             return pb.BackwardResponse(result=serde.backward_result_to_proto(result))
 
-        yield from self._step(session, context, request_iterator, pb.BackwardResponse, run, header.observed)
+        yield from self._step(session, context, request_iterator, pb.BackwardResponse, run, header)
 
     @_unary
     def OptimizerStep(self, request: pb.OptimizerStepRequest, context: Context) -> pb.OptimizerStepResponse:
@@ -205,20 +234,26 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     # -- records: served by gRPC's own threads, also while the model runs -------------------------------------------
     @_streaming
     def ReadActivations(
-        self, request: pb.ReadActivationsRequest, context: Context
-    ) -> Iterator[pb.ReadActivationsResponse]:
-        self._sessions.get(request.session_id)
-        for stream in self._model.read_records(list(request.ids)):
-            for chunk in stream_to_proto(stream):
-                yield pb.ReadActivationsResponse(chunk=chunk)
+        self, request_iterator: Iterator[pb.ReadActivationsRequest], context: Context
+    ) -> Iterator[bytes]:
+        with OpenRead(request_iterator, self._sessions, context) as read:
+            for query in read.queries():
+                streams = self._model.read_records(list(query.ids))
+                yield from read.answer(pb.ReadActivationsResponse, streams, query.offset, len(query.ids))
 
     @_unary
     def ReleaseActivations(
         self, request: pb.ReleaseActivationsRequest, context: Context
     ) -> pb.ReleaseActivationsResponse:
-        self._sessions.get(request.session_id)
+        session = self._sessions.get(request.session_id)
         self._model.release_records(list(request.ids))
+        session.releases.add()
         return pb.ReleaseActivationsResponse()
+
+    @_unary
+    def GetStoreFigures(self, request: pb.GetStoreFiguresRequest, context: Context) -> pb.GetStoreFiguresResponse:
+        self._sessions.get(request.session_id)
+        return serde.store_figures_to_proto(self._model.store_figures())
 
     # -- work for the model thread ----------------------------------------------------------------------------------
     def _run(self, session: Session, job: Callable[[], T]) -> T:
@@ -234,18 +269,27 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         self,
         session: Session,
         context: Context,
-        messages: Iterator[Any],
+        messages: Iterator[Frame],
         respond: Callable[..., Any],
-        run: Callable[[Observer | None], Any],
-        observed: bool,
+        run: Callable[[Mapping[str, Tensor], Observer | None], Any],
+        header: Any,
     ) -> Iterator[Any]:
+        """Take the tensors of a step and run it, both in the model thread; give what there is to tell meanwhile."""
+        requests = Requests(messages)
         responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
-        substitutions: Handover[Any] | None = Handover(SUBSTITUTION_DEPTH) if session.sync and observed else None
-        observer = StepObserver(responses, respond, substitutions) if observed else None
-        with ending_with(context, session, responses, *([substitutions] if substitutions is not None else [])):
-            if substitutions is not None:
-                pump(messages, substitutions)
-            self._produce(responses, lambda out: out.put(run(observer)))
+        releases = session.releases = Releases()
+
+        def give_back(ticket: int) -> None:
+            responses.put(respond(returned=pb.ReturnedSlots(tickets=[ticket])))
+
+        def produce(responses: Handover[Any]) -> None:
+            incoming = TensorsIn(requests, incoming_of(session, give_back))
+            observer = StepObserver(responses, respond, requests, incoming, session.sync, releases)
+            tensors = incoming.receive(header.tensor_count)
+            responses.put(run(tensors, observer if header.observed else None))
+
+        with ending_with(context, session, requests, responses, releases):
+            self._produce(responses, produce)
             yield from responses
 
     def _produce(self, responses: Handover[T], produce: Callable[[Handover[T]], None]) -> None:
@@ -267,6 +311,10 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         future.add_done_callback(lambda done: _abort_if_never_run(done, responses))
 
     def _clean_up_after(self, session: Session) -> None:
+        offered, session.offered, session.ring = session.offered, None, None
+        if offered is not None:
+            offered.close()
+
         def job() -> None:
             try:
                 self._model.reset()
@@ -275,6 +323,21 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
         log.info("session of %s ended", session.client)
         self._model_thread.submit(job)
+
+
+def _offered_ring() -> OfferedRing | None:
+    try:
+        return OfferedRing()
+    except OSError as err:
+        log.debug("no memory to share: %s; tensors go through messages", err)
+        return None
+
+
+def _batches(first: Frame | None, requests: Iterator[Frame]) -> Iterator[Batch]:
+    """Give the batches of a write; the first message may have one, too."""
+    for frame in chain([] if first is None else [first], requests):
+        if frame.batch is not None:
+            yield frame.batch
 
 
 def _abort_if_never_run(future: Any, responses: Handover[Any]) -> None:

@@ -11,14 +11,14 @@ from dataclasses import replace
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire.channel import SERVER_OPTIONS, Address
+from padiff_rpc.wire.methods import add_service
 from padiff_servers.access import Access, TokenInterceptor
 from padiff_servers.health import add_health
 from padiff_servers.service import WorkerService
 
 HANDLER_THREADS = 32
-"""Calls served at once: the one step, and as many readers of its records as a coordinator may want."""
+"""Calls served at once: the one step, as many readers of its records as a coordinator may want, and reads that stay open."""
 
 
 def check_free(address: Address) -> None:
@@ -47,7 +47,7 @@ def start_server(service: WorkerService, address: Address, access: Access) -> tu
         interceptors=[TokenInterceptor(access.token)] if access.token else [],
         options=SERVER_OPTIONS,
     )
-    worker_service_pb2_grpc.add_ModelWorkerServiceServicer_to_server(service, server)
+    add_service(service, server)
     add_health(server)
     port = _bind(server, address, access.credentials)
     server.start()

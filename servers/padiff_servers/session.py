@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.wire.ring import OfferedRing, WorkerRing
+from padiff_servers.releases import Releases
 
 DEFAULT_LEASE_S = 60.0
 
@@ -22,6 +24,9 @@ class Session:
         self.opened_at = time.monotonic()
         self.expires_at = self.opened_at + lease_s
         self.sync = False  # whether its last forward was synced, which its backward follows
+        self.releases = Releases()  # of the phase that runs, or ran last
+        self.offered: OfferedRing | None = None  # until its coordinator has shown that it shares it
+        self.ring: WorkerRing | None = None
         self._lock = threading.Lock()
         self._ended: PadiffError | None = None
         self._callbacks: list[Callable[[PadiffError], None]] = []

@@ -345,3 +345,19 @@ def test_an_optimiser_that_changes_nothing_is_no_pass(idle: str) -> None:
     assert [] == [pair for pair in result.pairs if pair.status == "fail"]
     expected = "the optimisers changed no parameter" if idle == "both" else f"{idle}'s optimiser changed no parameter"
     assert expected in result.notes[-1]
+
+
+@pytest.mark.parametrize("single_step", [False, True], ids=["free", "single-step"])
+def test_the_figures_tell_what_assigning_comparing_weights_and_each_step_took(
+    align_pair: AlignPair, single_step: bool
+) -> None:
+    figures = align_pair("mlp", optimizer="SGD(lr=0.1)", steps=2, single_step=single_step).figures
+    assert 2 == len(figures["step_s"])
+    parts = [figures["assign_s"], figures["weights_before_s"], *figures["step_s"]]
+    assert all(seconds >= 0 for seconds in parts)  # rounded, so that a short one is 0
+    assert sum(figures["step_s"]) > 0
+    assert sum(parts) <= figures["wall_s"] + 1e-3  # each is rounded
+
+
+def test_weights_that_are_not_assigned_take_no_time(align_pair: AlignPair) -> None:
+    assert 0.0 == align_pair("mlp", assign=False).figures["assign_s"]

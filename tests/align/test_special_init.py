@@ -218,15 +218,15 @@ class Bits:
         described = self._model.describe()
         return _in_bfloat16(described)
 
-    def read_parameters(self, names: Any, what: Any = "value") -> Iterator[Any]:
-        for stream in self._model.read_parameters(names, what):
+    def read_parameters(self, names: Any, what: Any = "value", transposed: Any = ()) -> Iterator[Any]:
+        for stream in self._model.read_parameters(names, what, transposed):
             array = stream.collect().to_array()
             floating = array.dtype.kind == "f"
             bits = (np.ascontiguousarray(array).view(np.uint32) >> 16).astype(np.uint16) if floating else array
             yield Tensor.from_array(bits, DType.BF16 if floating else None).stream(stream.name)
 
     def write_parameters(self, tensors: Any) -> None:
-        self.written = dict(tensors)
+        self.written = collect_all(tensors)
 
 
 def _in_bfloat16(described: Any) -> Any:

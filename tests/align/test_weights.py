@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,16 +38,18 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
-        for stream in self._model.read_parameters(names, what):
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
+        for stream in self._model.read_parameters(names, what, transposed):
             self._log.append(f"read {stream.name}")
             yield stream
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        def noted() -> Iterator[tuple[str, Tensor]]:
-            for name, tensor in tensors:
-                self._log.append(f"write {name}")
-                yield name, tensor
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
+        def noted() -> Iterator[TensorStream]:
+            for stream in tensors:
+                self._log.append(f"write {stream.name}")
+                yield stream
 
         self._model.write_parameters(noted())
 
@@ -59,7 +61,7 @@ def hosted(model: nn.Layer, seed: int, dtype: str | None = None) -> HostedModel:
         host.backend.prepare(model, None, dtype)
     generator = np.random.default_rng(seed)
     host.write_parameters(
-        (info.name, Tensor.from_array(generator.normal(size=info.spec.shape).astype(info.spec.dtype.storage)))
+        Tensor.from_array(generator.normal(size=info.spec.shape).astype(info.spec.dtype.storage)).stream(info.name)
         for info in host.describe().parameters
     )
     return host
@@ -97,7 +99,7 @@ def test_the_dtype_of_raw_is_kept_and_said() -> None:
 
 def test_values_that_overflow_are_said() -> None:
     base, raw = hosted(Torchlike(), 1), hosted(Torchlike(), 2, "float16")
-    base.write_parameters([("fc.bias", Tensor.from_array(np.array([1, 1e6, 1, -1e6], np.float32)))])
+    base.write_parameters([Tensor.from_array(np.array([1, 1e6, 1, -1e6], np.float32)).stream("fc.bias")])
     assert assign(base, raw).notes == ["fc.bias: 2 of 4 values exceed the range of F16 and became infinite"]
 
 

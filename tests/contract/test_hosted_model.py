@@ -646,7 +646,7 @@ def test_parameters_are_written_read_and_digested(kit: Any, model_name: str) -> 
         )
         for info in infos
     }
-    model.write_parameters(fresh.items())
+    model.write_parameters(tensor.stream(name) for name, tensor in fresh.items())
     read = collect_all(model.read_parameters(list(fresh)))
     assert {name: bytes(value.data) for name, value in read.items()} == {
         name: bytes(value.data) for name, value in fresh.items()
@@ -667,7 +667,7 @@ def test_a_wrong_spec_or_name_is_refused(kit: Any) -> None:
     ]
     for name, array, reason in cases:
         with pytest.raises(PadiffError, match=name) as raised:
-            model.write_parameters([(name, Tensor.from_array(array))])
+            model.write_parameters([Tensor.from_array(array).stream(name)])
         assert raised.value.reason is reason
     with pytest.raises(PadiffError) as raised:
         model.read_parameters(["fc1.weight", "nowhere"])
@@ -682,7 +682,7 @@ def test_tied_parameters_appear_once_and_answer_to_each_name(kit: Any) -> None:
     assert description.parameter("b.weight").aliases == ("b.weight",)
     assert description.layer("b").parameters == ("b.weight", "b.bias")
     zeros = Tensor.from_array(np.zeros((4, 4), np.float32))
-    model.write_parameters([("b.weight", zeros)])
+    model.write_parameters([zeros.stream("b.weight")])
     assert bytes(collect_all(model.read_parameters(["a.weight"]))["a.weight"].data) == bytes(zeros.data)
 
 

@@ -41,6 +41,7 @@ READ = (
     "docs/README.md",
     "docs/comparison.md",
     "docs/frameworks.md",
+    "docs/performance.md",
     "examples/README.md",
 )
 ROLES = ("file", "run", "background", "shown", "output")

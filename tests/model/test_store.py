@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import tempfile
 import threading
-from itertools import pairwise
+from itertools import pairwise, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.blocks import Blocks
+from padiff_rpc.model.digest import hash_of
+from padiff_rpc.model.spill import SpillFile
 from padiff_rpc.model.store import Store
 from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorSpec
 
@@ -150,7 +157,7 @@ def test_a_disk_that_refuses_is_a_full_store(monkeypatch: pytest.MonkeyPatch) ->
 
     store = Store(0, 1 << 20)
     with monkeypatch.context() as patch:
-        patch.setattr("padiff_rpc.model.store.os.pwrite", refuse)
+        patch.setattr("padiff_rpc.model.spill.os.pwrite", refuse)
         with pytest.raises(PadiffError, match="No space left") as raised:
             put(store, 10, 1)
     assert raised.value.reason is Reason.STORE_FULL
@@ -197,3 +204,151 @@ def test_readers_and_releases_from_other_threads() -> None:
     assert wrong == []
     assert store.figures().memory_bytes == 0
     assert store.figures().disk_bytes == 0
+
+
+# -- what several records share -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("memory", [0, 8 * CHUNK_BYTES])
+def test_equal_bytes_are_kept_once_until_the_last_record_of_them_is_released(memory: int) -> None:
+    store = Store(memory, 8 * CHUNK_BYTES)
+    data = np.full(CHUNK_BYTES + 5, 7, np.uint8)
+    flat, square = TensorSpec(DType.U8, (CHUNK_BYTES + 5,)), TensorSpec(DType.I8, (1, CHUNK_BYTES + 5))
+    first = store.put(data, flat, hash_of(data))
+    second = store.put(data.copy(), square, hash_of(data))
+    assert first != second
+    assert [store.get(each).spec for each in (first, second)] == [flat, square]
+    assert held(store) == CHUNK_BYTES + 5
+    store.release([first])
+    store.release([first])
+    assert (held(store), read(store, second)) == (CHUNK_BYTES + 5, data.tobytes())
+    with pytest.raises(PadiffError):
+        store.get(first)
+    store.release([second])
+    assert held(store) == 0
+
+
+def test_what_is_equal_to_something_released_is_copied_anew() -> None:
+    store = Store()
+    data = np.full(CHUNK_BYTES, 7, np.uint8)
+    spec = TensorSpec(DType.U8, data.shape)
+    store.release([store.put(data, spec, hash_of(data))])
+    put(store, CHUNK_BYTES, 1)  # takes its block
+    assert read(store, store.put(data, spec, hash_of(data))) == data.tobytes()
+
+
+def test_other_bytes_and_other_sizes_share_nothing() -> None:
+    store = Store()
+    short, long, other = (np.full(size, fill, np.uint8) for size, fill in ((10, 0), (11, 0), (10, 1)))
+    ids = [store.put(data, TensorSpec(DType.U8, data.shape), hash_of(data)) for data in (short, long, other)]
+    ids.append(store.put(long, TensorSpec(DType.U8, long.shape), hash_of(short)))  # one hash for two sizes
+    assert [read(store, each) for each in ids] == [bytes(10), bytes(11), bytes([1]) * 10, bytes(11)]
+    assert held(store) == 42
+
+
+def test_one_copy_is_dropped_once_by_clear() -> None:
+    store = Store()
+    data = np.zeros(10, np.uint8)
+    for _ in range(3):
+        store.put(data, TensorSpec(DType.U8, (10,)), hash_of(data))
+    store.clear()
+    assert held(store) == 0
+
+
+# -- room ---------------------------------------------------------------------------------------------------------------
+def test_a_full_store_asks_for_room_as_often_as_it_takes() -> None:
+    store = Store(memory_budget_bytes=100, disk_budget_bytes=0)
+    kept = [put(store, 40, 1), put(store, 40, 2)]
+    seen: list[int] = []
+
+    def await_room(releases: int) -> bool:
+        seen.append(releases)
+        store.release([kept.pop()])
+        return True
+
+    identifier = store.put(np.full(90, 3, np.uint8), TensorSpec(DType.U8, (90,)), await_room=await_room)
+    assert seen == [0, 1]
+    assert read(store, identifier) == bytes([3]) * 90
+
+
+@pytest.mark.parametrize("size_bytes", [90, 101])
+def test_where_no_room_will_come_the_store_is_full(size_bytes: int) -> None:
+    store = Store(memory_budget_bytes=100, disk_budget_bytes=0)
+    put(store, 40, 1)
+    asked: list[int] = []
+    with pytest.raises(PadiffError) as raised:
+        store.put(
+            np.zeros(size_bytes, np.uint8),
+            TensorSpec(DType.U8, (size_bytes,)),
+            await_room=lambda releases: asked.append(releases) is not None,
+        )
+    assert raised.value.reason is Reason.STORE_FULL
+    assert asked == ([0] if size_bytes == 90 else [])  # more than the whole store: no release would help
+
+
+# -- memory and disk that is given back ---------------------------------------------------------------------------------------
+def test_blocks_are_used_again_whatever_their_size() -> None:
+    blocks = Blocks()
+    first = blocks.take(2 * CHUNK_BYTES + 700_000, 1 << 30)
+    assert [len(block) for block in first] == [CHUNK_BYTES, CHUNK_BYTES, 700_000]
+    blocks.give([*first])
+    assert blocks.spare_bytes == 2 * CHUNK_BYTES + 700_000
+    assert {id(block) for block in blocks.take(2 * CHUNK_BYTES + 700_000, 1 << 30)} == {id(block) for block in first}
+    assert blocks.spare_bytes == 0
+
+
+def test_spare_blocks_never_exceed_what_the_records_leave_of_the_budget() -> None:
+    blocks = Blocks()
+    blocks.give([*blocks.take(5 * CHUNK_BYTES, 1 << 30), *blocks.take(700_000, 1 << 30)])
+    blocks.take(600_000, 2 * CHUNK_BYTES)
+    assert blocks.spare_bytes == CHUNK_BYTES + 700_000
+    blocks.take(0, 0)
+    assert blocks.spare_bytes == 0
+
+
+def test_no_disk_is_touched_unless_memory_is_full_and_none_stays_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = Store(CHUNK_BYTES, 8 * CHUNK_BYTES)
+    first = put(store, CHUNK_BYTES, 1)
+    assert sizes_of_open_files(tmp_path) == []
+    spilled = [put(store, CHUNK_BYTES, fill) for fill in (2, 3)]
+    assert sizes_of_open_files(tmp_path) == [2 * CHUNK_BYTES]
+    assert list(tmp_path.iterdir()) == []  # nothing to find, or to leave behind when the process is killed
+    store.release([first, spilled[0]])
+    assert read(store, spilled[1]) == bytes([3]) * CHUNK_BYTES
+    assert store.figures().memory_bytes == 0  # what was read stays on disk
+    store.release([spilled[1]])
+    assert sizes_of_open_files(tmp_path) == [0]
+    assert put(store, CHUNK_BYTES, 4)
+    spilled = [put(store, CHUNK_BYTES, 5)]
+    assert read(store, spilled[0]) == bytes([5]) * CHUNK_BYTES
+    store.clear()
+    assert sizes_of_open_files(tmp_path) == [0]
+    store.close()
+    gc.collect()
+    assert sizes_of_open_files(tmp_path) == []
+
+
+def test_places_on_disk_merge_in_whatever_order_they_come_back() -> None:
+    for order in permutations(range(4)):
+        spill = SpillFile(50)
+        places = [spill.take(10) for _ in range(4)]
+        for index in order:
+            offset = places[index]
+            assert offset is not None
+            spill.give(offset, 10)
+        assert (spill.used_bytes, spill.peak_bytes, spill.take(50)) == (0, 40, 0)
+
+
+def held(store: Store) -> int:
+    return store.figures().memory_bytes + store.figures().disk_bytes
+
+
+def sizes_of_open_files(folder: Path) -> list[int]:
+    """Sizes of the files below a folder that this process holds open, with or without a name."""
+    found: list[int] = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(link).startswith(str(folder)):
+                found.append(os.stat(link).st_size)
+    return found

@@ -1,4 +1,4 @@
-"""RemoteModel does over gRPC what HostedModel does in this process, and fails as clearly."""
+"""RemoteModel does over gRPC what HostedModel does in this process, and fails as clearly; by either transport."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     RecordOptions,
 )
-from padiff_rpc.remote.connect import connect
+from padiff_rpc.remote import connect as connecting
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import DType, Tensor, collect_all
+from padiff_rpc.tensor import DType, Tensor, TensorStream, collect_all
 from padiff_rpc.training import parse_optimizer
 
 from ..servers.harness import DEADLINE_S, StubModel, numpy_model, serving, wait_until
@@ -53,6 +53,21 @@ class Watcher:
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return self._answer(boundary)
+
+
+shared = True
+
+
+def connect(address: str) -> RemoteModel:
+    """Connect by the transport of this test, and see that it is the one."""
+    model = connecting.connect(address, shared_memory=shared)
+    assert model.transport == ("shared memory" if shared else "streams")
+    return model
+
+
+@pytest.fixture(autouse=True, params=["shared memory", "streams"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "shared", request.param == "shared memory")
 
 
 @pytest.fixture
@@ -174,7 +189,7 @@ def test_tensors_of_every_kind_are_read_as_they_are(remote_stub: RemoteModel) ->
 
 def test_tensors_of_every_kind_are_written_as_they_are(remote_stub: RemoteModel, stub: StubModel) -> None:
     stub.tensors = {name: Tensor.from_array(np.zeros(0)) for name in TENSORS}
-    remote_stub.write_parameters(TENSORS.items())
+    remote_stub.write_parameters(tensor.stream(name) for name, tensor in TENSORS.items())
     assert TENSORS == stub.tensors
 
 
@@ -244,8 +259,8 @@ def test_a_stream_that_is_not_read_to_its_end_frees_the_worker(remote_stub: Remo
 
 
 def test_a_failing_source_of_tensors_fails_the_write_with_its_own_error(remote_stub: RemoteModel) -> None:
-    def source() -> Iterator[tuple[str, Tensor]]:
-        yield "bf16", TENSORS["bf16"]
+    def source() -> Iterator[TensorStream]:
+        yield TENSORS["bf16"].stream("bf16")
         raise ZeroDivisionError("in the source")
 
     with pytest.raises(ZeroDivisionError, match="in the source"):
@@ -256,10 +271,10 @@ def test_a_failing_source_of_tensors_fails_the_write_with_its_own_error(remote_s
 def test_a_source_is_read_in_the_calling_thread_and_no_further_than_needed(remote_stub: RemoteModel) -> None:
     threads: set[int] = set()
 
-    def endless() -> Iterator[tuple[str, Tensor]]:
+    def endless() -> Iterator[TensorStream]:
         while True:
             threads.add(threading.get_ident())
-            yield "absent", TENSORS["> 4 MiB"]
+            yield TENSORS["> 4 MiB"].stream("absent")
 
     with pytest.raises(PadiffError) as caught:
         remote_stub.write_parameters(endless())
@@ -271,7 +286,7 @@ def test_parameters_go_from_one_worker_to_another(remote: RemoteModel) -> None:
     names = [info.name for info in remote.describe().parameters]
     with serving(numpy_model("mlp", seed=1)) as worker, connect(worker.address) as other:
         assert remote.digest_parameters(names) != other.digest_parameters(names)
-        other.write_parameters((stream.name, stream.collect()) for stream in remote.read_parameters(names))
+        other.write_parameters(remote.read_parameters(names))
         assert remote.digest_parameters(names) == other.digest_parameters(names)
 
 
@@ -288,7 +303,7 @@ def test_parameters_go_from_one_worker_to_another(remote: RemoteModel) -> None:
         (lambda model: model.backward(LossSpec("mean")), Reason.OUT_OF_ORDER),
         (lambda model: list(model.read_parameters(["absent"])), Reason.UNKNOWN_NAME),
         (lambda model: list(model.read_records([10**6])), Reason.UNKNOWN_NAME),
-        (lambda model: model.write_parameters([("head.bias", VECTORS)]), Reason.BAD_TENSOR),
+        (lambda model: model.write_parameters([VECTORS.stream("head.bias")]), Reason.BAD_TENSOR),
         (lambda model: model.optimizer_step(OptimizerSpec("Bogus")), Reason.UNKNOWN_NAME),
     ],
 )

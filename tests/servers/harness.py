@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from padiff_rpc.model.model import (
     Record,
     What,
 )
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.tensor import Digest, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire.channel import open_channel, parse_address
@@ -89,18 +90,22 @@ class StubModel:
         parameters = (ParameterInfo(name, "parameter", value.spec, True) for name, value in self.tensors.items())
         return ModelDescription("stub", "Stub", (), tuple(parameters))
 
-    def read_parameters(self, names: Sequence[str], what: What = "value") -> Iterator[TensorStream]:
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
         self._check(names)
         return (self.tensors[name].stream(name) for name in names)
 
-    def digest_parameters(self, names: Sequence[str], what: What = "value") -> dict[str, Digest]:
+    def digest_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> dict[str, Digest]:
         self._check(names)
         return dict.fromkeys(names, DIGEST)
 
-    def write_parameters(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        for name, tensor in tensors:
-            self._check([name])
-            self.tensors[name] = tensor
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
+        for stream in tensors:
+            self._check([stream.name])
+            self.tensors[stream.name] = stream.collect()
 
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         self.request = request
@@ -132,6 +137,9 @@ class StubModel:
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         raise RuntimeError("a bug of ours")
 
+    def store_figures(self) -> StoreFigures:
+        return StoreFigures(1, 2, 3, 4, 5)
+
     def reset(self) -> None:
         self.resets += 1
 
@@ -146,7 +154,8 @@ class StubModel:
         observer.observe(boundary)
         self.sent += 1
         if request.record is not None and request.record.sync:
-            self.substituted[seq] = observer.substitute(boundary)
+            values = observer.substitute(boundary)
+            self.substituted[seq] = {name: value.stream(name).collect() for name, value in values.items()}
 
     def _check(self, names: Iterable[str]) -> None:
         for name in names:

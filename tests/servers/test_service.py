@@ -16,7 +16,8 @@ from padiff_rpc.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1.model_pb2 import RecordOptions
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
-from padiff_rpc.wire.chunks import tensors_to_proto
+from padiff_rpc.wire.chunks import pack_tensors
+from padiff_rpc.wire.payload import encode
 from padiff_rpc.wire.status import DETAIL_LIMIT_BYTES, error_from_rpc
 
 from .harness import DEADLINE_S, Serving, StubModel, raw_stub, serving, wait_until
@@ -68,18 +69,20 @@ def forward(session: str, *, sync: bool = False, tensors: int = 0, inputs: str =
 
 
 def chunks() -> list[pb.ForwardRequest]:
-    return [pb.ForwardRequest(chunk=chunk) for chunk in tensors_to_proto({"x": X})]
+    return [pb.ForwardRequest.FromString(encode(pb.ForwardRequest(), batch)) for batch in pack_tensors({"x": X})]
 
 
 def test_every_call_of_a_session_wants_one(stub: ModelWorkerServiceStub, session: str) -> None:
     calls = [
         lambda: list(stub.DescribeModel(pb.DescribeModelRequest(session_id="other"))),
-        lambda: list(stub.ReadParameters(pb.ReadParametersRequest(session_id="other", what=pb.WHAT_VALUE))),
-        lambda: stub.WriteParameters(iter([pb.WriteParametersRequest(session_id="other")])),
-        lambda: stub.WriteParameters(iter([])),
+        lambda: list(stub.ReadParameters(iter([pb.ReadParametersRequest(session_id="other")]))),
+        lambda: list(stub.DigestParameters(pb.DigestParametersRequest(session_id="other", what=pb.WHAT_VALUE))),
+        lambda: list(stub.WriteParameters(iter([pb.WriteParametersRequest(session_id="other")]))),
+        lambda: list(stub.WriteParameters(iter([]))),
+        lambda: stub.ShareMemory(pb.ShareMemoryRequest(session_id="other")),
         lambda: list(stub.Forward(iter([forward("other")]))),
         lambda: list(stub.Backward(iter([pb.BackwardRequest(header=pb.BackwardHeader(session_id="other"))]))),
-        lambda: list(stub.ReadActivations(pb.ReadActivationsRequest(session_id="other"))),
+        lambda: list(stub.ReadActivations(iter([pb.ReadActivationsRequest(session_id="other")]))),
         lambda: stub.ReleaseActivations(pb.ReleaseActivationsRequest(session_id="other")),
         lambda: stub.OptimizerStep(pb.OptimizerStepRequest(session_id="other")),
         lambda: stub.KeepAlive(pb.KeepAliveRequest(session_id="other")),
@@ -135,8 +138,8 @@ def test_substitutions_reach_the_model(stub: ModelWorkerServiceStub, session: st
     [
         ([substitution(1)], "substitution of boundary 1 came where that of 0 was due"),
         ([substitution(0), substitution(0)], "substitution of boundary 0 came where that of 1 was due"),
-        ([substitution(0, 1), substitution(1)], "substitution came where a chunk was due"),
-        (chunks(), "chunk came where a substitution was due"),
+        ([substitution(0, 1), substitution(1)], "substitution came where a batch was due"),
+        (chunks(), "batch came where a substitution was due"),
         ([], "the end of the stream came where a substitution was due"),
     ],
 )
@@ -266,13 +269,16 @@ def test_what_was_observed_before_a_failure_still_arrives(
     assert Reason.MODEL_FAILED is failure(lambda: call).reason
 
 
-def test_a_parameter_whose_bytes_did_not_all_come_is_not_written(
+def test_a_parameter_whose_bytes_did_not_all_come_is_data_loss(
     stub: ModelWorkerServiceStub, session: str, model: StubModel
 ) -> None:
     big = Tensor.from_array(np.zeros(3 << 20, np.float32))
     model.tensors["big"] = big
     values = {"big": Tensor.from_array(np.ones(3 << 20, np.float32)), "x": X}
-    messages = [pb.WriteParametersRequest(chunk=chunk) for chunk in tensors_to_proto(values)]
+    messages = [
+        pb.WriteParametersRequest.FromString(encode(pb.WriteParametersRequest(), batch))
+        for batch in pack_tensors(values)
+    ]
     messages[0].session_id = session
     del messages[-2]
     assert Reason.DATA_LOSS is failure(lambda: stub.WriteParameters(iter(messages))).reason
@@ -280,9 +286,10 @@ def test_a_parameter_whose_bytes_did_not_all_come_is_not_written(
 
 
 def test_a_message_over_the_limit_is_refused(stub: ModelWorkerServiceStub, session: str) -> None:
-    request = pb.ReadParametersRequest(session_id=session, names=["x" * (5 << 20)], what=pb.WHAT_VALUE)
+    query = pb.ParametersQuery(names=["x" * (5 << 20)], what=pb.WHAT_VALUE)
+    request = pb.ReadParametersRequest(session_id=session, query=query)
     with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
-        list(stub.ReadParameters(request))
+        list(stub.ReadParameters(iter([request])))
 
 
 def test_the_health_service_says_serving(worker: Serving) -> None:

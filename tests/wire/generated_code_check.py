@@ -47,7 +47,8 @@ def run_step(spec: str, **options: Any) -> dict[str, Any]:
     x = Tensor.from_array(np.ones((4, 8), np.float32))
     with launch(spec, **options) as model:
         names = [info.name for info in model.describe().parameters]
-        model.write_parameters(collect_all(model.read_parameters(names)).items())
+        held = collect_all(model.read_parameters(names))
+        model.write_parameters(tensor.stream(name) for name, tensor in held.items())
         model.forward(ForwardRequest({"x": x}, record=RecordOptions(sync=True)), observer)
         loss = model.backward(LossSpec("mean"), observer).loss
         gradients = len(collect_all(model.read_parameters(names, "gradient")))

@@ -22,6 +22,7 @@ from padiff_rpc.model.model import (
     Record,
     RecordOptions,
 )
+from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.tensor import Digest, DType, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire import serde
@@ -49,6 +50,7 @@ PAIRS: dict[str, list[Any]] = {
     "layer_info": [LAYER, LayerInfo("", "Net", "user.Net", (), (), {}, False)],
     "model_info": [INFO],
     "record": [RECORD],
+    "store_figures": [StoreFigures(1, 2, 2**40, 4, 5)],
     "boundary": [
         Boundary(0, "forward", "", 0, "input", None, ()),
         Boundary(7, "backward", "fc", 2, "output", ("", 0), (RECORD, RECORD)),

@@ -103,6 +103,13 @@ class Backend(Protocol):
         """Write values into a parameter or buffer in place, outside autograd. The specs are equal."""
         ...
 
+    def writable(self, target: Native) -> np.ndarray | None:
+        """Flat uint8 view of a parameter's or buffer's own memory, to be written to outside autograd; None where there is none.
+
+        Taking it counts as an in-place operation, so that no graph goes on with values that it has not seen.
+        """
+        ...
+
     def gradient(self, parameter: Native) -> Native | None: ...
 
     def clear_gradients(self, model: Layer) -> None: ...

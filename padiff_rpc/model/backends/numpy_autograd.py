@@ -147,6 +147,10 @@ class Tensor:
         if array.shape != self.shape or array.dtype != self.data.dtype:
             raise ValueError(f"{array.dtype}{list(array.shape)} does not fit {self.data.dtype}{list(self.shape)}")
         self.data[...] = array
+        self.note_write()
+
+    def note_write(self) -> None:
+        """Count a write to the memory, off the tape."""
         self.version[0] += 1
         self._seen = self.version[0]
 

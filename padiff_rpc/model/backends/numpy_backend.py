@@ -129,6 +129,12 @@ class NumpyBackend:
             raise PadiffError(f"{tensor.spec} does not fit {self.spec(target)}", reason=Reason.BAD_TENSOR)
         target.overwrite(tensor.to_array())
 
+    def writable(self, target: Tensor) -> np.ndarray | None:
+        if not target.data.flags.c_contiguous or not target.data.flags.writeable:
+            return None
+        target.note_write()
+        return target.data.reshape(-1).view(np.uint8)
+
     def gradient(self, parameter: Tensor) -> Tensor | None:
         return parameter.grad
 

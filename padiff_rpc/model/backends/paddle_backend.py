@@ -141,6 +141,9 @@ class PaddleBackend:
     def overwrite(self, target: Native, tensor: Tensor) -> None:
         paddle_tensor.overwrite(target, tensor)
 
+    def writable(self, target: Native) -> np.ndarray | None:
+        return paddle_tensor.writable(target)
+
     def gradient(self, parameter: Native) -> Native | None:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)

@@ -79,6 +79,17 @@ def overwrite(target: Any, tensor: Tensor) -> None:
         paddle.assign(from_tensor(tensor, target.place), output=target)
 
 
+def writable(tensor: Any) -> np.ndarray | None:
+    """View the memory of a contiguous CPU tensor as flat uint8; None for any other, and in paddle 2.6 (see to_bytes)."""
+    if not (_HAS_FLOAT8 and tensor.place.is_cpu_place() and tensor.is_contiguous() and spec(tensor).count):
+        return None
+    memory = to_bytes(tensor)
+    if not memory.flags.writeable or memory.ctypes.data != tensor.data_ptr():
+        return None  # a copy
+    tensor._bump_inplace_version()
+    return memory
+
+
 def dense(gradient: Any) -> Any:
     """Add up the rows of a sparse gradient (Embedding(sparse=True)), which come with repetitions."""
     if not gradient.is_selected_rows():

@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import torch_api_calls
 from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
 from padiff_rpc.model.backends.torch_hyperparameters import hyperparameters
-from padiff_rpc.model.backends.torch_tensor import from_tensor, spec, to_bytes
+from padiff_rpc.model.backends.torch_tensor import from_tensor, spec, to_bytes, writable
 from padiff_rpc.model.backends.torch_training import backward, loss, optimizer
 from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
 from padiff_rpc.tensor import Tensor, TensorSpec
@@ -117,6 +117,9 @@ class TorchBackend:
     def overwrite(self, target: Native, tensor: Tensor) -> None:
         with torch.no_grad():
             target.copy_(from_tensor(tensor))
+
+    def writable(self, target: Native) -> np.ndarray | None:
+        return writable(target)
 
     def gradient(self, parameter: Native) -> Native | None:
         return parameter.grad if parameter.is_leaf else None

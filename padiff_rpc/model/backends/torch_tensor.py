@@ -65,5 +65,14 @@ def from_tensor(tensor: Tensor) -> Any:
     return made
 
 
+def writable(tensor: Any) -> np.ndarray | None:
+    """View the memory of a contiguous CPU tensor as flat uint8; None for any other."""
+    lies_plainly = tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+    if not lies_plainly or tensor.is_inference():
+        return None
+    torch.autograd.graph.increment_version(tensor)
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+
+
 def _not_supported(what: str, hint: str) -> PadiffError:
     return PadiffError(f"cannot read {what}", reason=Reason.NOT_SUPPORTED, hint=hint)
