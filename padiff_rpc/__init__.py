@@ -14,6 +14,7 @@ from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.launch import launch
 from padiff_rpc.result import Result
 from padiff_rpc.selection import Selection
+from padiff_rpc.sequential import align_sequentially
 from padiff_rpc.tape.recorded_model import RecordedModel
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Selection",
     "add_special_init",
     "align",
+    "align_sequentially",
     "assign_weight",
     "auto_diff",
     "check_dataloader",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from padiff_clients.options import as_run, diff_options
 from padiff_clients.plan import SidePlan, align_settings, plan_sides
 from padiff_clients.progress import live_progress
 from padiff_clients.runfile import RunFile, load_run_file, merge
-from padiff_clients.sides import opened
+from padiff_clients.sides import open_model, opened
+from padiff_clients.signals import terminable
 from padiff_clients.tapes import Tapes, as_recorded, notes_on, recorded_inputs, tapes_of
 from padiff_rpc.align.align import align
 from padiff_rpc.errors import PadiffError, Reason
@@ -23,6 +25,7 @@ from padiff_rpc.model.model import Inputs
 from padiff_rpc.report.json_file import check_writable, write_result
 from padiff_rpc.report.terminal import print_result, print_verdict
 from padiff_rpc.result import Result
+from padiff_rpc.sequential import align_sequentially
 
 
 @click.command()
@@ -52,16 +55,35 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
     base, raw = plan_sides(run)
     if run.json_file:
         check_writable(Path(run.json_file))
+    if run.sequential:
+        _refuse_tapes(base, raw)
     tapes = tapes_of(base, raw)
     base_inputs, raw_inputs, shown = _inputs(run, base, raw, tapes)
     arrays = load_targets(run.targets) if run.targets else {}
     targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
     settings = as_recorded(align_settings(run, base, raw, targets), run, base, raw, tapes)
-    with live_progress(quiet) as tell, opened((base, raw)) as (base_model, raw_model):
-        result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
+    with live_progress(quiet) as tell:
+        if run.sequential:
+            sides = partial(open_model, base), partial(open_model, raw)
+            with terminable():
+                result = align_sequentially(*sides, base_inputs, raw_inputs, settings, tell)
+        else:
+            with opened((base, raw)) as (base_model, raw_model):
+                result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
     result.notes += notes_on(settings, tapes)
     result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": shown}
     return result
+
+
+def _refuse_tapes(base: SidePlan, raw: SidePlan) -> None:
+    """A dump takes no memory, so that with one nothing is to be put off."""
+    for plan in (base, raw):
+        if plan.spec.kind == "tape":
+            raise PadiffError(
+                f"{plan.name} is {plan.spec.text!r}, a dump: there are no two models to run one after the other",
+                reason=Reason.BAD_CONFIG,
+                hint="leave --sequential out",
+            )
 
 
 def _inputs(run: RunFile, base: SidePlan, raw: SidePlan, tapes: Tapes) -> tuple[Inputs, Inputs, list[str]]:

@@ -36,6 +36,8 @@ def as_run(options: Mapping[str, Any]) -> RunFile:
         values[name] = {**side, **({"args": args} if args else {})}
         if options[name] is not None:
             values[name]["spec"] = options[name]
+    if options["layers"]:
+        values["layers"] = list(options["layers"])
     values["compare"] = {key: options[key] for key in _COMPARE if options[key] is not None}
     values["store"] = {
         key: options[f"store_{key}"] for key in ("memory", "disk") if options[f"store_{key}"] is not None
@@ -75,6 +77,10 @@ _PLAIN = (
     "phase",
     "single_step",
     "api_calls",
+    "sequential",
+    "fail_fast",
+    "depth",
+    "verify_probe",
     "train",
     "seed",
     "assign",
@@ -121,6 +127,19 @@ def _shared_options() -> list[Callable[[F], F]]:
             default=None,
             help="Compare functional calls inside layers too, to tell where one begins to differ.",
         ),
+        click.option(
+            "--sequential/--no-sequential",
+            default=None,
+            help="Run base first and raw when base has ended: two models that do not fit together.",
+        ),
+        click.option(
+            "--verify-probe/--no-verify-probe", default=None, help="First prove that recording changes no bit."
+        ),
+        click.option("--layers", metavar="GLOB", multiple=True, help="Compare only layers of such routes; repeatable."),
+        click.option(
+            "--depth", type=click.IntRange(0), help="Compare only layers at most so many levels below the root."
+        ),
+        click.option("--fail-fast/--no-fail-fast", default=None, help="Stop both models at the first difference."),
         click.option(
             "--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's."
         ),

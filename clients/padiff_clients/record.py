@@ -14,7 +14,9 @@ from padiff_clients.options import DTYPES, PLACE, parse_args
 from padiff_clients.plan import loss_of, optimizer_of, plan_one, useless_targets
 from padiff_clients.runfile import validate
 from padiff_clients.sides import opened
+from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.selection import EVERYTHING, asked_layers, check_globs, narrowed
 from padiff_rpc.tape.record import check_asked
 from padiff_rpc.tape.record import record as record_tape
 
@@ -39,6 +41,8 @@ from padiff_rpc.tape.record import record as record_tape
 @click.option("--optimizer", metavar="OPTIMIZER", help="Such as 'SGD(lr=0.1)'; none by default.")
 @click.option("--optimizer-fn", metavar=PLACE, help="An optimiser of its own: made from the model.")
 @click.option("--api-calls/--no-api-calls", default=False, help="Record functional calls in layers' own code too.")
+@click.option("--layers", metavar="GLOB", multiple=True, help="Record only layers of such routes; repeatable.")
+@click.option("--depth", type=click.IntRange(0), help="Record only layers at most so many levels below the root.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of a launched worker.")
 @click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
 @click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
@@ -55,6 +59,8 @@ def record(
     seed: int,
     targets: str | None,
     api_calls: bool,
+    layers: tuple[str, ...],
+    depth: int | None,
     connect_timeout_s: float | None,
     **side: Any,
 ) -> None:
@@ -84,12 +90,16 @@ def record(
     loss = loss_of(plan, run.base, tensors)
     if tensors and not loss.targets:
         raise useless_targets(loss.name)
-    with opened([plan]) as (model,):
+    with terminable(), opened([plan]) as (model,):
+        description = model.describe()
+        routes = [layer.route for layer in description.layers]
+        check_globs(layers, routes, "the model")
         record_tape(
             model,
             inputs,
             Path(folder),
-            model_name=model.describe().class_name,
+            model_name=description.class_name,
+            selection=narrowed(EVERYTHING, routes, asked_layers(routes, layers, depth)),
             steps=steps,
             training=train,
             seed=seed,

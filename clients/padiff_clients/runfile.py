@@ -83,6 +83,11 @@ class RunFile(BaseModel):
     phase: DiffPhase | None = None
     single_step: bool | None = None
     api_calls: bool | None = None
+    sequential: bool | None = None
+    fail_fast: bool | None = None
+    verify_probe: bool | None = None
+    layers: list[str] = Field(default_factory=list)
+    depth: int | None = Field(default=None, ge=0)
     train: bool | None = None
     seed: int | None = None
     assign: bool | None = None

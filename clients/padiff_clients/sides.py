@@ -17,7 +17,7 @@ from padiff_rpc.tape.recorded_model import RecordedModel
 def opened(plans: Sequence[SidePlan]) -> Iterator[list[Model]]:
     """Yield one model per plan; importing a framework takes seconds, so the workers start abreast."""
     with ThreadPoolExecutor(len(plans), thread_name_prefix="padiff-open") as pool, contextlib.ExitStack() as stack:
-        futures = [pool.submit(_open, plan) for plan in plans]
+        futures = [pool.submit(open_model, plan) for plan in plans]
         try:
             yield [future.result() for future in futures]
         finally:
@@ -27,7 +27,8 @@ def opened(plans: Sequence[SidePlan]) -> Iterator[list[Model]]:
                     stack.callback(future.result().close)
 
 
-def _open(plan: SidePlan) -> Model:
+def open_model(plan: SidePlan) -> Model:
+    """Launch, connect or read one model; its close() ends it."""
     if plan.spec.kind == "tape":
         return RecordedModel(plan.spec.target)
     if plan.spec.kind == "address":

@@ -7,15 +7,16 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from padiff_rpc.align.assemble import assemble, blame_of
 from padiff_rpc.align.attention import attention_routes
-from padiff_rpc.align.boundaries import Sides
+from padiff_rpc.align.boundaries import SideName, Sides
 from padiff_rpc.align.dumps import check_dumps, without_unrecorded
+from padiff_rpc.align.fail_fast import StoppedAt
 from padiff_rpc.align.lacking import not_compared
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.matching import Matching
@@ -24,15 +25,17 @@ from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.scope import Scope, scope_of
+from padiff_rpc.align.selections import as_asked
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
 from padiff_rpc.align.step import StepOutcome, StepRunner
 from padiff_rpc.align.stores import store_of
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.align.verdict import Blame, StepFindings
+from padiff_rpc.align.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Inputs, Model, ModelDescription
+from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.result import Divergence, Result
 
 T = TypeVar("T")
@@ -52,7 +55,7 @@ def align(
     Raises PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be
     assigned, and whatever the models raise.
     """
-    _check_settings(settings)
+    check_settings(settings)
     if base is raw:
         raise PadiffError(
             "base and raw are the same model: there is nothing to compare",
@@ -75,23 +78,32 @@ def align(
         )
         matching = without_unrecorded(matching, *described)
         asked = settings
-        settings, unable = _without_gradients(*described, asked)
+        settings, unable = _without_gradients(*described, as_asked(asked, *described, matching))
         scope = scope_of(*described, matching, settings)
         if not settings.held:
             scope = replace(scope, links=())
         attention = attention_routes(*described, scope.layers) - {""}
         sides = Sides(base, raw, settings.compare, settings.single_step, traffic, attention)
+        probes = _verify_probes(sides, threads, scope, base_inputs, raw_inputs, settings)
         timed = _run_steps(sides, threads, described, matching, scope, base_inputs, raw_inputs, settings, tell)
         outcomes = timed.outcomes
+        stopped = outcomes[-1].stopped
+        if stopped is not None:
+            threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
+    except (KeyboardInterrupt, SystemExit):
+        threads.close(wait=False)  # a step may take minutes; closing the models ends it
+        raise
     finally:
         threads.close()
     blame = blame_of(described, matching, scope)
     divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
+    if stopped is not None:
+        divergences = divergences[:1]
     pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
     notes = [*scope.notes, *unable, *matching.notes, *notes_on(*described, matching, settings, pairs)]
     for outcome in outcomes:
         notes.extend(note for note in outcome.notes if note not in notes)
-    figures = {
+    figures: dict[str, Any] = {
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
@@ -99,11 +111,43 @@ def align(
         "assign_s": round(timed.assign_s, 4),
         "weights_before_s": round(timed.weights_before_s, 4),
         "step_s": [round(seconds, 4) for seconds in timed.step_s],
-        "base_forward_s": [round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes],
-        "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes],
+        "base_forward_s": [
+            round(outcome.wall_s["base"]["forward"], 4) for outcome in outcomes if outcome.wall_s["base"]
+        ],
+        "raw_forward_s": [round(outcome.wall_s["raw"]["forward"], 4) for outcome in outcomes if outcome.wall_s["raw"]],
     }
-    lacking = not_compared(pairs, scope, settings, outcomes)
+    if stopped is None:
+        lacking = not_compared(pairs, scope, settings, outcomes)
+    else:
+        lacking = [stopped.words(settings)]
+        figures["stopped_at"] = asdict(stopped)
+    for side, finding in probes.items():
+        (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")
+        figures.setdefault("probe", {})[side] = asdict(finding)
     return assemble(sides, described, matching, asked, divergences, pairs, notes, lacking, figures)
+
+
+def _verify_probes(
+    sides: Sides, threads: SideThreads, scope: Scope, base_inputs: Inputs, raw_inputs: Inputs, settings: AlignSettings
+) -> dict[SideName, ProbeFinding]:
+    """Verify the recording of each side that runs, where that is asked for."""
+    if not settings.verify_probe:
+        return {}
+    backward = settings.diff_phase != "forward"
+
+    def verify(model: Model, inputs: Inputs, loss: LossSpec, routes: Iterable[str]) -> ProbeFinding | None:
+        if model.info().recorded:
+            return None
+        options = RecordOptions(routes=tuple(routes), gradients=backward, api_calls=settings.api_calls)
+        given = loss if backward else None
+        return verify_probe(model, inputs, training=settings.training, seed=settings.seed, loss=given, options=options)
+
+    base, raw = threads.both(
+        lambda: verify(sides.base, base_inputs, settings.base_loss, (pair.base for pair in scope.layers)),
+        lambda: verify(sides.raw, raw_inputs, settings.raw_loss, (pair.raw for pair in scope.layers)),
+    )
+    findings: dict[SideName, ProbeFinding | None] = {"base": base, "raw": raw}
+    return {side: finding for side, finding in findings.items() if finding is not None}
 
 
 def _share_a_process(base: Model, raw: Model) -> bool:
@@ -139,6 +183,10 @@ def _run_steps(
         assign_s += _seconds(lambda: assign_weights(sides.base, sides.raw, matching))[1]
     tell(Progress(0, "weights_before", 0, len(scope.links), ""))
     before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", scope.links, "value").pairs)
+    if settings.fail_fast and any(pair.status == "fail" for pair in before):
+        stopped = StoppedAt(0, "weights_before", midway=False)
+        alone = StepOutcome(StepFindings(0, [], [], before, {}), (), {"base": {}, "raw": {}}, stopped=stopped)
+        return _TimedSteps([alone], assign_s, weights_before_s, [])
     runner = StepRunner(sides, threads, comparer, described, scope, settings, tell)
     outcomes: list[StepOutcome] = []
     step_s: list[float] = []
@@ -148,6 +196,8 @@ def _run_steps(
         outcome, took_s = _seconds(partial(runner.run, step, base_inputs, raw_inputs))
         outcomes.append(outcome)
         step_s.append(took_s)
+        if outcome.stopped is not None:
+            break
     first = outcomes[0]
     outcomes[0] = replace(first, findings=replace(first.findings, others=[*before, *first.findings.others]))
     return _TimedSteps(outcomes, assign_s, weights_before_s, step_s)
@@ -183,7 +233,8 @@ def _divergences(blame: Blame, findings: list[StepFindings], single_step: bool) 
     return list(found.values())
 
 
-def _check_settings(settings: AlignSettings) -> None:
+def check_settings(settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, settings that contradict each other."""
     if settings.steps < 1:
         raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
     if settings.diff_phase == "backward" and not settings.single_step:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
+from padiff_rpc.align.fail_fast import PhaseStop
 from padiff_rpc.align.judging import Judge
 from padiff_rpc.align.releases import Releases
 from padiff_rpc.align.stall import Stall
@@ -61,9 +62,11 @@ class SideThreads:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
         return _results(self.submit("base", base), self.submit("raw", raw))
 
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.shutdown(wait=True)
+    def close(self, wait: bool = True) -> None:
+        """End the threads, if that has not been done. wait False: leave what still runs to whoever ends the models."""
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.shutdown(wait=wait, cancel_futures=not wait)
 
 
 def run_phase(
@@ -74,10 +77,12 @@ def run_phase(
     base: Callable[[Observer], T],
     raw: Callable[[Observer], T],
     on_judged: Callable[[Judged], None],
+    stop: PhaseStop,
 ) -> PhaseRun[T]:
     """Start both sides, judge and release boundaries in this thread until both are through.
 
     In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
+    PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
     """
     pairing.begin_phase()
     judge = Judge(sides, step)
@@ -86,11 +91,14 @@ def run_phase(
     releases = {"base": Releases("base", sides.base, stall), "raw": Releases("raw", sides.raw, stall)}
 
     def take(reached: Sequence[_Reached]) -> None:
-        for one in judge.judge(reached):
+        for one in judge.judge(reached) if not stop.stopped else ():
+            stop.judged(one)
             releases["base"].add(one.base)
             releases["raw"].add(one.raw)
             judged.append(one)
             on_judged(one)
+        if stop.stopped:
+            stall.give_up()  # a side that waits for room is to end
 
     news: _News = queue.SimpleQueue()
 
@@ -106,15 +114,17 @@ def run_phase(
         raw_observer = _Synced(sides, pairing, tell, stall, releases["raw"])
     else:
         raw_observer = _Reporting("raw", pairing, tell, stall, releases["raw"])
-    base_future = threads.submit("base", lambda: base(base_observer))
+    base_future = threads.submit("base", lambda: base(stop.watch("base", base_observer)))
     base_future.add_done_callback(lambda _: pairing.end_base())
-    raw_future = threads.submit("raw", lambda: raw(raw_observer))
+    raw_future = threads.submit("raw", lambda: raw(stop.watch("raw", raw_observer)))
     base_future.add_done_callback(partial(_end, "base", stall, news))
     raw_future.add_done_callback(partial(_end, "raw", stall, news))
     try:
-        _judge_until_done(news, take, stall)
+        with stop.abandoning():
+            _judge_until_done(news, take, stall)
     finally:
         stall.give_up()  # where judging failed, nobody releases anything any more
+    stop.raise_if_stopped(base_future, raw_future)
     results = _results(base_future, raw_future)
     for side, result in zip(("base", "raw"), results, strict=True):
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:

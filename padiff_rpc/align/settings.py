@@ -24,6 +24,9 @@ class AlignSettings:
     each layer's own error shows. api_calls: compare the functional calls (relu, add, ...) in layers' own code too, to tell
     where in a failing layer the difference begins. base_selection, raw_selection: a layer is compared where both sides keep it.
     held: compare what the models hold (parameters, buffers, parameter gradients) as well as what passes their layers.
+    fail_fast: stop both models at the first divergence. layers, depth: record and compare only layers whose route, in base or
+    raw, matches one of these globs, and that lie at most so many levels below the root; weights are assigned to all.
+    verify_probe: first prove on each side that runs that recording changes no bit (see `verify_probe`).
     """
 
     compare: CompareRules = field(default_factory=CompareRules)
@@ -43,6 +46,10 @@ class AlignSettings:
     base_selection: Selection = EVERYTHING
     raw_selection: Selection = EVERYTHING
     held: bool = True
+    fail_fast: bool = False
+    layers: tuple[str, ...] = ()
+    depth: int | None = None
+    verify_probe: bool = False
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from padiff_rpc.align.api_calls import settle_calls, split_calls
+from padiff_rpc.align.api_calls import ApiFindings, settle_calls, split_calls
 from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
+from padiff_rpc.align.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
-from padiff_rpc.align.missing import Missing
+from padiff_rpc.align.missing import Call, Missing
 from padiff_rpc.align.movement import Moved, Movement
 from padiff_rpc.align.noise import GradientNoise
 from padiff_rpc.align.parameters import Compared, NoiseScale, ParameterComparer, no_noise
-from padiff_rpc.align.phase import PhaseRun, SideThreads, run_phase
+from padiff_rpc.align.phase import PhaseRun, SideThreads, T, run_phase
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.running_variance import RunningVariances
 from padiff_rpc.align.scope import Scope
@@ -42,6 +43,7 @@ class StepOutcome:
     """What one step brought. wall_s: side -> phase -> seconds, recording included.
 
     graded: a gradient other than zero came up on some side. moved: what the optimisers' step changed, where there was one.
+    stopped: where a failure ended the step, where one was to.
     """
 
     findings: StepFindings
@@ -49,6 +51,7 @@ class StepOutcome:
     wall_s: Mapping[SideName, Mapping[str, float]]
     graded: bool = False
     moved: Moved | None = None
+    stopped: StoppedAt | None = None
 
     @property
     def pairs(self) -> list[Pair]:
@@ -58,6 +61,34 @@ class StepOutcome:
         boundaries = [pair for one in (*forward, *findings.backward) for pair in one.pairs]
         before = [pair for pair in findings.others if pair.stage == "weights_before"]
         return before + boundaries + [pair for pair in findings.others if pair.stage != "weights_before"]
+
+
+@dataclass
+class _Found:
+    """What a step has brought so far; see StepFindings and StepOutcome."""
+
+    step: int
+    forward: list[Judged] = field(default_factory=list)
+    backward: list[Judged] = field(default_factory=list)
+    others: list[Pair] = field(default_factory=list)
+    one_sided: Mapping[Call, Sequence[str]] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+    calls: ApiFindings = field(default_factory=ApiFindings)
+    notes: list[str] = field(default_factory=list)
+    wall: dict[SideName, dict[str, float]] = field(default_factory=lambda: {"base": {}, "raw": {}})
+    graded: bool = False
+    moved: Moved | None = None
+
+    @property
+    def fails(self) -> bool:
+        boundaries = any(one.failed is not None for one in (*self.forward, *self.backward))
+        return boundaries or any(pair.status == "fail" for pair in self.others)
+
+    def outcome(self, stopped: StoppedAt | None) -> StepOutcome:
+        findings = StepFindings(
+            self.step, self.forward, self.backward, self.others, self.one_sided, self.missing, self.calls
+        )
+        return StepOutcome(findings, tuple(self.notes), self.wall, self.graded, self.moved, stopped)
 
 
 class StepRunner:
@@ -88,53 +119,81 @@ class StepRunner:
         self._variances = RunningVariances(sides.base, sides.raw, comparer, self._buffers, *described)
 
     def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:
-        """Run one step and compare; raises what the models raise."""
-        settings = self._settings
+        """Run one step and compare; raises what the models raise.
+
+        With fail_fast a stage that fails is the last one. It is run to its end where the models are idle in it.
+        """
+        found, stopped = _Found(step), None
+        try:
+            for stage in self._stages(found, base_inputs, raw_inputs):
+                if self._settings.fail_fast and found.fails:
+                    stopped = StoppedAt(step, stage, midway=False)
+                    break
+        except PhaseStopped as stop:
+            self._take_stopped(found, stop)
+            stopped = StoppedAt(step, stop.phase, midway=True)
+        return found.outcome(stopped)
+
+    def _stages(self, found: _Found, base_inputs: Inputs, raw_inputs: Inputs) -> Iterator[Stage]:
+        """Run and compare stage by stage; after each, what came of it is in `found`."""
+        settings, step = self._settings, found.step
         pairing = Pairing(self._to_base)
         self._variances.remember()
         forward = self._forward(step, pairing, base_inputs, raw_inputs)
-        forward, api_calls = split_calls(forward)
-        calls = settle_calls(step, api_calls, forward.judged, self._to_base)
-        others, one_sided = self._leftovers.calls(step, forward.judged, forward.leftovers)
-        others += calls.alone
-        wall: dict[SideName, dict[str, float]] = {
-            "base": {"forward": forward.base.wall_s},
-            "raw": {"forward": forward.raw.wall_s},
-        }
-        notes: list[str] = []
-        backward_judged: list[Judged] = []
-        missing: list[Missing] = []
-        graded, moved = False, None
+        found.wall["base"]["forward"], found.wall["raw"]["forward"] = forward.base.wall_s, forward.raw.wall_s
+        forward = self._take_forward(found, forward)
+        yield "forward"
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
-            wall["base"]["backward"], wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
-            others.append(
-                judge_loss(self._sides, step, settings, (forward.base, forward.raw), (backward.base, backward.raw))
-            )
-            silent: dict[SideName, Collection[Silent]] = {
-                "base": backward.base.without_gradient,
-                "raw": backward.raw.without_gradient,
-            }
-            unrecorded: dict[SideName, Collection[Unrecorded]] = {
-                "base": backward.base.unrecorded,
-                "raw": backward.raw.unrecorded,
-            }
-            backward_judged = settle_sums(forward, backward, unrecorded)
-            missing = self._leftovers.gradients(
-                step, forward.judged, backward_judged, backward.leftovers, silent, unrecorded
-            )
-            others += [one.pair for one in missing]
-            noise = GradientNoise(forward.judged, backward_judged)
+            found.wall["base"]["backward"], found.wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
+            self._take_backward(found, forward, backward)
+            yield "backward"
+            noise = GradientNoise(forward.judged, found.backward)
             grads = self._held(step, "grads", noise)
-            notes += weak_loss_notes(grads.base, grads.pairs, settings)
-            graded = _has_gradient(grads.base.values(), backward_judged, missing)
-            others += grads.pairs
-            updated, moved = self._optimise(step, grads.pairs, noise)
-            others += updated
-        others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
-        judged = [_unjudged(one) for one in forward.judged] if settings.diff_phase == "backward" else forward.judged
-        findings = StepFindings(step, judged, backward_judged, others, one_sided, missing, calls)
-        return StepOutcome(findings, tuple(notes), wall, graded, moved)
+            found.notes += weak_loss_notes(grads.base, grads.pairs, settings)
+            found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
+            found.others += grads.pairs
+            yield "grads"
+            updated, found.moved = self._optimise(step, grads.pairs, noise)
+            found.others += updated
+            yield "weights"
+        found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
+        yield "buffers"
+
+    def _take_forward(self, found: _Found, forward: PhaseRun[T]) -> PhaseRun[T]:
+        """Take a forward in, and return it without functional calls."""
+        forward, api_calls = split_calls(forward)
+        found.calls = settle_calls(found.step, api_calls, forward.judged, self._to_base)
+        found.others, found.one_sided = self._leftovers.calls(found.step, forward.judged, forward.leftovers)
+        found.others += found.calls.alone
+        only_syncs = self._settings.diff_phase == "backward"
+        found.forward = [_unjudged(one) for one in forward.judged] if only_syncs else forward.judged
+        return forward
+
+    def _take_backward(
+        self, found: _Found, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
+    ) -> None:
+        results = (forward.base, forward.raw), (backward.base, backward.raw)
+        found.others.append(judge_loss(self._sides, found.step, self._settings, *results))
+        silent: dict[SideName, Collection[Silent]] = {
+            "base": backward.base.without_gradient,
+            "raw": backward.raw.without_gradient,
+        }
+        unrecorded: dict[SideName, Collection[Unrecorded]] = {
+            "base": backward.base.unrecorded,
+            "raw": backward.raw.unrecorded,
+        }
+        found.backward = settle_sums(forward, backward, unrecorded)
+        found.missing = self._leftovers.gradients(
+            found.step, forward.judged, found.backward, backward.leftovers, silent, unrecorded
+        )
+        found.others += [one.pair for one in found.missing]
+
+    def _take_stopped(self, found: _Found, stop: PhaseStopped) -> None:
+        if stop.phase == "forward":
+            self._take_forward(found, PhaseRun(None, None, stop.judged, stop.leftovers))
+        else:
+            found.backward = stop.judged
 
     def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
         settings = self._settings
@@ -160,6 +219,7 @@ class StepRunner:
             base=lambda observer: self._sides.base.forward(base_request, observer),
             raw=lambda observer: self._sides.raw.forward(raw_request, observer),
             on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
+            stop=forward_stop(settings),
         )
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
@@ -171,7 +231,8 @@ class StepRunner:
         def raw(observer: Observer) -> BackwardResult:
             return self._sides.raw.backward(raw_loss, observer)
 
-        return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0))
+        stop = backward_stop(self._settings, (self._sides.base, self._sides.raw), forward)
+        return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0), stop)
 
     def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> tuple[list[Pair], Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters that come of it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -16,7 +17,6 @@ from padiff_rpc.model.model import (
     Model,
     ModelDescription,
     OptimizerSpec,
-    Record,
     RecordOptions,
 )
 from padiff_rpc.selection import EVERYTHING, Selection
@@ -26,7 +26,18 @@ from padiff_rpc.tape.tensor_files import DumpFolder, RecordFiles
 from padiff_rpc.tape.write_params import PARAMS, Held, begin, finish, write_gradients, write_values, write_weights
 from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tape.writing import writing
-from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.tape.writing_thread import WritingThread
+from padiff_rpc.tensor import TensorStream
+
+OnBoundary = Callable[[int, Boundary], None]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What recording took: seconds of each step's forward, as the model tells them, and bytes on disk."""
+
+    forward_s: tuple[float, ...]
+    size_bytes: int
 
 
 def record(
@@ -43,11 +54,14 @@ def record(
     backward: bool = True,
     selection: Selection = EVERYTHING,
     api_calls: bool = False,
-) -> None:
+    progress: OnBoundary | None = None,
+) -> Recording:
     """Run `steps` steps of a model, hosted here or remote, on the same inputs, and write folder/step_N/rank_0 and tape.json.
 
-    The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. BAD_CONFIG for a folder that
-    holds something, or settings that contradict each other; and whatever the model raises.
+    Layers that the selection leaves out are not recorded; what they hold is written all the same, to be assigned from.
+    The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. `progress` hears of each boundary
+    and its step. BAD_CONFIG for a folder that holds something, or settings that contradict each other; and whatever the model
+    raises.
     """
     final = Path(folder).absolute()
     check_asked(final, steps, optimizer, backward)
@@ -62,13 +76,17 @@ def record(
             info = model.info()
             header = Header(model_name, info.framework, device=info.device, info=info)
             writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
+            forward_s: list[float] = []
             for step in range(steps):
                 request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
                 name = f"step_{step}/rank_0"
-                writer.write(DumpFolder(partial / name, root.shown_file(name)), request)
+                tell = functools.partial(progress or _quiet, step)
+                forward_s.append(writer.write(DumpFolder(partial / name, root.shown_file(name)), request, tell))
             manifest = Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info)
             write_manifest(root, manifest)
+            size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
             partial.replace(final)
+            return Recording(tuple(forward_s), size_bytes)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -93,58 +111,37 @@ class _StepWriter:
         self._selection = selection
         self._optimizer = optimizer
 
-    def write(self, into: DumpFolder, request: ForwardRequest) -> None:
+    def write(self, into: DumpFolder, request: ForwardRequest, tell: Callable[[Boundary], None]) -> float:
+        """Return how long the forward took."""
         model, selection = self._model, self._selection
         before = model.describe()
         begin(into, PARAMS)
-        values = write_values(into, PARAMS, before, selection, model.read_parameters)
+        values = write_values(into, PARAMS, before, EVERYTHING, model.read_parameters)
         kept = tuple(layer.route for layer in before.layers if selection.keeps(layer.route))
         routes = kept if selection.left_out else None
         options = RecordOptions(routes=routes, gradients=self.loss is not None, api_calls=self._api_calls)
-        files, heard = RecordFiles(into), _Heard()
-        model.forward(replace(request, record=options), heard)
-        forward = self._take(files, heard)
+        files = RecordFiles(into)
+        with WritingThread(model, files, tell) as writing_forward:
+            forward_s = model.forward(replace(request, record=options), writing_forward).wall_s
+        forward = writing_forward.boundaries
         run = Run(forward, backward_ran=False, gradients=False, api_calls=self._api_calls)
         # The mode of each layer is what it was during the run, not before it.
         description = _with_modes(before, model.describe())
         if self.loss is not None:
-            heard = _Heard()
-            result = model.backward(self.loss, heard)
-            backward = self._take(files, heard)
+            with WritingThread(model, files, tell) as writing_backward:
+                result = model.backward(self.loss, writing_backward)
+            backward = writing_backward.boundaries
             run = Run(forward, backward, result.loss, result.without_gradient, api_calls=self._api_calls)
         gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
-        finish(into, PARAMS, self._header, description, selection, Held(values, gradients))
+        finish(into, PARAMS, self._header, description, selection, Held(values, gradients), whole=True)
         write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)
         if self._optimizer is not None:
             model.optimizer_step(self._optimizer)
-        write_weights(into, self._header, description, selection, model.read_parameters)
-
-    def _take(self, files: RecordFiles, heard: _Heard) -> list[Boundary]:
-        """Write what was recorded, and let the model forget it."""
-        files.take(heard.records, self._model.read_records)
-        self._model.release_records([record.id for record in heard.records])
-        return heard.boundaries
+        write_weights(into, self._header, description, selection, model.read_parameters, whole=True)
+        return forward_s
 
     def _read_gradients(self, names: Sequence[str]) -> Iterator[TensorStream]:
         return self._model.read_parameters(names, "gradient")
-
-
-class _Heard:
-    """Keeps the boundaries of one phase."""
-
-    def __init__(self) -> None:
-        self.boundaries: list[Boundary] = []
-
-    @property
-    def records(self) -> list[Record]:
-        return [record for boundary in self.boundaries for record in boundary.records]
-
-    def observe(self, boundary: Boundary) -> None:
-        self.boundaries.append(boundary)
-
-    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        """Replace nothing."""
-        return {}
 
 
 def _with_modes(description: ModelDescription, later: ModelDescription) -> ModelDescription:
@@ -169,6 +166,10 @@ def check_asked(folder: Path, steps: int, optimizer: OptimizerSpec | None, backw
             reason=Reason.BAD_CONFIG,
             hint="drop the optimiser, or record the backward",
         )
+
+
+def _quiet(step: int, boundary: Boundary) -> None:
+    """Show nothing."""
 
 
 def _check_name(model_name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.selection import Selection
+from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape.entries import spec_json
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.json_files import OURS, write_json
@@ -64,11 +64,13 @@ def write_weights(
     description: ModelDescription,
     selection: Selection,
     read_values: ReadNamed,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Write weights.json: parameters and buffers."""
+    """Write weights.json: parameters and buffers. whole: those of layers that are left out, too."""
     into = begin(folder, WEIGHTS)
-    values = write_values(into, WEIGHTS, description, selection, read_values)
-    finish(into, WEIGHTS, header, description, selection, Held(values=values))
+    values = write_values(into, WEIGHTS, description, EVERYTHING if whole else selection, read_values)
+    finish(into, WEIGHTS, header, description, selection, Held(values=values), whole=whole)
 
 
 def write_grads(
@@ -117,14 +119,21 @@ def write_gradients(
 
 
 def finish(
-    into: DumpFolder, name: str, header: Header, description: ModelDescription, selection: Selection, held: Held
+    into: DumpFolder,
+    name: str,
+    header: Header,
+    description: ModelDescription,
+    selection: Selection,
+    held: Held,
+    *,
+    whole: bool = False,
 ) -> None:
-    """Write the JSON file, when all its tensors are there."""
+    """Write the JSON file, when all its tensors are there. whole: layers that are left out are in `held`, too."""
     tensors = {alias: info for info in description.parameters for alias in (info.name, *info.aliases)}
 
     def fill(layer: LayerInfo, node: dict[str, Any]) -> None:
         node["buffers"] = {}
-        for full_name in layer.parameters if selection.keeps(layer.route) else ():
+        for full_name in layer.parameters if whole or selection.keeps(layer.route) else ():
             info, local = tensors[full_name], local_name(layer, full_name)
             if info.name in held.values:
                 kind = "weights" if _is_weight(description.framework, info) else "buffers"
