@@ -1,4 +1,4 @@
-"""Release one side's judged records: large ones at once, small ones together, since each release is a message to the worker."""
+"""Release one side's judged records, several together: each release is a message to the worker, and takes it a millisecond."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import threading
 from padiff_rpc.align.boundaries import SideName
 from padiff_rpc.align.stall import Stall
 from padiff_rpc.model.model import Boundary, Model
-from padiff_rpc.tensor import CHUNK_BYTES
 
 _COUNT = 64
-"""Small records that may wait for their release together."""
+_BYTES = 16 << 20
+"""How many judged records, or how much of them, wait for their release together."""
 
 
 class Releases:
@@ -28,7 +28,7 @@ class Releases:
         with self._lock:
             self._ids += [record.id for record in boundary.records]
             self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-            enough = len(self._ids) >= _COUNT or self._size_bytes >= CHUNK_BYTES
+            enough = len(self._ids) >= _COUNT or self._size_bytes >= _BYTES
         if enough or self._stall.is_asking(self._side):
             self.flush()
 

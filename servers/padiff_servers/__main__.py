@@ -38,6 +38,9 @@ class _Stop(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal comes. Return the exit status: 0 after a signal, 2 for a user's error, 3 for the worker's."""
     arguments = parse_arguments(argv)
+    # Read when a framework loads libgomp. By default its threads spin while they wait for each other, which takes the cores
+    # from the other side's worker where both share a host.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     ready_fd = _take_stdout()
