@@ -53,7 +53,7 @@ def test_small_records_are_released_together_and_none_stays(single_step: bool) -
 
 
 def test_large_records_are_released_at_once() -> None:
-    for side in run("mlp", 600_000):
+    for side in run("mlp", 600_000):  # 18 MiB and more each
         assert 0 == side.model.store_figures().memory_bytes
         assert {1} == {len(ids) for ids in side.released if ids}
 

@@ -61,6 +61,55 @@ def test_what_digests_tell_changes_no_metric() -> None:
     assert replace(told, rel_l2=0.0, cosine=0.0) == replace(measured, rel_l2=0.0, cosine=0.0)
 
 
+def singles(seed: int, count: int = 2 * BLOCK_ITEMS + 7) -> tuple[np.ndarray, np.ndarray]:
+    """Give float32 that agree closely, of all sizes, with zeros, and with some that are not within twice of each other."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=count) * 10.0 ** rng.integers(-12, 3, count)
+    raw = base * (1 + 1e-6 * rng.normal(size=count))
+    base[rng.random(count) < 0.2] = 0.0
+    far = rng.random(count) < 0.05
+    raw = np.where(far, 1e-7 * rng.normal(size=count), np.where(base == 0.0, 0.0, raw))
+    return base.astype(np.float32), raw.astype(np.float32)
+
+
+def with_known(base: np.ndarray, raw: np.ndarray, limit: Limit) -> Differences:
+    wide = base.astype(np.float64), raw.astype(np.float64)
+    norms = [float(np.linalg.norm(side)) for side in wide]
+    return found(tensor(base), tensor(raw), limit, known=Known(norms[0], norms[1], float(np.abs(wide[0]).max())))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("relative", [0.0, 1e-7, 1e-6, 1e-4])
+@pytest.mark.parametrize("absolute", [0.0, 1e-9, 1e-6, 1e-3])
+def test_float32_is_judged_as_float64_would(seed: int, relative: float, absolute: float) -> None:
+    base, raw = singles(seed)
+    b, r = base.astype(np.float64), raw.astype(np.float64)
+    gap, allowed = np.abs(r - b), absolute + relative * np.abs(b)
+    got = with_known(base, raw, Limit(absolute=absolute, relative=relative))
+    assert got.mismatched == np.count_nonzero(gap > allowed)
+    assert (got.max_abs, got.worst_at) == (gap.max(), int(gap.argmax()))
+    assert got.worst == (b[got.worst_at], r[got.worst_at])
+    assert got.mean_abs == pytest.approx(gap.mean(), rel=1e-6)
+    assert got.rel_l2 == pytest.approx(np.linalg.norm(gap) / np.linalg.norm(b), rel=1e-6)
+    assert got.max_rel == pytest.approx((gap[b != 0] / np.abs(b[b != 0])).max(), rel=1e-6)
+    if absolute:
+        assert got.max_of_limit == pytest.approx((gap / allowed).max(), rel=1e-6)
+
+
+@pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("place", [0, BLOCK_ITEMS + 3])
+def test_one_float32_at_its_limit_is_judged_to_the_last_digit(beyond: int, place: int) -> None:
+    base = np.full(2 * BLOCK_ITEMS, 1.0, np.float32)
+    raw = base.copy()
+    for _ in range(1000 + beyond):
+        raw[place] = np.nextafter(raw[place], np.float32(2))
+    limit = 1000 * 2.0**-23
+    got = with_known(base, raw, Limit(relative=limit))
+    assert (max(beyond, 0) and 1) == got.mismatched
+    scaled = with_known(base, raw, Limit(of_peak=limit))
+    assert (max(beyond, 0) and 1) == scaled.mismatched
+
+
 @pytest.mark.parametrize("place", [0, BLOCK_ITEMS - 1, BLOCK_ITEMS, 2 * BLOCK_ITEMS, 2 * BLOCK_ITEMS + 6])
 def test_greatest_difference_is_found_on_either_side_of_a_block_border(place: int) -> None:
     base, raw = random_pair(2 * BLOCK_ITEMS + 7)
