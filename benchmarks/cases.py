@@ -91,7 +91,7 @@ def _decoder(name: str, **sizes: int) -> Case:
 CASES = (
     Case("resnet50", _files(_RESNET, "model"), "build", _images),
     _bert("bert", 2, 128, layers=12, width=768, heads=12, vocabulary=30522, length=512),
-    _decoder("decoder", layers=24, width=1024, heads=16, vocabulary=32000, length=1024),
+    _decoder("decoder", layers=24, width=1024, heads=16, vocabulary=32000, length=128),
 )
 _TINY = (
     _bert("tiny_bert", 2, 8, layers=2, width=32, heads=4, vocabulary=50, length=16),
