@@ -176,15 +176,14 @@ class RemoteModel:
                     return response.result
                 if item == "waiting":
                     self._await_room(observer, response.waiting.releases)
-                if item != "boundary":
+                if item != "boundaries" or observer is None:
                     continue
-                boundary = serde.boundary_from_proto(response.boundary)
-                if observer is not None:
+                for boundary in map(serde.boundary_from_proto, response.boundaries.boundaries):
                     observer.observe(boundary)
-                if self._sync and observer is not None and not boundary.api:
-                    values = observer.substitute(boundary)
-                    substitution = pb.Substitution(seq=boundary.seq, tensor_count=len(values))
-                    call.feed(_messages(call, make, make(substitution=substitution), values), last=False)
+                    if self._sync and not boundary.api:
+                        values = observer.substitute(boundary)
+                        substitution = pb.Substitution(seq=boundary.seq, tensor_count=len(values))
+                        call.feed(_messages(call, make, make(substitution=substitution), values), last=False)
         raise no_result(self.address, "a step")
 
     def _await_room(self, observer: Observer | None, releases: int) -> None:

@@ -266,17 +266,23 @@ class Waiting(_message.Message):
     releases: int
     def __init__(self, releases: _Optional[int] = ...) -> None: ...
 
+class Boundaries(_message.Message):
+    __slots__ = ("boundaries",)
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    boundaries: _containers.RepeatedCompositeFieldContainer[_model_pb2.Boundary]
+    def __init__(self, boundaries: _Optional[_Iterable[_Union[_model_pb2.Boundary, _Mapping]]] = ...) -> None: ...
+
 class ForwardResponse(_message.Message):
-    __slots__ = ("boundary", "result", "returned", "waiting")
-    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("boundaries", "result", "returned", "waiting")
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
-    boundary: _model_pb2.Boundary
+    boundaries: Boundaries
     result: ForwardResult
     returned: ReturnedSlots
     waiting: Waiting
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("outputs", "wall_s")
@@ -309,16 +315,16 @@ class BackwardRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
 
 class BackwardResponse(_message.Message):
-    __slots__ = ("boundary", "result", "returned", "waiting")
-    BOUNDARY_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("boundaries", "result", "returned", "waiting")
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
-    boundary: _model_pb2.Boundary
+    boundaries: Boundaries
     result: BackwardResult
     returned: ReturnedSlots
     waiting: Waiting
-    def __init__(self, boundary: _Optional[_Union[_model_pb2.Boundary, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
 
 class BackwardResult(_message.Message):
     __slots__ = ("loss", "without_gradient", "wall_s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -63,6 +64,16 @@ class Handover(Generic[T]):
             if self._error is not None:
                 raise self._error
             raise StopIteration
+
+    def batches(self, linger_s: float) -> Iterator[list[T]]:
+        """Take what is there, one item at least, after `linger_s` more for others to come. Ends as taking one by one does."""
+        for first in self:
+            time.sleep(linger_s)
+            with self._changed:
+                items = [first, *self._items]
+                self._items.clear()
+                self._changed.notify_all()
+            yield items
 
     def check(self) -> None:
         """Raise the error of abort(), if it was called."""

@@ -38,7 +38,6 @@ while True:
 
 def rings_of(pid: int) -> list[str]:
     """What a process has of a ring: open descriptors and mappings."""
-    gc.collect()
     found = []
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -92,5 +91,6 @@ def test_a_worker_that_is_killed_leaves_nothing() -> None:
             collect_all(model.read_parameters(names))
         assert Reason.WORKER_DIED is caught.value.reason
         del streams, caught  # the error knows what was being read
+    gc.collect()
     wait_until(lambda: rings_of(os.getpid()) == [], "nothing of the ring is left here")
     assert before == sorted(os.listdir("/dev/shm"))

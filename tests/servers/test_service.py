@@ -128,8 +128,9 @@ def substitution(seq: int, tensors: int = 0) -> pb.ForwardRequest:
 
 def test_substitutions_reach_the_model(stub: ModelWorkerServiceStub, session: str, model: StubModel) -> None:
     answers = [substitution(0), substitution(1, 1), *chunks(), substitution(2)]
-    kinds = [response.WhichOneof("item") for response in stub.Forward(synced(session, *answers))]
-    assert ["boundary", "boundary", "boundary", "result"] == kinds
+    *told, last = list(stub.Forward(synced(session, *answers)))
+    assert [0, 1, 2] == [boundary.seq for response in told for boundary in response.boundaries.boundaries]
+    assert "result" == last.WhichOneof("item")
     assert {0: {}, 1: {"x": X}, 2: {}} == model.substituted
 
 
@@ -161,7 +162,7 @@ def test_a_coordinator_that_goes_away_frees_the_waiting_model_thread(
         over.wait(DEADLINE_S)
 
     call = stub.Forward(requests())
-    assert "boundary" == next(call).WhichOneof("item")
+    assert "boundaries" == next(call).WhichOneof("item")
     call.cancel()
     over.set()
     wait_until(lambda: model.abort is not None, "the step is aborted")
@@ -260,12 +261,19 @@ def test_an_error_far_over_4_kib_arrives_with_its_status(
     assert len(str(error)) + len(error.metadata["traceback"]) > DETAIL_LIMIT_BYTES / 2
 
 
+def _first_boundaries(call: Any, count: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        found += [boundary.seq for boundary in next(call).boundaries.boundaries]
+    return found
+
+
 def test_what_was_observed_before_a_failure_still_arrives(
     stub: ModelWorkerServiceStub, session: str, model: StubModel
 ) -> None:
     model.failure = PadiffError("broke", reason=Reason.MODEL_FAILED)
     call = stub.Forward(iter([forward(session)]))
-    assert [0, 1, 2] == [next(call).boundary.seq for _ in range(3)]
+    assert [0, 1, 2] == _first_boundaries(call, 3)
     assert Reason.MODEL_FAILED is failure(lambda: call).reason
 
 

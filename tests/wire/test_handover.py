@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.wire.handover import Handover
 
 DEADLINE_S = 10.0
@@ -77,3 +78,21 @@ def test_the_first_end_counts() -> None:
     queue.close()
     queue.abort(ValueError("late"))
     assert [1] == list(queue)
+
+
+def test_batches_bring_what_is_there_in_order_then_the_end() -> None:
+    handover: Handover[int] = Handover(8)
+    for item in range(3):
+        handover.put(item)
+    handover.close()
+    assert [[0, 1, 2]] == list(handover.batches(0.0))
+
+
+def test_batches_bring_what_is_there_before_the_error() -> None:
+    handover: Handover[int] = Handover(8)
+    handover.put(0)
+    handover.close(PadiffError("broke", reason=Reason.MODEL_FAILED))
+    batches = handover.batches(0.0)
+    assert [0] == next(batches)
+    with pytest.raises(PadiffError, match="broke"):
+        next(batches)
