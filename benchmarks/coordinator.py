@@ -60,6 +60,7 @@ class _Driver:
             "step_s": figures["step_s"][0],
             "weights_before_s": figures["weights_before_s"],
             "bytes_moved": figures["bytes_moved"],
+            "transport": " and ".join(sorted(set(figures["transport"].values()))),
             "aligned": result.aligned,
             "compared": sum(pair.status != "skipped" for pair in result.pairs),
         }

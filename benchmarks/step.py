@@ -52,6 +52,6 @@ def _figure(run: Running, setting: str, answers: list[dict[str, Any]], floors: l
     steps = [answer["step_s"] for answer in answers]
     last = answers[-1]
     said = "aligned" if last["aligned"] else "differs"
-    note = f"{said}, {last['compared']} compared, {last['bytes_moved'] / 1e6:.0f} MB moved"
+    note = f"{said}, {last['compared']} compared, {last['bytes_moved'] / 1e6:.0f} MB by {last['transport']}"
     at_most = SETTINGS[setting].at_most
     return ratio("aligned step", run.case.name, setting, steps, floors, "x floor", at_most=at_most, note=note)

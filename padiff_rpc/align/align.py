@@ -108,6 +108,7 @@ def align(
         "bytes_moved": traffic.bytes_moved,
         "coordinator_peak_bytes": _peak_bytes(),
         "store": {"base": store_of(base), "raw": store_of(raw)},
+        "transport": {"base": getattr(base, "transport", None), "raw": getattr(raw, "transport", None)},
         "assign_s": round(timed.assign_s, 4),
         "weights_before_s": round(timed.weights_before_s, 4),
         "step_s": [round(seconds, 4) for seconds in timed.step_s],

@@ -101,6 +101,8 @@ def test_a_step_of_many_times_the_budget_is_aligned(single_step: bool, where: tu
     with sides(base, raw, *where) as (one, other):
         result = run(one, other, single_step=single_step)
     assert result.aligned
+    told = {"there": "shared memory", "here": None}
+    assert {"base": told[where[0]], "raw": told[where[1]]} == result.figures["transport"]
     stores = result.figures["store"]
     for side in ("base", "raw"):
         assert 0 < stores[side].pop("peak_memory_bytes") <= BUDGET_BYTES
