@@ -57,6 +57,7 @@ class HostedModel:
     `losses`: further losses by name, each `loss(outputs) -> scalar` over what the model returned. `optimizers`: further
     optimisers by name, each `make(model)` returning an object with `step()`. BAD_CONFIG where a name is a neutral one.
     store_memory_bytes, store_disk_bytes: how much of what it records it keeps; None for a share of what the machine has.
+    summarise_apart: summarise records, and tell forward's and backward's observer of them, in a thread beside the caller's.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class HostedModel:
         optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
         store_memory_bytes: int | None = None,
         store_disk_bytes: int | None = None,
+        summarise_apart: bool = False,
     ) -> None:
         self.model = model
         self.backend = backend if backend is not None else detect_backend(model)
         self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
         self._store = Store(store_memory_bytes, store_disk_bytes)
+        self._summarise_apart = summarise_apart
         self._step: _Step | None = None
         self._called: list[Recorder] = []
 
@@ -89,6 +92,7 @@ class HostedModel:
         optimizers: Mapping[str, str] | None = None,
         store_memory_bytes: int | None = None,
         store_disk_bytes: int | None = None,
+        summarise_apart: bool = False,
     ) -> HostedModel:
         """Load the framework, call the factory, move and cast its model.
 
@@ -117,6 +121,7 @@ class HostedModel:
             optimizers=offered[1],
             store_memory_bytes=store_memory_bytes,
             store_disk_bytes=store_disk_bytes,
+            summarise_apart=summarise_apart,
         )
 
     def info(self) -> ModelInfo:
@@ -181,7 +186,7 @@ class HostedModel:
         if options is not None:
             if options.sync and observer is None:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
-            recorder = self._recorder(options, observer, request.gradients)
+            recorder = self._recorder(options, observer, request.gradients, self._summarise_apart)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
         check_call(self.model, inputs)
         if request.training is not None:
@@ -224,6 +229,8 @@ class HostedModel:
             recorder.start_backward(observer)
         try:
             self.backend.backward(value)
+            if recorder is not None:
+                recorder.settle()
             _raise_failure(recorder, None)
         except Exception as err:
             _raise_failure(recorder, err)
@@ -254,7 +261,7 @@ class HostedModel:
         native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
         before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
         """
-        recorder = self._recorder(options, observer, options.gradients)
+        recorder = self._recorder(options, observer, options.gradients, apart=False)
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
@@ -307,12 +314,12 @@ class HostedModel:
         self._called.clear()
         self._store.clear()
 
-    def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool) -> Recorder:
+    def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool, apart: bool) -> Recorder:
         layers = place_layers(self.backend, self.model)
         chosen = _choose(layers, options)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
-        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others)
+        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart)
 
     def _known_tensors(self) -> dict[str, Native]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))

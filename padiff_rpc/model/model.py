@@ -131,7 +131,10 @@ class Observer(Protocol):
     """What the caller of forward and backward hands in to hear of boundaries, in execution order."""
 
     def observe(self, boundary: Boundary) -> None:
-        """Take note. Called in every run, for every recorded boundary; it must not block for long."""
+        """Take note. Called in every run, for every recorded boundary, in turn; perhaps from another thread than forward's.
+
+        It must not block for long.
+        """
         ...
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:

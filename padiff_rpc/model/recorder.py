@@ -6,21 +6,33 @@ import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import nested
 from padiff_rpc.model.api_names import api_route
 from padiff_rpc.model.backends.backend import Backend, Listen, Native, Remove
+from padiff_rpc.model.beside import Beside
 from padiff_rpc.model.calls import Call, Calls
-from padiff_rpc.model.digest import digest, hash_of
+from padiff_rpc.model.digest import digest_chunks, hash_of
 from padiff_rpc.model.gradients import GradientHooks, Place
 from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Releasing, Side
 from padiff_rpc.model.store import Store
 from padiff_rpc.model.tree import PlacedLayer
-from padiff_rpc.tensor import Digest, DType, Tensor
+from padiff_rpc.tensor import Digest, DType, Tensor, TensorSpec
 
 Named = list[tuple[str, Native]]
+
+
+@dataclass(frozen=True)
+class _Capture:
+    """A tensor that the store keeps under this id, and that is not summarised yet."""
+
+    id: int
+    name: str
+    spec: TensorSpec
+    hash: bytes
 
 
 class Recorder:
@@ -28,7 +40,8 @@ class Recorder:
 
     `outputs` holds the records of the root's outputs. `failure` is the first exception that was raised in a hook, by the
     observer or the store; frameworks and models may wrap or swallow it on its way out, so look here. `others`: the layers
-    that are not recorded; what they compute is not taken for functional calls of the layer around them.
+    that are not recorded; what they compute is not taken for functional calls of the layer around them. `apart`: summarise and
+    tell in a thread beside the model's, but in a synced run, where the model waits for the answer anyway.
     """
 
     def __init__(
@@ -40,6 +53,7 @@ class Recorder:
         observer: Observer | None,
         gradients: bool,
         others: Sequence[PlacedLayer] = (),
+        apart: bool = False,
     ) -> None:
         self.outputs: tuple[Record, ...] = ()
         self.failure: BaseException | None = None
@@ -57,6 +71,7 @@ class Recorder:
         self._listen: Listen = _deaf
         self._earlier_releases = store.releases
         self._digests: dict[tuple[bytes, DType], Digest] = {}
+        self._beside = Beside() if apart and not options.sync else None
         self._lock = threading.Lock()  # on several devices torch runs backward in several threads
 
     @contextmanager
@@ -74,6 +89,7 @@ class Recorder:
             for remove in reversed(removes):
                 remove()
             self._calls.end_all()  # those that an exception left
+            self.settle()
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -98,9 +114,18 @@ class Recorder:
         """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
         return tuple((place.route, place.call, place.side, place.name) for place in self._gradients.silent())
 
+    def settle(self) -> None:
+        """Wait until the observer has heard of all that was captured; where that fails, `failure` tells."""
+        if self._beside is not None:
+            try:
+                self._beside.settle()
+            except BaseException as err:  # noqa: BLE001 - raised by who looks at `failure`, as a hook's is
+                self.failure = self.failure or err
+
     def close(self) -> None:
         """Take the gradient hooks off."""
         self._gradients.remove()
+        self.settle()
 
     # -- forward ----------------------------------------------------------------------------------------------------
     def _hook(self, placed: PlacedLayer) -> Remove:
@@ -230,10 +255,8 @@ class Recorder:
         is_result = call.route == "" and side == "output"
         if self._observer is None and not is_result:
             return {}  # nobody would learn of the records
-        records = tuple(self._capture(name, tensor) for name, tensor in tensors)
-        if is_result:
-            self.outputs = records
-        values = self._tell("forward", Place(call.route, call.number, side, call.caller, ""), records)
+        captures = tuple(self._capture(name, tensor) for name, tensor in tensors)
+        values = self._tell("forward", Place(call.route, call.number, side, call.caller, ""), captures)
         shared: dict[int, list[tuple[Tensor, Native]]] = {}
         replaced: dict[str, Native] = {}
         for name, tensor in tensors:
@@ -252,38 +275,65 @@ class Recorder:
         with self._lock, self._failing():
             if self._observer is None:
                 return None
-            record = self._capture(place.name, gradient)
-            value = self._tell("backward", place, (record,)).get(place.name)
+            capture = self._capture(place.name, gradient)
+            value = self._tell("backward", place, (capture,)).get(place.name)
             return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
 
-    def _capture(self, name: str, tensor: Native) -> Record:
+    def _capture(self, name: str, tensor: Native) -> _Capture:
         """Keep a tensor. Most are seen twice or more: a layer's input is another's output, its parent's output its own.
 
         So the hash comes first, which costs a third of a copy and a tenth of the statistics.
         """
         spec = self._backend.spec(tensor)
         flat = self._backend.to_bytes(tensor)
-        key = hash_of(flat), spec.dtype
-        summary = self._digests.get(key)
-        if summary is None:
-            summary = self._digests[key] = digest(flat, spec, key[0])
-        return Record(self._store.put(flat, spec, key[0], self._await_room), name, spec, summary)
+        hash = hash_of(flat)
+        return _Capture(self._store.put(flat, spec, hash, self._await_room), name, spec, hash)
 
     def _await_room(self, releases: int) -> bool:
         observer = self._observer
+        if self._beside is not None:
+            self._beside.settle()  # what nobody has heard of nobody releases
         return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
-    def _tell(self, phase: Phase, place: Place, records: tuple[Record, ...], api: bool = False) -> Mapping[str, Tensor]:
-        boundary = Boundary(self._seq, phase, place.route, place.call, place.side, place.caller, records, api)
-        self._seq += 1
-        if self._observer is None:
+    def _tell(
+        self, phase: Phase, place: Place, captures: tuple[_Capture, ...], api: bool = False
+    ) -> Mapping[str, Tensor]:
+        seq, self._seq = self._seq, self._seq + 1
+        if self._beside is not None:
+            self._beside.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
             return {}
-        self._observer.observe(boundary)
-        if api or not self._options.sync:
+        boundary = self._tell_now(seq, phase, place, captures, api, self._observer)
+        if self._observer is None or api or not self._options.sync:
             return {}
         values = self._observer.substitute(boundary)
         _check(values, boundary)
         return values
+
+    def _tell_now(
+        self,
+        seq: int,
+        phase: Phase,
+        place: Place,
+        captures: tuple[_Capture, ...],
+        api: bool,
+        observer: Observer | None,
+    ) -> Boundary:
+        records = tuple(map(self._summarise, captures))
+        if (phase, place.route, place.side) == ("forward", "", "output") and not api:
+            self.outputs = records
+        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api)
+        if observer is not None:
+            observer.observe(boundary)
+        return boundary
+
+    def _summarise(self, capture: _Capture) -> Record:
+        key = capture.hash, capture.spec.dtype
+        summary = self._digests.get(key)
+        if summary is None:
+            # Of the copy: the tensor itself may have changed since.
+            summary = digest_chunks(lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash)
+            self._digests[key] = summary
+        return Record(capture.id, capture.name, capture.spec, summary)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

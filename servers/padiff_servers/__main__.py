@@ -89,6 +89,7 @@ def _serve(arguments: argparse.Namespace, announcement: _Announcement, ready_fd:
         optimizers=dict(arguments.optimizer),
         store_memory_bytes=arguments.store_memory,
         store_disk_bytes=arguments.store_disk,
+        summarise_apart=True,
     )
     model_thread, sessions = ModelThread(), Sessions(arguments.lease)
     service = WorkerService(model, model_thread, sessions)
