@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import zlib  # noqa: F401 - with gRPC, before any framework: libpaddle exports an old zlib, on which later users crash
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ from padiff_servers.session import Sessions
 log = logging.getLogger("padiff_servers")
 
 STOP_TIMEOUT_S = 2.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Stop(BaseException):
@@ -45,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faulthandler.enable()
     ready_fd = _take_stdout()
     announcement = _Announcement(arguments.announce_fd)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _on_signal)
+    _stop_on_signal()
     try:
         _serve(arguments, announcement, ready_fd)
     except _Stop:
@@ -94,6 +94,7 @@ def _serve(arguments: argparse.Namespace, announcement: _Announcement, ready_fd:
     model_thread, sessions = ModelThread(), Sessions(arguments.lease)
     service = WorkerService(model, model_thread, sessions)
     server, address = start_server(service, address, access)
+    _stop_on_signal(model_thread.stop)
     try:
         announcement.send({"address": str(address)})
         _say_ready(ready_fd, address, model)
@@ -156,10 +157,17 @@ def _await_end(lifeline: int, address: Address) -> NoReturn:
     os._exit(1)
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
-    raise _Stop
+def _stop_on_signal(also: Callable[[], None] = lambda: None) -> None:
+    """Let a signal raise _Stop; `also` is for where that is swallowed: Python ignores what is raised in a finaliser."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+        also()
+        raise _Stop
+
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
 
 
 def _fail(error: PadiffError, announcement: _Announcement) -> int:

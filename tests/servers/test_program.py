@@ -115,3 +115,25 @@ def test_without_lifeline_a_closed_stdin_is_nothing(tmp_path: Path) -> None:
         with connect(address) as model:
             assert os.getpid() != model.info().pid
             assert process.pid == model.info().pid
+
+
+SWALLOWED = """
+import os, signal
+from padiff_servers.__main__ import _stop_on_signal
+
+class Ends:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        [None for _ in range(1000)]
+
+_stop_on_signal(lambda: print("stopping", flush=True))
+del_me = Ends()
+del del_me
+print("swallowed", flush=True)
+"""
+
+
+def test_a_signal_that_a_finaliser_swallows_still_stops_the_worker() -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "servers")])}
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], env=env, capture_output=True, text=True, check=True)
+    assert "stopping\nswallowed\n" == done.stdout
