@@ -27,13 +27,12 @@ from padiff_rpc.model.model import (
     ForwardResult,
     LossSpec,
     Model,
-    ModelInfo,
     Observer,
 )
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.result import Result
 from padiff_rpc.training import parse_loss, parse_optimizer
-from tests.align.pairs import hosted, inputs_of
+from tests.align.pairs import Elsewhere, hosted, inputs_of
 from tests.servers.harness import DEADLINE_S, serving
 
 SGD = parse_optimizer("SGD(lr=0.1)")
@@ -81,19 +80,6 @@ def net(depth: int, bugs: dict[int, str] | None = None, turned: bool = False) ->
         for parameter in layer.parameters().values():
             parameter.data[...] = generator.uniform(-0.3, 0.3, parameter.shape)
     return model
-
-
-class Elsewhere:
-    """A model that says that it is in another process, so that it is run at the same time as the other one."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def info(self) -> ModelInfo:
-        return replace(self._model.info(), pid=0)
 
 
 class Held:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,29 +17,16 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.backends import numpy_nn as nn
 from padiff_rpc.model.hosted import HostedModel
-from padiff_rpc.model.model import ForwardRequest, Model, ModelInfo
+from padiff_rpc.model.model import ForwardRequest, Model
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.result import Result
-from tests.align.pairs import models
+from tests.align.pairs import Elsewhere, models
 
 from ..servers.harness import DEADLINE_S, serving, wait_until
 
 ROWS = 4000  # a record of the deep model is 128,000 bytes
 BUDGET_BYTES = 1 << 20
 INPUTS = as_inputs({"x": np.random.RandomState(0).standard_normal((ROWS, 8)).astype(np.float32)})
-
-
-class Elsewhere:
-    """A model that says that it lives in another process, so that both sides run at once."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def info(self) -> ModelInfo:
-        return replace(self._model.info(), pid=0)
 
 
 class Branches(nn.Layer):
