@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -163,7 +164,9 @@ class _Answer:
     def streams(self) -> Iterator[TensorStream]:
         region = self._readers.region
         incoming = None if region is None else Incoming(region, self._give_back)
-        return unpack(PieceReader(self._batches(), incoming))
+        # Closed also where the last chunk was read and the end not: the stream is kept then, and would miss the slot.
+        with closing(PieceReader(self._batches(), incoming)) as pieces:
+            yield from unpack(pieces)
 
     def end(self) -> None:
         """Keep the stream for the next read, or end it where this one was left before its end."""

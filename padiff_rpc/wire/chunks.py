@@ -146,11 +146,14 @@ class PieceReader:
 
     def release(self) -> None:
         """Return the slot if all its pieces have been read; the last of them is read to its end."""
-        batch = self._batch
-        if batch is not None and self._at == len(batch.pieces):
-            self._batch = None
-            if batch.slot is not None and self.incoming is not None:
-                self.incoming.give_back(batch.ticket)
+        if self._batch is not None and self._at == len(self._batch.pieces):
+            self.close()
+
+    def close(self) -> None:
+        """Return the slot, whatever has been read of it: nobody reads on. Idempotent."""
+        batch, self._batch = self._batch, None
+        if batch is not None and batch.slot is not None and self.incoming is not None:
+            self.incoming.give_back(batch.ticket)
 
     def _bytes(self, batch: Batch, piece: Piece) -> memoryview:
         if batch.slot is None:
