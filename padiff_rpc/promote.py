@@ -39,12 +39,27 @@ def to_float64(block: np.ndarray, dtype: DType, out: np.ndarray | None = None) -
 
 
 def square_sum(block: np.ndarray) -> float:
-    """Sum the squares of a 1-D float64 block."""
+    """Sum the squares of a 1-D block, piece by piece in its own precision."""
     total = 0.0
     for at in range(0, block.size, _DOT_ITEMS):
         piece = block[at : at + _DOT_ITEMS]
         total += float(np.dot(piece, piece))
     return total
+
+
+_SQUARABLE_PEAKS = (1e-15, 1e15)
+"""Greatest magnitudes of float32 of which the squares' sums overflow nowhere, and lose nothing that counts to underflow."""
+
+
+def single_square_sum(block: np.ndarray, peak: float) -> float | None:
+    """Sum the squares of a 1-D float32 block in float32, within 2e-5 of the sum; None where float32 does not hold them.
+
+    `peak`: max |element|.
+    """
+    low, high = _SQUARABLE_PEAKS
+    if peak == 0.0:
+        return 0.0
+    return square_sum(block) if low < peak < high else None
 
 
 def _float8_table(exponent_bits: int, bias: int, finite_only: bool) -> np.ndarray:

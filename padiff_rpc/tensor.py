@@ -184,9 +184,21 @@ def collect_all(streams: Iterable[TensorStream]) -> dict[str, Tensor]:
     return {stream.name: stream.collect() for stream in streams}
 
 
+class Statistics(Enum):
+    """Which statistics a digest is to hold beside extremes, counts and hash; each costs a pass over the tensor.
+
+    ALL: mean, abs_mean and norm. MEAN, ABS_MEAN: that one. SIZES: the norm, of float32 summed in float32 (within 1e-5 of it).
+    """
+
+    ALL = "all"
+    MEAN = "mean"
+    ABS_MEAN = "abs_mean"
+    SIZES = "sizes"
+
+
 @dataclass(frozen=True)
 class Digest:
-    """A tensor's summary, taken in float64 over its finite and non-finite elements alike.
+    """A tensor's summary, taken in float64 over its finite and non-finite elements alike; None: not asked for.
 
     mean, abs_mean, norm (L2), min and max are NaN where an element is NaN, and 0 for an empty tensor; complex tensors are
     summarised over their real and imaginary parts. `hash` is xxh3-128 of the bytes, 16 bytes: equal hashes and
@@ -194,11 +206,28 @@ class Digest:
     """
 
     count: int
-    mean: float
-    abs_mean: float
-    norm: float
+    mean: float | None
+    abs_mean: float | None
+    norm: float | None
     min: float
     max: float
     nan_count: int
     inf_count: int
     hash: bytes
+
+    @property
+    def is_zero(self) -> bool:
+        """True where all elements are zero, also of an empty tensor."""
+        return self.min == self.max == 0.0
+
+    @property
+    def peak(self) -> float:
+        """Return max |element|; NaN where an element is NaN."""
+        return max(abs(self.min), abs(self.max))
+
+
+def told(statistic: float | None) -> float:
+    """Return a statistic of a digest that was asked for."""
+    if statistic is None:
+        raise PadiffError("a digest lacks a statistic that its reader needs", reason=Reason.INTERNAL)
+    return statistic

@@ -75,8 +75,8 @@ def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None,
 
 
 def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
-    """Order candidates for a tensor: of its spec, then equal, then nearest in size; the first one among equals."""
-    apart = abs(mine.digest.norm - other.digest.norm) + abs(mine.digest.mean - other.digest.mean)
+    """Order candidates for a tensor: of its spec, then equal, then nearest in its extremes; the first one among equals."""
+    apart = abs(mine.digest.min - other.digest.min) + abs(mine.digest.max - other.digest.max)
     return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
 
 

@@ -70,7 +70,7 @@ class Leftovers:
                 base_route = boundary.route if side == "base" else self._to_base[boundary.route]
                 if (base_route, boundary.call) not in both:
                     continue
-                zero = all(record.digest.norm == 0.0 for record in boundary.records)
+                zero = all(record.digest.is_zero for record in boundary.records)
                 absent = boundary.side in unrecorded[other]
                 names = [record.name for record in boundary.records]
                 why = f"only {side} has this gradient"

@@ -13,7 +13,7 @@ from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
 from padiff_rpc.result import Pair
-from padiff_rpc.tensor import Digest, DType, Tensor
+from padiff_rpc.tensor import Digest, DType, Tensor, told
 
 _OUTPUT_ERROR = 64.0
 """Relative error of a healthy deep model's outputs, in units of epsilon (ResNet-50 in float32: 34)."""
@@ -50,7 +50,7 @@ def weak_loss_notes(gradients: Mapping[str, Digest], grads: Sequence[Pair], sett
     gradients: base's parameter gradients. Too small is one below an absolute tolerance, or below the rounding noise.
     """
     atol = settings.compare.atol or 0.0
-    below = sum(max(abs(digest.min), abs(digest.max)) <= atol for digest in gradients.values())
+    below = sum(digest.peak <= atol for digest in gradients.values())
     noisy = sum(
         pair.status == "pass" and pair.metrics is not None and pair.metrics.measure == "max_abs" for pair in grads
     )
@@ -65,13 +65,13 @@ def weak_loss_notes(gradients: Mapping[str, Digest], grads: Sequence[Pair], sett
 
 def _noise(settings: AlignSettings, outputs: Sequence[Record]) -> float:
     floating = [record for record in outputs if record.spec.dtype.is_floating]
-    if not floating:
-        return 0.0
+    if settings.compare.mode != "scaled" or not floating:
+        return 0.0  # no other mode asks for it
     epsilon = max(EPSILON[record.spec.dtype] for record in floating)
     size = {
-        "projection": max(record.digest.norm for record in floating),
-        "mean": max(record.digest.abs_mean for record in floating),
-        "sum": max(record.digest.abs_mean * record.digest.count for record in floating),
+        "projection": max(told(record.digest.norm) for record in floating),
+        "mean": max(told(record.digest.abs_mean) for record in floating),
+        "sum": max(told(record.digest.abs_mean) * record.digest.count for record in floating),
     }.get(settings.base_loss.name, 0.0)
     noise = _OUTPUT_ERROR * epsilon * size
     return noise if np.isfinite(noise) else 0.0

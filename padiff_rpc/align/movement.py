@@ -31,7 +31,7 @@ class Movement:
     def before_step(self) -> None:
         for side, (model, names) in self._watched.items():
             gradients = model.digest_parameters(names, "gradient")
-            driven = [name for name, digest in gradients.items() if digest.norm != 0.0]  # NaN drives, too
+            driven = [name for name, digest in gradients.items() if not digest.is_zero]  # NaN drives, too
             self._before[side] = _hashes(model, driven)
 
     def after_step(self) -> Moved:

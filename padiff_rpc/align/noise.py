@@ -10,7 +10,7 @@ import numpy as np
 from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.compare.tolerances import EPSILON
-from padiff_rpc.tensor import TensorSpec
+from padiff_rpc.tensor import TensorSpec, told
 
 _SAFETY = 64.0
 """Relative error of the summands in epsilons: each has come through other layers' rounding (MiniLM, measured: up to 58)."""
@@ -34,12 +34,12 @@ class GradientNoise:
             if one.base.side == "input":
                 for record in one.base.records:
                     if record.spec.dtype.is_floating:
-                        self._input_square[one.base.route] += record.digest.norm**2
+                        self._input_square[one.base.route] += told(record.digest.norm) ** 2
         for one in backward:
             if one.base.side == "output":
                 for record in one.base.records:
-                    self._output_l1[one.base.route] += record.digest.abs_mean * record.digest.count
-                    self._output_square[one.base.route] += record.digest.norm**2
+                    self._output_l1[one.base.route] += told(record.digest.abs_mean) * record.digest.count
+                    self._output_square[one.base.route] += told(record.digest.norm) ** 2
 
     def __call__(self, link: ParameterLink, spec: TensorSpec) -> float:
         """Return the bound for one element of a gradient of that spec; 0 where base's layer was not recorded."""

@@ -12,7 +12,7 @@ from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.rules import in_raw_layout
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams, statistics_for
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.result import Pair, Stage
@@ -140,18 +140,19 @@ class ParameterComparer:
         base_names = [name for link in links if link.rule != "transpose" for name in link.base]
         turned_names = [name for link in links if link.rule == "transpose" for name in link.base]
         raw_names = [name for link in links for name in link.raw]
+        statistics = statistics_for(self._sides.rules)
 
         def digest_base() -> tuple[dict[str, Digest], dict[str, Digest]]:
             model = self._sides.base
             if what == "value":
-                turned = model.digest_parameters(turned_names, what, turned_names)
+                turned = model.digest_parameters(turned_names, what, turned_names, statistics)
             else:
-                found = model.digest_parameters(turned_names, what)
+                found = model.digest_parameters(turned_names, what, statistics=statistics)
                 turned = {name: replace(one, hash=b"") for name, one in found.items()}
-            return model.digest_parameters(base_names, what), turned
+            return model.digest_parameters(base_names, what, statistics=statistics), turned
 
         (base, turned), raw = self._threads.both(
-            digest_base, lambda: self._sides.raw.digest_parameters(raw_names, what)
+            digest_base, lambda: self._sides.raw.digest_parameters(raw_names, what, statistics=statistics)
         )
         return _Digests(base, turned, raw)
 
@@ -242,7 +243,7 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
         return Verdict("skipped", "", "no gradient on either side", None)
     side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
     there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
-    if not (missing_base and missing_raw) and all(digest.count and digest.norm == 0.0 for digest in there):
+    if not (missing_base and missing_raw) and all(digest.count and digest.is_zero for digest in there):
         # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
         # the weights.
         return Verdict("skipped", "", f"{side} has no gradient, and the other side's is zero", None)

@@ -34,7 +34,7 @@ from padiff_rpc.model.model import (
     Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest
+from padiff_rpc.tensor import Digest, Statistics
 from padiff_rpc.training import NEUTRAL_LOSSES
 
 
@@ -148,7 +148,7 @@ class StepRunner:
             found.wall["base"]["backward"], found.wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
             self._take_backward(found, forward, backward)
             yield "backward"
-            noise = GradientNoise(forward.judged, found.backward)
+            noise = self._noise(forward.judged, found.backward)
             grads = self._held(step, "grads", noise)
             found.notes += weak_loss_notes(grads.base, grads.pairs, settings)
             found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
@@ -206,7 +206,13 @@ class StepRunner:
                 training=settings.training,
                 seed=None if settings.seed is None else settings.seed + step,
                 gradients=gradients,
-                record=RecordOptions(routes=routes, gradients=gradients, sync=sync, api_calls=api_calls),
+                record=RecordOptions(
+                    routes=routes,
+                    gradients=gradients,
+                    sync=sync,
+                    api_calls=api_calls,
+                    statistics=settings.statistics,
+                ),
             )
 
         base_request = request(base_inputs, tuple(self._to_base.values()), sync=False)
@@ -234,7 +240,11 @@ class StepRunner:
         stop = backward_stop(self._settings, (self._sides.base, self._sides.raw), forward)
         return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0), stop)
 
-    def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> tuple[list[Pair], Moved | None]:
+    def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
+        """Bound the rounding noise of gradients, where anybody asks for that."""
+        return GradientNoise(forward, backward) if self._settings.statistics is Statistics.ALL else no_noise
+
+    def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[list[Pair], Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters that come of it."""
         base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
@@ -269,7 +279,7 @@ class StepRunner:
 def _has_gradient(gradients: Iterable[Digest], backward: Sequence[Judged], missing: Sequence[Missing]) -> bool:
     """Tell whether anything but zeros came back; of what only one side has, a failure tells by itself."""
     boundaries = (record.digest for one in backward for record in (*one.base.records, *one.raw.records))
-    return bool(missing) or any(digest.norm != 0.0 for digest in (*gradients, *boundaries))
+    return bool(missing) or any(not digest.is_zero for digest in (*gradients, *boundaries))
 
 
 def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:

@@ -85,10 +85,13 @@ def _alike(one: Digest, other: Digest) -> bool:
     """Compare figures alone: a model that runs has let go of the tensors by now."""
     if one.count != other.count or one.nan_count or other.nan_count:
         return False
-    scale = max(abs(one.min), abs(one.max))
-    near = ((one.min, other.min, scale), (one.max, other.max, scale), (one.norm, other.norm, one.norm))
+    near = ((one.min, other.min, one.peak), (one.max, other.max, one.peak), (one.norm, other.norm, one.norm))
     means = (one.mean, other.mean, one.abs_mean), (one.abs_mean, other.abs_mean, one.abs_mean)
-    return all(abs(mine - theirs) <= _ALIKE * size for mine, theirs, size in (*near, *means))
+    return all(
+        abs(mine - theirs) <= _ALIKE * size
+        for mine, theirs, size in (*near, *means)
+        if mine is not None and theirs is not None and size is not None  # not all of them may have been asked for
+    )
 
 
 def _records(run: PhaseRun[Any], side: SideName) -> Iterator[tuple[tuple[str, int, Side, str], Record]]:

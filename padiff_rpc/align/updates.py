@@ -16,7 +16,7 @@ from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.promote import to_float64
 from padiff_rpc.result import Pair
-from padiff_rpc.tensor import Digest, Tensor
+from padiff_rpc.tensor import Digest, Tensor, told
 from padiff_rpc.training import NEUTRAL_OPTIMIZERS
 
 _NORMALISING = ("Adam", "AdamW")
@@ -106,9 +106,9 @@ class UpdateJudge:
             return pair
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
         rtol = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
-        rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * held.value.norm
+        rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * told(held.value.norm)
         steps = self._steps_norm(step, held, held.gradient)
-        apart, allowed = pair.metrics.rel_l2 * held.value.norm, rtol * steps + (step + 1) * rounding
+        apart, allowed = pair.metrics.rel_l2 * told(held.value.norm), rtol * steps + (step + 1) * rounding
         if apart <= allowed:
             return pair
         why = (
@@ -124,8 +124,8 @@ class UpdateJudge:
             return math.hypot(*(self._moved[name] for name in held.link.base))
         options, value = self._optimizer.options, held.value
         if self._optimizer.name in _NORMALISING:
-            return (step + 1) * options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * value.norm)
-        pull = gradient.norm + options["weight_decay"] * value.norm
+            return (step + 1) * options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * told(value.norm))
+        pull = told(gradient.norm) + options["weight_decay"] * told(value.norm)
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
     def _without_noise(

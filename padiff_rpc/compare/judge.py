@@ -10,7 +10,7 @@ from padiff_rpc.compare.criteria import Criteria, Verdict, nonfinite_by_digests
 from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.result import Stage
-from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
 
 __all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams"]
 
@@ -62,9 +62,9 @@ def compare_digests(
     if criteria.exact or base.inf_count:
         return None
     if rules.mode == "mean":
-        return criteria.means(base.mean, raw.mean)
+        return criteria.means(told(base.mean), told(raw.mean))
     if rules.mode == "abs_mean":
-        return criteria.means(base.abs_mean, raw.abs_mean)
+        return criteria.means(told(base.abs_mean), told(raw.abs_mean))
     return None
 
 
@@ -98,6 +98,16 @@ def compare_streams(
     return criteria.judge(found)
 
 
+def statistics_for(rules: CompareRules) -> Statistics:
+    """Return what the digests must hold that are compared under these rules."""
+    if rules.mode == "mean":
+        return Statistics.MEAN
+    if rules.mode == "abs_mean":
+        return Statistics.ABS_MEAN
+    # Strict verdicts hang on single elements; norms are told beside them.
+    return Statistics.SIZES if rules.mode == "strict" else Statistics.ALL
+
+
 _EMPTY = Verdict("skipped", "", "empty: there is nothing to compare", None)
 
 
@@ -112,12 +122,11 @@ def _comparable(base: DType, raw: DType) -> bool:
 
 def _known(base: Digest, raw: Digest) -> Known | None:
     """Return what need not be measured anew: all of it, or nothing where some elements are not finite."""
-    if base.nan_count or base.inf_count or raw.nan_count or raw.inf_count:
+    if base.nan_count or base.inf_count or raw.nan_count or raw.inf_count or base.norm is None or raw.norm is None:
         return None
     return Known(base.norm, raw.norm, _peak(base))
 
 
 def _peak(digest: Digest) -> float:
     """Return max |element|, 0 where NaN or Inf hides it."""
-    peak = max(abs(digest.min), abs(digest.max))
-    return peak if math.isfinite(peak) else 0.0
+    return digest.peak if math.isfinite(digest.peak) else 0.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
 
-from padiff_rpc.promote import BLOCK_ITEMS, square_sum, to_float64
+from padiff_rpc.promote import BLOCK_ITEMS, single_square_sum, square_sum, to_float64
 from padiff_rpc.scratch import scratch
-from padiff_rpc.tensor import Digest, DType, TensorSpec
+from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
 
 _TINY_SQUARES = 1e-280
 """A sum of squares below this may have lost terms to underflow."""
@@ -21,17 +22,24 @@ def hash_of(flat: np.ndarray) -> bytes:
     return xxhash.xxh3_128_digest(flat.data)
 
 
-def digest(flat: np.ndarray, spec: TensorSpec, hash: bytes | None = None) -> Digest:
-    """Summarise `spec.size_bytes` bytes (flat uint8, row-major, little-endian), whose hash may be known.
+def digest(flat: np.ndarray, spec: TensorSpec, statistics: Statistics = Statistics.ALL) -> Digest:
+    """Summarise `spec.size_bytes` bytes (flat uint8, row-major, little-endian).
 
     Integers are exact up to 2**53 (min and max of larger ones are rounded to the nearest float64); booleans count as 0
     and 1. Sums of finite numbers that overflow or underflow float64 are taken again, scaled by the largest magnitude.
     """
-    return digest_chunks(lambda: (flat.data,), spec, hash)
+    return digest_chunks(lambda: (flat.data,), spec, statistics=statistics)
 
 
-def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec, hash: bytes | None = None) -> Digest:
+def digest_chunks(
+    read: Callable[[], Iterable[memoryview]],
+    spec: TensorSpec,
+    hash: bytes | None = None,
+    statistics: Statistics = Statistics.ALL,
+) -> Digest:
     """Summarise as digest() does what `read` returns piece by piece; it is called again where sums must be scaled.
+
+    `hash`: where it is known already.
 
     Each piece but the last is a multiple of 1 MiB, so that sums are taken over the same blocks as in one piece.
     """
@@ -43,31 +51,55 @@ def digest_chunks(read: Callable[[], Iterable[memoryview]], spec: TensorSpec, ha
                 hasher.update(chunk)
             yield chunk
 
+    wanted = _Wanted.of(statistics)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        sums = _sums(hashed(), spec, 1.0)
+        sums = _sums(hashed(), spec, wanted, 1.0)
         if spec.count == 0:
-            return Digest(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, hash or hasher.digest())
-        peak = max(abs(sums.low), abs(sums.high))
-        lost = not math.isfinite(sums.total + sums.absolute + sums.squares) or (
-            sums.squares < _TINY_SQUARES and peak > 0.0
-        )
-        if lost and math.isfinite(peak):
-            sums = _sums(read(), spec, peak)
-            scale = peak
-        else:
-            scale = 1.0
+            return Digest(0, *wanted.figures(0.0, 0.0, 0.0), 0.0, 0.0, 0, 0, hash or hasher.digest())
+        peak, scale = max(abs(sums.low), abs(sums.high)), 1.0
+        vanished = wanted.norm and sums.squares < _TINY_SQUARES and peak > 0.0
+        if math.isfinite(peak) and (vanished or not math.isfinite(sums.total + sums.absolute + sums.squares)):
+            sums, scale = _sums(read(), spec, wanted, peak), peak
     parts = spec.count * (2 if spec.dtype.is_complex else 1)
+    mean, abs_mean, norm = wanted.figures(
+        scale * (sums.total / parts), scale * (sums.absolute / parts), scale * math.sqrt(sums.squares)
+    )
     return Digest(
         count=spec.count,
-        mean=scale * (sums.total / parts),
-        abs_mean=scale * (sums.absolute / parts),
-        norm=scale * math.sqrt(sums.squares),
+        mean=mean,
+        abs_mean=abs_mean,
+        norm=norm,
         min=sums.low,
         max=sums.high,
         nan_count=sums.nans,
         inf_count=sums.infs,
         hash=hash or hasher.digest(),
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which sums to take. `roughly`: the norm of float32 need not be summed in float64."""
+
+    mean: bool
+    abs_mean: bool
+    norm: bool
+    roughly: bool
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> _Wanted:
+        every = statistics is Statistics.ALL
+        sizes = statistics is Statistics.SIZES
+        return cls(
+            mean=every or statistics is Statistics.MEAN,
+            abs_mean=every or statistics is Statistics.ABS_MEAN,
+            norm=every or sizes,
+            roughly=sizes,
+        )
+
+    def figures(self, mean: float, abs_mean: float, norm: float) -> tuple[float | None, float | None, float | None]:
+        """Return those that are wanted, and None for the others."""
+        return mean if self.mean else None, abs_mean if self.abs_mean else None, norm if self.norm else None
 
 
 class _Sums:
@@ -83,29 +115,45 @@ class _Sums:
         self.infs = 0
 
 
-def _sums(chunks: Iterable[memoryview], spec: TensorSpec, scale: float) -> _Sums:
+def _sums(chunks: Iterable[memoryview], spec: TensorSpec, wanted: _Wanted, scale: float) -> _Sums:
     sums = _Sums()
     parts = 2 if spec.dtype.is_complex else 1
+    single = spec.dtype is DType.F32
     block_items = min(BLOCK_ITEMS, max(spec.count, 1))
     wide, work = (scratch(f"digest.{n}", block_items * parts) for n in range(2))
     for items in (np.frombuffer(chunk, spec.dtype.storage) for chunk in chunks if chunk.nbytes):
         for start in range(0, items.size, block_items):
             narrow = items[start : start + block_items]
-            block = to_float64(narrow, spec.dtype, wide)
-            # Of float32 the extremes are sought where they cost half. np.minimum, unlike min(), keeps an earlier block's NaN.
-            ends = narrow if spec.dtype is DType.F32 else block
+            # Of float32 the extremes are sought where they cost half.
+            ends = narrow if single else to_float64(narrow, spec.dtype, wide)
             low, high = float(ends.min()), float(ends.max())
+            # np.minimum, unlike min(), keeps an earlier block's NaN.
             sums.low, sums.high = float(np.minimum(sums.low, low)), float(np.maximum(sums.high, high))
+            if single and wanted.roughly and scale == 1.0:
+                squares = single_square_sum(narrow, max(abs(low), abs(high)))
+                if squares is not None:
+                    sums.squares += squares
+                    continue
+            block = to_float64(narrow, spec.dtype, wide) if single else ends
             if scale != 1.0:
                 block = np.divide(block, scale, out=wide[: block.size])
-            total = float(block.sum())
-            if not math.isfinite(total):
+            if not (math.isfinite(low) and math.isfinite(high)):
                 sums.nans += int(np.count_nonzero(np.isnan(block)))
                 sums.infs += int(np.count_nonzero(np.isinf(block)))
-            sums.total += total
-            sums.squares += square_sum(block)
-            if low >= 0.0:  # after a ReLU or a softmax
-                sums.absolute += total
-            else:
-                sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
+            _add(sums, wanted, block, low >= 0.0, work)
     return sums
+
+
+def _add(sums: _Sums, wanted: _Wanted, block: np.ndarray, no_negatives: bool, work: np.ndarray) -> None:
+    total = None
+    if wanted.mean or (wanted.abs_mean and no_negatives):
+        total = float(block.sum())
+    if total is not None and wanted.mean:
+        sums.total += total
+    if wanted.norm:
+        sums.squares += square_sum(block)
+    if wanted.abs_mean:
+        if total is not None and no_negatives:  # after a ReLU or a softmax
+            sums.absolute += total
+        else:
+            sums.absolute += float(np.abs(block, out=work[: block.size]).sum())

@@ -39,7 +39,7 @@ from padiff_rpc.model.trainer import Trainer
 from padiff_rpc.model.transpose import transposed_chunks, transposed_spec
 from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
 from padiff_rpc.model.write import write_stream
-from padiff_rpc.tensor import CHUNK_BYTES, Digest, TensorSpec, TensorStream
+from padiff_rpc.tensor import CHUNK_BYTES, Digest, Statistics, TensorSpec, TensorStream
 
 
 @dataclass
@@ -160,10 +160,14 @@ class HostedModel:
         return (self._stream(name, tensor, name in transposed) for name, tensor in self._wanted(found, what))
 
     def digest_parameters(
-        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
         wanted = self._wanted(self._named(names), what)
-        return {name: self._digest(name, tensor, name in transposed) for name, tensor in wanted}
+        return {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         known = self._known_tensors()
@@ -347,11 +351,11 @@ class HostedModel:
         chunks = (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
         return TensorStream(name, self.backend.spec(tensor), chunks)
 
-    def _digest(self, name: str, tensor: Native, transposed: bool) -> Digest:
+    def _digest(self, name: str, tensor: Native, transposed: bool, statistics: Statistics) -> Digest:
         if not transposed:
-            return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor))
+            return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor), statistics)
         spec, matrix = self._matrix(name, tensor)
-        return digest_chunks(lambda: transposed_chunks(matrix), spec)
+        return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
 
     def _matrix(self, name: str, tensor: Native) -> tuple[TensorSpec, np.ndarray]:
         """Return the header of the transpose, and the tensor itself as an array."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from padiff_rpc.tensor import Digest, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorSpec, TensorStream
 
 ParameterKind = Literal["parameter", "buffer"]
 Phase = Literal["forward", "backward"]
@@ -166,7 +166,8 @@ class Releasing(Protocol):
 class RecordOptions:
     """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary.
 
-    `api_calls`: tell the functional calls, too, that the recorded layers' own code makes (see `Boundary.api`).
+    `api_calls`: tell the functional calls, too, that the recorded layers' own code makes (see `Boundary.api`). `statistics`: what
+    the records' digests hold at least.
     """
 
     routes: tuple[str, ...] | None = None
@@ -174,6 +175,7 @@ class RecordOptions:
     gradients: bool = True
     sync: bool = False
     api_calls: bool = False
+    statistics: Statistics = Statistics.ALL
 
 
 Inputs = Mapping[str, Any]
@@ -263,10 +265,14 @@ class Model(Protocol):
         ...
 
     def digest_parameters(
-        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
         """Summarise the named ones without moving them, as read_parameters would stream them; one without a gradient is left
-        out."""
+        out. The digests hold these statistics at least."""
         ...
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:

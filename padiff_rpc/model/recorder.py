@@ -331,7 +331,9 @@ class Recorder:
         summary = self._digests.get(key)
         if summary is None:
             # Of the copy: the tensor itself may have changed since.
-            summary = digest_chunks(lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash)
+            summary = digest_chunks(
+                lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash, self._options.statistics
+            )
             self._digests[key] = summary
         return Record(capture.id, capture.name, capture.spec, summary)
 

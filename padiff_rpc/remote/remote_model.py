@@ -27,7 +27,7 @@ from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.reading import Readers, stream_numbers
 from padiff_rpc.remote.sending import SendingCall, no_result, sending
 from padiff_rpc.skeleton import inputs_to_json
-from padiff_rpc.tensor import Digest, Tensor, TensorStream
+from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.retry import RETRY_S, retry_idempotent
@@ -111,10 +111,18 @@ class RemoteModel:
         return self._parameters.read(names, query)
 
     def digest_parameters(
-        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
         request = pb.DigestParametersRequest(
-            session_id=self._session_id, names=names, what=serde.what_to_proto(what), transposed=transposed
+            session_id=self._session_id,
+            names=names,
+            what=serde.what_to_proto(what),
+            transposed=transposed,
+            statistics=serde.statistics_to_proto(statistics),
         )
 
         def call() -> dict[str, Digest]:

@@ -16,7 +16,7 @@ from padiff_rpc.model.transpose import transposed_spec
 from padiff_rpc.tape.json_files import OURS, damaged, need
 from padiff_rpc.tape.npy import NpyFile, open_npy
 from padiff_rpc.tape.texts import dtype_from_text, shape_from_text, tensor_texts
-from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream, told
 
 _FLOATS = ("mean", "abs_mean", "norm", "min", "max")
 _COUNTS = ("count", "nan_count", "inf_count")
@@ -140,7 +140,7 @@ def _spec_in_words(entry: Mapping[str, Any], file: NpyFile, source: Path) -> Ten
 
 def _digest_json(digest: Digest) -> dict[str, Any]:
     """JSON has no NaN and no infinity, so these are words."""
-    floats = {name: _number_or_word(getattr(digest, name)) for name in _FLOATS}
+    floats = {name: _number_or_word(told(getattr(digest, name))) for name in _FLOATS}
     return {**{name: getattr(digest, name) for name in _COUNTS}, **floats, "hash": digest.hash.hex()}
 
 

@@ -30,7 +30,7 @@ from padiff_rpc.tape.manifest import Manifest, check_forward, check_loss, check_
 from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.replay import Replay
 from padiff_rpc.tape.step_folder import StepFolder
-from padiff_rpc.tensor import Digest, TensorStream
+from padiff_rpc.tensor import Digest, Statistics, TensorStream
 
 Moment = Literal["before", "forward", "stepped"]
 """How far a step was replayed: not at all, its forward (and backward), its optimiser's step."""
@@ -123,7 +123,11 @@ class RecordedModel:
         return (ref.stream(name) for name, ref in turned)
 
     def digest_parameters(
-        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
         # What is remembered of files is of their elements in order.
         return {

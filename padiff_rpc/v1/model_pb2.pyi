@@ -176,20 +176,22 @@ class BoundaryTensor(_message.Message):
     def __init__(self, route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RecordOptions(_message.Message):
-    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync", "api_calls")
+    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync", "api_calls", "statistics")
     ALL_ROUTES_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     GRADIENTS_FIELD_NUMBER: _ClassVar[int]
     SYNC_FIELD_NUMBER: _ClassVar[int]
     API_CALLS_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     all_routes: bool
     routes: _containers.RepeatedScalarFieldContainer[str]
     inputs: bool
     gradients: bool
     sync: bool
     api_calls: bool
-    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ..., api_calls: bool = ...) -> None: ...
+    statistics: _tensor_pb2.Statistics
+    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ..., api_calls: bool = ..., statistics: _Optional[_Union[_tensor_pb2.Statistics, str]] = ...) -> None: ...
 
 class LossSpec(_message.Message):
     __slots__ = ("name", "options", "outputs")

@@ -26,6 +26,14 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     D_TYPE_F64: _ClassVar[DType]
     D_TYPE_C64: _ClassVar[DType]
     D_TYPE_C128: _ClassVar[DType]
+
+class Statistics(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATISTICS_UNSPECIFIED: _ClassVar[Statistics]
+    STATISTICS_ALL: _ClassVar[Statistics]
+    STATISTICS_MEAN: _ClassVar[Statistics]
+    STATISTICS_ABS_MEAN: _ClassVar[Statistics]
+    STATISTICS_SIZES: _ClassVar[Statistics]
 D_TYPE_UNSPECIFIED: DType
 D_TYPE_BOOL: DType
 D_TYPE_U8: DType
@@ -44,6 +52,11 @@ D_TYPE_F32: DType
 D_TYPE_F64: DType
 D_TYPE_C64: DType
 D_TYPE_C128: DType
+STATISTICS_UNSPECIFIED: Statistics
+STATISTICS_ALL: Statistics
+STATISTICS_MEAN: Statistics
+STATISTICS_ABS_MEAN: Statistics
+STATISTICS_SIZES: Statistics
 
 class TensorSpec(_message.Message):
     __slots__ = ("dtype", "shape", "size_bytes")

@@ -181,16 +181,18 @@ class ReadParametersResponse(_message.Message):
     def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
 
 class DigestParametersRequest(_message.Message):
-    __slots__ = ("session_id", "names", "what", "transposed")
+    __slots__ = ("session_id", "names", "what", "transposed", "statistics")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
     TRANSPOSED_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     names: _containers.RepeatedScalarFieldContainer[str]
     what: What
     transposed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, session_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., transposed: _Optional[_Iterable[str]] = ...) -> None: ...
+    statistics: _tensor_pb2.Statistics
+    def __init__(self, session_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., what: _Optional[_Union[What, str]] = ..., transposed: _Optional[_Iterable[str]] = ..., statistics: _Optional[_Union[_tensor_pb2.Statistics, str]] = ...) -> None: ...
 
 class DigestParametersResponse(_message.Message):
     __slots__ = ("name", "digest")

@@ -11,7 +11,7 @@ from typing import TypeVar
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
 from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, TensorSpec
+from padiff_rpc.tensor import Digest, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 
@@ -55,15 +55,24 @@ def digest_to_proto(digest: Digest) -> tensor_pb2.Digest:
 def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
     return Digest(
         count=proto.count,
-        mean=proto.mean,
-        abs_mean=proto.abs_mean,
-        norm=proto.norm,
+        mean=proto.mean if proto.HasField("mean") else None,
+        abs_mean=proto.abs_mean if proto.HasField("abs_mean") else None,
+        norm=proto.norm if proto.HasField("norm") else None,
         min=proto.min,
         max=proto.max,
         nan_count=proto.nan_count,
         inf_count=proto.inf_count,
         hash=proto.hash,
     )
+
+
+def statistics_to_proto(statistics: Statistics) -> tensor_pb2.Statistics:
+    return _STATISTICS_TO_PROTO[statistics]
+
+
+def statistics_from_proto(proto: int) -> Statistics:
+    """Return which are asked for: all, where nothing is said."""
+    return _known(_STATISTICS_FROM_PROTO, proto, "choice of statistics") if proto else Statistics.ALL
 
 
 # -- what a model is ----------------------------------------------------------------------------------------------
@@ -235,6 +244,7 @@ def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOp
         gradients=options.gradients,
         sync=options.sync,
         api_calls=options.api_calls,
+        statistics=statistics_to_proto(options.statistics),
     )
 
 
@@ -245,6 +255,7 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
         gradients=proto.gradients,
         sync=proto.sync,
         api_calls=proto.api_calls,
+        statistics=statistics_from_proto(proto.statistics),
     )
 
 
@@ -356,6 +367,13 @@ _KIND_TO_PROTO: dict[domain.ParameterKind, model_pb2.ParameterKind] = {
     "buffer": model_pb2.PARAMETER_KIND_BUFFER,
 }
 _KIND_FROM_PROTO: dict[int, domain.ParameterKind] = {int(value): key for key, value in _KIND_TO_PROTO.items()}
+_STATISTICS_TO_PROTO: dict[Statistics, tensor_pb2.Statistics] = {
+    Statistics.ALL: tensor_pb2.STATISTICS_ALL,
+    Statistics.MEAN: tensor_pb2.STATISTICS_MEAN,
+    Statistics.ABS_MEAN: tensor_pb2.STATISTICS_ABS_MEAN,
+    Statistics.SIZES: tensor_pb2.STATISTICS_SIZES,
+}
+_STATISTICS_FROM_PROTO: dict[int, Statistics] = {int(value): key for key, value in _STATISTICS_TO_PROTO.items()}
 _PHASE_TO_PROTO: dict[domain.Phase, model_pb2.Phase] = {
     "forward": model_pb2.PHASE_FORWARD,
     "backward": model_pb2.PHASE_BACKWARD,

@@ -163,7 +163,10 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     ) -> Iterator[pb.DigestParametersResponse]:
         session = self._sessions.get(request.session_id)
         names, what = list(request.names), serde.what_from_proto(request.what)
-        digests = self._run(session, lambda: self._model.digest_parameters(names, what, list(request.transposed)))
+        statistics = serde.statistics_from_proto(request.statistics)
+        digests = self._run(
+            session, lambda: self._model.digest_parameters(names, what, list(request.transposed), statistics)
+        )
         for name, digest in digests.items():
             yield pb.DigestParametersResponse(name=name, digest=serde.digest_to_proto(digest))
 
