@@ -47,6 +47,20 @@ def square_sum(block: np.ndarray) -> float:
     return total
 
 
+def single_sum(block: np.ndarray) -> float:
+    """Sum a 1-D float32 block without negative elements piece by piece in float32, within 2e-5 of the sum.
+
+    By a product, which BLAS makes five times as fast as NumPy a sum.
+    """
+    total = 0.0
+    for at in range(0, block.size, _DOT_ITEMS):
+        piece = block[at : at + _DOT_ITEMS]
+        total += float(np.dot(piece, _ONES[: piece.size]))
+    return total
+
+
+_ONES = np.ones(_DOT_ITEMS, np.float32)
+
 _SQUARABLE_PEAKS = (1e-15, 1e15)
 """Greatest magnitudes of float32 of which the squares' sums overflow nowhere, and lose nothing that counts to underflow."""
 

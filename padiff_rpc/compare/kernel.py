@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.compare.blocks import abreast
-from padiff_rpc.promote import BLOCK_ITEMS, square_sum, to_float64
+from padiff_rpc.promote import BLOCK_ITEMS, single_square_sum, single_sum, square_sum, to_float64
 from padiff_rpc.scratch import scratch
 from padiff_rpc.tensor import DType, TensorSpec, TensorStream
 
@@ -146,7 +146,7 @@ class _Measuring:
         """Take in a block of float32 whose own sums are known, at half the cost; False where it has to go through float64.
 
         The difference of two float32 is exact in float32 where one is at most twice the other (Sterbenz, "Floating-Point
-        Computation", 1974), and else off by 2**-24 of itself. It is summed in float64. The elements that come out greatest
+        Computation", 1974), and else off by 2**-24 of itself. The elements that come out greatest
         are measured in float64, and so is a whole block in which any comes near its limit.
         """
         base, raw = base_block, raw_block
@@ -157,19 +157,11 @@ class _Measuring:
             return False
         if greatest > 0.0:
             size = np.abs(base, out=self._size32[: base.size])
-            work = self._work32[: base.size]
-            if self._near_limit(base, raw, gap, size, greatest, work):
+            smallest, work = float(size.min()), self._work32[: base.size]
+            if self._near_limit(base, raw, gap, size, greatest, smallest, work):
                 return False
-            np.multiply(size, np.float32(self._max_rel / _MARGIN), out=work)
-            if self._any_beyond(gap, work):
-                np.divide(gap, size, out=work)
-                work[size == 0.0] = 0.0
-                apart, own = _measured(base, raw, int(work.argmax()))
-                self._max_rel = max(self._max_rel, apart / own if own else 0.0)
-            wide = self._gap[: gap.size]
-            np.copyto(wide, gap)
-            self._sum_abs += float(wide.sum())
-            self._squares[0] += square_sum(wide)
+            self._add_single_relative(base, raw, gap, size, greatest, smallest, work)
+            self._add_single_sums(gap, greatest)
             if greatest * _MARGIN > self._max_abs:
                 at = int(gap.argmax())
                 apart, _ = _measured(base, raw, at)
@@ -181,13 +173,22 @@ class _Measuring:
         return True
 
     def _near_limit(
-        self, base: np.ndarray, raw: np.ndarray, gap: np.ndarray, size: np.ndarray, greatest: float, work: np.ndarray
+        self,
+        base: np.ndarray,
+        raw: np.ndarray,
+        gap: np.ndarray,
+        size: np.ndarray,
+        greatest: float,
+        smallest: float,
+        work: np.ndarray,
     ) -> bool:
         """Tell whether any element may be beyond its limit; if not, note how near the nearest comes."""
         limit = self._limit
         if limit.of_peak:
             return greatest * _MARGIN > limit.of_peak * max(limit.peak, self._peak)
         bar = min(self._max_of_limit, 1.0) / _MARGIN
+        if greatest <= bar / _MARGIN * (limit.absolute + limit.relative * smallest):
+            return False
         np.multiply(size, np.float32(limit.relative * bar), out=work)
         if limit.absolute:
             np.add(work, np.float32(limit.absolute * bar), out=work)
@@ -203,6 +204,38 @@ class _Measuring:
         apart, own = _measured(base, raw, at)
         self._max_of_limit = max(self._max_of_limit, apart / (limit.absolute + limit.relative * own))
         return False
+
+    def _add_single_relative(
+        self,
+        base: np.ndarray,
+        raw: np.ndarray,
+        gap: np.ndarray,
+        size: np.ndarray,
+        greatest: float,
+        smallest: float,
+        work: np.ndarray,
+    ) -> None:
+        bar = self._max_rel / _MARGIN
+        if greatest <= bar / _MARGIN * smallest:
+            return
+        np.multiply(size, np.float32(bar), out=work)
+        if self._any_beyond(gap, work):
+            np.divide(gap, size, out=work)
+            work[size == 0.0] = 0.0
+            apart, own = _measured(base, raw, int(work.argmax()))
+            self._max_rel = max(self._max_rel, apart / own if own else 0.0)
+
+    def _add_single_sums(self, gap: np.ndarray, greatest: float) -> None:
+        # Where a limit is a part of the peak, the L2 norm is judged as well, and so summed in float64.
+        squares = None if self._limit.of_peak else single_square_sum(gap, greatest)
+        if squares is not None:
+            self._squares[0] += squares
+            self._sum_abs += single_sum(gap)
+            return
+        wide = self._gap[: gap.size]
+        np.copyto(wide, gap)
+        self._sum_abs += float(wide.sum())
+        self._squares[0] += square_sum(wide)
 
     def add_floats(self, base_block: np.ndarray, raw_block: np.ndarray) -> None:
         base = to_float64(base_block, self._types[0], self._base)

@@ -96,6 +96,20 @@ def test_float32_is_judged_as_float64_would(seed: int, relative: float, absolute
         assert got.max_of_limit == pytest.approx((gap / allowed).max(), rel=1e-6)
 
 
+@pytest.mark.parametrize("absolute", [0.0, 1e-6])
+@pytest.mark.parametrize("place", [0, BLOCK_ITEMS + 3, 3 * BLOCK_ITEMS - 1])
+def test_the_worst_element_is_found_where_all_are_of_one_size(place: int, absolute: float) -> None:
+    rng = np.random.default_rng(place)
+    base = rng.uniform(1.0, 2.0, 3 * BLOCK_ITEMS).astype(np.float32)
+    raw = base + (1e-6 * rng.integers(-2, 3, base.size)).astype(np.float32)
+    base[place], raw[place] = 1.0, 1.0 + 2.0**-18  # the greatest by every measure, if by little
+    gap, allowed = np.abs(raw.astype(np.float64) - base), absolute + 1e-5 * base.astype(np.float64)
+    got = with_known(base, raw, Limit(absolute=absolute, relative=1e-5))
+    assert place == int((gap / allowed).argmax())
+    assert (got.max_rel, got.worst_at) == (pytest.approx((gap / base).max(), rel=1e-6), place)
+    assert got.max_of_limit == pytest.approx((gap / allowed).max(), rel=1e-6)
+
+
 @pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 2])
 @pytest.mark.parametrize("place", [0, BLOCK_ITEMS + 3])
 def test_one_float32_at_its_limit_is_judged_to_the_last_digit(beyond: int, place: int) -> None:

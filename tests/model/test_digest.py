@@ -11,7 +11,7 @@ import xxhash
 
 from padiff_rpc.model.digest import digest
 from padiff_rpc.promote import BLOCK_ITEMS
-from padiff_rpc.tensor import Digest, DType, Tensor, TensorSpec
+from padiff_rpc.tensor import Digest, DType, Statistics, Tensor, TensorSpec
 
 
 def digest_of(array: np.ndarray, dtype: DType | None = None) -> Digest:
@@ -91,3 +91,56 @@ def test_an_empty_tensor_is_all_zeros() -> None:
 def test_a_scalar_has_one_element() -> None:
     assert digest_of(np.array(2.5)).mean == 2.5
     assert digest_of(np.array(2.5)).count == 1
+
+
+def statistics_of(array: np.ndarray, statistics: Statistics) -> Digest:
+    tensor = Tensor.from_array(array)
+    return digest(np.frombuffer(tensor.data, np.uint8), tensor.spec, statistics)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.complex64])
+@pytest.mark.parametrize(
+    ("statistics", "held"),
+    [(Statistics.MEAN, {"mean"}), (Statistics.ABS_MEAN, {"abs_mean"}), (Statistics.SIZES, {"norm"})],
+)
+def test_what_is_not_asked_for_is_left_out_and_the_rest_is_the_same(
+    statistics: Statistics, held: set[str], dtype: type
+) -> None:
+    values = (10 * np.random.default_rng(0).normal(size=2 * BLOCK_ITEMS + 17)).astype(dtype)
+    whole, found = digest_of(values), statistics_of(values, statistics)
+    sums = {"mean", "abs_mean", "norm"}
+    assert {name for name in sums if getattr(found, name) is not None} == held
+    for name in held:
+        rough = dtype is np.float32 and name == "norm"
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-5 if rough else 0.0)
+    blank = dict.fromkeys(sums)
+    assert replace(found, **blank) == replace(whole, **blank)
+
+
+@pytest.mark.parametrize("statistics", list(Statistics))
+def test_nan_and_infinities_are_counted_whatever_is_asked_for(statistics: Statistics) -> None:
+    values = np.ones(2 * BLOCK_ITEMS, np.float32)
+    values[3], values[BLOCK_ITEMS + 5], values[-1] = np.inf, np.nan, -np.inf
+    found = statistics_of(values, statistics)
+    assert (found.nan_count, found.inf_count) == (1, 2)
+    assert math.isnan(found.min)
+    assert math.isnan(found.max)
+    assert not found.is_zero
+
+
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e-18, 1e-10, 1.0, 1e14, 1e17, 1e30, 3e38])
+def test_norms_of_float32_neither_overflow_nor_vanish(size: float) -> None:
+    values = (size * np.random.default_rng(0).uniform(-1.0, 1.0, 3 * BLOCK_ITEMS)).astype(np.float32)
+    values[BLOCK_ITEMS : 2 * BLOCK_ITEMS] *= np.float32(1e-3)
+    norm = np.linalg.norm(values.astype(np.float64))
+    assert statistics_of(values, Statistics.SIZES).norm == pytest.approx(norm, rel=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, BLOCK_ITEMS + 5])
+@pytest.mark.parametrize("statistics", list(Statistics))
+def test_one_element_makes_a_tensor_that_is_not_zero(statistics: Statistics, place: int) -> None:
+    values = np.zeros(BLOCK_ITEMS + 6, np.float32)
+    values[1] = -0.0
+    assert statistics_of(values, statistics).is_zero
+    values[place] = -1e-45
+    assert not statistics_of(values, statistics).is_zero

@@ -113,6 +113,16 @@ def test_reads_that_are_left_in_the_middle_lose_no_slot() -> None:
         assert free_slots(worker)[0] >= TO_COORDINATOR - 1
 
 
+def test_reads_that_are_left_after_the_last_chunk_lose_no_slot() -> None:
+    value = tensor(100_000)
+    with stub_worker({"0": value}) as (_stub, worker, model):
+        for _ in range(3 * TO_COORDINATOR):
+            read = model.read_records([0])
+            assert value == next(read).collect()
+            read.close()  # type: ignore[attr-defined]
+        assert free_slots(worker)[0] >= TO_COORDINATOR - 1
+
+
 @pytest.mark.parametrize("shared_memory", [True, False])
 def test_a_coordinator_that_stops_reading_stops_the_worker(shared_memory: bool) -> None:
     class Endless(StubModel):

@@ -23,7 +23,7 @@ from padiff_rpc.model.model import (
     RecordOptions,
 )
 from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, DType, TensorSpec
+from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire import serde
 
@@ -61,19 +61,21 @@ PAIRS: dict[str, list[Any]] = {
         RecordOptions(routes=(), inputs=False, gradients=False, sync=True),
         RecordOptions(routes=("", "fc")),
         RecordOptions(api_calls=True),
+        RecordOptions(statistics=Statistics.SIZES),
     ],
     "forward_result": [ForwardResult((RECORD,), 0.25), ForwardResult((), 0.0)],
     "backward_result": [BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5)],
     "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean"), LossSpec("mse", outputs=("b", "a"))],
     "optimizer_spec": [OptimizerSpec("Adam", {"lr": 1e-3, "beta1": 0.9})],
     "what": ["value", "gradient"],
+    "statistics": list(Statistics),
 }
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in PAIRS.items() for value in values])
 def test_a_pair_brings_back_what_it_was_given(name: str, value: Any) -> None:
     proto = getattr(serde, f"{name}_to_proto")(value)
-    if name != "what":
+    if name not in ("what", "statistics"):
         proto = type(proto).FromString(proto.SerializeToString())
     assert value == getattr(serde, f"{name}_from_proto")(proto)
 
@@ -83,6 +85,16 @@ def test_a_digest_keeps_not_a_number() -> None:
     back = serde.digest_from_proto(serde.digest_to_proto(digest))
     assert math.isnan(back.mean)
     assert 1 == back.nan_count
+
+
+def test_statistics_that_were_not_asked_for_are_not_zero() -> None:
+    digest = Digest(1, None, None, 0.0, 0.0, 0.0, 0, 0, bytes(16))
+    proto = tensor_pb2.Digest.FromString(serde.digest_to_proto(digest).SerializeToString())
+    assert digest == serde.digest_from_proto(proto)
+
+
+def test_who_asks_for_no_statistics_in_particular_gets_all() -> None:
+    assert Statistics.ALL == serde.statistics_from_proto(tensor_pb2.STATISTICS_UNSPECIFIED)
 
 
 @pytest.mark.parametrize("training", [None, False, True])
