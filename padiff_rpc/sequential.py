@@ -116,13 +116,14 @@ def _selection(settings: AlignSettings, base: ModelDescription) -> Selection:
 
 
 def _check_room(description: ModelDescription, settings: AlignSettings, backward: bool, folder: Path) -> None:
-    """Refuse where not even what the model holds has room: its values before and after each step, and its gradients.
+    """Refuse where not even what the model holds has room: its values before and after an optimiser's step, and its gradients.
 
     What passes the layers comes on top; how much that is nobody knows before the model has run.
     """
     values = sum(info.spec.size_bytes for info in description.parameters)
     gradients = sum(info.spec.size_bytes for info in description.parameters if info.trainable) if backward else 0
-    needed = settings.steps * (2 * values + gradients)
+    times = 2 if backward and settings.base_optimizer is not None else 1
+    needed = settings.steps * (times * values + gradients)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PadiffError(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from padiff_rpc.compare.blocks import blocks
 from padiff_rpc.promote import BLOCK_ITEMS, to_float64
-from padiff_rpc.tensor import DType, TensorSpec, TensorStream
+from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorSpec, TensorStream
 
 _HALVES_AND_FLOATS = frozenset({DType.BF16, DType.F16, DType.F32, DType.F64})
 
@@ -42,36 +43,22 @@ def convert(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
 
 
 def convert_stream(stream: TensorStream, target: DType, on_overflow: Callable[[int], None]) -> TensorStream:
-    """Return the stream as one of `target`, converted chunk by chunk as it is read.
+    """Return the stream as one of `target`, converted piece by piece as it is read; DATA_LOSS where its length is wrong.
 
-    `on_overflow` hears how many values of a chunk became infinite, where some did.
+    `on_overflow` hears how many values of a piece became infinite, where some did.
     """
     source = stream.spec.dtype
     if source is target:
         return stream
 
     def chunks() -> Iterator[memoryview]:
-        for array in _whole_elements(stream):
+        for array in blocks(stream, CHUNK_BYTES // source.item_bytes):
             made = convert(array, source, target)
             if overflow := count_overflow(array, source, made, target):
                 on_overflow(overflow)
             yield made.view(np.uint8).data
 
     return TensorStream(stream.name, TensorSpec(target, stream.spec.shape), chunks())
-
-
-def _whole_elements(stream: TensorStream) -> Iterator[np.ndarray]:
-    """Yield a stream's elements in their storage type; chunks may be cut anywhere."""
-    storage = stream.spec.dtype.storage
-    rest = b""
-    for chunk in stream.chunks:
-        view = memoryview(rest + bytes(chunk)) if rest else chunk
-        whole = view.nbytes // storage.itemsize * storage.itemsize
-        if whole:
-            yield np.frombuffer(view[:whole], storage)
-        rest = bytes(view[whole:])
-    if rest:
-        yield np.frombuffer(rest, storage)  # ValueError: the stream ended within an element
 
 
 def count_overflow(before: np.ndarray, source: DType, after: np.ndarray, target: DType) -> int:

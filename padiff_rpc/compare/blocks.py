@@ -1,4 +1,4 @@
-"""Two tensor streams as blocks of equal length, however their chunks are cut."""
+"""Tensor streams as blocks of whole elements, one stream or two abreast, however their chunks are cut."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from padiff_rpc.promote import BLOCK_ITEMS
 from padiff_rpc.tensor import TensorStream, data_loss
 
 
+def blocks(stream: TensorStream, items: int) -> Iterator[np.ndarray]:
+    """Yield a stream's elements, so many at a time, in their storage type, valid until the next.
+
+    DATA_LOSS where the stream does not fill its spec exactly.
+    """
+    side = _Blocks(stream, items)
+    for start in range(0, stream.spec.count, items):
+        yield side.read(min(items, stream.spec.count - start))
+    side.expect_end()
+
+
 def abreast(base: TensorStream, raw: TensorStream) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the two streams' elements as blocks of equal length, in their storage types, valid until the next."""
-    sides = [_Blocks(base), _Blocks(raw)]
+    sides = [_Blocks(base, BLOCK_ITEMS), _Blocks(raw, BLOCK_ITEMS)]
     for start in range(0, base.spec.count, BLOCK_ITEMS):
         items = min(BLOCK_ITEMS, base.spec.count - start)
         yield sides[0].read(items), sides[1].read(items)
@@ -21,14 +32,14 @@ def abreast(base: TensorStream, raw: TensorStream) -> Iterator[tuple[np.ndarray,
 
 
 class _Blocks:
-    """A stream's elements, so many at a time. A block that lies within a chunk is not copied."""
+    """A stream's elements, up to `most` at a time. A block that lies within a chunk is not copied."""
 
-    def __init__(self, stream: TensorStream) -> None:
+    def __init__(self, stream: TensorStream, most: int) -> None:
         self._stream = stream
         self._chunk = memoryview(b"")
         self._read_bytes = 0
         self._storage = stream.spec.dtype.storage
-        self._buffer = bytearray(min(stream.spec.count, BLOCK_ITEMS) * self._storage.itemsize)
+        self._buffer = bytearray(min(stream.spec.count, most) * self._storage.itemsize)
 
     def read(self, items: int) -> np.ndarray:
         size = items * self._storage.itemsize

@@ -23,7 +23,17 @@ from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.manifest import Manifest, write_manifest
 from padiff_rpc.tape.tensor_files import DumpFolder, RecordFiles
-from padiff_rpc.tape.write_params import PARAMS, Held, begin, finish, write_gradients, write_values, write_weights
+from padiff_rpc.tape.unchanged import ValuesRead
+from padiff_rpc.tape.write_params import (
+    PARAMS,
+    SHARED,
+    Held,
+    begin,
+    finish,
+    write_gradients,
+    write_values,
+    write_weights,
+)
 from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tape.writing import writing
 from padiff_rpc.tape.writing_thread import WritingThread
@@ -116,7 +126,12 @@ class _StepWriter:
         model, selection = self._model, self._selection
         before = model.describe()
         begin(into, PARAMS)
-        values = write_values(into, PARAMS, before, EVERYTHING, model.read_parameters)
+        # An optimiser changes nearly all values, for good; without one hardly a forward changes more than buffers.
+        begun = ValuesRead(model) if self._optimizer is None else None
+        if begun is None:
+            values = write_values(into, PARAMS, before, EVERYTHING, model.read_parameters)
+        else:
+            values = write_values(into, SHARED, before, EVERYTHING, begun.read)
         kept = tuple(layer.route for layer in before.layers if selection.keeps(layer.route))
         routes = kept if selection.left_out else None
         options = RecordOptions(routes=routes, gradients=self.loss is not None, api_calls=self._api_calls)
@@ -137,7 +152,8 @@ class _StepWriter:
         write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)
         if self._optimizer is not None:
             model.optimizer_step(self._optimizer)
-        write_weights(into, self._header, description, selection, model.read_parameters, whole=True)
+        written = {} if begun is None else {name: values[name] for name in begun.unchanged()}
+        write_weights(into, self._header, description, selection, model.read_parameters, whole=True, written=written)
         return forward_s
 
     def _read_gradients(self, names: Sequence[str]) -> Iterator[TensorStream]:

@@ -17,8 +17,12 @@ from padiff_rpc.tape.tensor_files import DumpFolder, NumberedFiles
 from padiff_rpc.tensor import TensorSpec, TensorStream
 
 PARAMS, WEIGHTS, GRADS = "params.json", "weights.json", "grads.json"
-_PREFIX = {PARAMS: "", WEIGHTS: "_only", GRADS: "_only"}
-"""What tells the tensor files of the JSON files apart: `weights_0.npy` of params.json, `weights_only_0.npy` of weights.json."""
+SHARED = "params.json and weights.json"
+_PREFIX = {PARAMS: "", WEIGHTS: "_only", GRADS: "_only", SHARED: "_shared"}
+"""What tells the tensor files of the JSON files apart: `weights_0.npy` of params.json, `weights_only_0.npy` of weights.json.
+
+What both refer to has a name of its own, so that neither takes it away from the other when it is written anew.
+"""
 
 _PADDLE_STATISTICS = ("_mean", "_variance")
 """Buffers that paddle's batch normalisation lists among its parameters, and PaDiff therefore among the weights."""
@@ -66,10 +70,12 @@ def write_weights(
     read_values: ReadNamed,
     *,
     whole: bool = False,
+    written: Mapping[str, Written] | None = None,
 ) -> None:
-    """Write weights.json: parameters and buffers. whole: those of layers that are left out, too."""
+    """Write weights.json: parameters and buffers. whole: those of layers that are left out, too. written: what lies in
+    the folder already."""
     into = begin(folder, WEIGHTS)
-    values = write_values(into, WEIGHTS, description, EVERYTHING if whole else selection, read_values)
+    values = write_values(into, WEIGHTS, description, EVERYTHING if whole else selection, read_values, written)
     finish(into, WEIGHTS, header, description, selection, Held(values=values), whole=whole)
 
 
@@ -95,17 +101,24 @@ def begin(folder: str | Path | DumpFolder, name: str) -> DumpFolder:
 
 
 def write_values(
-    into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
+    into: DumpFolder,
+    name: str,
+    description: ModelDescription,
+    selection: Selection,
+    read: ReadNamed,
+    written: Mapping[str, Written] | None = None,
 ) -> dict[str, Written]:
-    """Write parameters and buffers, and tell where they lie."""
+    """Write parameters and buffers but those that are `written`, and tell where all lie. name: of their JSON file, or SHARED."""
+    there = written or {}
     kept = _kept(description, selection)
     weights = NumberedFiles(into, "weights", f"weights{_PREFIX[name]}")
     buffers = NumberedFiles(into, "buffers", f"buffers{_PREFIX[name]}")
     is_weight = {info.name: _is_weight(description.framework, info) for info in kept}
-    return {
-        stream.name: Written((weights if is_weight[stream.name] else buffers).write(stream), stream.spec)
-        for stream in read([*is_weight])
-    }
+    values = {name: there[name] for name in is_weight if name in there}
+    for stream in read([name for name in is_weight if name not in there]):
+        path = (weights if is_weight[stream.name] else buffers).write(stream)
+        values[stream.name] = Written(path, stream.spec)
+    return values
 
 
 def write_gradients(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from padiff_rpc.align.convert import convert, convertible, count_overflow
+from padiff_rpc.align.convert import convert, convert_stream, convertible, count_overflow
 from padiff_rpc.align.layouts import RULES
-from padiff_rpc.tensor import DType
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorSpec
+from tests.compare.streams import cut, tensor
 
 
 def numbered(*shape: int, start: int = 0) -> np.ndarray:
@@ -138,6 +142,28 @@ def test_overflow_is_counted_and_infinities_that_were_there_are_not() -> None:
     values = np.array([1.0, 1e6, -1e6, np.inf, np.nan])
     narrow = convert(values, DType.F64, DType.F16)
     assert count_overflow(values, DType.F64, narrow, DType.F16) == 2
+
+
+@pytest.mark.parametrize("chunk_bytes", [999, 1 << 15, CHUNK_BYTES, CHUNK_BYTES + 2])
+def test_a_stream_is_converted_however_its_chunks_are_cut(chunk_bytes: int) -> None:
+    values = np.random.default_rng(3).normal(size=(3, CHUNK_BYTES // 8 + 5)) * 1e5
+    heard: list[int] = []
+    came = convert_stream(cut(tensor(values), chunk_bytes), DType.F16, heard.append).collect()
+    expected = convert(values, DType.F64, DType.F16)
+    np.testing.assert_array_equal(expected, came.to_array())
+    assert count_overflow(values, DType.F64, expected, DType.F16) == sum(heard) > 0
+
+
+@pytest.mark.parametrize("count", [1, 1000, CHUNK_BYTES])
+@pytest.mark.parametrize("change_bytes", [-4, -1, 1, 4])
+def test_a_stream_that_ends_within_an_element_or_has_another_length_is_data_loss(count: int, change_bytes: int) -> None:
+    size_bytes = 4 * count
+    stream = cut(tensor(np.zeros(size_bytes + change_bytes, np.uint8)), 999, "torn")
+    stream = replace(stream, spec=TensorSpec(DType.F32, (count,)))
+    expected = f"'torn' of F32\\[{count}\\] takes {size_bytes} bytes, its stream brought {size_bytes + change_bytes}"
+    with pytest.raises(PadiffError, match=expected) as error:
+        convert_stream(stream, DType.F64, lambda count: None).collect()
+    assert Reason.DATA_LOSS is error.value.reason
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.tensor import Tensor, collect_all
-
-
-def _load_watcher() -> Any:
-    path = Path(__file__).with_name("watcher.py")
-    spec = importlib.util.spec_from_file_location("contract_api_watcher", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["contract_api_watcher"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-Watcher = _load_watcher().Watcher
+from tests.contract.watcher import Watcher
 
 OWN = [
     "/relu",

@@ -14,8 +14,9 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.selection import EVERYTHING, Selection
-from padiff_rpc.tape import Header, RecordedModel, record, write_weights
-from padiff_rpc.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tape import Header, RecordedModel, record, write_params, write_weights
+from padiff_rpc.tape.parameter_file import read_parameter_file
+from padiff_rpc.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
 from padiff_rpc.training import parse_loss, parse_optimizer
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import serving
@@ -176,6 +177,57 @@ def test_buffers_are_those_of_after_the_forward_once_it_has_run(tmp_path: Path) 
     assert before[names[0]] != after[names[0]]
     model.reset()
     assert before == model.digest_parameters(names)
+
+
+def files_of(leaf: Path) -> list[list[str]]:
+    """List the tensor files of what params.json and weights.json hold, by their names."""
+    files = [read_parameter_file(leaf / name) for name in ("params.json", "weights.json")]
+    return [sorted(ref.file.path.name for ref in file.values.values()) for file in files]
+
+
+def test_what_a_step_without_optimiser_leaves_unchanged_is_written_once(tmp_path: Path) -> None:
+    leaf = record_tape(tmp_path / "tape", "conv_net", steps=2, optimizer=None) / "step_1" / "rank_0"
+    before, after = files_of(leaf)
+    statistics = [f"buffers_shared_{number}.npy" for number in range(4)]
+    assert statistics == [name for name in before if name not in after]
+    assert [f"buffers_only_{number}.npy" for number in range(4)] == [name for name in after if name not in before]
+    assert len(before) + 4 == len([*leaf.glob("weights/*.npy"), *leaf.glob("buffers/*.npy")])
+
+
+def test_a_step_with_an_optimiser_has_files_of_its_own_for_before_and_after(tmp_path: Path) -> None:
+    before, after = files_of(record_tape(tmp_path / "tape") / "step_0" / "rank_0")
+    assert [] == sorted({*before} & {*after})
+
+
+def test_a_parameter_that_the_forward_changes_is_written_as_it_was_and_as_it_is(tmp_path: Path) -> None:
+    live = hosted("mlp")
+    head, forward_of_head = live.model.head, live.model.head.forward
+
+    def forward(x: Any) -> Any:
+        head.bias.data[-1] += 1
+        return forward_of_head(x)
+
+    head.forward = forward
+    was = live.digest_parameters(["head.bias", "head.weight"])
+    record(live, inputs_of("mlp"), tmp_path / "tape", model_name="net", loss=LOSS)
+    leaf = tmp_path / "tape" / "step_0" / "rank_0"
+    before, after = (RecordedModel(leaf, only=name) for name in ("params.json", "weights.json"))
+    assert was == before.digest_parameters([*was])
+    assert live.digest_parameters([*was]) == after.digest_parameters([*was])
+    assert was["head.bias"] != after.digest_parameters(["head.bias"])["head.bias"]
+
+
+def test_a_file_of_a_tape_that_is_written_anew_leaves_the_other_whole(tmp_path: Path) -> None:
+    leaf = record_tape(tmp_path / "tape", optimizer=None) / "step_0" / "rank_0"
+    live, other = hosted("mlp"), hosted("mlp", seed=5)
+    write_params(
+        leaf, Header("net", "numpy"), other.describe(), EVERYTHING, other.read_parameters, other.read_parameters
+    )
+    names = [info.name for info in live.describe().parameters]
+    for model, file in ((other, "params.json"), (live, "weights.json")):
+        assert collect_all(model.read_parameters(names)) == collect_all(
+            RecordedModel(leaf, only=file).read_parameters(names)
+        )
 
 
 def test_only_selected_layers_are_recorded(tmp_path: Path) -> None:

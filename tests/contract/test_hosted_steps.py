@@ -1,0 +1,158 @@
+"""HostedModel over every backend: forward, backward, optimiser, mode, seed, info and the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, RecordOptions
+from padiff_rpc.tensor import collect_all
+from tests.contract.steps import (
+    PROJECTION,
+    SUM,
+    all_bytes,
+    hosted,
+    request_of,
+    run_step,
+)
+from tests.contract.watcher import Watcher
+
+
+def test_backward_needs_a_forward_of_its_own_with_gradients(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    with pytest.raises(PadiffError) as raised:
+        model.backward(SUM)
+    assert raised.value.reason is Reason.OUT_OF_ORDER
+    model.forward(request_of("mlp", gradients=False))
+    with pytest.raises(PadiffError, match="without gradients"):
+        model.backward(SUM)
+    model.forward(request_of("mlp"))
+    model.backward(SUM)
+    with pytest.raises(PadiffError) as raised:
+        model.backward(SUM)
+    assert raised.value.reason is Reason.OUT_OF_ORDER
+
+
+def test_a_forward_without_gradients_records_the_same_forward(kit: Any) -> None:
+    model = hosted(kit, "inplace")
+    watcher = Watcher(model)
+    model.forward(request_of("inplace", gradients=False), watcher)
+    with_gradients = run_step(kit, "inplace", RecordOptions())[3]
+    assert watcher.trail("forward") == with_gradients.trail("forward")
+
+
+def test_gradients_are_cleared_before_each_backward(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    found = []
+    for _ in range(2):
+        model.forward(request_of("mlp"))
+        model.backward(PROJECTION)
+        found.append(all_bytes(model, "gradient"))
+    assert found[0] == found[1]
+
+
+def test_an_unknown_loss_leaves_the_forward_usable(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    model.forward(request_of("mlp"))
+    with pytest.raises(PadiffError) as raised:
+        model.backward(LossSpec("projektion"))
+    assert raised.value.reason is Reason.UNKNOWN_NAME
+    assert "'projection'" in raised.value.hint
+    assert np.isfinite(model.backward(PROJECTION).loss)
+
+
+def test_the_same_optimizer_spec_continues_its_state(kit: Any) -> None:
+    """With momentum 1 the second of two equal steps moves twice as far; a fresh optimiser would move as far again."""
+    spec = OptimizerSpec("SGD", {"lr": 0.125, "momentum": 1.0, "weight_decay": 0.0})
+    model = hosted(kit, "extras")  # linear in scale, so that its gradient stays the same
+    values = []
+    for _ in range(3):
+        values.append(collect_all(model.read_parameters(["scale"]))["scale"].to_array().copy())
+        model.forward(request_of("extras"))
+        model.backward(SUM)
+        model.optimizer_step(OptimizerSpec(spec.name, dict(spec.options)))
+    np.testing.assert_allclose(values[2] - values[1], 2 * (values[1] - values[0]), rtol=1e-3, atol=1e-6)
+    assert (values[1] != values[0]).any()
+
+
+def test_offered_losses_and_optimizers_are_called_and_their_errors_named(kit: Any) -> None:
+    steps: list[Any] = []
+
+    class Mine:
+        def __init__(self, model: Any) -> None:
+            steps.append(model)
+
+        def step(self) -> None:
+            if len(steps) == 2:
+                raise RuntimeError("planted step")
+            steps.append("step")
+
+    def broken(outputs: Any) -> Any:
+        raise RuntimeError("planted loss")
+
+    model = hosted(kit, "mlp", losses={"broken": broken, "odd": lambda out: out}, optimizers={"mine": Mine})
+    assert model.info().losses == ("broken", "odd")
+    model.forward(request_of("mlp"))
+    with pytest.raises(PadiffError, match="planted loss") as raised:
+        model.backward(LossSpec("broken"))
+    assert raised.value.reason is Reason.MODEL_FAILED
+    with pytest.raises(PadiffError, match="not a scalar") as raised:
+        model.backward(LossSpec("odd"))
+    assert raised.value.reason is Reason.BAD_CONFIG
+    model.optimizer_step(OptimizerSpec("mine"))
+    assert steps == [model.model, "step"]
+    with pytest.raises(PadiffError, match="planted step") as raised:
+        model.optimizer_step(OptimizerSpec("mine"))
+    assert raised.value.reason is Reason.MODEL_FAILED
+    with pytest.raises(PadiffError) as raised:
+        model.optimizer_step(OptimizerSpec("Adamm", {}))
+    assert raised.value.reason is Reason.UNKNOWN_NAME
+
+
+def test_offering_a_neutral_name_is_refused(kit: Any) -> None:
+    with pytest.raises(PadiffError, match="'mean'") as raised:
+        hosted(kit, "mlp", losses={"mean": len})
+    assert raised.value.reason is Reason.BAD_CONFIG
+
+
+def test_the_mode_is_set_only_when_asked(kit: Any) -> None:
+    model = hosted(kit, "dropout")
+    model.forward(request_of("dropout", training=False))
+    assert not any(layer.training for layer in model.describe().layers)
+    model.forward(request_of("dropout"))
+    assert not any(layer.training for layer in model.describe().layers)
+    model.forward(request_of("dropout", training=True))
+    assert all(layer.training for layer in model.describe().layers)
+
+
+def test_the_seed_fixes_what_is_random(kit: Any) -> None:
+    first = run_step(kit, "dropout", RecordOptions())[0]
+    assert first == run_step(kit, "dropout", RecordOptions())[0]
+
+
+def test_info_names_framework_and_budgets(kit: Any) -> None:
+    info = hosted(kit, "mlp", store_memory_bytes=7, store_disk_bytes=9).info()
+    assert info.framework == kit.backend.name
+    assert info.framework_version == kit.backend.version()
+    assert (info.store_memory_bytes, info.store_disk_bytes) == (7, 9)
+    assert "numpy" in info.packages
+    assert info.padiff_version
+
+
+def test_closing_twice_drops_everything(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    model.forward(request_of("mlp"))
+    model.close()
+    model.close()
+    assert model.store_figures().memory_bytes == 0
+    with pytest.raises(PadiffError) as raised:
+        model.backward(SUM)
+    assert raised.value.reason is Reason.OUT_OF_ORDER
+
+
+def test_the_backend_is_found_from_the_model(kit: Any) -> None:
+    assert HostedModel(kit.build("mlp")).backend.name == kit.backend.name
