@@ -59,6 +59,17 @@ def test_projection_weighs_all_outputs_with_one_running_index(kit, seed):
     assert loss_value(kit, spec, [kit.native(a, model) for a in arrays()]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_projection_weights_that_were_kept_follow_seed_and_shape(kit):
+    model = kit.build("mlp")
+    rng = np.random.default_rng(0)
+    for seed, rows, columns in ((0, 3, 4), (0, 3, 4), (1, 3, 4), (0, 4, 3), (0, 3, 4), (0, 3, 5)):
+        outputs = [rng.normal(size=(rows, columns)).astype(np.float32) for _ in range(2)]
+        flat = np.concatenate([out.reshape(-1) for out in outputs])
+        expected = float(flat @ projection_weights(0, flat.size, seed)) / math.sqrt(flat.size)
+        found = loss_value(kit, parse_loss(f"projection(seed={seed})"), [kit.native(a, model) for a in outputs])
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
 def test_projection_of_an_output_of_many_blocks(kit):
     model = kit.build("mlp")
     out = np.random.default_rng(0).standard_normal((3, 1_000_003))

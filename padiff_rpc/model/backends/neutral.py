@@ -1,14 +1,36 @@
-"""What the backends' neutral losses and optimisers refuse alike, without a framework."""
+"""What the backends' neutral losses and optimisers share, without a framework: what they refuse, and what they keep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LossSpec
 from padiff_rpc.tensor import Tensor
+
+
+class KeptWeights:
+    """Weights of the projection loss as native tensors. Making them costs more than their use, and steps are alike.
+
+    Kept are those of the last loss alone: as many elements as the model's outputs have.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Any] = {}
+
+    def begin(self) -> Callable[[Hashable, Callable[[], Any]], Any]:
+        """Begin a loss. Returns what gives the weights of one output: those of this key (all that they depend on), or made."""
+        before, self._kept = self._kept, {}
+        now = self._kept
+
+        def get(key: Hashable, make: Callable[[], Any]) -> Any:
+            now[key] = before[key] if key in before else make()
+            return now[key]
+
+        return get
 
 
 def target_of(wanted: LossSpec) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import paddle_api_calls, paddle_tensor, paddle_training
 from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.paddle_autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle_hooks import hook
 from padiff_rpc.model.backends.paddle_hyperparameters import hyperparameters
@@ -33,6 +34,7 @@ class PaddleBackend:
 
     def __init__(self) -> None:
         self._autograd = Autograd()
+        self._weights = KeptWeights()
 
     # -- the environment ------------------------------------------------------------------------------------------
     def version(self) -> str:
@@ -192,7 +194,7 @@ class PaddleBackend:
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
-        return paddle_training.loss(spec, outputs)
+        return paddle_training.loss(spec, outputs, self._weights)
 
     def backward(self, loss: Native) -> None:
         self._autograd.backward(loss)

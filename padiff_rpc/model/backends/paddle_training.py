@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.neutral import is_integer, target_of, unknown
+from padiff_rpc.model.backends.neutral import KeptWeights, is_integer, target_of, unknown
 from padiff_rpc.model.backends.paddle_import import paddle
 from padiff_rpc.model.backends.paddle_tensor import from_tensor
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
 
-_BLOCK = 1 << 20
-"""Elements of projection weights made at a time; they are float64 and the hash needs several arrays of that size."""
+_BLOCK = 1 << 14
+"""Elements of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
 
 
-def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
+def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
     """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
     if wanted.name not in NEUTRAL_LOSSES:
         raise unknown("loss", wanted.name, NEUTRAL_LOSSES)
@@ -41,7 +42,7 @@ def loss(wanted: LossSpec, outputs: Sequence[Any]) -> Any:
         return _mse(floats[0], target_of(wanted))
     if wanted.name == "cross_entropy":
         return _cross_entropy(floats[0], target_of(wanted))
-    return _projection(floats, int(wanted.options.get("seed", 0)))
+    return _projection(floats, int(wanted.options.get("seed", 0)), kept)
 
 
 def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
@@ -114,14 +115,19 @@ def _cross_entropy(output: Any, target: Tensor) -> Any:
     return paddle.nn.functional.cross_entropy(output.reshape([-1, classes]), wanted)
 
 
-def _projection(outputs: Sequence[Any], seed: int) -> Any:
-    terms, start = [], 0
+def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
+    terms, start, weights = [], 0, kept.begin()
     for out in outputs:
-        count = math.prod(out.shape)
-        weights = np.empty(count, np.float64 if out.dtype == paddle.float64 else np.float32)
-        for at in range(0, count, _BLOCK):
-            stop = min(at + _BLOCK, count)
-            weights[at:stop] = projection_weights(start + at, start + stop, seed)
-        terms.append((out * paddle.to_tensor(weights.reshape(out.shape), place=out.place)).sum())
-        start += count
+        key = seed, start, tuple(out.shape), out.dtype, str(out.place)
+        terms.append((out * weights(key, partial(_weights, out, start, seed))).sum())
+        start += math.prod(out.shape)
     return _total(terms) / math.sqrt(start)
+
+
+def _weights(out: Any, start: int, seed: int) -> Any:
+    count = math.prod(out.shape)
+    weights = np.empty(count, np.float64 if out.dtype == paddle.float64 else np.float32)
+    for at in range(0, count, _BLOCK):
+        stop = min(at + _BLOCK, count)
+        weights[at:stop] = projection_weights(start + at, start + stop, seed)
+    return paddle.to_tensor(weights.reshape(out.shape), place=out.place)

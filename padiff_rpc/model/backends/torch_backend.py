@@ -13,6 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import torch_api_calls
 from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.torch_hyperparameters import hyperparameters
 from padiff_rpc.model.backends.torch_tensor import from_tensor, spec, to_bytes, writable
 from padiff_rpc.model.backends.torch_training import backward, loss, optimizer
@@ -31,6 +32,9 @@ class TorchBackend:
     """See `Backend` for what each method must do; comments here say how torch makes that hard."""
 
     name = "torch"
+
+    def __init__(self) -> None:
+        self._weights = KeptWeights()
 
     # -- the environment ------------------------------------------------------------------------------------------
     def version(self) -> str:
@@ -192,7 +196,7 @@ class TorchBackend:
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
-        return loss(spec, outputs)
+        return loss(spec, outputs, self._weights)
 
     def backward(self, loss: Native) -> None:
         backward(loss)
