@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 MEMFD_NAME = "padiff-rpc-ring"
 NONCE_BYTES = 16
 PAGE_BYTES = 4096
-SLOT_BYTES = 2 << 20
-TO_COORDINATOR = 8
-TO_WORKER = 4
+SLOT_BYTES = 8 << 20
+TO_COORDINATOR = 4
+TO_WORKER = 2
 """Slots a direction, measured: fewer of the one that only weights and substitutions take."""
 LIMIT_BYTES = 1 << 30
 """The largest ring that a coordinator will map."""

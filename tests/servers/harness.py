@@ -33,7 +33,7 @@ from padiff_rpc.model.model import (
     What,
 )
 from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, Tensor, TensorStream
+from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire.channel import open_channel, parse_address
 
@@ -97,7 +97,11 @@ class StubModel:
         return (self.tensors[name].stream(name) for name in names)
 
     def digest_parameters(
-        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
         self._check(names)
         return dict.fromkeys(names, DIGEST)
