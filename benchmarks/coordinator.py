@@ -15,6 +15,7 @@ from benchmarks.settings import SETTINGS
 from padiff_rpc.align.align import align
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.weights import assign_weights
+from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.connect import connect
@@ -76,7 +77,7 @@ class _Driver:
     def step(self, framework: Framework, record: bool) -> dict[str, Any]:
         """Run a step of one side, and fetch nothing of what it records."""
         model = self._connected(True)[FRAMEWORKS.index(framework)]
-        options = RecordOptions() if record else None
+        options = RecordOptions(statistics=statistics_for(SETTINGS["strict"].align.compare)) if record else None
         observer = _Releasing(model) if record else None
         begun = time.monotonic()
         model.forward(ForwardRequest(self._inputs, training=True, seed=0, record=options), observer)

@@ -89,10 +89,14 @@ class _Packing:
     def add(self, chunk: tensor_pb2.TensorChunk, view: memoryview) -> None:
         size = view.nbytes
         if self._slot is not None:
-            chunk.slot_offset, chunk.size_bytes = self._filled, size
             # Through NumPy: it lets other threads run meanwhile.
             np.copyto(self._slot.memory[self._filled : self._filled + size], np.frombuffer(view, np.uint8))
-            self.pieces.append(Piece(chunk))
+            before = self.pieces[-1].chunk if self.pieces and not chunk.HasField("spec") else None
+            if before is not None and before.slot_offset + before.size_bytes == self._filled:
+                before.size_bytes += size  # of the same tensor, without a gap
+            else:
+                chunk.slot_offset, chunk.size_bytes = self._filled, size
+                self.pieces.append(Piece(chunk))
             self._filled += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
             self.full = self._slot.memory.nbytes - self._filled < INLINE_BYTES
         else:

@@ -141,6 +141,17 @@ def test_tensors_around_the_size_of_a_slot_pass_through_it(extra: int) -> None:
     assert 3 == lender.slots.free
 
 
+def test_what_of_a_tensor_lies_in_one_slot_is_one_piece() -> None:
+    lender = Lender(4 << 20)
+    tensors = {name: Tensor.from_array(np.full(3 << 20, n, np.uint8)) for n, name in enumerate("ab")}
+    batches = list(pack_tensors(tensors, lender))
+    assert [[("a", 3 << 20), ("b", 1 << 20)], [("", 2 << 20)]] == [
+        [(piece.chunk.name, piece.chunk.size_bytes) for piece in batch.pieces] for batch in batches
+    ]
+    incoming = Incoming(lender.region, lender.give_back)
+    assert tensors == collect_all(unpack(PieceReader(sent(batches), incoming)))
+
+
 def test_a_slot_is_returned_once_its_last_piece_was_read() -> None:
     lender = Lender(256 << 10)
     tensors = {name: Tensor.from_array(np.full(100_000, n, np.uint8)) for n, name in enumerate("ab")}
