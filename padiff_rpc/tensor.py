@@ -80,7 +80,7 @@ _FROM_NUMPY = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor's header. Row-major, little-endian, no padding."""
 
@@ -184,7 +184,7 @@ def collect_all(streams: Iterable[TensorStream]) -> dict[str, Tensor]:
     return {stream.name: stream.collect() for stream in streams}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Digest:
     """A tensor's summary, taken in float64 over its finite and non-finite elements alike.
 

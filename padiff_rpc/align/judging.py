@@ -18,7 +18,7 @@ _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, CompareRules, Stage]
 """All that a verdict by bytes depends on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Question:
     """Two records whose digests leave it open whether they agree."""
 

@@ -53,7 +53,7 @@ class _Digests:
         return self.turned if link.rule == "transpose" else self.base
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Open:
     """A link of one tensor to one, whose digests do not settle it."""
 
