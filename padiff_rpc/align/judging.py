@@ -7,7 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from padiff_rpc.align.attention import are_averaged
-from padiff_rpc.align.boundaries import Judged, Sides, are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.boundaries import Sides, are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.judged import Judged, judged
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.model import Boundary, Record
@@ -56,7 +57,12 @@ class Judge:
         ]
         self._compare([found for records in settled for _, _, found in records if isinstance(found, _Question)])
         return [
-            Judged(base, raw, tuple(self._pair(base, raw, mine or other, found) for mine, other, found in records))
+            judged(
+                base,
+                raw,
+                tuple(self._pair(base, raw, mine or other, found) for mine, other, found in records),
+                keep_whole=self._sides.replays,
+            )
             for (base, raw), records in zip(reached, settled, strict=True)
         ]
 

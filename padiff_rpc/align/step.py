@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.api_calls import ApiFindings, settle_calls, split_calls
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
+from padiff_rpc.align.boundaries import Pairing, SideName, Sides, pair_records
 from padiff_rpc.align.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.missing import Call, Missing
@@ -268,8 +269,8 @@ class StepRunner:
 
 def _has_gradient(gradients: Iterable[Digest], backward: Sequence[Judged], missing: Sequence[Missing]) -> bool:
     """Tell whether anything but zeros came back; of what only one side has, a failure tells by itself."""
-    boundaries = (record.digest for one in backward for record in (*one.base.records, *one.raw.records))
-    return bool(missing) or any(digest.norm != 0.0 for digest in (*gradients, *boundaries))
+    reached = any(not one.is_zero for one in backward)
+    return bool(missing) or reached or any(digest.norm != 0.0 for digest in gradients)
 
 
 def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:
@@ -280,8 +281,8 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
     names = [
         (mine.name, other.name)
         for one in forward
-        if one.base.route == "" and one.base.side == "output"
-        for mine, other in pair_records(one.base, one.raw)
+        if one.base.route == "" and one.base.side == "output" and one.whole is not None
+        for mine, other in pair_records(*one.whole)
         if mine is not None and other is not None
     ]
     losses = settings.base_loss, settings.raw_loss
@@ -294,6 +295,5 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
 def _unjudged(one: Judged) -> Judged:
     """Keep a forward boundary that only served to sync the sides, without its verdict."""
     why = "not asked for: diff_phase is 'backward'"
-    return Judged(
-        one.base, one.raw, tuple(replace(p, status="skipped", why=why, failure="", metrics=None) for p in one.pairs)
-    )
+    pairs = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
+    return replace(one, pairs=tuple(pairs))
