@@ -57,9 +57,10 @@ def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: b
     elif (base.phase, base.side) == ("backward", "output"):
         square = sum((one.digest.norm**2 for one in base.records), 0.0)
         l1 = sum((one.digest.abs_mean * one.digest.count for one in base.records), 0.0)
+    here, there = _place(base), _place(raw)
     return Judged(
-        base=_place(base),
-        raw=_place(raw),
+        base=here,
+        raw=here if here == there else there,
         pairs=pairs,
         first=base.records[0].spec if base.records else None,
         has_nan=any(one.digest.nan_count for one in base.records),

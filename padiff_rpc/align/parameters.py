@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from sys import intern
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class ParameterComparer:
 
     def local_name(self, raw_name: str, link: ParameterLink) -> str:
         """Return a raw tensor's name below its layer, as pairs show it."""
-        return raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name
+        return intern(raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name)
 
     def _digest(self, links: Sequence[ParameterLink], what: What) -> _Digests:
         """Digest both sides at the same time.

@@ -150,12 +150,10 @@ class StepRunner:
             self._take_backward(found, forward, backward)
             yield "backward"
             noise = GradientNoise(forward.judged, found.backward)
-            grads = self._held(step, "grads", noise)
-            found.notes += weak_loss_notes(grads.base, grads.pairs, settings)
-            found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
-            found.others += grads.pairs
+            grads = self._grads(found, noise)
+            found.others += grads
             yield "grads"
-            updated, found.moved = self._optimise(step, grads.pairs, noise)
+            updated, found.moved = self._optimise(step, grads, noise)
             found.others += updated
             yield "weights"
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
@@ -234,6 +232,13 @@ class StepRunner:
 
         stop = backward_stop(self._settings, (self._sides.base, self._sides.raw), forward)
         return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0), stop)
+
+    def _grads(self, found: _Found, noise: GradientNoise) -> list[Pair]:
+        """Compare the parameters' gradients, of which no more than the pairs is kept."""
+        grads = self._held(found.step, "grads", noise)
+        found.notes += weak_loss_notes(grads.base, grads.pairs, self._settings)
+        found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
+        return grads.pairs
 
     def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> tuple[list[Pair], Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters that come of it."""
