@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.api_calls import ApiFindings, settle_calls, split_calls
@@ -35,7 +35,6 @@ from padiff_rpc.model.model import (
     Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest
 from padiff_rpc.training import NEUTRAL_LOSSES
 
 
@@ -236,8 +235,9 @@ class StepRunner:
     def _grads(self, found: _Found, noise: GradientNoise) -> list[Pair]:
         """Compare the parameters' gradients, of which no more than the pairs is kept."""
         grads = self._held(found.step, "grads", noise)
-        found.notes += weak_loss_notes(grads.base, grads.pairs, self._settings)
-        found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
+        found.notes += weak_loss_notes(grads.peaks.values(), grads.pairs, self._settings)
+        # Of what only one side has, a failure tells by itself.
+        found.graded = grads.nonzero or bool(found.missing) or any(not one.is_zero for one in found.backward)
         return grads.pairs
 
     def _optimise(self, step: int, grads: list[Pair], noise: GradientNoise) -> tuple[list[Pair], Moved | None]:
@@ -270,12 +270,6 @@ class StepRunner:
             self._tell(Progress(step, stage, done, total, one.base.route))
 
         return on_judged
-
-
-def _has_gradient(gradients: Iterable[Digest], backward: Sequence[Judged], missing: Sequence[Missing]) -> bool:
-    """Tell whether anything but zeros came back; of what only one side has, a failure tells by itself."""
-    reached = any(not one.is_zero for one in backward)
-    return bool(missing) or reached or any(digest.norm != 0.0 for digest in gradients)
 
 
 def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:
