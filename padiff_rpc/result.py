@@ -15,7 +15,7 @@ Failure = Literal["", "values", "nan", "shape", "dtype", "missing"]
 """What kind of failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """How far two tensors are apart, in float64; base is the reference.
 
@@ -46,7 +46,7 @@ class Metrics:
     raw_dtype: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One comparison. `tensor`: `output.0`, `input.hidden_states`, or a raw parameter's own name (`weight`).
 

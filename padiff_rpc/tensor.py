@@ -80,7 +80,7 @@ _FROM_NUMPY = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor's header. Row-major, little-endian, no padding."""
 
@@ -196,7 +196,7 @@ class Statistics(Enum):
     SIZES = "sizes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Digest:
     """A tensor's summary, taken in float64 over its finite and non-finite elements alike; None: not asked for.
 

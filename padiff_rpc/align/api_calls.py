@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from padiff_rpc.align.boundaries import Judged, SideName
+from padiff_rpc.align.boundaries import SideName
+from padiff_rpc.align.judged import Judged, Place
 from padiff_rpc.align.phase import PhaseRun, T
 from padiff_rpc.model.api_names import api_name, api_route
 from padiff_rpc.model.model import Boundary
@@ -142,7 +143,7 @@ def _settle(one: Judged, doubt: str, at_fault: Collection[_Call | None], agreein
     )
 
 
-def _group(boundary: Boundary, to_base: Mapping[str, str] | None) -> _Group:
+def _group(boundary: Boundary | Place, to_base: Mapping[str, str] | None) -> _Group:
     route, call = boundary.caller or ("", 0)
     return (route if to_base is None else to_base[route], call, api_name(boundary.route, route))
 

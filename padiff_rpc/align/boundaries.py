@@ -6,14 +6,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.result import Stage
 from padiff_rpc.tensor import DType
 
 SideName = Literal["base", "raw"]
@@ -27,19 +27,6 @@ Of a functional call: the route and call of its layer, and as place its name and
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A boundary that both sides reached, with the verdict on each of its tensors."""
-
-    base: Boundary
-    raw: Boundary
-    pairs: tuple[Pair, ...]
-
-    @property
-    def failed(self) -> Pair | None:
-        return next((pair for pair in self.pairs if pair.status == "fail"), None)
-
-
-@dataclass(frozen=True)
 class Sides:
     """Both models, and how their tensors are judged. attention: see `attention_routes`."""
 
@@ -49,6 +36,11 @@ class Sides:
     single_step: bool
     traffic: Traffic
     attention: Collection[str] = ()
+
+    @cached_property
+    def replays(self) -> bool:
+        """Whether a side is a dump."""
+        return self.base.info().recorded or self.raw.info().recorded
 
 
 def stage_of(phase: Phase) -> Stage:
@@ -102,7 +94,7 @@ class Pairing:
         self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
         self._places: dict[tuple[str, int, Side, str], str] = {}
         self._taken: dict[tuple[SideName, str, int], list[str]] = {}
-        self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
+        self._numbers: dict[SideName, Counter[tuple[tuple[str, int], str]]] = {"base": Counter(), "raw": Counter()}
         self._arrived = threading.Condition()
         self._ended = False
 
@@ -197,9 +189,16 @@ class Pairing:
         return (boundary.phase, route, boundary.call, boundary.side, place)
 
     def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
-        """Count: a place gets a gradient from every backward that runs through one forward."""
-        number = self._numbers[side, call, name]
-        self._numbers[side, call, name] += 1
+        """Count: a place gets a gradient from every backward that runs through one forward.
+
+        The count begins anew whenever the sides have come equally far, for then all so far have found their partners. So only
+        what waits is remembered.
+        """
+        mine, theirs, key = self._numbers[side], self._numbers[_OTHER[side]], (call, name)
+        number = mine[key]
+        mine[key] = number + 1
+        if theirs[key] == number + 1:
+            del mine[key], theirs[key]
         return f"{name} {number}"
 
     def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:
@@ -211,7 +210,7 @@ class Pairing:
         if base.phase != "forward" or base.api:
             return
         for mine, other in pair_records(base, raw):
-            if mine is not None and other is not None:
+            if mine is not None and other is not None and mine.name != other.name:
                 self._places[(base.route, base.call, base.side, other.name)] = mine.name
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from padiff_rpc.align.boundaries import Judged, SideName
+from padiff_rpc.align.boundaries import SideName
+from padiff_rpc.align.judged import Judged, Place
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.model import Boundary, Model, Observer, Phase, Releasing
 from padiff_rpc.result import STAGES, Stage
@@ -228,5 +229,5 @@ def _not_of_the_loss(one: Judged) -> bool:
     return bool(one.base.route) or one.base.side == "input"
 
 
-def _sides(one: Judged) -> tuple[tuple[SideName, Boundary], tuple[SideName, Boundary]]:
+def _sides(one: Judged) -> tuple[tuple[SideName, Place], tuple[SideName, Place]]:
     return ("base", one.base), ("raw", one.raw)

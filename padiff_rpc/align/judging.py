@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from sys import intern
 
 from padiff_rpc.align.attention import are_averaged
-from padiff_rpc.align.boundaries import Judged, Sides, are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.boundaries import Sides, are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.judged import Judged, judged
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.model import Boundary, Record
@@ -17,8 +19,11 @@ from padiff_rpc.tensor import TensorSpec
 _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, CompareRules, Stage]
 """All that a verdict by bytes depends on."""
 
+_KNOWN_COUNT = 256
+"""Verdicts that are kept for contents that come again. They do within a layer or two, or else (a mask that all take) often."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class _Question:
     """Two records whose digests leave it open whether they agree."""
 
@@ -36,8 +41,8 @@ class _Question:
 class Judge:
     """Judges the boundaries of one phase.
 
-    What one layer returns another takes, and its parent returns as well: each pair of contents is compared once, and the
-    verdict kept for the rest of the phase.
+    What one layer returns another takes, and its parent returns as well: each pair of contents is compared once, and its
+    verdict kept until _KNOWN_COUNT others have been asked for.
     """
 
     def __init__(self, sides: Sides, step: int) -> None:
@@ -55,10 +60,18 @@ class Judge:
             for base, raw in reached
         ]
         self._compare([found for records in settled for _, _, found in records if isinstance(found, _Question)])
-        return [
-            Judged(base, raw, tuple(self._pair(base, raw, mine or other, found) for mine, other, found in records))
+        found = [
+            judged(
+                base,
+                raw,
+                tuple(self._pair(base, raw, mine or other, found) for mine, other, found in records),
+                keep_whole=self._sides.replays,
+            )
             for (base, raw), records in zip(reached, settled, strict=True)
         ]
+        for contents in list(self._verdicts)[:-_KNOWN_COUNT]:
+            del self._verdicts[contents]
+        return found
 
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | _Question:
         if mine is None or other is None:
@@ -82,8 +95,12 @@ class Judge:
         return _Question(mine, other, rules, stage) if verdict is None else verdict
 
     def _compare(self, questions: Sequence[_Question]) -> None:
-        """Answer what has not been answered before."""
-        new = {one.contents: one for one in questions if one.contents not in self._verdicts}
+        """Answer what has not been answered before; what was asked for last comes last in the verdicts."""
+        asked = {one.contents: one for one in questions}
+        self._verdicts.update(
+            {contents: self._verdicts.pop(contents) for contents in asked if contents in self._verdicts}
+        )
+        new = {contents: one for contents, one in asked.items() if contents not in self._verdicts}
         if not new:
             return
         sides, traffic = self._sides, self._sides.traffic
@@ -104,7 +121,7 @@ class Judge:
             base_route=base.route,
             raw_route=raw.route,
             call=base.call,
-            tensor=f"{prefix}{base.side}.{record.name if record is not None else ''}",
+            tensor=intern(f"{prefix}{base.side}.{record.name if record is not None else ''}"),
             status=verdict.status,
             why=verdict.why,
             failure=verdict.failure,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from padiff_rpc.align.boundaries import Judged, SideName
+from padiff_rpc.align.boundaries import SideName
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.missing import Call, Missing
 from padiff_rpc.model.model import Boundary, Side, Unrecorded
 from padiff_rpc.result import Pair

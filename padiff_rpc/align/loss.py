@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
 from padiff_rpc.result import Pair
-from padiff_rpc.tensor import Digest, DType, Tensor, told
+from padiff_rpc.tensor import DType, Tensor, told
 
 _OUTPUT_ERROR = 64.0
 """Relative error of a healthy deep model's outputs, in units of epsilon (ResNet-50 in float32: 34)."""
@@ -44,21 +44,22 @@ def judge_loss(
     return Pair(step, "loss", "", "", 0, "loss", verdict.status, verdict.why, verdict.failure, verdict.metrics)
 
 
-def weak_loss_notes(gradients: Mapping[str, Digest], grads: Sequence[Pair], settings: AlignSettings) -> list[str]:
+def weak_loss_notes(peaks: Collection[float], grads: Sequence[Pair], settings: AlignSettings) -> list[str]:
     """Warn when most gradients are too small to be judged: any error in them would pass.
 
-    gradients: base's parameter gradients. Too small is one below an absolute tolerance, or below the rounding noise.
+    peaks: the greatest magnitude in each of base's parameter gradients. Too small is one below an absolute tolerance, or below
+    the rounding noise.
     """
     atol = settings.compare.atol or 0.0
-    below = sum(digest.peak <= atol for digest in gradients.values())
+    below = sum(peak <= atol for peak in peaks)
     noisy = sum(
         pair.status == "pass" and pair.metrics is not None and pair.metrics.measure == "max_abs" for pair in grads
     )
     blind, limit = (noisy, "rounding noise") if settings.compare.mode == "scaled" else (below, f"atol={atol:g}")
-    if not gradients or 2 * blind < len(gradients):
+    if not peaks or 2 * blind < len(peaks):
         return []
     return [
-        f"{blind} of {len(gradients)} parameter gradients are no larger than {limit}, so that errors in them cannot be "
+        f"{blind} of {len(peaks)} parameter gradients are no larger than {limit}, so that errors in them cannot be "
         f"seen: the loss {settings.base_loss.name!r} is too weak; use the loss 'projection', or a smaller atol"
     ]
 

@@ -9,7 +9,7 @@ from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.result import Unmatched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LayerPair:
     """Two layers that correspond, by route, and what made us think so."""
 
@@ -33,7 +33,7 @@ class Special:
     optional: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ParameterLink:
     """Parameters (or buffers) of a layer pair that correspond: base names -> raw names, under a layout rule.
 

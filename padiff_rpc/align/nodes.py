@@ -12,12 +12,13 @@ from padiff_rpc.align.layouts import without_ones
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 Key = tuple[object, ...]
+Signature = frozenset[tuple[Key, int]]
 
 PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
 """A name that stands for one Linear (`families.name_in_common`) -> the names of those that it packs, in their order."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Node:
     """One layer. `own`: the tensors it holds itself, by their names in it. `family`: "" for a user's own class.
 
@@ -31,9 +32,9 @@ class Node:
     family: str
     own: dict[str, ParameterInfo]
     children: list[Node] = field(default_factory=list)
-    exact: frozenset[tuple[Key, int]] = frozenset()
-    fused: frozenset[tuple[Key, int]] = frozenset()
-    loose: frozenset[tuple[Key, int]] = frozenset()
+    exact: Signature = frozenset()
+    fused: Signature = frozenset()
+    loose: Signature = frozenset()
     unknown_layout: bool = False
 
     @property
@@ -103,7 +104,7 @@ def build_tree(description: ModelDescription) -> dict[str, Node]:
     for node in nodes.values():
         routes = dict.fromkeys(canonical[route] for route in node.info.children)
         node.children = [nodes[route] for route in routes]
-    _sign(nodes[""], {})
+    _sign(nodes[""], {}, {})
     return nodes
 
 
@@ -121,7 +122,7 @@ def _local(name: str, layer: LayerInfo) -> str:
     return name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Keys:
     """What one parameter adds to the signatures of the layers around it."""
 
@@ -131,25 +132,29 @@ class _Keys:
     unknown_layout: bool
 
 
-def _sign(node: Node, done: dict[int, dict[str, _Keys]]) -> dict[str, _Keys]:
-    """Fill in the signatures below a node; a tied parameter counts once in each subtree."""
+def _sign(node: Node, done: dict[int, dict[str, _Keys]], known: dict[Signature, Signature]) -> dict[str, _Keys]:
+    """Fill in the signatures below a node; a tied parameter counts once in each subtree.
+
+    known: those that there are already. Layers of one kind have equal ones, and a deep model has many of them.
+    """
     if id(node) in done:
         return done[id(node)]
     held = {info.name: _keys(node, name, info) for name, info in node.own_parameters.items()}
     for child in node.children:
-        for name, keys in _sign(child, done).items():
+        for name, keys in _sign(child, done, known).items():
             held.setdefault(name, keys)
     _fuse(node, held)
-    node.exact = _counted(key for keys in held.values() for key in keys.exact)
-    node.fused = _counted(key for keys in held.values() for key in keys.fused)
-    node.loose = _counted(key for keys in held.values() for key in keys.loose)
+    node.exact = _counted((key for keys in held.values() for key in keys.exact), known)
+    node.fused = _counted((key for keys in held.values() for key in keys.fused), known)
+    node.loose = _counted((key for keys in held.values() for key in keys.loose), known)
     node.unknown_layout = any(keys.unknown_layout for keys in held.values())
     done[id(node)] = held
     return held
 
 
-def _counted(keys: Iterable[Key]) -> frozenset[tuple[Key, int]]:
-    return frozenset(Counter(keys).items())
+def _counted(keys: Iterable[Key], known: dict[Signature, Signature]) -> Signature:
+    counted = frozenset(Counter(keys).items())
+    return known.setdefault(counted, counted)
 
 
 def _fuse(node: Node, held: dict[str, _Keys]) -> None:

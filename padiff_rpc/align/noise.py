@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.compare.tolerances import EPSILON
-from padiff_rpc.tensor import TensorSpec, told
+from padiff_rpc.tensor import TensorSpec
 
 _SAFETY = 64.0
 """Relative error of the summands in epsilons: each has come through other layers' rounding (MiniLM, measured: up to 58)."""
@@ -32,14 +32,11 @@ class GradientNoise:
         self._output_square: dict[str, float] = defaultdict(float)
         for one in forward:
             if one.base.side == "input":
-                for record in one.base.records:
-                    if record.spec.dtype.is_floating:
-                        self._input_square[one.base.route] += told(record.digest.norm) ** 2
+                self._input_square[one.base.route] += one.square
         for one in backward:
             if one.base.side == "output":
-                for record in one.base.records:
-                    self._output_l1[one.base.route] += told(record.digest.abs_mean) * record.digest.count
-                    self._output_square[one.base.route] += told(record.digest.norm) ** 2
+                self._output_l1[one.base.route] += one.l1
+                self._output_square[one.base.route] += one.square
 
     def __call__(self, link: ParameterLink, spec: TensorSpec) -> float:
         """Return the bound for one element of a gradient of that spec; 0 where base's layer was not recorded."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from sys import intern
 
 import numpy as np
 
@@ -29,21 +30,26 @@ def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
     return 0.0
 
 
+_TOGETHER = 512
+"""Links that are digested and compared together: what is asked of a worker once, and held of its answers."""
+
+
 @dataclass(frozen=True)
 class Compared:
-    """The pairs of some links, in their order, and the digests by name of what they hold on each side.
-
-    A digest of a gradient that base has in another layout is without a hash.
-    """
+    """The pairs of some links, in their order, and of what they hold in base: the greatest magnitudes, by name, and whether
+    anything is other than zero."""
 
     pairs: list[Pair]
-    base: dict[str, Digest]
-    raw: dict[str, Digest]
+    peaks: dict[str, float]
+    nonzero: bool
 
 
 @dataclass(frozen=True)
 class _Digests:
-    """What both sides hold, by name. turned: of those matrices of base's that lie transposed in raw; a tied one may be both."""
+    """What both sides hold, by name. turned: of those matrices of base's that lie transposed in raw; a tied one may be both.
+
+    A digest of a gradient that base has in another layout is without a hash.
+    """
 
     base: dict[str, Digest]
     turned: dict[str, Digest]
@@ -53,7 +59,7 @@ class _Digests:
         return self.turned if link.rule == "transpose" else self.base
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Open:
     """A link of one tensor to one, whose digests do not settle it."""
 
@@ -75,7 +81,29 @@ class ParameterComparer:
         self, step: int, stage: Stage, links: Sequence[ParameterLink], what: What, noise: NoiseScale = no_noise
     ) -> Compared:
         """Compare what the links hold; matrices that lie transposed on the two sides are read so, all others as they are."""
-        digests = self._digest([link for link in links if not _beyond_special(link, what)], what)
+        pairs: list[Pair] = []
+        peaks: dict[str, float] = {}
+        nonzero = False
+        known: dict[
+            Verdict, Verdict
+        ] = {}  # equal bytes of one shape have equal verdicts, of which a deep model has many
+        for at in range(0, len(links), _TOGETHER):
+            together = links[at : at + _TOGETHER]
+            digests = self._digest([link for link in together if not _beyond_special(link, what)], what)
+            found = self._judge_all(stage, together, digests, what, noise)
+            pairs += [
+                self._pair(step, stage, together[at], name, known.setdefault(verdict, verdict))
+                for (at, name), verdict in found.items()
+            ]
+            for name, one in (*digests.turned.items(), *digests.base.items()):
+                peaks[name] = one.peak
+                nonzero = nonzero or not one.is_zero
+        return Compared(pairs, peaks, nonzero)
+
+    def _judge_all(
+        self, stage: Stage, links: Sequence[ParameterLink], digests: _Digests, what: What, noise: NoiseScale
+    ) -> dict[tuple[int, str], Verdict]:
+        """Judge what the links hold; return the verdicts by the link's number and raw's name, in their order."""
         found: dict[tuple[int, str], Verdict] = {}
         still_open: dict[int, _Open] = {}
         for at, link in enumerate(links):
@@ -99,8 +127,7 @@ class ParameterComparer:
             of_rule = {at: one for at, one in still_open.items() if one.link.rule == rule}
             found.update(self._stream(stage, of_rule, what, transposed=rule == "transpose"))
         keys = [(at, name) for at, link in enumerate(links) for name in link.raw if (at, name) in found]
-        pairs = [self._pair(step, stage, links[at], name, found[at, name]) for at, name in keys]
-        return Compared(pairs, {**digests.turned, **digests.base}, digests.raw)
+        return {key: found[key] for key in keys}
 
     def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
         """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
@@ -129,7 +156,7 @@ class ParameterComparer:
 
     def local_name(self, raw_name: str, link: ParameterLink) -> str:
         """Return a raw tensor's name below its layer, as pairs show it."""
-        return raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name
+        return intern(raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name)
 
     def _digest(self, links: Sequence[ParameterLink], what: What) -> _Digests:
         """Digest both sides at the same time.

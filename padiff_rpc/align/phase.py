@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, are_of_one_kind, pair_records
+from padiff_rpc.align.boundaries import Pairing, SideName, Sides, are_of_one_kind, pair_records
 from padiff_rpc.align.fail_fast import PhaseStop
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.judging import Judge
 from padiff_rpc.align.releases import Releases
 from padiff_rpc.align.stall import Stall
@@ -91,10 +92,11 @@ def run_phase(
     releases = {"base": Releases("base", sides.base, stall), "raw": Releases("raw", sides.raw, stall)}
 
     def take(reached: Sequence[_Reached]) -> None:
-        for one in judge.judge(reached) if not stop.stopped else ():
+        verdicts = () if stop.stopped else zip(reached, judge.judge(reached), strict=True)
+        for (of_base, of_raw), one in verdicts:
             stop.judged(one)
-            releases["base"].add(one.base)
-            releases["raw"].add(one.raw)
+            releases["base"].add(of_base)
+            releases["raw"].add(of_raw)
             judged.append(one)
             on_judged(one)
         if stop.stopped:

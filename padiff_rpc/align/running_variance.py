@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.families import family_of
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.parameters import ParameterComparer
 from padiff_rpc.align.rules import local
@@ -127,8 +127,8 @@ def _values_per_channel(forward: Sequence[Judged]) -> dict[str, Counts]:
     """
     found: dict[str, list[int]] = defaultdict(list)
     for one in forward:
-        if one.base.side == "input" and one.base.records:
-            found[one.base.route].append(values_per_channel(one.base.records[0].spec.shape))
+        if one.base.side == "input" and one.first is not None:
+            found[one.base.route].append(values_per_channel(one.first.shape))
     return {route: (counts[0], len(counts)) for route, counts in found.items() if len(set(counts)) == 1}
 
 

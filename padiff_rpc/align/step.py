@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.api_calls import ApiFindings, settle_calls, split_calls
-from padiff_rpc.align.boundaries import Judged, Pairing, SideName, Sides, pair_records
+from padiff_rpc.align.boundaries import Pairing, SideName, Sides, pair_records
 from padiff_rpc.align.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.leftovers import Leftovers, Silent
 from padiff_rpc.align.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.missing import Call, Missing
@@ -34,7 +35,7 @@ from padiff_rpc.model.model import (
     Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Digest, Statistics
+from padiff_rpc.tensor import Statistics
 from padiff_rpc.training import NEUTRAL_LOSSES
 
 
@@ -149,12 +150,10 @@ class StepRunner:
             self._take_backward(found, forward, backward)
             yield "backward"
             noise = self._noise(forward.judged, found.backward)
-            grads = self._held(step, "grads", noise)
-            found.notes += weak_loss_notes(grads.base, grads.pairs, settings)
-            found.graded = _has_gradient(grads.base.values(), found.backward, found.missing)
-            found.others += grads.pairs
+            grads = self._grads(found, noise)
+            found.others += grads
             yield "grads"
-            updated, found.moved = self._optimise(step, grads.pairs, noise)
+            updated, found.moved = self._optimise(step, grads, noise)
             found.others += updated
             yield "weights"
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
@@ -244,6 +243,14 @@ class StepRunner:
         """Bound the rounding noise of gradients, where anybody asks for that."""
         return GradientNoise(forward, backward) if self._settings.statistics is Statistics.ALL else no_noise
 
+    def _grads(self, found: _Found, noise: NoiseScale) -> list[Pair]:
+        """Compare the parameters' gradients, of which no more than the pairs is kept."""
+        grads = self._held(found.step, "grads", noise)
+        found.notes += weak_loss_notes(grads.peaks.values(), grads.pairs, self._settings)
+        # Of what only one side has, a failure tells by itself.
+        found.graded = grads.nonzero or bool(found.missing) or any(not one.is_zero for one in found.backward)
+        return grads.pairs
+
     def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[list[Pair], Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters that come of it."""
         base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
@@ -276,12 +283,6 @@ class StepRunner:
         return on_judged
 
 
-def _has_gradient(gradients: Iterable[Digest], backward: Sequence[Judged], missing: Sequence[Missing]) -> bool:
-    """Tell whether anything but zeros came back; of what only one side has, a failure tells by itself."""
-    boundaries = (record.digest for one in backward for record in (*one.base.records, *one.raw.records))
-    return bool(missing) or any(not digest.is_zero for digest in (*gradients, *boundaries))
-
-
 def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:
     """Let neutral losses take the outputs that both models return, in one order.
 
@@ -290,8 +291,8 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
     names = [
         (mine.name, other.name)
         for one in forward
-        if one.base.route == "" and one.base.side == "output"
-        for mine, other in pair_records(one.base, one.raw)
+        if one.base.route == "" and one.base.side == "output" and one.whole is not None
+        for mine, other in pair_records(*one.whole)
         if mine is not None and other is not None
     ]
     losses = settings.base_loss, settings.raw_loss
@@ -304,6 +305,5 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
 def _unjudged(one: Judged) -> Judged:
     """Keep a forward boundary that only served to sync the sides, without its verdict."""
     why = "not asked for: diff_phase is 'backward'"
-    return Judged(
-        one.base, one.raw, tuple(replace(p, status="skipped", why=why, failure="", metrics=None) for p in one.pairs)
-    )
+    pairs = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
+    return replace(one, pairs=tuple(pairs))

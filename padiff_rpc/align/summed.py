@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from padiff_rpc.align.boundaries import Judged, SideName
+from padiff_rpc.align.boundaries import SideName
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.phase import PhaseRun
 from padiff_rpc.model.model import Boundary, Record, Side, Unrecorded
 from padiff_rpc.tensor import Digest
@@ -32,11 +33,9 @@ def settle_sums(
 
 
 def _settled(one: Judged, summing: SideName, parts: _Parts) -> Judged:
-    mine: Boundary = getattr(one, parts.side)
-    theirs: Boundary = getattr(one, summing)
-    if mine.side != "input" or one.failed is None or one.failed.failure != "values":
+    if one.base.side != "input" or one.failed is None or one.failed.failure != "values":
         return one
-    why = parts.excuse(mine, theirs.records[0].digest)
+    why = parts.excuse(_boundary(one, parts.side), _boundary(one, summing).records[0].digest)
     if not why:
         return one
     why = f"{summing} is a dump that holds the sum over all users of this tensor, {parts.side} the layer's own part; {why}"
@@ -95,7 +94,12 @@ def _alike(one: Digest, other: Digest) -> bool:
 
 
 def _records(run: PhaseRun[Any], side: SideName) -> Iterator[tuple[tuple[str, int, Side, str], Record]]:
-    boundaries: list[Boundary] = [*(getattr(one, side) for one in run.judged), *run.leftovers[side]]
-    for boundary in boundaries:
+    for boundary in (*(_boundary(one, side) for one in run.judged), *run.leftovers[side]):
         for record in boundary.records:
             yield (boundary.route, boundary.call, boundary.side, record.name), record
+
+
+def _boundary(one: Judged, side: SideName) -> Boundary:
+    assert one.whole is not None, "boundaries are kept whole where a side is a dump"
+    base, raw = one.whole
+    return base if side == "base" else raw

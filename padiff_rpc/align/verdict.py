@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from padiff_rpc.align.api_calls import ApiFindings
-from padiff_rpc.align.boundaries import Judged
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.missing import Call, Cuts, Missing
 from padiff_rpc.align.routes import listed
 from padiff_rpc.model.api_names import api_name
@@ -232,6 +232,5 @@ class _Inherited:
 
     def _has_nan(self, one: Judged) -> bool:
         """Tell whether base's NaN, if this boundary holds any, was there before."""
-        here = any(record.digest.nan_count for record in one.base.records)
-        before, self.nan = self.nan, self.nan or here
-        return before and here
+        before, self.nan = self.nan, self.nan or one.has_nan
+        return before and one.has_nan

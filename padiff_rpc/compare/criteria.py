@@ -14,7 +14,7 @@ from padiff_rpc.result import Failure, Metrics, Stage, Status
 from padiff_rpc.tensor import Digest, DType, TensorSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The outcome for one pair of tensors. `why` is a sentence for people; empty where a pass needs none."""
 

@@ -15,7 +15,7 @@ Unrecorded = Literal["loss", "input", "output", "parts"]
 What = Literal["value", "gradient"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ParameterInfo:
     """One parameter or buffer, under its first name. `aliases` are the further names of a tied one."""
 
@@ -26,7 +26,7 @@ class ParameterInfo:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LayerInfo:
     """One layer. `parameters` are the full names of the tensors it holds itself, in definition order (a tied one under the
     name it has here); `children` the routes of its direct sublayers; `hyperparameters` plain JSON values read off
@@ -90,7 +90,7 @@ class ModelInfo:
     recorded: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`)."""
 
@@ -100,7 +100,7 @@ class Record:
     digest: Digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Boundary:
     """One side of one layer call, as it happened.
 

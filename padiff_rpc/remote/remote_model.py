@@ -6,6 +6,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from sys import intern
 from types import TracebackType
 from typing import Any, Literal
 
@@ -127,7 +128,7 @@ class RemoteModel:
 
         def call() -> dict[str, Digest]:
             with self._connection.streaming(self._stub.DigestParameters, request) as responses:
-                return {response.name: serde.digest_from_proto(response.digest) for response in responses}
+                return {intern(response.name): serde.digest_from_proto(response.digest) for response in responses}
 
         return retry_idempotent(call, RETRY_S)
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
-from typing import TypeVar
+from functools import lru_cache
+from sys import intern
+from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
 from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, Statistics, TensorSpec
+from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 
-DESCRIPTION_PART_BYTES = 1 << 20
-"""About how large one part of a description may be; gRPC's message limit is 4 MiB."""
+DESCRIPTION_PART_BYTES = 1 << 16
+"""About how large one part of a description may be. A part that is read takes several times that."""
+
+_SHARED_COUNT = 256
+"""How many values of one kind are known again when they come in once more. A deep model says the same of each of its layers,
+so what arrives equal is kept once: names, specs, hyperparameters, calls. That keeps its description and its boundaries small.
+"""
 
 T = TypeVar("T")
 
@@ -35,6 +42,11 @@ def tensor_spec_from_proto(proto: tensor_pb2.TensorSpec) -> TensorSpec:
             f"a tensor header says {proto.size_bytes} bytes, but {dtype.value}{list(shape)} takes {size_bytes}",
             reason=Reason.DATA_LOSS,
         )
+    return _shared_spec(dtype, shape)
+
+
+@lru_cache(_SHARED_COUNT)
+def _shared_spec(dtype: DType, shape: tuple[int, ...]) -> TensorSpec:
     return TensorSpec(dtype, shape)
 
 
@@ -88,11 +100,11 @@ def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterIn
 
 def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.ParameterInfo:
     return domain.ParameterInfo(
-        name=proto.name,
+        name=intern(proto.name),
         kind=_known(_KIND_FROM_PROTO, proto.kind, "kind of parameter"),
         spec=tensor_spec_from_proto(proto.spec),
         trainable=proto.trainable,
-        aliases=tuple(proto.aliases),
+        aliases=tuple(map(intern, proto.aliases)),
     )
 
 
@@ -113,15 +125,20 @@ def layer_info_to_proto(info: domain.LayerInfo) -> model_pb2.LayerInfo:
 
 def layer_info_from_proto(proto: model_pb2.LayerInfo) -> domain.LayerInfo:
     return domain.LayerInfo(
-        route=proto.route,
-        class_name=proto.class_name,
-        class_path=proto.class_path,
-        children=tuple(proto.children),
-        parameters=tuple(proto.parameters),
-        hyperparameters={item.name: json.loads(item.json) for item in proto.hyperparameters},
+        route=intern(proto.route),
+        class_name=intern(proto.class_name),
+        class_path=intern(proto.class_path),
+        children=tuple(map(intern, proto.children)),
+        parameters=tuple(map(intern, proto.parameters)),
+        hyperparameters=_shared_hyperparameters(tuple((item.name, item.json) for item in proto.hyperparameters)),
         training=proto.training,
-        aliases=tuple(proto.aliases),
+        aliases=tuple(map(intern, proto.aliases)),
     )
+
+
+@lru_cache(_SHARED_COUNT)
+def _shared_hyperparameters(items: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    return {name: json.loads(text) for name, text in items}
 
 
 def description_to_proto(description: domain.ModelDescription) -> Iterator[model_pb2.ModelDescription]:
@@ -142,16 +159,15 @@ def description_to_proto(description: domain.ModelDescription) -> Iterator[model
 
 
 def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domain.ModelDescription:
-    """Join the parts."""
-    whole = model_pb2.ModelDescription()
+    """Join the parts, each as it comes; the first names the model."""
+    framework = class_name = ""
+    layers: list[domain.LayerInfo] = []
+    parameters: list[domain.ParameterInfo] = []
     for part in parts:
-        whole.MergeFrom(part)
-    return domain.ModelDescription(
-        framework=whole.framework,
-        class_name=whole.class_name,
-        layers=tuple(map(layer_info_from_proto, whole.layers)),
-        parameters=tuple(map(parameter_info_from_proto, whole.parameters)),
-    )
+        framework, class_name = framework or part.framework, class_name or part.class_name
+        layers += map(layer_info_from_proto, part.layers)
+        parameters += map(parameter_info_from_proto, part.parameters)
+    return domain.ModelDescription(framework, class_name, tuple(layers), tuple(parameters))
 
 
 def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
@@ -201,7 +217,7 @@ def record_to_proto(record: domain.Record) -> model_pb2.Record:
 def record_from_proto(proto: model_pb2.Record) -> domain.Record:
     return domain.Record(
         id=proto.id,
-        name=proto.name,
+        name=intern(proto.name),
         spec=tensor_spec_from_proto(proto.spec),
         digest=digest_from_proto(proto.digest),
     )
@@ -227,13 +243,18 @@ def boundary_from_proto(proto: model_pb2.Boundary) -> domain.Boundary:
     return domain.Boundary(
         seq=proto.seq,
         phase=_known(_PHASE_FROM_PROTO, proto.phase, "phase"),
-        route=proto.route,
+        route=intern(proto.route),
         call=proto.call,
         side=_known(_SIDE_FROM_PROTO, proto.side, "side"),
-        caller=(proto.caller.route, proto.caller.call) if proto.HasField("caller") else None,
+        caller=_shared_call(intern(proto.caller.route), proto.caller.call) if proto.HasField("caller") else None,
         records=tuple(map(record_from_proto, proto.records)),
         api=proto.api,
     )
+
+
+@lru_cache(_SHARED_COUNT)
+def _shared_call(route: str, call: int) -> tuple[str, int]:
+    return route, call
 
 
 def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOptions:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.boundaries import Judged
 from padiff_rpc.align.fail_fast import PhaseStop
+from padiff_rpc.align.judged import Judged
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.inputs import as_inputs
