@@ -30,7 +30,7 @@ def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
     return 0.0
 
 
-_TOGETHER = 512
+_TOGETHER = 256
 """Links that are digested and compared together: what is asked of a worker once, and held of its answers."""
 
 
