@@ -26,7 +26,7 @@ from padiff_rpc.wire import serde
 
 _LAYERS = 500
 _PAIR_BYTES = 1100
-"""What a judged boundary of one tensor may take, its comparison in the result included (measured: 970, a good tenth of it for routes)."""
+"""What a judged boundary of one tensor may take, its pair in the result included (measured: 970, with a route)."""
 _GRADIENT_BYTES = 700
 _LAYER_BYTES = 700
 
