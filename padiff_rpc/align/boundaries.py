@@ -86,11 +86,13 @@ class Pairing:
     """Boundaries of one step that wait for their partner. Thread-safe.
 
     `routes` maps raw routes to base routes. In backward a gradient's place is named as in the forward, where the sides may
-    have named the same tensor differently; the forward's pairs tell which is which.
+    have named the same tensor differently; the forward's pairs tell which is which. `numbered`: a side may only number the
+    gradients of a layer's inputs, as a dump does, so that the order of the inputs must be remembered (see pair_numbered).
     """
 
-    def __init__(self, routes: Mapping[str, str]) -> None:
+    def __init__(self, routes: Mapping[str, str], numbered: bool = False) -> None:
         self._routes = routes
+        self._numbered_inputs = numbered
         self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
         self._places: dict[tuple[str, int, Side, str], str] = {}
         self._taken: dict[tuple[SideName, str, int], list[str]] = {}
@@ -102,8 +104,7 @@ class Pairing:
         """Take a boundary in, each once; return (base, raw) when it completes a pair."""
         with self._arrived:
             key = self._key(side, boundary)
-            if boundary.phase == "forward" and boundary.side == "input":
-                self._taken[side, key[1], boundary.call] = [record.name for record in boundary.records]
+            self._remember_order(side, key[1], boundary)
             partner = self._waiting[_OTHER[side]].pop(key, None)
             if partner is None:
                 self._waiting[side][key] = boundary
@@ -120,8 +121,7 @@ class Pairing:
         """
         with self._arrived:
             key = self._key("raw", raw)
-            if raw.phase == "forward" and raw.side == "input":
-                self._taken["raw", key[1], raw.call] = [record.name for record in raw.records]
+            self._remember_order("raw", key[1], raw)
 
             def arrived() -> bool:
                 found = self._ended or key in self._waiting["base"]
@@ -187,6 +187,10 @@ class Pairing:
                 place = self._places.get((route, boundary.call, boundary.side, place), place)
             place = self._numbered(side, (route, boundary.call), f"{boundary.side} {place}")
         return (boundary.phase, route, boundary.call, boundary.side, place)
+
+    def _remember_order(self, side: SideName, base_route: str, boundary: Boundary) -> None:
+        if self._numbered_inputs and boundary.phase == "forward" and boundary.side == "input":
+            self._taken[side, base_route, boundary.call] = [record.name for record in boundary.records]
 
     def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
         """Count: a place gets a gradient from every backward that runs through one forward.

@@ -30,7 +30,7 @@ def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
     return 0.0
 
 
-_TOGETHER = 512
+_TOGETHER = 256
 """Links that are digested and compared together: what is asked of a worker once, and held of its answers."""
 
 
@@ -84,17 +84,11 @@ class ParameterComparer:
         pairs: list[Pair] = []
         peaks: dict[str, float] = {}
         nonzero = False
-        known: dict[
-            Verdict, Verdict
-        ] = {}  # equal bytes of one shape have equal verdicts, of which a deep model has many
-        for at in range(0, len(links), _TOGETHER):
-            together = links[at : at + _TOGETHER]
+        for start in range(0, len(links), _TOGETHER):
+            together = links[start : start + _TOGETHER]
             digests = self._digest([link for link in together if not _beyond_special(link, what)], what)
             found = self._judge_all(stage, together, digests, what, noise)
-            pairs += [
-                self._pair(step, stage, together[at], name, known.setdefault(verdict, verdict))
-                for (at, name), verdict in found.items()
-            ]
+            pairs += [self._pair(step, stage, together[at], name, verdict) for (at, name), verdict in found.items()]
             for name, one in (*digests.turned.items(), *digests.base.items()):
                 peaks[name] = one.peak
                 nonzero = nonzero or not one.is_zero
@@ -105,6 +99,7 @@ class ParameterComparer:
     ) -> dict[tuple[int, str], Verdict]:
         """Judge what the links hold; return the verdicts by the link's number and raw's name, in their order."""
         found: dict[tuple[int, str], Verdict] = {}
+        known: dict[Verdict, Verdict] = {}  # those of equal bytes are alike where the shapes are
         still_open: dict[int, _Open] = {}
         for at, link in enumerate(links):
             beyond, base = _beyond_special(link, what), digests.of_base(link)
@@ -122,7 +117,7 @@ class ParameterComparer:
             if verdict is None:
                 still_open[at] = one
             else:
-                found[at, link.raw[0]] = verdict
+                found[at, link.raw[0]] = known.setdefault(verdict, verdict)
         for rule in _STREAMED:
             of_rule = {at: one for at, one in still_open.items() if one.link.rule == rule}
             found.update(self._stream(stage, of_rule, what, transposed=rule == "transpose"))

@@ -138,7 +138,7 @@ class StepRunner:
     def _stages(self, found: _Found, base_inputs: Inputs, raw_inputs: Inputs) -> Iterator[Stage]:
         """Run and compare stage by stage; after each, what came of it is in `found`."""
         settings, step = self._settings, found.step
-        pairing = Pairing(self._to_base)
+        pairing = Pairing(self._to_base, numbered=self._sides.replays)
         self._variances.remember()
         forward = self._forward(step, pairing, base_inputs, raw_inputs)
         found.wall["base"]["forward"], found.wall["raw"]["forward"] = forward.base.wall_s, forward.raw.wall_s
@@ -146,6 +146,7 @@ class StepRunner:
         yield "forward"
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
+            del pairing  # its tables have grown with the number of boundaries, and none is left in them
             found.wall["base"]["backward"], found.wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
             self._take_backward(found, forward, backward)
             yield "backward"

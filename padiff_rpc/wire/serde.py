@@ -17,7 +17,7 @@ from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 
-DESCRIPTION_PART_BYTES = 1 << 16
+DESCRIPTION_PART_BYTES = 1 << 13
 """About how large one part of a description may be. A part that is read takes several times that."""
 
 _SHARED_COUNT = 256
