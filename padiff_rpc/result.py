@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from padiff_rpc.metrics import Metrics
-
 SCHEMA = "padiff-rpc/result/1"
 
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
@@ -15,6 +13,37 @@ STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "g
 Status = Literal["pass", "fail", "skipped"]
 Failure = Literal["", "values", "nan", "shape", "dtype", "missing"]
 """What kind of failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How far two tensors are apart, in float64; base is the reference.
+
+    max_abs: max |raw - base|. max_rel: max |raw - base| / |base| over elements with base != 0. mean_abs: mean |raw - base|.
+    rel_l2: ||raw - base|| / ||base|| (the absolute norm where base is all zero). cosine: of the flattened tensors.
+    mismatched: elements out of tolerance, of `total`. nan, inf: non-finite elements, both sides added up. index: where
+    max_abs is (or the first non-finite difference). allowed: what the check allowed, in the unit of `measured`
+    (its name in `measure`). base_value, raw_value: the elements at `index`, or the two means. base_dtype, raw_dtype: the
+    tensors' element types, under safetensors' names.
+    """
+
+    max_abs: float
+    max_rel: float
+    mean_abs: float
+    rel_l2: float
+    cosine: float
+    mismatched: int
+    total: int
+    nan: int
+    inf: int
+    index: tuple[int, ...]
+    allowed: float
+    measured: float
+    measure: str
+    base_value: float | None = None
+    raw_value: float | None = None
+    base_dtype: str = ""
+    raw_dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ import numpy as np
 from padiff_rpc.compare.kernel import Differences, Limit
 from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
-from padiff_rpc.metrics import Metrics
-from padiff_rpc.result import Failure, Stage, Status
+from padiff_rpc.result import Failure, Metrics, Stage, Status
 from padiff_rpc.tensor import Digest, DType, TensorSpec
 
 

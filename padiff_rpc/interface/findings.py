@@ -10,8 +10,7 @@ from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
-from padiff_rpc.metrics import Metrics
-from padiff_rpc.result import Divergence, Pair, Result, Stage
+from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
 from padiff_rpc.tensor import DType
 
 _RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")

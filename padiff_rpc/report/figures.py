@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from padiff_rpc.metrics import Metrics
-from padiff_rpc.result import STAGES, Pair, Result, Stage
+from padiff_rpc.result import STAGES, Metrics, Pair, Result, Stage
 
 _MEASURES = {
     "rel_l2": "relative L2 error",

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from padiff_rpc.hyperparameters import differing_hyperparameters
-from padiff_rpc.metrics import Metrics
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
-from padiff_rpc.result import Divergence, Failure, LayerRef, Pair, Result, Unmatched
+from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result, Unmatched
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""

@@ -10,8 +10,7 @@ import click
 from padiff_clients.commands import commands
 from padiff_clients.runfile import CompareTable, MapTable, RunFile, SideTable, StoreTable
 
-from padiff_rpc.metrics import Metrics
-from padiff_rpc.result import Pair, Result, Unmatched
+from padiff_rpc.result import Metrics, Pair, Result, Unmatched
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from padiff_rpc.metrics import Metrics
-from padiff_rpc.result import Divergence, LayerRef, Pair, Result, Stage, Unmatched
+from padiff_rpc.result import Divergence, LayerRef, Metrics, Pair, Result, Stage, Unmatched
 
 ENVIRONMENT = {
     "base": {"framework": "torch", "framework_version": "2.13.0", "device": "cpu", "python_version": "3.11.7"},
