@@ -16,6 +16,7 @@ from padiff_rpc.align.judging import Judge
 from padiff_rpc.align.releases import Releases
 from padiff_rpc.align.stall import Stall
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.give_way import give_way
 from padiff_rpc.model.model import BackwardResult, Boundary, Observer
 from padiff_rpc.tensor import Tensor
 
@@ -44,17 +45,20 @@ class PhaseRun(Generic[T]):
 class SideThreads:
     """One thread per side for the whole alignment: grad mode and autocast are thread-local in both frameworks.
 
+    And one that judges. It gives way to the models where they share its host: they are what everybody waits for, and it
+    catches up when the faster one has ended.
+
     in_turn: run each job at once, in the calling thread. So it must be where both models are in this process: they
     share its random generators, and the caller's autocast and device guards hold in the caller's thread alone.
     """
 
     def __init__(self, in_turn: bool = False) -> None:
         self.in_turn = in_turn
-        self._pools = (
-            {}
-            if in_turn
-            else {name: ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}") for name in ("base", "raw")}
-        )
+        self._pools: dict[SideName, ThreadPoolExecutor] = {}
+        self._judge: ThreadPoolExecutor | None = None
+        if not in_turn:
+            self._pools = {"base": _thread("base"), "raw": _thread("raw")}
+            self._judge = _thread("judge", give_way)
 
     def submit(self, side: SideName, job: Callable[[], T]) -> Future[T]:
         return self._pools[side].submit(job) if self._pools else _done(job)
@@ -63,10 +67,17 @@ class SideThreads:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
         return _results(self.submit("base", base), self.submit("raw", raw))
 
+    def judge(self, job: Callable[[], None]) -> None:
+        """Run a job in the thread that judges, and wait for it."""
+        if self._judge is None:
+            job()
+        else:
+            self._judge.submit(job).result()
+
     def close(self, wait: bool = True) -> None:
         """End the threads, if that has not been done. wait False: leave what still runs to whoever ends the models."""
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
+        pools, self._pools, self._judge = [*self._pools.values(), self._judge], {}, None
+        for pool in filter(None, pools):
             pool.shutdown(wait=wait, cancel_futures=not wait)
 
 
@@ -80,7 +91,7 @@ def run_phase(
     on_judged: Callable[[Judged], None],
     stop: PhaseStop,
 ) -> PhaseRun[T]:
-    """Start both sides, judge and release boundaries in this thread until both are through.
+    """Start both sides, judge and release boundaries until both are through.
 
     In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
     PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
@@ -123,7 +134,7 @@ def run_phase(
     raw_future.add_done_callback(partial(_end, "raw", stall, news))
     try:
         with stop.abandoning():
-            _judge_until_done(news, take, stall)
+            threads.judge(lambda: _judge_until_done(news, take, stall))
     finally:
         stall.give_up()  # where judging failed, nobody releases anything any more
     stop.raise_if_stopped(base_future, raw_future)
@@ -138,6 +149,10 @@ def run_phase(
         releases[side].flush()
     judged.sort(key=lambda one: one.base.seq)
     return PhaseRun(*results, judged, leftovers)
+
+
+def _thread(name: str, begin: Callable[[], None] | None = None) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}", initializer=begin)
 
 
 def _end(side: SideName, stall: Stall, news: _News, _: object) -> None:

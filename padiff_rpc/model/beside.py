@@ -6,6 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
+from padiff_rpc.give_way import give_way
+
 Job = Callable[[], object]
 
 
@@ -35,6 +37,7 @@ class Beside:
             raise self._failure
 
     def _run(self) -> None:
+        give_way()
         while (job := self._jobs.get()) is not None:
             if self._failure is not None:
                 continue
