@@ -26,7 +26,7 @@ MEMFD_NAME = "padiff-rpc-ring"
 NONCE_BYTES = 16
 PAGE_BYTES = 4096
 SLOT_BYTES = 8 << 20
-TO_COORDINATOR = 4
+TO_COORDINATOR = 3
 TO_WORKER = 2
 """Slots a direction, measured: fewer of the one that only weights and substitutions take."""
 LIMIT_BYTES = 1 << 30
@@ -89,7 +89,7 @@ class OfferedRing:
             fcntl.fcntl(
                 self._descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             )
-            ring = _map(self._descriptor, layout)
+            ring = _map(self._descriptor, layout, touched=True)
         except OSError as err:
             log.debug("no shared memory of %d bytes: %s; tensors go through messages", layout.size_bytes, err)
             return None
@@ -129,7 +129,7 @@ class FoundRing:
             raise OSError(f"the ring is of {size_bytes} bytes, the worker told {layout.size_bytes}")
         if not fcntl.fcntl(self._descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise OSError("the worker may shrink its ring")
-        return _map(self._descriptor, layout)
+        return _map(self._descriptor, layout, touched=False)
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -137,13 +137,16 @@ class FoundRing:
             os.close(descriptor)
 
 
-def _map(descriptor: int, layout: pb.RingLayout) -> Ring:
+def _map(descriptor: int, layout: pb.RingLayout, touched: bool) -> Ring:
+    """Map the slots; with all pages `touched` where they are new, since the first use of each costs ten times the copy into it.
+
+    The peer finds them made, and takes into its own memory only those that it uses.
+    """
     slots = layout.to_coordinator + layout.to_worker
     end = layout.first_slot_offset + slots * layout.slot_bytes
     if not slots or not layout.slot_bytes or end > layout.size_bytes:
         raise OSError(f"the ring's slots end at {end}, beyond its {layout.size_bytes} bytes")
-    # All pages at once: the first use of each would cost ten times the copy into it.
-    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    flags = mmap.MAP_SHARED | (getattr(mmap, "MAP_POPULATE", 0) if touched else 0)
     memory = np.frombuffer(mmap.mmap(descriptor, layout.size_bytes, flags=flags), np.uint8)
     middle = layout.first_slot_offset + layout.to_coordinator * layout.slot_bytes
     return Ring(
