@@ -67,8 +67,11 @@ def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None,
 
 
 def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
-    """Order candidates for a tensor: of its spec, then equal, then nearest in its extremes; the first one among equals."""
-    apart = abs(mine.digest.min - other.digest.min) + abs(mine.digest.max - other.digest.max)
+    """Order candidates for a tensor: of its spec, then equal, then nearest in size; the first one among equals."""
+    one, two = mine.digest, other.digest
+    apart = abs(one.min - two.min) + abs(one.max - two.max)
+    if one.norm is not None and two.norm is not None:
+        apart += abs(one.norm - two.norm)
     return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
 
 
@@ -96,7 +99,7 @@ class Pairing:
         self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
         self._places: dict[tuple[str, int, Side, str], str] = {}
         self._taken: dict[tuple[SideName, str, int], list[str]] = {}
-        self._numbers: dict[SideName, Counter[tuple[tuple[str, int], str]]] = {"base": Counter(), "raw": Counter()}
+        self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
         self._arrived = threading.Condition()
         self._ended = False
 
@@ -193,16 +196,9 @@ class Pairing:
             self._taken[side, base_route, boundary.call] = [record.name for record in boundary.records]
 
     def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
-        """Count: a place gets a gradient from every backward that runs through one forward.
-
-        The count begins anew whenever the sides have come equally far, for then all so far have found their partners. So only
-        what waits is remembered.
-        """
-        mine, theirs, key = self._numbers[side], self._numbers[_OTHER[side]], (call, name)
-        number = mine[key]
-        mine[key] = number + 1
-        if theirs[key] == number + 1:
-            del mine[key], theirs[key]
+        """Count: a place gets a gradient from every backward that runs through one forward."""
+        number = self._numbers[side, call, name]
+        self._numbers[side, call, name] += 1
         return f"{name} {number}"
 
     def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:

@@ -74,7 +74,8 @@ def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: b
 
 
 def _square(records: Sequence[Record]) -> float:
-    return sum((_or_nan(one.digest.norm) ** 2 for one in records), 0.0)
+    norms = [_or_nan(one.digest.norm) for one in records]
+    return sum((norm * norm for norm in norms), 0.0)  # where ** raises, a product is infinite
 
 
 def _or_nan(statistic: float | None) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from padiff_rpc.align.boundaries import SideName, Sides
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.model.model import Model
+from padiff_rpc.tensor import Statistics
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Movement:
 
     def before_step(self) -> None:
         for side, (model, names) in self._watched.items():
-            gradients = model.digest_parameters(names, "gradient")
+            gradients = model.digest_parameters(names, "gradient", statistics=Statistics.SIZES)
             driven = [name for name, digest in gradients.items() if not digest.is_zero]  # NaN drives, too
             self._before[side] = _hashes(model, driven)
 
@@ -43,4 +44,7 @@ class Movement:
 
 
 def _hashes(model: Model, names: list[str]) -> dict[str, bytes]:
-    return {name: digest.hash for name, digest in model.digest_parameters(names, "value").items()} if names else {}
+    if not names:
+        return {}
+    digests = model.digest_parameters(names, "value", statistics=Statistics.SIZES)
+    return {name: digest.hash for name, digest in digests.items()}

@@ -155,6 +155,10 @@ def _thread(name: str, begin: Callable[[], None] | None = None) -> ThreadPoolExe
     return ThreadPoolExecutor(1, thread_name_prefix=f"padiff-{name}", initializer=begin)
 
 
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // 64) * 64
+
+
 def _end(side: SideName, stall: Stall, news: _News, _: object) -> None:
     stall.ended(side)
     news.put(None)
@@ -229,6 +233,7 @@ class _Synced:
         self._pairing = pairing
         self._tell = tell
         self._stall = stall
+        self._memory = bytearray()  # for what raw is handed, used again: fresh memory costs more than the copy into it
         self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
@@ -243,7 +248,7 @@ class _Synced:
         if base is None:
             return {}
         replace = {
-            mine.id: other.name
+            mine.id: (other.name, mine.spec.size_bytes)
             for mine, other in pair_records(base, boundary)
             if mine is not None
             and other is not None
@@ -253,7 +258,17 @@ class _Synced:
         }
         # Most boundaries of a healthy pair need nothing, and asking for no record is a round trip too.
         records = self._sides.base.read_records(list(replace)) if replace else ()
-        streams = self._sides.traffic.watch(records)
-        values = {replace[int(stream.name)]: self._sides.traffic.count(stream.collect()) for stream in streams}
+        values: dict[str, Tensor] = {}
+        memory, at = self._room(sum(_aligned(size_bytes) for _, size_bytes in replace.values())), 0
+        for stream in self._sides.traffic.watch(records):
+            name, size_bytes = replace[int(stream.name)]
+            values[name] = self._sides.traffic.count(stream.collect(memory[at : at + size_bytes]))
+            at += _aligned(size_bytes)
         self._tell((base, boundary))  # raw is not kept waiting for the verdict
         return values
+
+    def _room(self, size_bytes: int) -> memoryview:
+        """Return memory for so many bytes: that of the boundary before, which raw has taken over by now."""
+        if len(self._memory) < size_bytes:
+            self._memory = bytearray(size_bytes)
+        return memoryview(self._memory)[:size_bytes]

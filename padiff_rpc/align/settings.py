@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.compare.rules import CompareRules, one_of
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.selection import EVERYTHING, Selection
-from padiff_rpc.tensor import Statistics
 
 DiffPhase = Literal["forward", "backward", "both"]
 
@@ -52,12 +50,6 @@ class AlignSettings:
     layers: tuple[str, ...] = ()
     depth: int | None = None
     verify_probe: bool = False
-
-    @property
-    def statistics(self) -> Statistics:
-        """What the digests of activations and their gradients must hold."""
-        # How much rounding noise an update may hold is told from all of them.
-        return Statistics.ALL if self.base_optimizer is not None else statistics_for(self.compare)
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))

@@ -23,6 +23,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.summed import settle_sums
 from padiff_rpc.align.updates import UpdateJudge
 from padiff_rpc.align.verdict import StepFindings
+from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.model.model import (
     BackwardResult,
     ForwardRequest,
@@ -35,7 +36,6 @@ from padiff_rpc.model.model import (
     Unrecorded,
 )
 from padiff_rpc.result import Pair, Stage
-from padiff_rpc.tensor import Statistics
 from padiff_rpc.training import NEUTRAL_LOSSES
 
 
@@ -211,7 +211,7 @@ class StepRunner:
                     gradients=gradients,
                     sync=sync,
                     api_calls=api_calls,
-                    statistics=settings.statistics,
+                    statistics=statistics_for(settings.compare),
                 ),
             )
 
@@ -242,7 +242,7 @@ class StepRunner:
 
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
         """Bound the rounding noise of gradients, where anybody asks for that."""
-        return GradientNoise(forward, backward) if self._settings.statistics is Statistics.ALL else no_noise
+        return GradientNoise(forward, backward) if self._settings.compare.mode == "scaled" else no_noise
 
     def _grads(self, found: _Found, noise: NoiseScale) -> list[Pair]:
         """Compare the parameters' gradients, of which no more than the pairs is kept."""

@@ -141,7 +141,7 @@ class Observer(Protocol):
         """In a synced run: return the tensors, by record name, that take the place of the recorded ones.
 
         Called after observe() for the same boundary while the model waits; not for functional calls. An empty mapping
-        keeps everything. Shapes must equal the recorded ones; dtypes are converted.
+        keeps everything. Shapes must equal the recorded ones; dtypes are converted. Their bytes hold until the next call.
         """
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import xxhash
 
 from padiff_rpc.model.model import Model
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensor import Statistics, TensorStream
 
 
 class ValuesRead:
@@ -25,7 +25,7 @@ class ValuesRead:
 
     def unchanged(self) -> list[str]:
         """Name those that were read to their end and are the same now."""
-        now = self._model.digest_parameters([*self._hashes])
+        now = self._model.digest_parameters([*self._hashes], statistics=Statistics.SIZES)
         return [name for name, digest in now.items() if digest.hash == self._hashes[name]]
 
     def _hashed(self, stream: TensorStream) -> Iterator[memoryview]:

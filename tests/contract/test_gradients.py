@@ -180,6 +180,18 @@ def test_a_substitute_has_exactly_the_given_values(kit):
     assert kit.backend.wants_gradient(substitute) is True
 
 
+def test_a_substitute_and_what_is_made_of_a_tensor_have_memory_of_their_own(kit):
+    model = kit.build("mlp")
+    output = kit.forward("mlp", model)
+    memory = bytearray(odd_values((5, 3)).tobytes())
+    expected = bytes(memory)
+    value = Tensor(kit.backend.spec(output), memoryview(memory))
+    made = [kit.backend.substitute(output, value)]
+    made += [kit.backend.from_tensor(value, like, model) for like in (output, None)]
+    memory[:] = bytes(len(memory))  # it is used again
+    assert [expected] * 3 == [kit.backend.to_bytes(tensor).tobytes() for tensor in made]
+
+
 def test_a_substitute_of_another_dtype_is_converted(kit):
     output = kit.forward("mlp", kit.build("mlp"))
     value = np.linspace(-1, 1, 15).reshape(5, 3)

@@ -11,24 +11,32 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LossSpec
 from padiff_rpc.tensor import Tensor
 
+KEPT_BYTES = 32 << 20
+"""The most that the weights of one output may take of the model's device between steps."""
+
 
 class KeptWeights:
     """Weights of the projection loss as native tensors. Making them costs more than their use, and steps are alike.
 
-    Kept are those of the last loss alone: as many elements as the model's outputs have.
+    Kept are those of the last loss alone, and none of more than KEPT_BYTES.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
 
-    def begin(self) -> Callable[[Hashable, Callable[[], Any]], Any]:
-        """Begin a loss. Returns what gives the weights of one output: those of this key (all that they depend on), or made."""
+    def begin(self) -> Callable[[Hashable, int, Callable[[], Any]], Any]:
+        """Begin a loss. Returns what gives the weights of one output: those of this key (all that they depend on), or made.
+
+        The number is how many bytes they take.
+        """
         before, self._kept = self._kept, {}
         now = self._kept
 
-        def get(key: Hashable, make: Callable[[], Any]) -> Any:
-            now[key] = before[key] if key in before else make()
-            return now[key]
+        def get(key: Hashable, size_bytes: int, make: Callable[[], Any]) -> Any:
+            weights = before.pop(key) if key in before else make()
+            if size_bytes <= KEPT_BYTES:
+                now[key] = weights
+            return weights
 
         return get
 

@@ -119,7 +119,7 @@ def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
     terms, start, weights = [], 0, kept.begin()
     for out in outputs:
         key = seed, start, tuple(out.shape), out.dtype, str(out.place)
-        terms.append((out * weights(key, partial(_weights, out, start, seed))).sum())
+        terms.append((out * weights(key, 8 * math.prod(out.shape), partial(_weights, out, start, seed))).sum())
         start += math.prod(out.shape)
     return _total(terms) / math.sqrt(start)
 

@@ -129,7 +129,7 @@ def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
     terms, start, weights = [], 0, kept.begin()
     for out in outputs:
         key = seed, start, out.shape, out.dtype, out.device
-        terms.append((out * weights(key, partial(_weights, out, start, seed))).sum())
+        terms.append((out * weights(key, out.nbytes, partial(_weights, out, start, seed))).sum())
         start += out.numel()
     return _total(terms) / math.sqrt(start)
 
