@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -233,7 +234,7 @@ class _Synced:
         self._pairing = pairing
         self._tell = tell
         self._stall = stall
-        self._memory = bytearray()  # for what raw is handed, used again: fresh memory costs more than the copy into it
+        self._memory: mmap.mmap | None = None
         self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
@@ -268,7 +269,12 @@ class _Synced:
         return values
 
     def _room(self, size_bytes: int) -> memoryview:
-        """Return memory for so many bytes: that of the boundary before, which raw has taken over by now."""
-        if len(self._memory) < size_bytes:
-            self._memory = bytearray(size_bytes)
+        """Return memory for so many bytes: that of the boundary before, which raw has taken over by now.
+
+        Fresh memory costs more than the copy into it. And what a thread frees malloc keeps for that thread; this goes back.
+        """
+        if not size_bytes:
+            return memoryview(b"")
+        if self._memory is None or len(self._memory) < size_bytes:
+            self._memory = mmap.mmap(-1, size_bytes)
         return memoryview(self._memory)[:size_bytes]
