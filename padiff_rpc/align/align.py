@@ -52,7 +52,7 @@ def align(
 ) -> Result:
     """Align raw to base and return what was found; a numeric difference is a result, not an error.
 
-    `progress` is told of boundaries in a thread of ours, where the models are in other processes, and of all else in the caller's.
+    `progress` is told of boundaries in a thread of ours where the models are in other processes, of all else in the caller's.
 
     Raises PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be
     assigned, and whatever the models raise.
