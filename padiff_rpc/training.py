@@ -41,12 +41,24 @@ def parse_optimizer(text: str) -> OptimizerSpec:
     return OptimizerSpec(name, _with_defaults(text, name, options, NEUTRAL_OPTIMIZERS))
 
 
-def projection_weights(start: int, stop: int, seed: int) -> np.ndarray:
-    """Return the pseudo-random weights of elements start..stop of the projection loss: float64 in [-1, 1).
+_BLOCK = 1 << 14
+"""Elements of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
+
+
+def projection_weights(start: int, stop: int, seed: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    """Return the pseudo-random weights of elements start..stop of the projection loss: in [-1, 1), rounded to `dtype`.
 
     A SplitMix64 hash of (seed, index), so that every NumPy version on every host yields the same numbers
     (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
     """
+    weights = np.empty(stop - start, dtype)
+    for at in range(start, stop, _BLOCK):
+        end = min(at + _BLOCK, stop)
+        weights[at - start : end - start] = _hashed_weights(at, end, seed)
+    return weights
+
+
+def _hashed_weights(start: int, stop: int, seed: int) -> np.ndarray:
     with np.errstate(over="ignore"):
         z = np.arange(start, stop, dtype=np.uint64) + np.uint64((seed * 0x632BE59BD9B4E019 + 1) % (1 << 64))
         z = z * np.uint64(0x9E3779B97F4A7C15)

@@ -12,7 +12,7 @@ from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.result import Stage
 from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
 
-__all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams"]
+__all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams", "statistics_for"]
 
 
 def compare_specs(base: TensorSpec, raw: TensorSpec, rules: CompareRules) -> Verdict | None:

@@ -104,6 +104,19 @@ def measure(
         return measuring.finish()
 
 
+@dataclass(frozen=True, slots=True)
+class _Singles:
+    """A block of float32 that differs: |raw - base|, |base|, the greatest of the one and the smallest of the other, and room."""
+
+    base: np.ndarray
+    raw: np.ndarray
+    gap: np.ndarray
+    size: np.ndarray
+    greatest: float
+    smallest: float
+    work: np.ndarray
+
+
 class _Measuring:
     """The pass, one at a time in a thread: its sums, in units of 1 / scale, and temporaries so few that they stay in cache."""
 
@@ -142,14 +155,13 @@ class _Measuring:
         self._nonfinite_at: int | None = None
         self._nonfinite: tuple[float, float] | None = None
 
-    def add_singles(self, base_block: np.ndarray, raw_block: np.ndarray) -> bool:
+    def add_singles(self, base: np.ndarray, raw: np.ndarray) -> bool:
         """Take in a block of float32 whose own sums are known, at half the cost; False where it has to go through float64.
 
         The difference of two float32 is exact in float32 where one is at most twice the other (Sterbenz, "Floating-Point
-        Computation", 1974), and else off by 2**-24 of itself. The elements that come out greatest
-        are measured in float64, and so is a whole block in which any comes near its limit.
+        Computation", 1974), and else off by 2**-24 of itself. The elements that come out greatest are measured in float64,
+        and so is a whole block in which any comes near its limit.
         """
-        base, raw = base_block, raw_block
         gap = np.subtract(raw, base, out=self._gap32[: base.size])
         np.abs(gap, out=gap)
         greatest = float(gap.max())
@@ -157,10 +169,10 @@ class _Measuring:
             return False
         if greatest > 0.0:
             size = np.abs(base, out=self._size32[: base.size])
-            smallest, work = float(size.min()), self._work32[: base.size]
-            if self._near_limit(base, raw, gap, size, greatest, smallest, work):
+            one = _Singles(base, raw, gap, size, greatest, float(size.min()), self._work32[: base.size])
+            if self._near_limit(one):
                 return False
-            self._add_single_relative(base, raw, gap, size, greatest, smallest, work)
+            self._add_single_relative(one)
             self._add_single_sums(gap, greatest)
             if greatest * _MARGIN > self._max_abs:
                 at = int(gap.argmax())
@@ -172,58 +184,41 @@ class _Measuring:
         self._compared += base.size
         return True
 
-    def _near_limit(
-        self,
-        base: np.ndarray,
-        raw: np.ndarray,
-        gap: np.ndarray,
-        size: np.ndarray,
-        greatest: float,
-        smallest: float,
-        work: np.ndarray,
-    ) -> bool:
+    def _near_limit(self, one: _Singles) -> bool:
         """Tell whether any element may be beyond its limit; if not, note how near the nearest comes."""
         limit = self._limit
         if limit.of_peak:
-            return greatest * _MARGIN > limit.of_peak * max(limit.peak, self._peak)
+            return one.greatest * _MARGIN > limit.of_peak * max(limit.peak, self._peak)
         bar = min(self._max_of_limit, 1.0) / _MARGIN
-        if greatest <= bar / _MARGIN * (limit.absolute + limit.relative * smallest):
+        if not self._any_reaches(one, limit.absolute * bar, limit.relative * bar):
             return False
-        np.multiply(size, np.float32(limit.relative * bar), out=work)
-        if limit.absolute:
-            np.add(work, np.float32(limit.absolute * bar), out=work)
-        if not self._any_beyond(gap, work):
-            return False
-        np.multiply(size, np.float32(limit.relative), out=work)
+        work = np.multiply(one.size, np.float32(limit.relative), out=one.work)
         np.add(work, np.float32(limit.absolute), out=work)
-        np.divide(gap, work, out=work)
-        work[gap == 0.0] = 0.0
+        np.divide(one.gap, work, out=work)
+        work[one.gap == 0.0] = 0.0
         at = int(work.argmax())
         if not float(work[at]) * _MARGIN < 1.0:
             return True
-        apart, own = _measured(base, raw, at)
+        apart, own = _measured(one.base, one.raw, at)
         self._max_of_limit = max(self._max_of_limit, apart / (limit.absolute + limit.relative * own))
         return False
 
-    def _add_single_relative(
-        self,
-        base: np.ndarray,
-        raw: np.ndarray,
-        gap: np.ndarray,
-        size: np.ndarray,
-        greatest: float,
-        smallest: float,
-        work: np.ndarray,
-    ) -> None:
-        bar = self._max_rel / _MARGIN
-        if greatest <= bar / _MARGIN * smallest:
+    def _add_single_relative(self, one: _Singles) -> None:
+        if not self._any_reaches(one, 0.0, self._max_rel / _MARGIN):
             return
-        np.multiply(size, np.float32(bar), out=work)
-        if self._any_beyond(gap, work):
-            np.divide(gap, size, out=work)
-            work[size == 0.0] = 0.0
-            apart, own = _measured(base, raw, int(work.argmax()))
-            self._max_rel = max(self._max_rel, apart / own if own else 0.0)
+        work = np.divide(one.gap, one.size, out=one.work)
+        work[one.size == 0.0] = 0.0
+        apart, own = _measured(one.base, one.raw, int(work.argmax()))
+        self._max_rel = max(self._max_rel, apart / own if own else 0.0)
+
+    def _any_reaches(self, one: _Singles, absolute: float, relative: float) -> bool:
+        """Tell whether any element is further apart than absolute + relative * |base|."""
+        if one.greatest <= (absolute + relative * one.smallest) / _MARGIN:
+            return False  # no pass over the block is needed
+        work = np.multiply(one.size, np.float32(relative), out=one.work)
+        if absolute:
+            np.add(work, np.float32(absolute), out=work)
+        return self._any_beyond(one.gap, work)
 
     def _add_single_sums(self, gap: np.ndarray, greatest: float) -> None:
         # Where a limit is a part of the peak, the L2 norm is judged as well, and so summed in float64.

@@ -145,15 +145,10 @@ def _sums(chunks: Iterable[memoryview], spec: TensorSpec, wanted: _Wanted, scale
 
 
 def _add(sums: _Sums, wanted: _Wanted, block: np.ndarray, no_negatives: bool, work: np.ndarray) -> None:
-    total = None
-    if wanted.mean or (wanted.abs_mean and no_negatives):
-        total = float(block.sum())
-    if total is not None and wanted.mean:
+    total = float(block.sum()) if wanted.mean or (wanted.abs_mean and no_negatives) else 0.0
+    if wanted.mean:
         sums.total += total
     if wanted.norm:
         sums.squares += square_sum(block)
-    if wanted.abs_mean:
-        if total is not None and no_negatives:  # after a ReLU or a softmax
-            sums.absolute += total
-        else:
-            sums.absolute += float(np.abs(block, out=work[: block.size]).sum())
+    if wanted.abs_mean:  # no element is negative after a ReLU or a softmax
+        sums.absolute += total if no_negatives else float(np.abs(block, out=work[: block.size]).sum())

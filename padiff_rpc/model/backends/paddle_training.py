@@ -17,9 +17,6 @@ from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
 
-_BLOCK = 1 << 14
-"""Elements of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
-
 
 def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
     """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
@@ -125,9 +122,6 @@ def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
 
 
 def _weights(out: Any, start: int, seed: int) -> Any:
-    count = math.prod(out.shape)
-    weights = np.empty(count, np.float64 if out.dtype == paddle.float64 else np.float32)
-    for at in range(0, count, _BLOCK):
-        stop = min(at + _BLOCK, count)
-        weights[at:stop] = projection_weights(start + at, start + stop, seed)
+    dtype = np.float64 if out.dtype == paddle.float64 else np.float32
+    weights = projection_weights(start, start + math.prod(out.shape), seed, dtype)
     return paddle.to_tensor(weights.reshape(out.shape), place=out.place)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -15,9 +16,6 @@ from padiff_rpc.model.backends.torch_tensor import from_tensor
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
-
-_BLOCK = 1 << 14
-"""Elements of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
 
 
 def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
@@ -135,8 +133,6 @@ def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
 
 
 def _weights(out: Any, start: int, seed: int) -> Any:
-    weights = torch.empty(out.numel(), dtype=out.dtype, device=out.device)
-    for at in range(0, out.numel(), _BLOCK):
-        stop = min(at + _BLOCK, out.numel())
-        weights[at:stop] = torch.from_numpy(projection_weights(start + at, start + stop, seed))
-    return weights.reshape(out.shape)
+    dtype = np.float64 if out.dtype is torch.float64 else np.float32
+    weights = projection_weights(start, start + out.numel(), seed, dtype)
+    return torch.from_numpy(weights).to(out.device).reshape(out.shape)
