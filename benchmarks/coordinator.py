@@ -20,7 +20,7 @@ from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+from padiff_rpc.tensor import Tensor
 
 IMPORTED_BYTES = resident_bytes()
 """What the imports above take. Everything beyond is what aligning needs."""
@@ -134,7 +134,7 @@ class _Releasing:
     def observe(self, boundary: Boundary) -> None:
         self._ids += [record.id for record in boundary.records]
         self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= CHUNK_BYTES:
+        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= 16 << 20:
             self._model.release_records(self._ids)
             self._ids, self._size_bytes = [], 0
 

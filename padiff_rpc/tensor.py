@@ -147,12 +147,14 @@ class Tensor:
 class TensorStream:
     """A tensor on its way: its name, its spec, and its bytes piece by piece (read once, in order).
 
-    A chunk is a view of memory that is used again: it holds until the next one is taken.
+    A chunk is a view of memory that is used again: it holds until the next one is taken. `whole`: the tensor itself, where it
+    lies in memory in one piece; it is a record then, and holds until that is released.
     """
 
     name: str
     spec: TensorSpec
     chunks: Iterator[memoryview]
+    whole: Tensor | None = None
 
     def collect(self, into: memoryview | None = None) -> Tensor:
         """Read the chunks into one tensor; DATA_LOSS when they do not fill the spec exactly.

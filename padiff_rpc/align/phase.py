@@ -130,7 +130,7 @@ def run_phase(
         raw_observer = _Reporting("raw", pairing, tell, stall, releases["raw"])
     base_future = threads.submit("base", lambda: base(stop.watch("base", base_observer)))
     base_future.add_done_callback(lambda _: pairing.end_base())
-    raw_future = threads.submit("raw", lambda: raw(stop.watch("raw", raw_observer)))
+    raw_future = threads.submit("raw", lambda: _finishing(raw_observer, lambda: raw(stop.watch("raw", raw_observer))))
     base_future.add_done_callback(partial(_end, "base", stall, news))
     raw_future.add_done_callback(partial(_end, "raw", stall, news))
     try:
@@ -183,6 +183,13 @@ def _judge_until_done(news: _News, take: Callable[[Sequence[_Reached]], None], s
         stall.judged(len(batch))
 
 
+def _finishing(observer: _Reporting | _Synced, job: Callable[[], T]) -> T:
+    try:
+        return job()
+    finally:
+        observer.finish()
+
+
 def _done(job: Callable[[], T]) -> Future[T]:
     """Run a job here and now."""
     future: Future[T] = Future()
@@ -223,9 +230,16 @@ class _Reporting:
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         return {}
 
+    def finish(self) -> None:
+        """Do what is left once the side has ended."""
+
 
 class _Synced:
-    """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ."""
+    """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ.
+
+    Of records that lie in shared memory nothing is copied: raw reads them in place. They may be judged, and so released, once it
+    has: when it is at its next boundary, waits for room, or has ended.
+    """
 
     def __init__(
         self, sides: Sides, pairing: Pairing, tell: Callable[[_Reached], None], stall: Stall, releases: Releases
@@ -234,11 +248,17 @@ class _Synced:
         self._pairing = pairing
         self._tell = tell
         self._stall = stall
+        self._releases = releases
         self._memory: mmap.mmap | None = None
-        self.await_room = releases.await_room
+        self._fed: _Reached | None = None  # with records that raw reads in place
+
+    def await_room(self, releases: int) -> bool:
+        self.finish()
+        return self._releases.await_room(releases)
 
     def observe(self, boundary: Boundary) -> None:
         """Pair functional calls, which are not replaced; for all else substitute() follows."""
+        self.finish()
         reached = self._pairing.add("raw", boundary) if boundary.api else None
         if reached is not None:
             self._tell(reached)
@@ -260,13 +280,26 @@ class _Synced:
         # Most boundaries of a healthy pair need nothing, and asking for no record is a round trip too.
         records = self._sides.base.read_records(list(replace)) if replace else ()
         values: dict[str, Tensor] = {}
-        memory, at = self._room(sum(_aligned(size_bytes) for _, size_bytes in replace.values())), 0
+        at = 0
         for stream in self._sides.traffic.watch(records):
             name, size_bytes = replace[int(stream.name)]
-            values[name] = self._sides.traffic.count(stream.collect(memory[at : at + size_bytes]))
-            at += _aligned(size_bytes)
-        self._tell((base, boundary))  # raw is not kept waiting for the verdict
+            value = stream.whole
+            if value is None:
+                memory = self._room(sum(_aligned(size_bytes) for _, size_bytes in replace.values()))
+                value = stream.collect(memory[at : at + size_bytes])
+                at += _aligned(size_bytes)
+            else:
+                self._fed = base, boundary
+            values[name] = self._sides.traffic.count(value)
+        if self._fed is None:
+            self._tell((base, boundary))  # raw is not kept waiting for the verdict
         return values
+
+    def finish(self) -> None:
+        """Tell of the boundary whose substitutes raw has taken by now."""
+        fed, self._fed = self._fed, None
+        if fed is not None:
+            self._tell(fed)
 
     def _room(self, size_bytes: int) -> memoryview:
         """Return memory for so many bytes: that of the boundary before, which raw has taken over by now.

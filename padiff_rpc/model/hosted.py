@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.arena import Offer
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, Native
 from padiff_rpc.model.blame import raising_layer, user_error
@@ -304,6 +305,10 @@ class HostedModel:
         """Drop all that reset() drops, and give the store's memory and disk back."""
         self.reset()
         self._store.close()
+
+    def offer_store(self) -> Offer | None:
+        """Tell where another process of this host finds the records that lie in memory; None where none can."""
+        return self._store.offer()
 
     def store_figures(self) -> StoreFigures:
         """Return how much the store has held since reset()."""

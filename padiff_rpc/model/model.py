@@ -92,12 +92,17 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`)."""
+    """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`).
+
+    place: where it lies in the memory of its store (`padiff_rpc.model.arena`), which a process on the same host may share; 0
+    where it lies elsewhere.
+    """
 
     id: int
     name: str
     spec: TensorSpec
     digest: Digest
+    place: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

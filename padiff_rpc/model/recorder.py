@@ -335,7 +335,7 @@ class Recorder:
                 lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash, self._options.statistics
             )
             self._digests[key] = summary
-        return Record(capture.id, capture.name, capture.spec, summary)
+        return Record(capture.id, capture.name, capture.spec, summary, self._store.place(capture.id))
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from bisect import bisect
 from collections.abc import Iterator
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.gaps import Gaps
 from padiff_rpc.tensor import CHUNK_BYTES
 
 
@@ -21,33 +21,23 @@ class SpillFile:
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
-        self.used_bytes = 0
         self.peak_bytes = 0
+        self._gaps = Gaps(budget_bytes)
         self._descriptor = -1
-        self._gaps: list[tuple[int, int]] = [(0, budget_bytes)]  # (start, end), sorted, never adjacent
+
+    @property
+    def used_bytes(self) -> int:
+        return self._gaps.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
-        """Reserve a place, in the first gap that is long enough, and return its offset; None when there is no such gap."""
-        for index, (start, end) in enumerate(self._gaps):
-            if size_bytes <= end - start:
-                self._gaps[index : index + 1] = [(start + size_bytes, end)] if start + size_bytes < end else []
-                self.used_bytes += size_bytes
-                self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-                return start
-        return None
+        """Reserve a place and return its offset; None where there is none."""
+        offset = self._gaps.take(size_bytes)
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        return offset
 
     def give(self, offset: int, size_bytes: int) -> None:
-        """Give a place back; the gaps around it merge."""
-        self.used_bytes -= size_bytes
-        start, end = offset, offset + size_bytes
-        at = bisect(self._gaps, (start, end))
-        first = last = at
-        if at and self._gaps[at - 1][1] == start:
-            first, start = at - 1, self._gaps[at - 1][0]
-        if at < len(self._gaps) and self._gaps[at][0] == end:
-            last, end = at + 1, self._gaps[at][1]
-        self._gaps[first:last] = [(start, end)]
+        """Give a place back."""
+        self._gaps.give(offset, size_bytes)
         if self.used_bytes == 0 and self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
 

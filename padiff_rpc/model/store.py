@@ -6,12 +6,12 @@ import errno
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.blocks import Block, Blocks, fill
+from padiff_rpc.model.arena import Arena, Offer
 from padiff_rpc.model.budgets import default_disk_bytes, default_memory_bytes
 from padiff_rpc.model.spill import SpillFile
 from padiff_rpc.tensor import TensorSpec, TensorStream
@@ -36,15 +36,15 @@ class StoreFigures:
 
 @dataclass
 class _Copy:
-    """The bytes of one or more records: in memory as blocks, or in the spill file at `offset`.
+    """The bytes of one or more records: at a place in memory, or in the spill file.
 
-    Readers keep its place from being used again after the last record was released.
+    Readers keep the place from being used again after the last record was released.
     """
 
     size_bytes: int
     hash: bytes
-    blocks: list[Block] = field(default_factory=list)
-    offset: int = -1
+    home: Arena | SpillFile
+    place: int
     records: int = 0
     readers: int = 0
 
@@ -63,7 +63,7 @@ class Store:
         self._memory_bytes = 0
         self._peak_memory_bytes = 0
         self._spilled_bytes = 0
-        self._blocks = Blocks()
+        self._arena = Arena(self.memory_budget_bytes)
         self._spill = SpillFile(self.disk_budget_bytes)
 
     @property
@@ -94,7 +94,7 @@ class Store:
         with self._lock:
             found = self._records.get(identifier)
         if found is None:
-            raise _unknown(identifier)
+            raise unknown_record(identifier)
         return TensorStream(str(identifier), found[0], self._chunks(identifier))
 
     def release(self, identifiers: Iterable[int]) -> None:
@@ -107,7 +107,7 @@ class Store:
             self._releases += 1
 
     def clear(self) -> None:
-        """Forget everything; the blocks stay for the next step."""
+        """Forget everything; the memory stays for the next step."""
         with self._lock:
             for _, copy in self._records.values():
                 self._drop(copy)
@@ -117,8 +117,19 @@ class Store:
         """Forget everything and give memory and disk back."""
         self.clear()
         with self._lock:
-            self._blocks.clear()
-            self._spill = SpillFile(self.disk_budget_bytes)  # a reader that is under way still holds the old one
+            # A reader that is under way still holds the old ones.
+            self._arena, self._spill = Arena(self.memory_budget_bytes), SpillFile(self.disk_budget_bytes)
+
+    def place(self, identifier: int) -> int:
+        """Return where in the memory that offer() names a record lies; 0 where it does not, or is not here any more."""
+        with self._lock:
+            found = self._records.get(identifier)
+            return found[1].place if found is not None and isinstance(found[1].home, Arena) else 0
+
+    def offer(self) -> Offer | None:
+        """Tell where another process finds the memory until close(); None where none can."""
+        with self._lock:
+            return self._arena.offer()
 
     def figures(self) -> StoreFigures:
         with self._lock:
@@ -144,33 +155,33 @@ class Store:
             copy = self._by_hash.get(hash)
             if copy is not None and copy.size_bytes == size_bytes:
                 return self._enter(spec, copy), None
-            copy = _Copy(size_bytes, hash)
-            in_memory = self._memory_bytes + size_bytes <= self.memory_budget_bytes
-            if in_memory:
-                self._memory_bytes += size_bytes
-                self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
-                blocks = self._blocks.take(size_bytes, self.memory_budget_bytes - self._memory_bytes)
-            else:
-                offset = self._spill.take(size_bytes)
-                if offset is None:
-                    return None, None
-                copy.offset, blocks = offset, []
-        if in_memory:
-            copy.blocks = fill(blocks, flat)
-        else:
-            try:
-                self._spill.write(copy.offset, flat)
-            except OSError as err:
-                with self._lock:
-                    self._spill.give(copy.offset, size_bytes)
-                if err.errno in (errno.ENOSPC, errno.EDQUOT):
-                    return None, err
-                raise _refused(size_bytes, err) from err
+            copy = self._placed(size_bytes, hash)
+        if copy is None:
+            return None, None
+        try:
+            copy.home.write(copy.place, flat)
+        except OSError as err:
+            with self._lock:
+                copy.home.give(copy.place, size_bytes)
+            if err.errno in (errno.ENOSPC, errno.EDQUOT):
+                return None, err
+            raise _refused(size_bytes, err) from err
         with self._lock:
-            self._spilled_bytes += 0 if in_memory else size_bytes
+            self._spilled_bytes += size_bytes if isinstance(copy.home, SpillFile) else 0
             if hash:
                 self._by_hash[hash] = copy
             return self._enter(spec, copy), None
+
+    def _placed(self, size_bytes: int, hash: bytes) -> _Copy | None:
+        """Take a place for a copy: in memory if there is room, else on disk; None where neither has any."""
+        if self._memory_bytes + size_bytes <= self.memory_budget_bytes:
+            place = self._arena.take(size_bytes)
+            if place is not None:
+                self._memory_bytes += size_bytes
+                self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
+                return _Copy(size_bytes, hash, self._arena, place)
+        place = self._spill.take(size_bytes)
+        return None if place is None else _Copy(size_bytes, hash, self._spill, place)
 
     def _enter(self, spec: TensorSpec, copy: _Copy) -> int:
         identifier = self._next_id
@@ -183,34 +194,28 @@ class Store:
         with self._lock:
             found = self._records.get(identifier)
             if found is None:
-                raise _unknown(identifier)
-            copy, spill = found[1], self._spill
+                raise unknown_record(identifier)
+            copy = found[1]
             copy.readers += 1
         try:
-            for block in copy.blocks:
-                yield memoryview(block).toreadonly()
-            if copy.offset >= 0:
-                yield from spill.read(copy.offset, copy.size_bytes)
+            yield from copy.home.read(copy.place, copy.size_bytes)
         finally:
             with self._lock:
                 copy.readers -= 1
-                self._free_unused(copy, spill)
+                self._free_unused(copy)
 
     def _drop(self, copy: _Copy) -> None:
         copy.records -= 1
         if copy.records == 0 and self._by_hash.get(copy.hash) is copy:
             del self._by_hash[copy.hash]
-        self._free_unused(copy, self._spill)
+        self._free_unused(copy)
 
-    def _free_unused(self, copy: _Copy, spill: SpillFile) -> None:
+    def _free_unused(self, copy: _Copy) -> None:
         if copy.records or copy.readers:
             return
-        if copy.offset >= 0:
-            spill.give(copy.offset, copy.size_bytes)
-            return
-        self._memory_bytes -= copy.size_bytes
-        self._blocks.give(copy.blocks)
-        copy.blocks = []
+        copy.home.give(copy.place, copy.size_bytes)
+        if isinstance(copy.home, Arena):
+            self._memory_bytes -= copy.size_bytes
 
     def _full(self, spec: TensorSpec, refusal: OSError | None) -> PadiffError:
         if refusal is not None:
@@ -242,7 +247,8 @@ def _refused(size_bytes: int, err: OSError) -> PadiffError:
     )
 
 
-def _unknown(identifier: int) -> PadiffError:
+def unknown_record(identifier: int) -> PadiffError:
+    """Describe a record that is not there, or not any more."""
     return PadiffError(
         f"record {identifier} is not in the store",
         reason=Reason.UNKNOWN_NAME,

@@ -12,13 +12,15 @@ from pathlib import Path
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.channel import Address, open_channel, parse_address
 from padiff_rpc.wire.retry import retry_idempotent
 from padiff_rpc.wire.ring import FoundRing, Ring
-from padiff_rpc.wire.serde import model_info_from_proto
+from padiff_rpc.wire.serde import model_info_from_proto, store_offer_from_proto
+from padiff_rpc.wire.shared_store import SharedStore, shared_store
 from padiff_rpc.wire.versions import common_version
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ def open_session(
     shared_memory: bool = True,
 ) -> RemoteModel:
     """Shake hands over a channel; it is closed again when that fails."""
+    keep_freed_memory()
     connection = Connection(channel, str(address), token, explain)
     stub = connection.stub
     try:
@@ -70,16 +73,16 @@ def open_session(
             shared_memory=shared_memory,
         )
         session = connection.unary(stub.OpenSession, request, CALL_TIMEOUT_S)
-        ring = _share(connection, session) if session.HasField("ring") else None
+        ring, store = _share(connection, session) if session.HasField("ring") else (None, None)
     except BaseException:
         connection.close()
         raise
     info = model_info_from_proto(server.info)
-    return RemoteModel(connection, info, session.session_id, session.lease_s, after_close, ring)
+    return RemoteModel(connection, info, session.session_id, session.lease_s, after_close, ring, store)
 
 
-def _share(connection: Connection, session: pb.OpenSessionResponse) -> Ring | None:
-    """Take up the worker's ring; None where it cannot be proved that it is in this process's reach."""
+def _share(connection: Connection, session: pb.OpenSessionResponse) -> tuple[Ring | None, SharedStore | None]:
+    """Take up the worker's ring and store; None where it cannot be proved that they are in this process's reach."""
     request = pb.ShareMemoryRequest(session_id=session.session_id)
     found = None
     try:
@@ -89,10 +92,13 @@ def _share(connection: Connection, session: pb.OpenSessionResponse) -> Ring | No
         log.debug("no memory is shared with %s: %s", connection.address, err)
     try:
         response = connection.unary(connection.stub.ShareMemory, request, CALL_TIMEOUT_S)
-        return found.map(response.layout) if found is not None and response.HasField("layout") else None
+        if found is None or not response.HasField("layout"):
+            return None, None
+        offer = store_offer_from_proto(response.store) if response.HasField("store") else None
+        return found.map(response.layout), shared_store(offer)
     except OSError as err:
         log.debug("no memory is shared with %s: %s", connection.address, err)
-        return None
+        return None, None
     finally:
         if found is not None:
             found.close()

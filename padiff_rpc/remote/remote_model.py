@@ -25,6 +25,7 @@ from padiff_rpc.model.model import (
 )
 from padiff_rpc.model.store import StoreFigures, store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
+from padiff_rpc.remote.placed import PlacedRecords
 from padiff_rpc.remote.reading import Readers, stream_numbers
 from padiff_rpc.remote.sending import SendingCall, no_result, sending
 from padiff_rpc.skeleton import inputs_to_json
@@ -33,6 +34,7 @@ from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.retry import RETRY_S, retry_idempotent
 from padiff_rpc.wire.ring import Ring
+from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 from padiff_rpc.wire.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class RemoteModel:
     """A model in a worker, under a session that this object holds until close(). A context manager.
 
     Made by launch() and connect(). `after_close` runs once at the end: launch() ends its worker there. `ring`: memory that it
-    shares with the worker, through which tensors then go; without, they go through messages.
+    shares with the worker, through which tensors then go; without, they go through messages. `store`: the worker's store, where
+    records can be read in place.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class RemoteModel:
         lease_s: float,
         after_close: Callable[[], None] = lambda: None,
         ring: Ring | None = None,
+        store: SharedStore | None = None,
     ) -> None:
         self._connection = connection
         self._stub = connection.stub
@@ -72,6 +76,9 @@ class RemoteModel:
         self._parameters = Readers(
             connection, stub.ReadParameters, session_id, pb.ReadParametersRequest, region, numbers
         )
+        self._placed = None if store is None else PlacedRecords(store, self._have_released)
+        self._asked_for: SharedStore | None = None  # the store that the worker was last asked to reach
+        self._reaches = False  # and whether it can
         self._sync = False  # whether the last forward was synced, which its backward follows
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
@@ -152,8 +159,12 @@ class RemoteModel:
             raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
         text, tensors = inputs_to_json(request.inputs)
         header = serde.forward_header_to_proto(self._session_id, request, text, len(tensors), observer is not None)
-        result = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer)
-        return serde.forward_result_from_proto(result)
+        self._forget_records()
+        response = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer)
+        result = serde.forward_result_from_proto(response)
+        if observer is None and self._placed is not None:  # an observer was told of them, and may have released them
+            self._placed.note(result.outputs)
+        return result
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
         if self._sync and observer is None:
@@ -188,12 +199,36 @@ class RemoteModel:
                 if item != "boundaries" or observer is None:
                     continue
                 for boundary in map(serde.boundary_from_proto, response.boundaries.boundaries):
+                    if self._placed is not None:
+                        self._placed.note(boundary.records)
                     observer.observe(boundary)
                     if self._sync and not boundary.api:
-                        values = observer.substitute(boundary)
-                        substitution = pb.Substitution(seq=boundary.seq, tensor_count=len(values))
-                        call.feed(_messages(call, make, make(substitution=substitution), values), last=False)
+                        substitution, sent = self._substitution(boundary.seq, observer.substitute(boundary))
+                        call.feed(_messages(call, make, make(substitution=substitution), sent), last=False)
         raise no_result(self.address, "a step")
+
+    def _substitution(self, seq: int, values: Mapping[str, Tensor]) -> tuple[pb.Substitution, dict[str, Tensor]]:
+        """Make the answer to a boundary, and tell which of the tensors have to be sent after it."""
+        sent: dict[str, Tensor] = {}
+        placed: list[pb.PlacedTensor] = []
+        for name, value in values.items():
+            if isinstance(value, PlacedTensor) and self._can_reach(value.store):
+                spec = serde.tensor_spec_to_proto(value.spec)
+                placed.append(pb.PlacedTensor(name=name, spec=spec, place=value.place))
+            else:
+                sent[name] = value
+        return pb.Substitution(seq=seq, tensor_count=len(sent), placed=placed), sent
+
+    def _can_reach(self, store: SharedStore) -> bool:
+        """Tell whether the worker reads that store in place, too; it is asked once."""
+        if self._slots is None:
+            return False  # tensors are to go through messages
+        if self._asked_for is not store:
+            offer = serde.store_offer_to_proto(store.offer)
+            request = pb.ReachStoreRequest(session_id=self._session_id, store=offer)
+            self._reaches = self._connection.unary(self._stub.ReachStore, request, CALL_TIMEOUT_S).reached
+            self._asked_for = store
+        return self._reaches
 
     def _await_room(self, observer: Observer | None, releases: int) -> None:
         """Hold back until the worker, whose store is full, can go on; STORE_FULL, which ends the call, where it never will."""
@@ -213,20 +248,34 @@ class RemoteModel:
         self._connection.unary(self._stub.OptimizerStep, request)
 
     def reset(self) -> None:
+        self._forget_records()
         self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
 
     # -- records ------------------------------------------------------------------------------------------------------
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        if self._placed is not None and self._placed.has(ids):
+            return self._placed.read(ids)
+
         def query(first: int, offset: int) -> pb.RecordsQuery:
             return pb.RecordsQuery(ids=ids[first:], offset=offset)
 
         return self._records.read([str(identifier) for identifier in ids], query)
 
     def release_records(self, ids: Sequence[int]) -> None:
+        if self._placed is None:
+            self._have_released(ids)
+        else:
+            self._placed.release(ids)
+
+    def _have_released(self, ids: Sequence[int]) -> None:
         request = pb.ReleaseActivationsRequest(session_id=self._session_id, ids=ids)
         retry_idempotent(
             lambda: self._connection.unary(self._stub.ReleaseActivations, request, CALL_TIMEOUT_S), RETRY_S
         )
+
+    def _forget_records(self) -> None:
+        if self._placed is not None:
+            self._placed.forget()
 
     def store_figures(self) -> StoreFigures:
         """Return how much the worker's store has held since reset()."""

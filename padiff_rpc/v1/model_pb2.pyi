@@ -124,16 +124,18 @@ class ModelInfo(_message.Message):
     def __init__(self, framework: _Optional[str] = ..., framework_version: _Optional[str] = ..., device: _Optional[str] = ..., python_version: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., padiff_version: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., losses: _Optional[_Iterable[str]] = ..., optimizers: _Optional[_Iterable[str]] = ..., store_memory_bytes: _Optional[int] = ..., store_disk_bytes: _Optional[int] = ...) -> None: ...
 
 class Record(_message.Message):
-    __slots__ = ("id", "name", "spec", "digest")
+    __slots__ = ("id", "name", "spec", "digest", "place")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     id: int
     name: str
     spec: _tensor_pb2.TensorSpec
     digest: _tensor_pb2.Digest
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ...) -> None: ...
+    place: int
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ..., place: _Optional[int] = ...) -> None: ...
 
 class LayerCall(_message.Message):
     __slots__ = ("route", "call")

@@ -89,10 +89,38 @@ class ShareMemoryRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class ShareMemoryResponse(_message.Message):
-    __slots__ = ("layout",)
+    __slots__ = ("layout", "store")
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     layout: RingLayout
-    def __init__(self, layout: _Optional[_Union[RingLayout, _Mapping]] = ...) -> None: ...
+    store: StoreOffer
+    def __init__(self, layout: _Optional[_Union[RingLayout, _Mapping]] = ..., store: _Optional[_Union[StoreOffer, _Mapping]] = ...) -> None: ...
+
+class StoreOffer(_message.Message):
+    __slots__ = ("pid", "descriptor", "size_bytes", "nonce")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    descriptor: int
+    size_bytes: int
+    nonce: bytes
+    def __init__(self, pid: _Optional[int] = ..., descriptor: _Optional[int] = ..., size_bytes: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class ReachStoreRequest(_message.Message):
+    __slots__ = ("session_id", "store")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    store: StoreOffer
+    def __init__(self, session_id: _Optional[str] = ..., store: _Optional[_Union[StoreOffer, _Mapping]] = ...) -> None: ...
+
+class ReachStoreResponse(_message.Message):
+    __slots__ = ("reached",)
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    reached: bool
+    def __init__(self, reached: bool = ...) -> None: ...
 
 class RingLayout(_message.Message):
     __slots__ = ("size_bytes", "first_slot_offset", "slot_bytes", "to_coordinator", "to_worker")
@@ -239,12 +267,24 @@ class ForwardHeader(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class Substitution(_message.Message):
-    __slots__ = ("seq", "tensor_count")
+    __slots__ = ("seq", "tensor_count", "placed")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PLACED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     tensor_count: int
-    def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+    placed: _containers.RepeatedCompositeFieldContainer[PlacedTensor]
+    def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ..., placed: _Optional[_Iterable[_Union[PlacedTensor, _Mapping]]] = ...) -> None: ...
+
+class PlacedTensor(_message.Message):
+    __slots__ = ("name", "spec", "place")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    spec: _tensor_pb2.TensorSpec
+    place: int
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., place: _Optional[int] = ...) -> None: ...
 
 class ReturnedSlots(_message.Message):
     __slots__ = ("tickets",)

@@ -32,6 +32,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.FromString,
                 )
+        self.ReachStore = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/ReachStore',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreResponse.FromString,
+                )
         self.KeepAlive = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/KeepAlive',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.KeepAliveRequest.SerializeToString,
@@ -125,6 +130,14 @@ class ModelWorkerServiceServicer(object):
         """Ends the proof that both sides share a memory, which OpenSession began: the coordinator has written a nonce of its own
         into the ring's first page and names it here. The worker answers with the ring's layout, or with none where it does not
         find that nonce, or has not the memory; tensors then travel in messages. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReachStore(self, request, context):
+        """Has the worker map another worker's store, so that a Substitution may name places there. It answers whether it can; a store
+        that it reached before stays in use until the next one. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -258,6 +271,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.SerializeToString,
             ),
+            'ReachStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReachStore,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreResponse.SerializeToString,
+            ),
             'KeepAlive': grpc.unary_unary_rpc_method_handler(
                     servicer.KeepAlive,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.KeepAliveRequest.FromString,
@@ -384,6 +402,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ShareMemory',
             padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.ShareMemoryResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReachStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/ReachStore',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReachStoreResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

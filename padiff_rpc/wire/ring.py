@@ -8,7 +8,6 @@ Whatever fails on the way means streams instead.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import mmap
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from padiff_rpc import memfd
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.slots import Region, Slots
 
@@ -54,9 +54,7 @@ class OfferedRing:
 
     def __init__(self) -> None:
         """OSError where this host has no memfd."""
-        if not hasattr(os, "memfd_create"):
-            raise OSError("this system has no memfd")
-        self._descriptor = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._descriptor = memfd.create(MEMFD_NAME)
         try:
             self._nonce = secrets.token_bytes(NONCE_BYTES)
             os.posix_fallocate(self._descriptor, 0, PAGE_BYTES)
@@ -85,10 +83,7 @@ class OfferedRing:
         try:
             # Not ftruncate: where the memory is lacking that ends in SIGBUS at the first touch, this in ENOSPC now.
             os.posix_fallocate(self._descriptor, 0, layout.size_bytes)
-            # The peer must not be able to make a mapping of ours end in SIGBUS either.
-            fcntl.fcntl(
-                self._descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            )
+            memfd.fix_size(self._descriptor)
             ring = _map(self._descriptor, layout, touched=True)
         except OSError as err:
             log.debug("no shared memory of %d bytes: %s; tensors go through messages", layout.size_bytes, err)
@@ -107,15 +102,11 @@ class FoundRing:
 
     def __init__(self, offer: pb.RingOffer) -> None:
         """Open what the worker offers and leave our nonce there. OSError where that is not this host's, or not ours to open."""
-        path = f"/proc/{offer.pid}/fd/{offer.descriptor}"
-        target = os.readlink(path)
-        if not target.startswith(f"/memfd:{MEMFD_NAME}"):
-            raise OSError(f"{path} is {target!r}, not the worker's ring")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDWR)
         try:
             found = os.pread(self._descriptor, NONCE_BYTES, 0)
             if len(offer.nonce) != NONCE_BYTES or not secrets.compare_digest(found, offer.nonce):
-                raise OSError(f"{path} does not hold the nonce that the worker told")
+                raise OSError("the ring does not hold the nonce that the worker told")
             self.nonce = secrets.token_bytes(NONCE_BYTES)
             os.pwrite(self._descriptor, self.nonce, NONCE_BYTES)
         except BaseException:
@@ -127,7 +118,7 @@ class FoundRing:
         size_bytes = os.fstat(self._descriptor).st_size
         if size_bytes != layout.size_bytes or size_bytes > LIMIT_BYTES:
             raise OSError(f"the ring is of {size_bytes} bytes, the worker told {layout.size_bytes}")
-        if not fcntl.fcntl(self._descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+        if not memfd.has_fixed_size(self._descriptor):
             raise OSError("the worker may shrink its ring")
         return _map(self._descriptor, layout, touched=False)
 

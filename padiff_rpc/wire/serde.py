@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
+from padiff_rpc.model.arena import Offer
 from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
@@ -211,6 +212,7 @@ def record_to_proto(record: domain.Record) -> model_pb2.Record:
         name=record.name,
         spec=tensor_spec_to_proto(record.spec),
         digest=digest_to_proto(record.digest),
+        place=record.place,
     )
 
 
@@ -220,6 +222,7 @@ def record_from_proto(proto: model_pb2.Record) -> domain.Record:
         name=intern(proto.name),
         spec=tensor_spec_from_proto(proto.spec),
         digest=digest_from_proto(proto.digest),
+        place=proto.place,
     )
 
 
@@ -338,6 +341,14 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
         ),
         wall_s=proto.wall_s,
     )
+
+
+def store_offer_to_proto(offer: Offer) -> worker_service_pb2.StoreOffer:
+    return worker_service_pb2.StoreOffer(**vars(offer))
+
+
+def store_offer_from_proto(proto: worker_service_pb2.StoreOffer) -> Offer:
+    return Offer(pid=proto.pid, descriptor=proto.descriptor, size_bytes=proto.size_bytes, nonce=proto.nonce)
 
 
 def store_figures_to_proto(figures: StoreFigures) -> worker_service_pb2.GetStoreFiguresResponse:

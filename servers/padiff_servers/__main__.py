@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from padiff_rpc.errors import WORKER_REASONS, PadiffError, Reason
+from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.wire.channel import Address, parse_address
 from padiff_servers.access import read_access
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when a framework loads libgomp. By default its threads spin while they wait for each other, which takes the cores
     # from the other side's worker where both share a host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     ready_fd = _take_stdout()

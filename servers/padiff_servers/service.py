@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.arena import Offer
 from padiff_rpc.model.model import Model, Observer
 from padiff_rpc.model.store import StoreFigures
 from padiff_rpc.skeleton import inputs_from_json
@@ -24,6 +25,7 @@ from padiff_rpc.wire.chunks import PieceReader, unpack
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Batch, Frame
 from padiff_rpc.wire.ring import OfferedRing
+from padiff_rpc.wire.shared_store import shared_store
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
@@ -79,6 +81,7 @@ class ServedModel(Model, Protocol):
     """A Model whose records wait in a store of this process."""
 
     def store_figures(self) -> StoreFigures: ...
+    def offer_store(self) -> Offer | None: ...
 
 
 class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
@@ -122,7 +125,15 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         if made is None:
             return pb.ShareMemoryResponse()
         session.ring, layout = made
-        return pb.ShareMemoryResponse(layout=layout)
+        offer = self._model.offer_store()
+        store = None if offer is None else serde.store_offer_to_proto(offer)
+        return pb.ShareMemoryResponse(layout=layout, store=store)
+
+    @_unary
+    def ReachStore(self, request: pb.ReachStoreRequest, context: Context) -> pb.ReachStoreResponse:
+        session = self._sessions.get(request.session_id)
+        session.reached = shared_store(serde.store_offer_from_proto(request.store))
+        return pb.ReachStoreResponse(reached=session.reached is not None)
 
     @_unary
     def KeepAlive(self, request: pb.KeepAliveRequest, context: Context) -> pb.KeepAliveResponse:
@@ -290,7 +301,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
         def produce(responses: Handover[Any]) -> None:
             incoming = TensorsIn(requests, incoming_of(session, give_back))
-            observer = StepObserver(responses, respond, requests, incoming, session.sync, releases)
+            observer = StepObserver(responses, respond, requests, incoming, session)
             tensors = incoming.receive(header.tensor_count)
             responses.put(run(tensors, observer if header.observed else None))
 
@@ -317,7 +328,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         future.add_done_callback(lambda done: _abort_if_never_run(done, responses))
 
     def _clean_up_after(self, session: Session) -> None:
-        offered, session.offered, session.ring = session.offered, None, None
+        offered, session.offered, session.ring, session.reached = session.offered, None, None, None
         if offered is not None:
             offered.close()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.wire.ring import OfferedRing, WorkerRing
+from padiff_rpc.wire.shared_store import SharedStore
 from padiff_servers.releases import Releases
 
 DEFAULT_LEASE_S = 60.0
@@ -27,6 +28,7 @@ class Session:
         self.releases = Releases()  # of the phase that runs, or ran last
         self.offered: OfferedRing | None = None  # until its coordinator has shown that it shares it
         self.ring: WorkerRing | None = None
+        self.reached: SharedStore | None = None  # that of the worker from which it is fed
         self._lock = threading.Lock()
         self._ended: PadiffError | None = None
         self._callbacks: list[Callable[[PadiffError], None]] = []

@@ -12,9 +12,9 @@ from padiff_rpc.v1 import model_pb2
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Frame
-from padiff_rpc.wire.serde import boundary_to_proto
-from padiff_servers.releases import Releases
+from padiff_rpc.wire.serde import boundary_to_proto, tensor_spec_from_proto
 from padiff_servers.requests import TensorsIn, receive
+from padiff_servers.session import Session
 
 Message = Any  # ForwardResponse and BackwardResponse: alike but for the class
 
@@ -47,15 +47,15 @@ class StepObserver:
         respond: Callable[..., Message],
         requests: Iterator[Frame],
         tensors: TensorsIn,
-        sync: bool,
-        releases: Releases,
+        session: Session,
     ) -> None:
         self._responses = responses
         self._respond = respond
         self._requests = requests
         self._tensors = tensors
-        self._sync = sync
-        self._releases = releases
+        self._session = session
+        self._sync = session.sync
+        self._releases = session.releases
         self._seen_releases = 0
         self._latest: Mapping[str, Tensor] = {}
 
@@ -87,4 +87,13 @@ class StepObserver:
                 f"the substitution of boundary {substitution.seq} came where that of {seq} was due",
                 reason=Reason.DATA_LOSS,
             )
-        return self._tensors.receive(substitution.tensor_count, reuse=True)
+        tensors = self._tensors.receive(substitution.tensor_count, reuse=True)
+        return tensors | {placed.name: self._reach(placed) for placed in substitution.placed}
+
+    def _reach(self, placed: pb.PlacedTensor) -> Tensor:
+        store = self._session.reached
+        if store is None:
+            raise PadiffError("a tensor lies in a store that this worker has not reached", reason=Reason.DATA_LOSS)
+        spec = tensor_spec_from_proto(placed.spec)
+        store.was_read(spec.size_bytes)  # before it is read: what was read before may go, this may stay
+        return Tensor(spec, store.view(placed.place, spec.size_bytes))

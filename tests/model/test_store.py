@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.blocks import Blocks
 from padiff_rpc.model.digest import hash_of
 from padiff_rpc.model.spill import SpillFile
 from padiff_rpc.model.store import Store
@@ -120,10 +119,10 @@ def test_a_release_while_it_is_read_does_not_touch_what_the_reader_gets(memory: 
     store = Store(memory, 8 * CHUNK_BYTES)
     identifier = put(store, 3 * CHUNK_BYTES, 5)
     chunks = store.get(identifier).chunks
-    held = [next(chunks)]
+    held = [bytes(next(chunks))]
     store.release([identifier])
     others = [put(store, CHUNK_BYTES, 8) for _ in range(3)]
-    held += list(chunks)
+    held += map(bytes, chunks)
     late = [put(store, CHUNK_BYTES, 8) for _ in range(3)]
     assert b"".join(held) == bytes([5]) * (3 * CHUNK_BYTES)
     assert all(read(store, other) == bytes([8]) * CHUNK_BYTES for other in others + late)
@@ -285,25 +284,6 @@ def test_where_no_room_will_come_the_store_is_full(size_bytes: int) -> None:
 
 
 # -- memory and disk that is given back ---------------------------------------------------------------------------------------
-def test_blocks_are_used_again_whatever_their_size() -> None:
-    blocks = Blocks()
-    first = blocks.take(2 * CHUNK_BYTES + 700_000, 1 << 30)
-    assert [len(block) for block in first] == [CHUNK_BYTES, CHUNK_BYTES, 700_000]
-    blocks.give([*first])
-    assert blocks.spare_bytes == 2 * CHUNK_BYTES + 700_000
-    assert {id(block) for block in blocks.take(2 * CHUNK_BYTES + 700_000, 1 << 30)} == {id(block) for block in first}
-    assert blocks.spare_bytes == 0
-
-
-def test_spare_blocks_never_exceed_what_the_records_leave_of_the_budget() -> None:
-    blocks = Blocks()
-    blocks.give([*blocks.take(5 * CHUNK_BYTES, 1 << 30), *blocks.take(700_000, 1 << 30)])
-    blocks.take(600_000, 2 * CHUNK_BYTES)
-    assert blocks.spare_bytes == CHUNK_BYTES + 700_000
-    blocks.take(0, 0)
-    assert blocks.spare_bytes == 0
-
-
 def test_no_disk_is_touched_unless_memory_is_full_and_none_stays_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

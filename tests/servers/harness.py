@@ -144,6 +144,9 @@ class StubModel:
     def store_figures(self) -> StoreFigures:
         return StoreFigures(1, 2, 3, 4, 5)
 
+    def offer_store(self) -> None:
+        return None
+
     def reset(self) -> None:
         self.resets += 1
 

@@ -81,6 +81,7 @@ def test_every_call_without_the_token_is_refused() -> None:
             lambda: list(stub.WriteParameters(iter([pb.WriteParametersRequest()]))),
             lambda: list(stub.DigestParameters(pb.DigestParametersRequest())),
             lambda: stub.ShareMemory(pb.ShareMemoryRequest()),
+            lambda: stub.ReachStore(pb.ReachStoreRequest()),
             lambda: list(stub.Forward(iter([pb.ForwardRequest()]))),
             lambda: list(stub.Backward(iter([pb.BackwardRequest()]))),
             lambda: list(stub.ReadActivations(iter([pb.ReadActivationsRequest()]))),

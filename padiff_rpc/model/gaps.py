@@ -1,0 +1,34 @@
+"""Which places of a range are free."""
+
+from __future__ import annotations
+
+from bisect import bisect
+
+
+class Gaps:
+    """The free places of a range of bytes. The caller holds a lock around each call."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.used_bytes = 0
+        self._gaps: list[tuple[int, int]] = [(0, size_bytes)]  # (start, end), sorted, never adjacent
+
+    def take(self, size_bytes: int) -> int | None:
+        """Reserve a place, in the first gap that is long enough, and return its offset; None when there is no such gap."""
+        for index, (start, end) in enumerate(self._gaps):
+            if size_bytes <= end - start:
+                self._gaps[index : index + 1] = [(start + size_bytes, end)] if start + size_bytes < end else []
+                self.used_bytes += size_bytes
+                return start
+        return None
+
+    def give(self, offset: int, size_bytes: int) -> None:
+        """Give a place back; the gaps around it merge."""
+        self.used_bytes -= size_bytes
+        start, end = offset, offset + size_bytes
+        at = bisect(self._gaps, (start, end))
+        first = last = at
+        if at and self._gaps[at - 1][1] == start:
+            first, start = at - 1, self._gaps[at - 1][0]
+        if at < len(self._gaps) and self._gaps[at][0] == end:
+            last, end = at + 1, self._gaps[at][1]
+        self._gaps[first:last] = [(start, end)]

@@ -1,0 +1,87 @@
+"""Another process's store, where both are on one host: records are read in place, and nothing is sent."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from padiff_rpc import memfd
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.arena import FIRST_PLACE, MEMFD_NAME, NONCE_BYTES, Offer
+from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+
+log = logging.getLogger(__name__)
+
+_RESIDENT_BYTES = 8 << 20
+_LEAST_BYTES = 64 << 10
+"""About what becomes resident when a page is touched that others have made: its neighbours come with it."""
+
+
+class SharedStore:
+    """The memory of a store, to be read. Pages that were read count as this process's too, so it lets go of them again."""
+
+    def __init__(self, offer: Offer) -> None:
+        """Map what a store offers. OSError where that is not this host's, or not ours to open."""
+        self.offer = offer
+        descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDONLY)
+        try:
+            found = os.pread(descriptor, NONCE_BYTES, 0)
+            if len(offer.nonce) != NONCE_BYTES or not secrets.compare_digest(found, offer.nonce):
+                raise OSError("the store does not hold the nonce that was told")
+            if os.fstat(descriptor).st_size != offer.size_bytes or not memfd.has_fixed_size(descriptor):
+                raise OSError(f"the store is not of the {offer.size_bytes} bytes that were told, or may shrink")
+            self._mapping = mmap.mmap(descriptor, offer.size_bytes, prot=mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
+        self._memory = np.frombuffer(self._mapping, np.uint8)
+        self._read_bytes = 0
+
+    def view(self, place: int, size_bytes: int) -> memoryview:
+        """Return what lies at a place; DATA_LOSS where that is not within the store."""
+        total = self.offer.size_bytes
+        if not (FIRST_PLACE <= place <= total and 0 <= size_bytes <= total - place):
+            raise PadiffError(
+                f"a record of {size_bytes} bytes at {place} lies outside the store of {total} bytes",
+                reason=Reason.DATA_LOSS,
+            )
+        return self._memory[place : place + size_bytes].data
+
+    def chunks(self, place: int, size_bytes: int) -> Iterator[memoryview]:
+        """Yield what lies at a place piece by piece, in place."""
+        view = self.view(place, size_bytes)
+        for start in range(0, size_bytes, CHUNK_BYTES):
+            chunk = view[start : start + CHUNK_BYTES]
+            yield chunk
+            self.was_read(chunk.nbytes)
+
+    def was_read(self, size_bytes: int) -> None:
+        """Note that so much was read, and have the system take pages back once it is a lot: they come again where needed."""
+        self._read_bytes += max(size_bytes, _LEAST_BYTES)
+        if self._read_bytes > _RESIDENT_BYTES:
+            self._read_bytes = 0
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+
+@dataclass(frozen=True)
+class PlacedTensor(Tensor):
+    """A tensor in a shared store. Its bytes hold until its record is released."""
+
+    store: SharedStore
+    place: int
+
+
+def shared_store(offer: Offer | None) -> SharedStore | None:
+    """Map a store; None where that cannot be."""
+    if offer is None:
+        return None
+    try:
+        return SharedStore(offer)
+    except OSError as err:
+        log.debug("no store is shared with process %d: %s", offer.pid, err)
+        return None
