@@ -148,7 +148,7 @@ class TensorStream:
     """A tensor on its way: its name, its spec, and its bytes piece by piece (read once, in order).
 
     A chunk is a view of memory that is used again: it holds until the next one is taken. `whole`: the tensor itself, where it
-    lies in memory in one piece; it is a record then, and holds until that is released.
+    lies in memory in one piece; it is a record then, and holds until that is released, or its model's next step begins.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -12,19 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc import memfd
+from padiff_rpc.model.budgets import memory_bytes
 from padiff_rpc.model.gaps import Gaps
+from padiff_rpc.model.model import Place
 from padiff_rpc.tensor import CHUNK_BYTES
 
 log = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-store"
 NONCE_BYTES = 16
-FIRST_PLACE = 4096
-"""Where records begin. Before it stands the nonce by which a peer knows the right memory."""
+GENERATION_OFFSET = 16
+FIRST_OFFSET = 4096
+"""Where records begin. Before it stand the nonce by which a peer knows the right memory, and the generation (uint64)."""
 ALIGNMENT_BYTES = 64
 _STEP_BYTES = 8 << 20
 _LEAST_SLACK_BYTES, _MOST_SLACK_BYTES = 64 << 10, 32 << 20
-_LIMIT_BYTES = 1 << 44
 
 
 @dataclass(frozen=True)
@@ -41,87 +44,103 @@ class Arena:
     """Places for records of `budget_bytes` together, and a little more for what lies idle between them.
 
     Pages are made as they are first used and kept: touching fresh ones costs ten times a copy into warm ones. So places are
-    taken first fit, the same ones again and again. The caller holds a lock around take(), give() and offer().
+    taken first fit, the same ones again and again. The caller holds a lock around all but write() and read().
+
+    shared: in a memfd. Else in memory that a process gets a copy of when it forks, and nobody else can map.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, shared: bool = False) -> None:
         slack_bytes = _LEAST_SLACK_BYTES + min(budget_bytes // 8, _MOST_SLACK_BYTES)
-        room_bytes = _aligned(min(budget_bytes, _LIMIT_BYTES) + slack_bytes)
+        room_bytes = _aligned(min(budget_bytes, memory_bytes()) + slack_bytes)
         self._gaps = Gaps(room_bytes)
-        self._size_bytes = FIRST_PLACE + room_bytes
+        self._size_bytes = FIRST_OFFSET + room_bytes
+        self._generation = 1
         self._made_bytes = 0
         self._descriptor = -1
         self._nonce = b""
         self._memory: np.ndarray | None = None
+        try:
+            self._memory = np.frombuffer(self._mapped(shared), np.uint8)
+        except OSError as err:
+            log.debug("no memory of %d bytes: %s", self._size_bytes, err)
+            self._close()
+
+    @property
+    def used_bytes(self) -> int:
+        return self._gaps.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
-        """Reserve a place and return it; None where no gap is long enough, or the system has no more memory for us."""
-        if not size_bytes:
-            return FIRST_PLACE
-        offset = self._gaps.take(_aligned(size_bytes))
-        if offset is None:
+        """Reserve a place and return its offset; None where no gap is long enough. OSError where the system refuses memory."""
+        if self._memory is None:
             return None
-        place = FIRST_PLACE + offset
+        gap = self._gaps.take(_aligned(size_bytes)) if size_bytes else 0
+        if gap is None:
+            return None
+        offset = FIRST_OFFSET + gap
         try:
-            self._make(place + size_bytes)
-        except OSError as err:
-            log.debug("no memory for a record of %d bytes: %s", size_bytes, err)
-            self._gaps.give(offset, _aligned(size_bytes))
-            return None
-        return place
+            self._make(offset + size_bytes)
+        except OSError:
+            self.give(offset, size_bytes)
+            raise
+        return offset
 
-    def give(self, place: int, size_bytes: int) -> None:
+    def give(self, offset: int, size_bytes: int) -> None:
         """Give a place back."""
         if size_bytes:
-            self._gaps.give(place - FIRST_PLACE, _aligned(size_bytes))
+            self._gaps.give(offset - FIRST_OFFSET, _aligned(size_bytes))
 
-    def write(self, place: int, flat: np.ndarray) -> None:
+    def write(self, offset: int, flat: np.ndarray) -> None:
         """Copy bytes (uint8) to a place that was taken for them."""
-        if flat.nbytes:
-            assert self._memory is not None
-            np.copyto(self._memory[place : place + flat.nbytes], flat)
+        assert self._memory is not None
+        np.copyto(self._memory[offset : offset + flat.nbytes], flat)
 
-    def read(self, place: int, size_bytes: int) -> Iterator[memoryview]:
+    def read(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """Yield what was written, piece by piece, in place."""
-        if not size_bytes:
-            return
         assert self._memory is not None
         view = self._memory.data.toreadonly()
-        for start in range(place, place + size_bytes, CHUNK_BYTES):
-            yield view[start : min(start + CHUNK_BYTES, place + size_bytes)]
+        for start in range(offset, offset + size_bytes, CHUNK_BYTES):
+            yield view[start : min(start + CHUNK_BYTES, offset + size_bytes)]
+
+    def renew(self) -> None:
+        """Tell whoever has mapped the memory that places which were told before may be taken by others from now on."""
+        self._generation += 1
+        self._tell_generation()
+
+    def place(self, offset: int) -> Place | None:
+        """Name a place as it is now to who has mapped the memory; None where nobody can."""
+        return Place(offset, self._generation) if self._descriptor >= 0 else None
 
     def offer(self) -> Offer | None:
         """Tell where a peer finds the memory; None where it is this process's alone."""
-        try:
-            self._make(FIRST_PLACE)
-        except OSError as err:
-            log.debug("no memory for records: %s", err)
         return None if self._descriptor < 0 else Offer(os.getpid(), self._descriptor, self._size_bytes, self._nonce)
 
+    def _mapped(self, shared: bool) -> mmap.mmap:
+        if not shared:
+            return mmap.mmap(-1, self._size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._descriptor = memfd.create(MEMFD_NAME)
+        os.ftruncate(self._descriptor, self._size_bytes)
+        memfd.fix_size(self._descriptor)
+        self._make(FIRST_OFFSET)
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        os.pwrite(self._descriptor, self._nonce, 0)
+        self._tell_generation()
+        return mmap.mmap(self._descriptor, self._size_bytes)
+
     def _make(self, end: int) -> None:
-        """Have the memory up to there."""
-        if self._memory is None:
-            self._memory = np.frombuffer(self._shared() or mmap.mmap(-1, self._size_bytes), np.uint8)
-        if end <= self._made_bytes:
+        """Have the memory up to there, where a touch would end in SIGBUS if there were none."""
+        if self._descriptor < 0 or end <= self._made_bytes:
             return
-        end = min(max(end, self._made_bytes + _STEP_BYTES), self._size_bytes)
-        if self._descriptor >= 0:
-            # Where the memory is lacking the first touch would end in SIGBUS, this ends in an error.
-            os.posix_fallocate(self._descriptor, self._made_bytes, end - self._made_bytes)
+        ahead = min(max(end, self._made_bytes + _STEP_BYTES), self._size_bytes)
+        with contextlib.suppress(OSError):  # perhaps there is enough for the record alone
+            os.posix_fallocate(self._descriptor, self._made_bytes, ahead - self._made_bytes)
+            self._made_bytes = ahead
+            return
+        os.posix_fallocate(self._descriptor, self._made_bytes, end - self._made_bytes)
         self._made_bytes = end
 
-    def _shared(self) -> mmap.mmap | None:
-        try:
-            self._descriptor = memfd.create(MEMFD_NAME)
-            os.ftruncate(self._descriptor, self._size_bytes)
-            memfd.fix_size(self._descriptor)
-            self._nonce = secrets.token_bytes(NONCE_BYTES)
-            os.pwrite(self._descriptor, self._nonce, 0)
-            return mmap.mmap(self._descriptor, self._size_bytes)
-        except OSError as err:
-            log.debug("records lie in memory of this process alone: %s", err)
-            self._close()
-            return None
+    def _tell_generation(self) -> None:
+        if self._descriptor >= 0:
+            os.pwrite(self._descriptor, self._generation.to_bytes(8, "little"), GENERATION_OFFSET)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

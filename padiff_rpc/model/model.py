@@ -91,18 +91,28 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies in the memory of its store (`padiff_rpc.model.arena`), which a process on the same host may share.
+
+    It holds until the record is released, and no longer than the memory's generation is this one.
+    """
+
+    offset: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`).
 
-    place: where it lies in the memory of its store (`padiff_rpc.model.arena`), which a process on the same host may share; 0
-    where it lies elsewhere.
+    place: where a process that shares the store's memory can read it; None where none can.
     """
 
     id: int
     name: str
     spec: TensorSpec
     digest: Digest
-    place: int = field(default=0, compare=False)
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +14,12 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.arena import Arena, Offer
 from padiff_rpc.model.budgets import default_disk_bytes, default_memory_bytes
+from padiff_rpc.model.loose import Loose
+from padiff_rpc.model.model import Place
 from padiff_rpc.model.spill import SpillFile
 from padiff_rpc.tensor import TensorSpec, TensorStream
+
+log = logging.getLogger(__name__)
 
 AwaitRoom = Callable[[int], bool]
 """Told how many releases there were: waits for another, and returns whether there was one; False when none will come."""
@@ -43,7 +48,7 @@ class _Copy:
 
     size_bytes: int
     hash: bytes
-    home: Arena | SpillFile
+    home: Arena | Loose | SpillFile
     place: int
     records: int = 0
     readers: int = 0
@@ -64,6 +69,7 @@ class Store:
         self._peak_memory_bytes = 0
         self._spilled_bytes = 0
         self._arena = Arena(self.memory_budget_bytes)
+        self._loose = Loose()
         self._spill = SpillFile(self.disk_budget_bytes)
 
     @property
@@ -109,6 +115,7 @@ class Store:
     def clear(self) -> None:
         """Forget everything; the memory stays for the next step."""
         with self._lock:
+            self._arena.renew()
             for _, copy in self._records.values():
                 self._drop(copy)
             self._records.clear()
@@ -120,15 +127,23 @@ class Store:
             # A reader that is under way still holds the old ones.
             self._arena, self._spill = Arena(self.memory_budget_bytes), SpillFile(self.disk_budget_bytes)
 
-    def place(self, identifier: int) -> int:
-        """Return where in the memory that offer() names a record lies; 0 where it does not, or is not here any more."""
+    def place(self, identifier: int) -> Place | None:
+        """Return where in the memory that offer() names a record lies; None where it does not, or is not here any more."""
         with self._lock:
             found = self._records.get(identifier)
-            return found[1].place if found is not None and isinstance(found[1].home, Arena) else 0
+            if found is None or not isinstance(found[1].home, Arena):
+                return None
+            return found[1].home.place(found[1].place)
 
     def offer(self) -> Offer | None:
-        """Tell where another process finds the memory until close(); None where none can."""
+        """Keep records, until close(), where another process can read them, and tell where that is.
+
+        None where the system does not allow it, or records lie elsewhere now.
+        """
         with self._lock:
+            if self._arena.offer() is None and not self._arena.used_bytes:
+                shared = Arena(self.memory_budget_bytes, shared=True)
+                self._arena = shared if shared.offer() is not None else self._arena
             return self._arena.offer()
 
     def figures(self) -> StoreFigures:
@@ -160,9 +175,11 @@ class Store:
             return None, None
         try:
             copy.home.write(copy.place, flat)
-        except OSError as err:
+        except (OSError, MemoryError) as err:
             with self._lock:
-                copy.home.give(copy.place, size_bytes)
+                self._free_unused(copy)
+            if isinstance(err, MemoryError):
+                raise
             if err.errno in (errno.ENOSPC, errno.EDQUOT):
                 return None, err
             raise _refused(size_bytes, err) from err
@@ -175,10 +192,15 @@ class Store:
     def _placed(self, size_bytes: int, hash: bytes) -> _Copy | None:
         """Take a place for a copy: in memory if there is room, else on disk; None where neither has any."""
         if self._memory_bytes + size_bytes <= self.memory_budget_bytes:
-            place = self._arena.take(size_bytes)
-            if place is not None:
+            try:
+                place = self._arena.take(size_bytes)
+            except OSError as err:
+                log.debug("no memory for a record of %d bytes: %s", size_bytes, err)
+            else:
                 self._memory_bytes += size_bytes
                 self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
+                if place is None:
+                    return _Copy(size_bytes, hash, self._loose, self._loose.take())
                 return _Copy(size_bytes, hash, self._arena, place)
         place = self._spill.take(size_bytes)
         return None if place is None else _Copy(size_bytes, hash, self._spill, place)
@@ -214,7 +236,7 @@ class Store:
         if copy.records or copy.readers:
             return
         copy.home.give(copy.place, copy.size_bytes)
-        if isinstance(copy.home, Arena):
+        if not isinstance(copy.home, SpillFile):
             self._memory_bytes -= copy.size_bytes
 
     def _full(self, spec: TensorSpec, refusal: OSError | None) -> PadiffError:

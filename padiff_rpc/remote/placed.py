@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from padiff_rpc.model.model import Record
+from padiff_rpc.model.model import Place, Record
 from padiff_rpc.model.store import unknown_record
 from padiff_rpc.tensor import TensorSpec, TensorStream
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
@@ -20,14 +20,15 @@ class PlacedRecords:
         self._store = store
         self._release = release
         self._lock = threading.Lock()
-        self._placed: dict[int, tuple[TensorSpec, int]] = {}
+        self._placed: dict[int, tuple[TensorSpec, Place]] = {}
         self._reading: Counter[int] = Counter()
         self._late: set[int] = set()  # released while they were read
-        self._steps = 0
 
     def note(self, records: Iterable[Record]) -> None:
         with self._lock:
-            self._placed.update({record.id: (record.spec, record.place) for record in records if record.place})
+            self._placed.update(
+                {record.id: (record.spec, record.place) for record in records if record.place is not None}
+            )
 
     def has(self, ids: Sequence[int]) -> bool:
         """Tell whether all of these are known to lie there."""
@@ -39,14 +40,16 @@ class PlacedRecords:
         for identifier in ids:
             with self._lock:
                 found = self._placed.get(identifier)
-                if found is None:
+                if found is None or not self._store.holds(found[1]):
                     raise unknown_record(identifier)
                 self._reading[identifier] += 1
             spec, place = found
+            chunks = self._chunks(identifier, spec, place)
             try:
-                whole = PlacedTensor(spec, self._store.view(place, spec.size_bytes), self._store, place)
-                yield TensorStream(str(identifier), spec, self._chunks(identifier, spec, place), whole)
+                whole = PlacedTensor(spec, self._store.view(place.offset, spec.size_bytes), self._store, place)
+                yield TensorStream(str(identifier), spec, chunks, whole)
             finally:
+                chunks.close()  # whoever kept the stream is not to read what comes into its place
                 self._read(identifier)
 
     def release(self, ids: Sequence[int]) -> None:
@@ -63,13 +66,11 @@ class PlacedRecords:
         """Forget all: a new step begins, whose records take their places."""
         with self._lock:
             self._placed.clear()
-            self._steps += 1
 
-    def _chunks(self, identifier: int, spec: TensorSpec, place: int) -> Iterator[memoryview]:
-        steps = self._steps
-        for chunk in self._store.chunks(place, spec.size_bytes):
+    def _chunks(self, identifier: int, spec: TensorSpec, place: Place) -> Generator[memoryview]:
+        for chunk in self._store.chunks(place.offset, spec.size_bytes):
             yield chunk
-            if self._steps != steps:
+            if not self._store.holds(place):
                 raise unknown_record(identifier)
 
     def _read(self, identifier: int) -> None:

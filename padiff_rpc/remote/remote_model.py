@@ -211,10 +211,12 @@ class RemoteModel:
         """Make the answer to a boundary, and tell which of the tensors have to be sent after it."""
         sent: dict[str, Tensor] = {}
         placed: list[pb.PlacedTensor] = []
+        stores = {value.store for value in values.values() if isinstance(value, PlacedTensor)}
+        reaches = len(stores) == 1 and self._can_reach(*stores)  # a worker reaches one at a time
         for name, value in values.items():
-            if isinstance(value, PlacedTensor) and self._can_reach(value.store):
+            if isinstance(value, PlacedTensor) and reaches:
                 spec = serde.tensor_spec_to_proto(value.spec)
-                placed.append(pb.PlacedTensor(name=name, spec=spec, place=value.place))
+                placed.append(pb.PlacedTensor(name=name, spec=spec, place=serde.place_to_proto(value.place)))
             else:
                 sent[name] = value
         return pb.Substitution(seq=seq, tensor_count=len(sent), placed=placed), sent
@@ -226,7 +228,14 @@ class RemoteModel:
         if self._asked_for is not store:
             offer = serde.store_offer_to_proto(store.offer)
             request = pb.ReachStoreRequest(session_id=self._session_id, store=offer)
-            self._reaches = self._connection.unary(self._stub.ReachStore, request, CALL_TIMEOUT_S).reached
+            try:
+                self._reaches = retry_idempotent(
+                    lambda: self._connection.unary(self._stub.ReachStore, request, CALL_TIMEOUT_S).reached, RETRY_S
+                )
+            except PadiffError as err:
+                if err.reason is not Reason.VERSION_MISMATCH:
+                    raise
+                self._reaches = False  # an older worker does not know the call
             self._asked_for = store
         return self._reaches
 
@@ -304,7 +313,7 @@ class RemoteModel:
             self._renewing.join(CLOSE_TIMEOUT_S)
             for readers in (self._records, self._parameters):
                 readers.close()
-            self._slots = None
+            self._slots = self._placed = self._asked_for = None
             self._connection.close()
             self._after_close()
 

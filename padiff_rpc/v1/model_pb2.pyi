@@ -134,8 +134,16 @@ class Record(_message.Message):
     name: str
     spec: _tensor_pb2.TensorSpec
     digest: _tensor_pb2.Digest
-    place: int
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ..., place: _Optional[int] = ...) -> None: ...
+    place: Place
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("offset", "generation")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    generation: int
+    def __init__(self, offset: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class LayerCall(_message.Message):
     __slots__ = ("route", "call")

@@ -283,8 +283,8 @@ class PlacedTensor(_message.Message):
     PLACE_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: _tensor_pb2.TensorSpec
-    place: int
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., place: _Optional[int] = ...) -> None: ...
+    place: _model_pb2.Place
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., place: _Optional[_Union[_model_pb2.Place, _Mapping]] = ...) -> None: ...
 
 class ReturnedSlots(_message.Message):
     __slots__ = ("tickets",)

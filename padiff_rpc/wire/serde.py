@@ -212,7 +212,7 @@ def record_to_proto(record: domain.Record) -> model_pb2.Record:
         name=record.name,
         spec=tensor_spec_to_proto(record.spec),
         digest=digest_to_proto(record.digest),
-        place=record.place,
+        place=None if record.place is None else place_to_proto(record.place),
     )
 
 
@@ -222,8 +222,16 @@ def record_from_proto(proto: model_pb2.Record) -> domain.Record:
         name=intern(proto.name),
         spec=tensor_spec_from_proto(proto.spec),
         digest=digest_from_proto(proto.digest),
-        place=proto.place,
+        place=place_from_proto(proto.place) if proto.HasField("place") else None,
     )
+
+
+def place_to_proto(place: domain.Place) -> model_pb2.Place:
+    return model_pb2.Place(offset=place.offset, generation=place.generation)
+
+
+def place_from_proto(proto: model_pb2.Place) -> domain.Place:
+    return domain.Place(proto.offset, proto.generation)
 
 
 def boundary_to_proto(boundary: domain.Boundary) -> model_pb2.Boundary:

@@ -13,8 +13,9 @@ import numpy as np
 
 from padiff_rpc import memfd
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import FIRST_PLACE, MEMFD_NAME, NONCE_BYTES, Offer
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+from padiff_rpc.model.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, NONCE_BYTES, Offer
+from padiff_rpc.model.model import Place
+from padiff_rpc.tensor import CHUNK_BYTES, Tensor, TensorStream
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +43,25 @@ class SharedStore:
         self._memory = np.frombuffer(self._mapping, np.uint8)
         self._read_bytes = 0
 
-    def view(self, place: int, size_bytes: int) -> memoryview:
-        """Return what lies at a place; DATA_LOSS where that is not within the store."""
+    def holds(self, place: Place) -> bool:
+        """Tell whether the store has dropped no step since that place was told: then what was read so far was the record."""
+        return (
+            int.from_bytes(self._memory[GENERATION_OFFSET : GENERATION_OFFSET + 8].data, "little") == place.generation
+        )
+
+    def view(self, offset: int, size_bytes: int) -> memoryview:
+        """Return what lies there; DATA_LOSS where that is not within the store."""
         total = self.offer.size_bytes
-        if not (FIRST_PLACE <= place <= total and 0 <= size_bytes <= total - place):
+        if not (FIRST_OFFSET <= offset <= total and 0 <= size_bytes <= total - offset):
             raise PadiffError(
-                f"a record of {size_bytes} bytes at {place} lies outside the store of {total} bytes",
+                f"a record of {size_bytes} bytes at {offset} lies outside the store of {total} bytes",
                 reason=Reason.DATA_LOSS,
             )
-        return self._memory[place : place + size_bytes].data
+        return self._memory[offset : offset + size_bytes].data
 
-    def chunks(self, place: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield what lies at a place piece by piece, in place."""
-        view = self.view(place, size_bytes)
+    def chunks(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
+        """Yield what lies there piece by piece, in place."""
+        view = self.view(offset, size_bytes)
         for start in range(0, size_bytes, CHUNK_BYTES):
             chunk = view[start : start + CHUNK_BYTES]
             yield chunk
@@ -70,10 +77,13 @@ class SharedStore:
 
 @dataclass(frozen=True)
 class PlacedTensor(Tensor):
-    """A tensor in a shared store. Its bytes hold until its record is released."""
+    """A tensor in a shared store. Its bytes hold until its record is released, or its worker begins another step."""
 
     store: SharedStore
-    place: int
+    place: Place
+
+    def stream(self, name: str) -> TensorStream:
+        return TensorStream(name, self.spec, self.store.chunks(self.place.offset, self.spec.size_bytes))
 
 
 def shared_store(offer: Offer | None) -> SharedStore | None:

@@ -12,7 +12,7 @@ from padiff_rpc.v1 import model_pb2
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Frame
-from padiff_rpc.wire.serde import boundary_to_proto, tensor_spec_from_proto
+from padiff_rpc.wire.serde import boundary_to_proto, place_from_proto, tensor_spec_from_proto
 from padiff_servers.requests import TensorsIn, receive
 from padiff_servers.session import Session
 
@@ -94,6 +94,10 @@ class StepObserver:
         store = self._session.reached
         if store is None:
             raise PadiffError("a tensor lies in a store that this worker has not reached", reason=Reason.DATA_LOSS)
-        spec = tensor_spec_from_proto(placed.spec)
+        spec, place = tensor_spec_from_proto(placed.spec), place_from_proto(placed.place)
+        if not store.holds(place):
+            raise PadiffError(
+                "a tensor's place in the store that was reached is another's now", reason=Reason.DATA_LOSS
+            )
         store.was_read(spec.size_bytes)  # before it is read: what was read before may go, this may stay
-        return Tensor(spec, store.view(placed.place, spec.size_bytes))
+        return Tensor(spec, store.view(place.offset, spec.size_bytes))

@@ -7,15 +7,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import grpc
 import pytest
+from padiff_servers.service import WorkerService
 from padiff_servers.step import StepObserver
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.placed import PlacedRecords
+from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.result import Result
+from padiff_rpc.tensor import collect_all
 from padiff_rpc.wire import shared_store
 from tests.align.pairs import Elsewhere, models
 
@@ -75,7 +81,7 @@ def test_on_one_host_no_record_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     reach = StepObserver._reach  # pyright: ignore[reportPrivateUsage]
 
     def noted(self: StepObserver, placed: Any) -> Any:
-        fed.append(placed.place)
+        fed.append(placed.place.offset)
         return reach(self, placed)
 
     monkeypatch.setattr(HostedModel, "read_records", refuse)
@@ -92,6 +98,77 @@ def test_where_raw_cannot_reach_bases_store_its_substitutes_are_sent(monkeypatch
         # As a worker of another user or process namespace finds it.
         monkeypatch.setattr("padiff_servers.service.shared_store", lambda offer: None)
         assert sent.pairs == run(base, raw, single_step=True).pairs
+
+
+def test_an_older_raw_that_does_not_know_the_call_is_sent_its_substitutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: object, request: object, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    with serving(small(seed=0)) as base, monkeypatch.context() as patch:
+        patch.setattr(WorkerService, "ReachStore", unknown)
+        raw = serving(small(seed=1, bug_at=5))
+        with raw as older:
+            sent = run(base, older, (False, False), single_step=True)
+            assert sent.pairs == run(base, older, single_step=True).pairs
+
+
+def test_substitutes_of_two_stores_are_told_apart() -> None:
+    """As from an observer that takes them from more than one model."""
+    with (
+        serving(small(seed=0)) as one,
+        serving(small(seed=1)) as other,
+        serving(small(seed=2)) as raw,
+        ExitStack() as stack,
+    ):
+        models = [stack.enter_context(connect(each.address)) for each in (one, other, raw)]
+        wholes = []
+        for model in models[:2]:
+            outputs = model.forward(ForwardRequest(INPUTS, gradients=False)).outputs
+            whole = next(model.read_records([outputs[0].id])).whole
+            assert whole is not None
+            wholes.append(whole)
+        substitution, sent = models[2]._substitution(1, dict(zip("ab", wholes, strict=True)))
+        assert substitution.tensor_count == 2
+        assert sent == dict(zip("ab", wholes, strict=True))
+        substitution, sent = models[2]._substitution(1, {"a": wholes[0]})
+        assert ([placed.name for placed in substitution.placed], sent) == (["a"], {})
+
+
+def read_output(model: RemoteModel) -> list[int]:
+    """Run a step, read what it returned, and give that record's id."""
+    outputs = model.forward(ForwardRequest(INPUTS, gradients=False)).outputs
+    ids = [record.id for record in outputs]
+    assert len(collect_all(model.read_records(ids))) == 1
+    return ids
+
+
+def test_after_the_session_has_ended_nothing_is_read_that_others_have_recorded() -> None:
+    with serving(small(seed=0)) as worker:
+        first = connect(worker.address)
+        ids = read_output(first)
+        reading = first.read_records(ids)
+        waiting = next(reading)
+        first.close()
+        with connect(worker.address) as second:
+            read_output(second)
+            with pytest.raises(PadiffError):
+                list(first.read_records(ids))
+            with pytest.raises(PadiffError):
+                waiting.collect()
+        reading.close()
+
+
+def test_after_the_lease_has_run_out_nothing_is_read_that_others_have_recorded() -> None:
+    with serving(small(seed=0)) as worker:
+        first = connect(worker.address)
+        ids = read_output(first)
+        worker.sessions.close(first._session_id)  # as when its process stood still
+        with connect(worker.address) as second:
+            read_output(second)
+            with pytest.raises(PadiffError) as raised:
+                list(first.read_records(ids))
+        assert raised.value.reason is Reason.UNKNOWN_NAME
+        first.close()
 
 
 def test_where_a_store_offers_no_memory_records_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

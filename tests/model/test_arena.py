@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from padiff_rpc import memfd
-from padiff_rpc.model.arena import FIRST_PLACE, Arena
+from padiff_rpc.model.arena import FIRST_OFFSET, GENERATION_OFFSET, Arena
 from padiff_rpc.model.gaps import Gaps
+from padiff_rpc.model.model import Place
 from padiff_rpc.tensor import CHUNK_BYTES
 
 
@@ -31,7 +32,7 @@ def test_what_is_written_is_read(size_bytes: int) -> None:
     arena = Arena(16 * CHUNK_BYTES)
     places = [filled(arena, size_bytes, value) for value in (1, 2, 3)]
     assert [content(arena, place, size_bytes) for place in places] == [bytes([v]) * size_bytes for v in (1, 2, 3)]
-    assert all(place >= FIRST_PLACE for place in places)
+    assert all(place >= FIRST_OFFSET for place in places)
 
 
 def test_what_is_read_cannot_be_written() -> None:
@@ -53,8 +54,8 @@ def test_there_is_room_for_the_budget_and_an_end() -> None:
     assert arena.take(1 << 20) is None
 
 
-def test_what_others_may_map_holds_the_nonce_and_what_was_written() -> None:
-    arena = Arena(1000)
+def test_what_others_may_map_holds_the_nonce_the_generation_and_what_was_written() -> None:
+    arena = Arena(1000, shared=True)
     place = filled(arena, 300, 7)
     offer = arena.offer()
     assert offer is not None
@@ -63,35 +64,65 @@ def test_what_others_may_map_holds_the_nonce_and_what_was_written() -> None:
     assert os.pread(offer.descriptor, 300, place) == bytes([7]) * 300
     assert os.fstat(offer.descriptor).st_size == offer.size_bytes
     assert memfd.has_fixed_size(offer.descriptor)
+    for generation in (1, 2):
+        assert arena.place(place) == Place(place, generation)
+        assert int.from_bytes(os.pread(offer.descriptor, 8, GENERATION_OFFSET), "little") == generation
+        arena.renew()
 
 
-def test_without_a_memfd_the_memory_is_this_processs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_is_not_shared_is_offered_to_nobody() -> None:
+    arena = Arena(1000)
+    assert arena.offer() is None
+    assert arena.place(filled(arena, 10, 1)) is None
+
+
+@pytest.mark.processes
+def test_a_forked_process_writes_into_memory_of_its_own() -> None:
+    arena = Arena(1000)
+    place = filled(arena, 300, 2)
+    child = os.fork()
+    if not child:
+        arena.write(place, np.full(300, 7, np.uint8))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert content(arena, place, 300) == bytes([2]) * 300
+
+
+def test_without_a_memfd_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> int:
         raise OSError(errno.ENOSYS, name)
 
     monkeypatch.setattr(memfd, "create", refuse)
-    arena = Arena(1000)
-    assert content(arena, filled(arena, 300, 7), 300) == bytes([7]) * 300
+    arena = Arena(1000, shared=True)
     assert arena.offer() is None
+    assert arena.take(300) is None
 
 
-def test_where_the_system_refuses_memory_there_is_no_room_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    arena = Arena(64 * CHUNK_BYTES)
+def test_where_the_system_refuses_memory_it_says_so_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = Arena(64 * CHUNK_BYTES, shared=True)
     kept = filled(arena, 300, 7)
-    made = os.posix_fallocate
+    made, left = os.posix_fallocate, [9 * CHUNK_BYTES]
 
     def refuse(descriptor: int, offset: int, size_bytes: int) -> None:
-        raise OSError(errno.ENOSPC, "no memory")
+        if size_bytes > left[0]:
+            raise OSError(errno.ENOSPC, "no memory")
+        left[0] -= size_bytes
+        made(descriptor, offset, size_bytes)
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    assert arena.take(32 * CHUNK_BYTES) is None
+    with pytest.raises(OSError, match="no memory"):
+        arena.take(32 * CHUNK_BYTES)
     assert content(arena, kept, 300) == bytes([7]) * 300
+    first = arena.take(8 * CHUNK_BYTES)  # in the place that was refused
+    assert first is not None
+    second = arena.take(CHUNK_BYTES)  # less than a step is left
+    assert second is not None
     monkeypatch.setattr(os, "posix_fallocate", made)
-    assert arena.take(60 * CHUNK_BYTES) is not None  # the refused place is free
+    assert arena.take(50 * CHUNK_BYTES) is not None
 
 
 def test_an_arena_that_is_gone_leaves_no_descriptor() -> None:
-    arena = Arena(1000)
+    arena = Arena(1000, shared=True)
     filled(arena, 10, 1)
     offer = arena.offer()
     assert offer is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import tempfile
@@ -281,6 +282,55 @@ def test_where_no_room_will_come_the_store_is_full(size_bytes: int) -> None:
         )
     assert raised.value.reason is Reason.STORE_FULL
     assert asked == ([0] if size_bytes == 90 else [])  # more than the whole store: no release would help
+
+
+def test_what_finds_no_gap_is_kept_all_the_same_while_the_budget_has_room() -> None:
+    store = Store(memory_budget_bytes=CHUNK_BYTES, disk_budget_bytes=0)
+    first, second = put(store, 600_000, 1), put(store, 100, 2)
+    store.release([first])
+    third = put(store, 900_000, 3)
+    assert store.figures().memory_bytes == 900_100
+    assert read(store, second) == bytes([2]) * 100
+    assert read(store, third) == bytes([3]) * 900_000
+    with pytest.raises(PadiffError):
+        put(store, CHUNK_BYTES - 900_000, 4)
+    store.release([second, third])
+    assert store.figures().memory_bytes == 0
+    with pytest.raises(PadiffError):
+        store.get(third)
+
+
+def test_where_the_system_refuses_memory_records_go_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(64 * CHUNK_BYTES, 64 * CHUNK_BYTES)
+    assert store.offer() is not None
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no memory")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    assert read(store, put(store, 10 * CHUNK_BYTES, 7)) == bytes([7]) * 10 * CHUNK_BYTES
+    figures = store.figures()
+    assert (figures.memory_bytes, figures.disk_bytes) == (0, 10 * CHUNK_BYTES)
+
+
+def test_only_what_was_offered_tells_its_places_and_what_is_cleared_holds_no_more() -> None:
+    store = Store(16 * CHUNK_BYTES, 0)
+    kept = put(store, 10, 1)
+    assert store.place(kept) is None
+    assert store.offer() is None  # it lies elsewhere
+    store.release([kept])
+    offer = store.offer()
+    assert offer is not None
+    assert store.offer() == offer
+    first = store.place(put(store, 10, 1))
+    store.clear()
+    second = store.place(put(store, 10, 1))
+    assert first is not None
+    assert second is not None
+    assert (first.offset, first.generation) != (second.offset, second.generation)
+    assert first.offset == second.offset
+    store.close()
+    assert store.offer() not in (offer, None)
 
 
 # -- memory and disk that is given back ---------------------------------------------------------------------------------------

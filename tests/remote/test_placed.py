@@ -21,17 +21,17 @@ class Placing:
     """An arena with records, and what was released of them."""
 
     def __init__(self) -> None:
-        self.arena = Arena(64 * CHUNK_BYTES)
+        self.arena = Arena(64 * CHUNK_BYTES, shared=True)
         self.released: list[int] = []
         offer = self.arena.offer()
         assert offer is not None
         self.placed = PlacedRecords(SharedStore(offer), self._release)
 
     def record(self, identifier: int, size_bytes: int, value: int) -> Record:
-        place = self.arena.take(size_bytes)
-        assert place is not None
-        self.arena.write(place, np.full(size_bytes, value, np.uint8))
-        return Record(identifier, "0", TensorSpec(DType.U8, (size_bytes,)), DIGEST, place)
+        offset = self.arena.take(size_bytes)
+        assert offset is not None
+        self.arena.write(offset, np.full(size_bytes, value, np.uint8))
+        return Record(identifier, "0", TensorSpec(DType.U8, (size_bytes,)), DIGEST, self.arena.place(offset))
 
     def _release(self, ids: Sequence[int]) -> None:
         self.released += ids
@@ -95,13 +95,38 @@ def test_a_record_released_before_its_turn_is_unknown() -> None:
     assert placing.released == [2]
 
 
-def test_a_reader_that_the_next_step_overtakes_gets_an_error_and_no_other_bytes() -> None:
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_reader_that_the_next_step_overtakes_gets_an_error_and_no_other_bytes(taken: int) -> None:
     placing = Placing()
     placing.placed.note([placing.record(1, 3 * CHUNK_BYTES, 1)])
-    stream = next(placing.placed.read([1]))
-    next(stream.chunks)
-    placing.placed.forget()
+    reading = placing.placed.read([1])
+    stream = next(reading)
+    for _ in range(taken):
+        next(stream.chunks)
+    placing.arena.renew()
     with pytest.raises(PadiffError) as raised:
-        stream.collect()
+        stream.collect() if taken < 3 else next(stream.chunks)
     assert raised.value.reason is Reason.UNKNOWN_NAME
+    with pytest.raises(PadiffError) as raised:
+        next(placing.placed.read([1]))
+    assert raised.value.reason is Reason.UNKNOWN_NAME
+
+
+def test_a_stream_is_not_read_once_its_turn_is_over() -> None:
+    placing = Placing()
+    placing.placed.note([placing.record(1, 10, 1), placing.record(2, 10, 2)])
+    streams = list(placing.placed.read([1, 2]))
+    placing.placed.release([1, 2])
+    placing.arena.give(4096, 10)
+    placing.record(3, 10, 3)
+    for stream in streams:
+        with pytest.raises(PadiffError) as raised:
+            stream.collect()
+        assert raised.value.reason is Reason.DATA_LOSS
+
+
+def test_what_is_forgotten_is_not_known() -> None:
+    placing = Placing()
+    placing.placed.note([placing.record(1, 10, 1)])
+    placing.placed.forget()
     assert not placing.placed.has([1])

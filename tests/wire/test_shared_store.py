@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import FIRST_PLACE, Arena, Offer
+from padiff_rpc.model.arena import FIRST_OFFSET, Arena, Offer
 from padiff_rpc.tensor import CHUNK_BYTES
 from padiff_rpc.wire.shared_store import SharedStore, shared_store
 
@@ -24,7 +24,7 @@ def offered(arena: Arena) -> Offer:
 
 
 def test_a_store_is_read_in_place_as_it_grows_and_is_used_again() -> None:
-    arena = Arena(64 * CHUNK_BYTES)
+    arena = Arena(64 * CHUNK_BYTES, shared=True)
     store = SharedStore(offered(arena))
     for value, size_bytes in ((1, 300), (2, 3 * CHUNK_BYTES + 5), (3, 20 * CHUNK_BYTES)):
         place = arena.take(size_bytes)
@@ -35,7 +35,7 @@ def test_a_store_is_read_in_place_as_it_grows_and_is_used_again() -> None:
 
 
 def test_pages_that_were_read_do_not_stay_with_the_reader() -> None:
-    arena = Arena(128 * CHUNK_BYTES)
+    arena = Arena(128 * CHUNK_BYTES, shared=True)
     store = SharedStore(offered(arena))
     size_bytes = 96 * CHUNK_BYTES
     place = arena.take(size_bytes)
@@ -49,10 +49,10 @@ def test_pages_that_were_read_do_not_stay_with_the_reader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "size_bytes"), [(0, 10), (FIRST_PLACE - 1, 1), (FIRST_PLACE, 1 << 40), (1 << 63, 1), (FIRST_PLACE, -1)]
+    ("place", "size_bytes"), [(0, 10), (FIRST_OFFSET - 1, 1), (FIRST_OFFSET, 1 << 40), (1 << 63, 1), (FIRST_OFFSET, -1)]
 )
 def test_places_outside_are_refused(place: int, size_bytes: int) -> None:
-    arena = Arena(1000)
+    arena = Arena(1000, shared=True)
     store = SharedStore(offered(arena))
     with pytest.raises(PadiffError) as raised:
         store.view(place, size_bytes)
@@ -70,19 +70,31 @@ def test_places_outside_are_refused(place: int, size_bytes: int) -> None:
     ],
 )
 def test_what_is_not_the_store_that_was_told_is_not_mapped(change: Callable[[Offer], Offer]) -> None:
-    arena = Arena(1000)
+    arena = Arena(1000, shared=True)
     assert shared_store(change(offered(arena))) is None
     assert shared_store(offered(arena)) is not None
 
 
+def test_a_place_holds_until_the_store_drops_its_step() -> None:
+    arena = Arena(1000, shared=True)
+    store = SharedStore(offered(arena))
+    offset = arena.take(10)
+    assert offset is not None
+    place = arena.place(offset)
+    assert place is not None
+    assert store.holds(place)
+    arena.renew()
+    assert not store.holds(place)
+
+
 def test_a_memfd_that_may_shrink_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("padiff_rpc.memfd.fix_size", lambda descriptor: None)
-    arena = Arena(1000)
+    arena = Arena(1000, shared=True)
     assert shared_store(offered(arena)) is None
 
 
 def test_a_store_outlives_its_owner_for_who_has_mapped_it() -> None:
-    arena = Arena(1000)
+    arena = Arena(1000, shared=True)
     place = arena.take(10)
     assert place is not None
     arena.write(place, np.full(10, 5, np.uint8))

@@ -1,0 +1,34 @@
+"""Memory for a record that finds no gap, though the budget has room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from padiff_rpc.tensor import CHUNK_BYTES
+
+
+class Loose:
+    """Copies of bytes, each in memory of its own, which goes when they do. The caller holds a lock around take() and give()."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, bytes] = {}
+        self._next = 1
+
+    def take(self) -> int:
+        """Return a number for a copy."""
+        number, self._next = self._next, self._next + 1
+        return number
+
+    def give(self, number: int, size_bytes: int) -> None:
+        """Let go of a copy of so many bytes, if it was written."""
+        self._held.pop(number, None)
+
+    def write(self, number: int, flat: np.ndarray) -> None:
+        self._held[number] = flat.tobytes()
+
+    def read(self, number: int, size_bytes: int) -> Iterator[memoryview]:
+        """Yield what was written, piece by piece, in place."""
+        view = memoryview(self._held[number])
+        return (view[start : start + CHUNK_BYTES] for start in range(0, size_bytes, CHUNK_BYTES))
