@@ -16,6 +16,7 @@ from padiff_rpc.align.align import align
 from padiff_rpc.align.match import match_models
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.compare.judge import statistics_for
+from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.connect import connect
@@ -29,6 +30,7 @@ _WARM_BYTES = 256 << 20
 
 
 def main() -> None:
+    keep_freed_memory()  # as the command line does
     name, base, raw = sys.argv[1:]
     driver = _Driver(case_of(name), {"torch": base, "paddle": raw})
     serve(

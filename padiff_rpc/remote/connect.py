@@ -12,7 +12,6 @@ from pathlib import Path
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.v1 import worker_service_pb2 as pb
@@ -59,7 +58,6 @@ def open_session(
     shared_memory: bool = True,
 ) -> RemoteModel:
     """Shake hands over a channel; it is closed again when that fails."""
-    keep_freed_memory()
     connection = Connection(channel, str(address), token, explain)
     stub = connection.stub
     try:
