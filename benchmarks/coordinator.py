@@ -25,7 +25,8 @@ from padiff_rpc.tensor import Tensor
 
 IMPORTED_BYTES = resident_bytes()
 """What the imports above take. Everything beyond is what aligning needs."""
-_RELEASE_COUNT = 64
+_RELEASE_COUNT, _RELEASE_BYTES = 64, 16 << 20
+"""As an alignment releases what it has judged."""
 _WARM_BYTES = 256 << 20
 
 
@@ -136,7 +137,7 @@ class _Releasing:
     def observe(self, boundary: Boundary) -> None:
         self._ids += [record.id for record in boundary.records]
         self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= 16 << 20:
+        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= _RELEASE_BYTES:
             self._model.release_records(self._ids)
             self._ids, self._size_bytes = [], 0
 
