@@ -10,7 +10,11 @@ from padiff_rpc.tensor import CHUNK_BYTES
 
 
 class Loose:
-    """Copies of bytes, each in memory of its own, which goes when they do. The caller holds a lock around take() and give()."""
+    """Copies of bytes, each in memory of its own, which goes when they do. The caller holds a lock around take() and give().
+
+    The gaps that were too short stay with the process meanwhile, so that it may hold up to twice the budget while small records
+    that nobody releases lie between large ones.
+    """
 
     def __init__(self) -> None:
         self._held: dict[int, bytes] = {}

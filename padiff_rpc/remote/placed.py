@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Place, Record
 from padiff_rpc.model.store import unknown_record
 from padiff_rpc.tensor import TensorSpec, TensorStream
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
+
+log = logging.getLogger(__name__)
 
 
 class PlacedRecords:
@@ -40,16 +44,15 @@ class PlacedRecords:
         for identifier in ids:
             with self._lock:
                 found = self._placed.get(identifier)
-                if found is None or not self._store.holds(found[1]):
+                if found is None:
                     raise unknown_record(identifier)
                 self._reading[identifier] += 1
             spec, place = found
-            chunks = self._chunks(identifier, spec, place)
             try:
+                self._check(identifier, place)
                 whole = PlacedTensor(spec, self._store.view(place.offset, spec.size_bytes), self._store, place)
-                yield TensorStream(str(identifier), spec, chunks, whole)
+                yield TensorStream(str(identifier), spec, self._chunks(identifier, spec, place), whole)
             finally:
-                chunks.close()  # whoever kept the stream is not to read what comes into its place
                 self._read(identifier)
 
     def release(self, ids: Sequence[int]) -> None:
@@ -67,11 +70,18 @@ class PlacedRecords:
         with self._lock:
             self._placed.clear()
 
-    def _chunks(self, identifier: int, spec: TensorSpec, place: Place) -> Generator[memoryview]:
+    def _chunks(self, identifier: int, spec: TensorSpec, place: Place) -> Iterator[memoryview]:
+        self._check(identifier, place)
         for chunk in self._store.chunks(place.offset, spec.size_bytes):
             yield chunk
-            if not self._store.holds(place):
-                raise unknown_record(identifier)
+            self._check(identifier, place)
+
+    def _check(self, identifier: int, place: Place) -> None:
+        """Raise UNKNOWN_NAME where what was read there may be another record's: this one was released, or its step is over."""
+        with self._lock:
+            is_here = identifier in self._placed or self._reading.get(identifier, 0) > 0
+        if not (is_here and self._store.holds(place)):
+            raise unknown_record(identifier)
 
     def _read(self, identifier: int) -> None:
         with self._lock:
@@ -82,4 +92,7 @@ class PlacedRecords:
             late = identifier in self._late
             self._late.discard(identifier)
         if late:
-            self._release([identifier])
+            try:
+                self._release([identifier])
+            except PadiffError as err:  # in whatever way the reading ended, that is what counts
+                log.debug("record %d was not released: %s", identifier, err)

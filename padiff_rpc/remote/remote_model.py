@@ -159,11 +159,13 @@ class RemoteModel:
             raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
         text, tensors = inputs_to_json(request.inputs)
         header = serde.forward_header_to_proto(self._session_id, request, text, len(tensors), observer is not None)
-        self._forget_records()
+        placed = self._placed
+        if placed is not None:
+            placed.forget()
         response = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer)
         result = serde.forward_result_from_proto(response)
-        if observer is None and self._placed is not None:  # an observer was told of them, and may have released them
-            self._placed.note(result.outputs)
+        if observer is None and placed is not None:  # an observer was told of them, and may have released them
+            placed.note(result.outputs)
         return result
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
@@ -187,7 +189,7 @@ class RemoteModel:
         observer: Observer | None,
     ) -> Any:
         """Send header and tensors, serve the observer in this thread, and return the result message."""
-        number = next(self._numbers)
+        number, placed = next(self._numbers), self._placed
         with sending(self._connection, method, self._slots, number, lambda item: item.returned.tickets) as call:
             call.feed(_messages(call, make, make(header=header), tensors), last=not self._sync)
             for response in call:
@@ -199,8 +201,8 @@ class RemoteModel:
                 if item != "boundaries" or observer is None:
                     continue
                 for boundary in map(serde.boundary_from_proto, response.boundaries.boundaries):
-                    if self._placed is not None:
-                        self._placed.note(boundary.records)
+                    if placed is not None:
+                        placed.note(boundary.records)
                     observer.observe(boundary)
                     if self._sync and not boundary.api:
                         substitution, sent = self._substitution(boundary.seq, observer.substitute(boundary))
@@ -257,13 +259,16 @@ class RemoteModel:
         self._connection.unary(self._stub.OptimizerStep, request)
 
     def reset(self) -> None:
-        self._forget_records()
+        placed = self._placed
+        if placed is not None:
+            placed.forget()
         self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
 
     # -- records ------------------------------------------------------------------------------------------------------
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        if self._placed is not None and self._placed.has(ids):
-            return self._placed.read(ids)
+        placed = self._placed
+        if placed is not None and placed.has(ids):
+            return placed.read(ids)
 
         def query(first: int, offset: int) -> pb.RecordsQuery:
             return pb.RecordsQuery(ids=ids[first:], offset=offset)
@@ -271,20 +276,17 @@ class RemoteModel:
         return self._records.read([str(identifier) for identifier in ids], query)
 
     def release_records(self, ids: Sequence[int]) -> None:
-        if self._placed is None:
+        placed = self._placed
+        if placed is None:
             self._have_released(ids)
         else:
-            self._placed.release(ids)
+            placed.release(ids)
 
     def _have_released(self, ids: Sequence[int]) -> None:
         request = pb.ReleaseActivationsRequest(session_id=self._session_id, ids=ids)
         retry_idempotent(
             lambda: self._connection.unary(self._stub.ReleaseActivations, request, CALL_TIMEOUT_S), RETRY_S
         )
-
-    def _forget_records(self) -> None:
-        if self._placed is not None:
-            self._placed.forget()
 
     def store_figures(self) -> StoreFigures:
         """Return how much the worker's store has held since reset()."""

@@ -112,17 +112,39 @@ def test_a_reader_that_the_next_step_overtakes_gets_an_error_and_no_other_bytes(
     assert raised.value.reason is Reason.UNKNOWN_NAME
 
 
-def test_a_stream_is_not_read_once_its_turn_is_over() -> None:
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_stream_kept_beyond_its_turn_reads_its_record_or_nothing(taken: int) -> None:
     placing = Placing()
-    placing.placed.note([placing.record(1, 10, 1), placing.record(2, 10, 2)])
+    placing.placed.note([placing.record(1, 2 * CHUNK_BYTES, 1), placing.record(2, 10, 2)])
     streams = list(placing.placed.read([1, 2]))
+    assert bytes(streams[1].collect().data) == bytes([2]) * 10  # nothing has come into its place
+    for _ in range(taken):
+        next(streams[0].chunks)
     placing.placed.release([1, 2])
-    placing.arena.give(4096, 10)
-    placing.record(3, 10, 3)
-    for stream in streams:
-        with pytest.raises(PadiffError) as raised:
-            stream.collect()
-        assert raised.value.reason is Reason.DATA_LOSS
+    placing.arena.give(4096, 2 * CHUNK_BYTES)
+    placing.record(3, 2 * CHUNK_BYTES, 3)
+    with pytest.raises(PadiffError) as raised:
+        streams[0].collect()
+    assert raised.value.reason is Reason.UNKNOWN_NAME
+
+
+def test_a_stream_whose_source_nobody_keeps_is_read_all_the_same() -> None:
+    placing = Placing()
+    placing.placed.note([placing.record(1, 10, 1)])
+    assert bytes(next(placing.placed.read([1])).collect().data) == bytes([1]) * 10
+
+
+def test_a_late_release_that_fails_does_not_hide_how_the_reading_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PadiffError("gone", reason=Reason.WORKER_UNREACHABLE)
+
+    placing = Placing()
+    monkeypatch.setattr(placing.placed, "_release", refuse)
+    placing.placed.note([placing.record(1, 10, 1)])
+    with pytest.raises(KeyError):  # noqa: PT012 - the read is left in the middle
+        for _ in placing.placed.read([1]):
+            placing.placed.release([1])
+            raise KeyError
 
 
 def test_what_is_forgotten_is_not_known() -> None:
