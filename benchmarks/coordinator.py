@@ -14,6 +14,7 @@ from benchmarks.memory import peak_bytes, resident_bytes
 from benchmarks.settings import SETTINGS
 from padiff_rpc.align.align import align
 from padiff_rpc.align.match import match_models
+from padiff_rpc.align.releases import RELEASE_BYTES, RELEASE_COUNT
 from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.freed_memory import keep_freed_memory
@@ -25,8 +26,6 @@ from padiff_rpc.tensor import Tensor
 
 IMPORTED_BYTES = resident_bytes()
 """What the imports above take. Everything beyond is what aligning needs."""
-_RELEASE_COUNT, _RELEASE_BYTES = 64, 16 << 20
-"""As an alignment releases what it has judged."""
 _WARM_BYTES = 256 << 20
 
 
@@ -127,7 +126,10 @@ def _warm(model: RemoteModel) -> None:
 
 
 class _Releasing:
-    """Lets go of every record as it is told, so that the store never fills: the cost of recording alone is left."""
+    """Lets go of every record as it is told, as many together as an alignment does, so that the store never fills.
+
+    The cost of recording alone is left.
+    """
 
     def __init__(self, model: RemoteModel) -> None:
         self._model = model
@@ -137,7 +139,7 @@ class _Releasing:
     def observe(self, boundary: Boundary) -> None:
         self._ids += [record.id for record in boundary.records]
         self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-        if len(self._ids) >= _RELEASE_COUNT or self._size_bytes >= _RELEASE_BYTES:
+        if len(self._ids) >= RELEASE_COUNT or self._size_bytes >= RELEASE_BYTES:
             self._model.release_records(self._ids)
             self._ids, self._size_bytes = [], 0
 

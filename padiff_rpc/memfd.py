@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+
+NONCE_BYTES = 16
 
 
 def create(name: str) -> int:
@@ -21,6 +24,16 @@ def fix_size(descriptor: int) -> None:
 def has_fixed_size(descriptor: int) -> bool:
     """Tell whether nobody can make it shorter."""
     return bool(fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK)
+
+
+def new_nonce() -> bytes:
+    """Make what a peer is to find in the memory, and nowhere else."""
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+def holds_nonce(descriptor: int, nonce: bytes, offset: int = 0) -> bool:
+    """Tell whether this nonce, a whole one, stands there."""
+    return len(nonce) == NONCE_BYTES and secrets.compare_digest(os.pread(descriptor, NONCE_BYTES, offset), nonce)
 
 
 def open_of(pid: int, descriptor: int, name: str, flags: int) -> int:

@@ -140,7 +140,7 @@ class Tensor:
     def stream(self, name: str) -> TensorStream:
         """Cut into chunks of CHUNK_BYTES."""
         view = self.data.cast("B") if self.data.nbytes else memoryview(b"")
-        return TensorStream(name, self.spec, (view[at : at + CHUNK_BYTES] for at in range(0, view.nbytes, CHUNK_BYTES)))
+        return TensorStream(name, self.spec, chunks_of(view))
 
 
 @dataclass
@@ -171,6 +171,11 @@ class TensorStream:
         if at != view.nbytes:
             raise data_loss(self.name, self.spec, at)
         return Tensor(self.spec, view)
+
+
+def chunks_of(view: memoryview) -> Iterator[memoryview]:
+    """Cut bytes into pieces of CHUNK_BYTES, the last one perhaps shorter; no copy."""
+    return (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
 
 
 def data_loss(name: str, spec: TensorSpec, got_bytes: int) -> PadiffError:

@@ -280,13 +280,12 @@ class _Synced:
         # Most boundaries of a healthy pair need nothing, and asking for no record is a round trip too.
         records = self._sides.base.read_records(list(replace)) if replace else ()
         values: dict[str, Tensor] = {}
-        at = 0
+        total_bytes, at = sum(_aligned(size_bytes) for _, size_bytes in replace.values()), 0
         for stream in self._sides.traffic.watch(records):
             name, size_bytes = replace[int(stream.name)]
             value = stream.whole
             if value is None:
-                memory = self._room(sum(_aligned(size_bytes) for _, size_bytes in replace.values()))
-                value = stream.collect(memory[at : at + size_bytes])
+                value = stream.collect(self._room(total_bytes)[at : at + size_bytes])
                 at += _aligned(size_bytes)
             else:
                 self._fed = base, boundary

@@ -8,8 +8,8 @@ from padiff_rpc.align.boundaries import SideName
 from padiff_rpc.align.stall import Stall
 from padiff_rpc.model.model import Boundary, Model
 
-_COUNT = 64
-_BYTES = 16 << 20
+RELEASE_COUNT = 64
+RELEASE_BYTES = 16 << 20
 """How many judged records, or how much of them, wait for their release together."""
 
 
@@ -28,7 +28,7 @@ class Releases:
         with self._lock:
             self._ids += [record.id for record in boundary.records]
             self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
-            enough = len(self._ids) >= _COUNT or self._size_bytes >= _BYTES
+            enough = len(self._ids) >= RELEASE_COUNT or self._size_bytes >= RELEASE_BYTES
         if enough or self._stall.is_asking(self._side):
             self.flush()
 

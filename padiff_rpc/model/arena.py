@@ -6,7 +6,6 @@ import contextlib
 import logging
 import mmap
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,12 +15,11 @@ from padiff_rpc import memfd
 from padiff_rpc.model.budgets import memory_bytes
 from padiff_rpc.model.gaps import Gaps
 from padiff_rpc.model.model import Place
-from padiff_rpc.tensor import CHUNK_BYTES
+from padiff_rpc.tensor import chunks_of
 
 log = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-store"
-NONCE_BYTES = 16
 GENERATION_OFFSET = 16
 FIRST_OFFSET = 4096
 """Where records begin. Before it stand the nonce by which a peer knows the right memory, and the generation (uint64)."""
@@ -97,9 +95,7 @@ class Arena:
     def read(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """Yield what was written, piece by piece, in place."""
         assert self._memory is not None
-        view = self._memory.data.toreadonly()
-        for start in range(offset, offset + size_bytes, CHUNK_BYTES):
-            yield view[start : min(start + CHUNK_BYTES, offset + size_bytes)]
+        return chunks_of(self._memory[offset : offset + size_bytes].data.toreadonly())
 
     def renew(self) -> None:
         """Tell whoever has mapped the memory that places which were told before may be taken by others from now on."""
@@ -121,7 +117,7 @@ class Arena:
         os.ftruncate(self._descriptor, self._size_bytes)
         memfd.fix_size(self._descriptor)
         self._make(FIRST_OFFSET)
-        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._nonce = memfd.new_nonce()
         os.pwrite(self._descriptor, self._nonce, 0)
         self._tell_generation()
         return mmap.mmap(self._descriptor, self._size_bytes)

@@ -40,7 +40,7 @@ from padiff_rpc.model.trainer import Trainer
 from padiff_rpc.model.transpose import transposed_chunks, transposed_spec
 from padiff_rpc.model.tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
 from padiff_rpc.model.write import write_stream
-from padiff_rpc.tensor import CHUNK_BYTES, Digest, Statistics, TensorSpec, TensorStream
+from padiff_rpc.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 
 
 @dataclass
@@ -352,9 +352,7 @@ class HostedModel:
         if transposed:
             spec, matrix = self._matrix(name, tensor)
             return TensorStream(name, spec, transposed_chunks(matrix))
-        view = self.backend.to_bytes(tensor).data
-        chunks = (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
-        return TensorStream(name, self.backend.spec(tensor), chunks)
+        return TensorStream(name, self.backend.spec(tensor), chunks_of(self.backend.to_bytes(tensor).data))
 
     def _digest(self, name: str, tensor: Native, transposed: bool, statistics: Statistics) -> Digest:
         if not transposed:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from padiff_rpc.tensor import CHUNK_BYTES
+from padiff_rpc.tensor import chunks_of
 
 
 class Loose:
@@ -34,5 +34,4 @@ class Loose:
 
     def read(self, number: int, size_bytes: int) -> Iterator[memoryview]:
         """Yield what was written, piece by piece, in place."""
-        view = memoryview(self._held[number])
-        return (view[start : start + CHUNK_BYTES] for start in range(0, size_bytes, CHUNK_BYTES))
+        return chunks_of(memoryview(self._held[number])[:size_bytes])

@@ -11,19 +11,18 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import secrets
 from dataclasses import dataclass
 
 import numpy as np
 
 from padiff_rpc import memfd
+from padiff_rpc.memfd import NONCE_BYTES
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.slots import Region, Slots
 
 log = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-ring"
-NONCE_BYTES = 16
 PAGE_BYTES = 4096
 SLOT_BYTES = 8 << 20
 TO_COORDINATOR = 3
@@ -56,7 +55,7 @@ class OfferedRing:
         """OSError where this host has no memfd."""
         self._descriptor = memfd.create(MEMFD_NAME)
         try:
-            self._nonce = secrets.token_bytes(NONCE_BYTES)
+            self._nonce = memfd.new_nonce()
             os.posix_fallocate(self._descriptor, 0, PAGE_BYTES)
             os.pwrite(self._descriptor, self._nonce, 0)
         except BaseException:
@@ -68,9 +67,7 @@ class OfferedRing:
 
     def complete(self, nonce: bytes) -> tuple[WorkerRing, pb.RingLayout] | None:
         """Look for the coordinator's nonce and make the slots; None where it is not there or the memory is lacking."""
-        if len(nonce) != NONCE_BYTES or not secrets.compare_digest(
-            nonce, os.pread(self._descriptor, NONCE_BYTES, NONCE_BYTES)
-        ):
+        if not memfd.holds_nonce(self._descriptor, nonce, NONCE_BYTES):
             log.debug("the coordinator does not share this worker's memory; tensors go through messages")
             return None
         layout = pb.RingLayout(
@@ -104,10 +101,9 @@ class FoundRing:
         """Open what the worker offers and leave our nonce there. OSError where that is not this host's, or not ours to open."""
         self._descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDWR)
         try:
-            found = os.pread(self._descriptor, NONCE_BYTES, 0)
-            if len(offer.nonce) != NONCE_BYTES or not secrets.compare_digest(found, offer.nonce):
+            if not memfd.holds_nonce(self._descriptor, offer.nonce):
                 raise OSError("the ring does not hold the nonce that the worker told")
-            self.nonce = secrets.token_bytes(NONCE_BYTES)
+            self.nonce = memfd.new_nonce()
             os.pwrite(self._descriptor, self.nonce, NONCE_BYTES)
         except BaseException:
             self.close()

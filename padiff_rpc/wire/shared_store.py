@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,9 +12,9 @@ import numpy as np
 
 from padiff_rpc import memfd
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, NONCE_BYTES, Offer
+from padiff_rpc.model.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, Offer
 from padiff_rpc.model.model import Place
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor, TensorStream
+from padiff_rpc.tensor import Tensor, TensorStream, chunks_of
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,7 @@ class SharedStore:
         self.offer = offer
         descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDONLY)
         try:
-            found = os.pread(descriptor, NONCE_BYTES, 0)
-            if len(offer.nonce) != NONCE_BYTES or not secrets.compare_digest(found, offer.nonce):
+            if not memfd.holds_nonce(descriptor, offer.nonce):
                 raise OSError("the store does not hold the nonce that was told")
             if os.fstat(descriptor).st_size != offer.size_bytes or not memfd.has_fixed_size(descriptor):
                 raise OSError(f"the store is not of the {offer.size_bytes} bytes that were told, or may shrink")
@@ -61,9 +59,7 @@ class SharedStore:
 
     def chunks(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """Yield what lies there piece by piece, in place."""
-        view = self.view(offset, size_bytes)
-        for start in range(0, size_bytes, CHUNK_BYTES):
-            chunk = view[start : start + CHUNK_BYTES]
+        for chunk in chunks_of(self.view(offset, size_bytes)):
             yield chunk
             self.was_read(chunk.nbytes)
 

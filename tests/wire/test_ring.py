@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from padiff_rpc.memfd import NONCE_BYTES
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.tensor import Tensor, collect_all
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import ring as rings
-from padiff_rpc.wire.ring import NONCE_BYTES, FoundRing, OfferedRing
+from padiff_rpc.wire.ring import FoundRing, OfferedRing
 
 from ..servers.harness import StubModel, serving, wait_until
 
