@@ -28,6 +28,7 @@ _NAMES = {
 if _HAS_FLOAT8:
     _NAMES |= {DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2"}
 _INTEGERS = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}  # complex128 has none
+_KNOWN_TO_NUMPY = (DType.F32, DType.F64, DType.I32, DType.I64)
 _DTYPES = {f"paddle.{name}": dtype for dtype, name in _NAMES.items()}  # str(): dtypes are enums of other types in 2.6
 
 
@@ -43,7 +44,8 @@ def spec(tensor: Any) -> TensorSpec:
 
 def to_bytes(tensor: Any) -> np.ndarray:
     """View a tensor as flat uint8, row-major; shares the memory of a contiguous CPU tensor in paddle 3."""
-    if spec(tensor).count == 0:
+    header = spec(tensor)
+    if header.count == 0:
         return np.empty(0, np.uint8)  # a view of an empty tensor as another dtype raises
     plain = tensor.detach()
     if not plain.place.is_cpu_place():
@@ -51,11 +53,13 @@ def to_bytes(tensor: Any) -> np.ndarray:
     if not _HAS_FLOAT8:
         # In 2.6 a view as another dtype may kill the process, and DLPack ignores strides.
         return np.ascontiguousarray(plain.numpy()).reshape(-1).view(np.uint8)
+    if header.dtype in _KNOWN_TO_NUMPY and plain.is_contiguous():
+        return np.from_dlpack(plain).reshape(-1).view(np.uint8)  # nearly all that is captured, in fewer calls
     # To one dimension first: a 0-d tensor cannot be viewed as another dtype. To integers of the same size, which NumPy
     # knows whatever the dtype: a view of another item size would scale the tensor's offset into its memory (a slice,
     # an LSTM's weights) once more and show other bytes.
     flat = plain.contiguous().reshape([-1])
-    same_size = _INTEGERS.get(spec(tensor).dtype.item_bytes)
+    same_size = _INTEGERS.get(header.dtype.item_bytes)
     return np.from_dlpack(flat if same_size is None else flat.view(same_size)).view(np.uint8)
 
 

@@ -29,6 +29,7 @@ _TO_TORCH: dict[DType, Any] = {
     DType.C64: torch.complex64,
     DType.C128: torch.complex128,
 }
+_KNOWN_TO_NUMPY = (DType.F32, DType.F64, DType.I32, DType.I64)
 _FROM_TORCH = {native: dtype for dtype, native in _TO_TORCH.items()}
 
 
@@ -50,9 +51,11 @@ def spec(tensor: Any) -> TensorSpec:
 
 def to_bytes(tensor: Any) -> np.ndarray:
     """View a tensor as flat uint8, row-major; shares the memory of a contiguous CPU tensor."""
-    spec(tensor)
+    header = spec(tensor)
     if tensor.is_meta:
         raise _not_supported(f"a tensor on the meta device, of shape {tuple(tensor.shape)}", "it holds no values")
+    if header.dtype in _KNOWN_TO_NUMPY and _lies_plainly(tensor):
+        return tensor.detach().numpy().reshape(-1).view(np.uint8)  # nearly all that is captured, in fewer calls
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     return plain.reshape(-1).view(torch.uint8).numpy()
 
@@ -67,11 +70,15 @@ def from_tensor(tensor: Tensor) -> Any:
 
 def writable(tensor: Any) -> np.ndarray | None:
     """View the memory of a contiguous CPU tensor as flat uint8; None for any other."""
-    lies_plainly = tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
-    if not lies_plainly or tensor.is_inference():
+    if not _lies_plainly(tensor) or tensor.is_inference():
         return None
     torch.autograd.graph.increment_version(tensor)
     return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+
+
+def _lies_plainly(tensor: Any) -> bool:
+    """Tell whether a tensor's memory is its elements, row-major, in this host's memory."""
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
 
 
 def _not_supported(what: str, hint: str) -> PadiffError:
