@@ -22,7 +22,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not get between the answers
     model = _factory(place)(**json.loads(arguments))
-    step, clear = _MAKERS[framework](model, dict(np.load(inputs)))
+    step, clear = STEP_MAKERS[framework](model, dict(np.load(inputs)))
     _say(out, {"pid": os.getpid()})
     for line in sys.stdin:
         begun = time.monotonic()
@@ -74,7 +74,7 @@ def _paddle_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[]
     return step, clear
 
 
-_MAKERS = {"torch": _torch_step, "paddle": _paddle_step}
+STEP_MAKERS = {"torch": _torch_step, "paddle": _paddle_step}
 
 
 def _weights(shape: tuple[int, ...]) -> np.ndarray:

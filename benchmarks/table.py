@@ -23,7 +23,7 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     for title in ("group", "case", "figure", "value", "target", "", "how it came about"):
         table.add_column(title, overflow="fold")
     for figure in figures:
-        value = "-" if figure.value is None else f"{figure.value:.3g} {figure.unit}"
+        value = "-" if figure.value is None else f"{figure.value:.4g} {figure.unit}"
         verdict = figure.verdict
         style = _STYLES[verdict]
         marked = f"[{style}]{verdict}[/{style}]" if style else ""

@@ -17,12 +17,12 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from padiff_rpc.errors import WORKER_REASONS, PadiffError, Reason
-from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.wire.channel import Address, parse_address
 from padiff_servers.access import read_access
 from padiff_servers.arguments import parse_arguments
 from padiff_servers.model_thread import ModelThread, worker_ends
+from padiff_servers.process import prepare_process
 from padiff_servers.service import WorkerService
 from padiff_servers.serving import check_free, remove_socket, start_server
 from padiff_servers.session import Sessions
@@ -40,10 +40,7 @@ class _Stop(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until a signal comes. Return the exit status: 0 after a signal, 2 for a user's error, 3 for the worker's."""
     arguments = parse_arguments(argv)
-    # Read when a framework loads libgomp. By default its threads spin while they wait for each other, which takes the cores
-    # from the other side's worker where both share a host.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
+    prepare_process()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     faulthandler.enable()
     ready_fd = _take_stdout()

@@ -7,8 +7,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
-from padiff_rpc.v1 import model_pb2
+from padiff_rpc.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Frame
@@ -19,23 +18,25 @@ from padiff_servers.session import Session
 Message = Any  # ForwardResponse and BackwardResponse: alike but for the class
 
 
+_TOGETHER_COUNT = 1024
+"""How many boundaries and records go in one message: a few hundred KiB of them."""
+
+
 def together(responses: Handover[Any], respond: Callable[..., Message], linger_s: float) -> Iterator[Message]:
     """Give responses as they come, boundaries that follow each other within about `linger_s` in one message."""
     for items in responses.batches(linger_s):
-        boundaries: list[model_pb2.Boundary] = []
-        size_bytes = 0
+        response, count = respond(), 0
         for item in items:
-            is_boundary = isinstance(item, model_pb2.Boundary)
-            if boundaries and (not is_boundary or size_bytes >= CHUNK_BYTES):
-                yield respond(boundaries=pb.Boundaries(boundaries=boundaries))
-                boundaries, size_bytes = [], 0
-            if is_boundary:
-                boundaries.append(item)
-                size_bytes += item.ByteSize()
+            if count and (not isinstance(item, Boundary) or count >= _TOGETHER_COUNT):
+                yield response
+                response, count = respond(), 0
+            if isinstance(item, Boundary):
+                boundary_to_proto(item, response.boundaries.boundaries.add())
+                count += 1 + len(item.records)
             else:
                 yield item
-        if boundaries:
-            yield respond(boundaries=pb.Boundaries(boundaries=boundaries))
+        if count:
+            yield response
 
 
 class StepObserver:
@@ -60,7 +61,7 @@ class StepObserver:
         self._latest: Mapping[str, Tensor] = {}
 
     def observe(self, boundary: Boundary) -> None:
-        self._responses.put(boundary_to_proto(boundary))
+        self._responses.put(boundary)
         if self._sync and not boundary.api:
             self._latest = self._receive(boundary.seq)
 

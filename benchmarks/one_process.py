@@ -1,0 +1,47 @@
+"""One model that steps plainly and as a worker hosts it, in turn: `python -m benchmarks.one_process FRAMEWORK CASE`.
+
+Two processes that do the same thing differ by some percent, for as long as they live, by where their memory lies. What costs
+less than that can be told only where both run the same memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from padiff_servers.process import prepare_process
+
+from benchmarks.bare import STEP_MAKERS
+from benchmarks.cases import Framework, case_of
+from benchmarks.child import serve
+from padiff_rpc.inputs import as_inputs
+from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.model import ForwardRequest, LossSpec
+
+
+def main() -> None:
+    prepare_process()
+    framework, case = cast(Framework, sys.argv[1]), case_of(sys.argv[2])
+    model = HostedModel.from_spec(f"{framework}@{case.place(framework)}", model_args=case.arguments(framework))
+    request = ForwardRequest(as_inputs(case.inputs()), training=True, seed=0, record=None)
+    plain, clear = STEP_MAKERS[framework](model.model, case.inputs())
+
+    def hosted() -> None:
+        model.forward(request)
+        model.backward(LossSpec("projection", {"seed": 0.0}))
+
+    serve({}, {"plain": lambda: _timed(plain, clear), "hosted": lambda: _timed(hosted, model.reset)})
+
+
+def _timed(step: Callable[[], object], clear: Callable[[], None]) -> dict[str, Any]:
+    begun = time.monotonic()
+    step()
+    wall_s = time.monotonic() - begun
+    clear()
+    return {"wall_s": wall_s}
+
+
+if __name__ == "__main__":
+    main()
