@@ -7,7 +7,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensor import CHUNK_BYTES, Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Frame
@@ -18,24 +18,19 @@ from padiff_servers.session import Session
 Message = Any  # ForwardResponse and BackwardResponse: alike but for the class
 
 
-_TOGETHER_COUNT = 1024
-"""How many boundaries and records go in one message: a few hundred KiB of them."""
-
-
 def together(responses: Handover[Any], respond: Callable[..., Message], linger_s: float) -> Iterator[Message]:
     """Give responses as they come, boundaries that follow each other within about `linger_s` in one message."""
     for items in responses.batches(linger_s):
-        response, count = respond(), 0
+        response, size_bytes = respond(), 0
         for item in items:
-            if count and (not isinstance(item, Boundary) or count >= _TOGETHER_COUNT):
+            if size_bytes and (not isinstance(item, Boundary) or size_bytes >= CHUNK_BYTES):
                 yield response
-                response, count = respond(), 0
+                response, size_bytes = respond(), 0
             if isinstance(item, Boundary):
-                boundary_to_proto(item, response.boundaries.boundaries.add())
-                count += 1 + len(item.records)
+                size_bytes += boundary_to_proto(item, response.boundaries.boundaries.add()).ByteSize()
             else:
                 yield item
-        if count:
+        if size_bytes:
             yield response
 
 

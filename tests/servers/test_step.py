@@ -12,7 +12,7 @@ from padiff_rpc.model.model import Boundary, Record
 from padiff_rpc.tensor import Digest, DType, TensorSpec
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
-from padiff_rpc.wire.serde import boundary_from_proto
+from padiff_rpc.wire.serde import boundary_from_proto, boundary_to_proto
 
 DIGEST = Digest(2, 0.5, None, 1.0, -1.0, 2.0, 0, 0, bytes(16))
 
@@ -50,7 +50,7 @@ def test_what_is_no_boundary_keeps_its_place_between_them() -> None:
     )
 
 
-def test_a_message_takes_no_more_once_it_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "_TOGETHER_COUNT", 4)
+def test_a_message_takes_no_more_once_it_has_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [boundary(0), boundary(1), boundary(2), boundary(3, records=9), boundary(4)]
+    monkeypatch.setattr(step, "CHUNK_BYTES", sum(boundary_to_proto(each).ByteSize() for each in made[:2]))
     assert [made[:2], made[2:4], made[4:]] == sent(*made)
