@@ -45,6 +45,8 @@ def test_freed_blocks_are_used_again(block_bytes: int) -> None:
 @pytest.mark.processes
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the variables are glibc's")
 def test_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(1 << 20))  # each block of a MiB is mapped, and unmapped when it is freed
+    monkeypatch.setenv(
+        "MALLOC_MMAP_THRESHOLD_", str(1 << 20)
+    )  # each block of a MiB is mapped, and unmapped when it is freed
     mapped, _ = faults_and_peak("keep", 1 << 20)
     assert mapped > 20 * 4 * 256
