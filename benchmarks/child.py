@@ -89,10 +89,11 @@ class Child:
         return PadiffError(f"{self.name} ended with status {status}:\n{tail}", reason=Reason.WORKER_DIED)
 
 
-def serve(ready: Mapping[str, Any], commands: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
-    """Be such a process: answer {"do": NAME, ...} by commands[NAME](...) until stdin ends. A PadiffError is an answer too."""
+def serve(ready: Mapping[str, Any], prepare: Callable[[], Mapping[str, Callable[..., dict[str, Any]]]]) -> None:
+    """Be such a process: answer {"do": NAME, ...} by prepare()[NAME](...) until stdin ends. A PadiffError is an answer too."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get between the answers
+    commands = prepare()
     _say(out, ready)
     for line in sys.stdin:
         command = json.loads(line)

@@ -33,10 +33,8 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     name, base, raw = sys.argv[1:]
     driver = _Driver(case_of(name), {"torch": base, "paddle": raw})
-    serve(
-        {"imported_bytes": IMPORTED_BYTES},
-        {"align": driver.align, "assign": driver.assign, "step": driver.step, "memory": driver.memory},
-    )
+    commands = {"align": driver.align, "assign": driver.assign, "step": driver.step, "memory": driver.memory}
+    serve({"imported_bytes": IMPORTED_BYTES}, lambda: commands)
 
 
 class _Driver:

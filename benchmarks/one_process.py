@@ -14,7 +14,7 @@ from typing import Any, cast
 from padiff_servers.process import prepare_process
 
 from benchmarks.bare import STEP_MAKERS
-from benchmarks.cases import Framework, case_of
+from benchmarks.cases import Case, Framework, case_of
 from benchmarks.child import serve
 from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.hosted import HostedModel
@@ -23,7 +23,11 @@ from padiff_rpc.model.model import ForwardRequest, LossSpec
 
 def main() -> None:
     prepare_process()
-    framework, case = cast(Framework, sys.argv[1]), case_of(sys.argv[2])
+    framework, case = sys.argv[1:]
+    serve({}, lambda: _both_ways(cast(Framework, framework), case_of(case)))
+
+
+def _both_ways(framework: Framework, case: Case) -> dict[str, Callable[[], dict[str, Any]]]:
     model = HostedModel.from_spec(f"{framework}@{case.place(framework)}", model_args=case.arguments(framework))
     request = ForwardRequest(as_inputs(case.inputs()), training=True, seed=0, record=None)
     plain, clear = STEP_MAKERS[framework](model.model, case.inputs())
@@ -32,7 +36,7 @@ def main() -> None:
         model.forward(request)
         model.backward(LossSpec("projection", {"seed": 0.0}))
 
-    serve({}, {"plain": lambda: _timed(plain, clear), "hosted": lambda: _timed(hosted, model.reset)})
+    return {"plain": lambda: _timed(plain, clear), "hosted": lambda: _timed(hosted, model.reset)}
 
 
 def _timed(step: Callable[[], object], clear: Callable[[], None]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 
 from benchmarks.cases import FRAMEWORKS, ROOT, Framework
 from benchmarks.child import Child
@@ -44,18 +43,14 @@ def _by_worker(run: Running, framework: Framework, rounds: int) -> list[Figure]:
 
 
 def _in_one_process(run: Running, framework: Framework, rounds: int) -> Figure:
-    """Time steps of one model in one process, without messages: plain, hosted with nothing recorded, plain, ...
-
-    Each hosted one is set against the mean of the plain ones around it.
-    """
+    """Time steps of one model in one process, without messages: hosted with nothing recorded and plain, in turn."""
     command = [str(python_of(framework)), "-m", "benchmarks.one_process", framework, run.case.name]
     with Child(f"the {framework} process of {run.case.name} that steps both ways", command, cwd=ROOT) as child:
-        for kind in ("hosted", "plain"):
+        seconds: dict[str, list[float]] = {"hosted": [], "plain": []}
+        for kind in seconds:
             child.ask(do=kind)
-        plain, hosted = [child.ask(do="plain")["wall_s"]], []
         for _ in range(rounds):
-            hosted.append(child.ask(do="hosted")["wall_s"])
-            plain.append(child.ask(do="plain")["wall_s"])
-    around = [(before + after) / 2 for before, after in pairwise(plain)]
-    name = f"{framework}, probe off, one process"
-    return ratio("probe", run.case.name, name, hosted, around, "x plain step", at_most=_KINDS["probe off"])
+            for kind, taken in seconds.items():
+                taken.append(child.ask(do=kind)["wall_s"])
+    name, at_most = f"{framework}, probe off, one process", _KINDS["probe off"]
+    return ratio("probe", run.case.name, name, seconds["hosted"], seconds["plain"], "x plain step", at_most=at_most)

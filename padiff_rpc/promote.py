@@ -54,7 +54,11 @@ def single_sum(block: np.ndarray) -> float:
 
 
 def _cut(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pieces, one in a row, so that one call of matmul makes a dot of each; and what is left."""
+    """Return the pieces, one in a row, so that one call of matmul makes a dot of each; and what is left.
+
+    Aligned, since matmul is slow where its operands are not: a stream's chunk may begin anywhere.
+    """
+    block = np.require(block, requirements="A")
     whole = block.size - block.size % _DOT_ITEMS
     return block[:whole].reshape(-1, _DOT_ITEMS), block[whole:]
 

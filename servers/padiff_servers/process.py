@@ -7,13 +7,10 @@ import os
 from padiff_rpc.freed_memory import keep_freed_memory
 from padiff_rpc.model.budgets import default_memory_bytes
 
-_BLOCK_BYTES = 32 << 20
-"""The largest block that is kept: most activations, and most gradients, are smaller."""
-
 
 def prepare_process() -> None:
-    """Have threads sleep while they wait for each other, and keep the memory that a step frees for the next step."""
+    """Have threads sleep while they wait for each other, and keep the memory that a step frees for the next of its session."""
     # Read when a framework loads libgomp. By default its threads spin while they wait for each other, which takes the cores
     # from the other side's worker where both share a host.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory(_BLOCK_BYTES, default_memory_bytes())
+    keep_freed_memory(kept_bytes=default_memory_bytes())

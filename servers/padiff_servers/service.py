@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.freed_memory import give_back_freed_memory
 from padiff_rpc.model.arena import Offer
 from padiff_rpc.model.model import Model, Observer
 from padiff_rpc.model.store import StoreFigures
@@ -338,6 +339,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             except Exception:
                 log.exception("cleaning up after the session of %s failed", session.client)
             gc.collect()  # a call that was broken off leaves its error, which holds what it was reading, in a cycle
+            give_back_freed_memory()
 
         log.info("session of %s ended", session.client)
         self._model_thread.submit(job)

@@ -38,6 +38,12 @@ def test_a_tensor_that_cannot_travel_is_named(kit, make, word):
     assert caught.value.hint
 
 
+def test_a_lone_element_of_stride_0_is_written_in_place(kit):
+    native = torch.zeros(1, dtype=torch.bfloat16).as_strided((1, 1), (0, 0))
+    kit.backend.writable(native)[:] = (0x80, 0x3F)
+    assert native.item() == 1.0
+
+
 def test_a_sparse_gradient_is_named(kit):
     table = nn.Embedding(4, 2, sparse=True)
     kit.backend.backward(table(torch.tensor([1])).sum())

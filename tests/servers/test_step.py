@@ -8,7 +8,7 @@ import pytest
 from padiff_servers import step
 from padiff_servers.step import together
 
-from padiff_rpc.model.model import Boundary, Record
+from padiff_rpc.model.model import Boundary, Place, Record
 from padiff_rpc.tensor import Digest, DType, TensorSpec
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
@@ -40,6 +40,13 @@ def sent(*items: Any) -> list[Any]:
 def test_boundaries_that_wait_go_in_one_message_and_arrive_as_they_were() -> None:
     made = [boundary(0), boundary(1, records=0), boundary(2, records=3)]
     assert [made] == sent(*made)
+
+
+def test_where_records_lie_is_told_where_they_lie_somewhere() -> None:
+    places = (Place(0, 1), Place(4096, 0), None)
+    records = tuple(Record(n, "", TensorSpec(DType.F32, (2,)), DIGEST, place) for n, place in enumerate(places))
+    [[told]] = sent(Boundary(0, "forward", "", 0, "input", None, records))
+    assert places == tuple(record.place for record in told.records)
 
 
 def test_what_is_no_boundary_keeps_its_place_between_them() -> None:

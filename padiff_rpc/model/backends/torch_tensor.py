@@ -55,9 +55,9 @@ def to_bytes(tensor: Any) -> np.ndarray:
     if tensor.is_meta:
         raise _not_supported(f"a tensor on the meta device, of shape {tuple(tensor.shape)}", "it holds no values")
     if header.dtype in _KNOWN_TO_NUMPY and _lies_plainly(tensor):
-        return tensor.detach().numpy().reshape(-1).view(np.uint8)  # nearly all that is captured, in fewer calls
+        return _in_a_row(tensor).numpy().view(np.uint8)  # nearly all that is captured, in fewer calls
     plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy()
+    return _in_a_row(plain).view(torch.uint8).numpy()
 
 
 def from_tensor(tensor: Tensor) -> Any:
@@ -73,7 +73,16 @@ def writable(tensor: Any) -> np.ndarray | None:
     if not _lies_plainly(tensor) or tensor.is_inference():
         return None
     torch.autograd.graph.increment_version(tensor)
-    return tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    return _in_a_row(tensor).view(torch.uint8).numpy()
+
+
+def _in_a_row(tensor: Any) -> Any:
+    """View a contiguous tensor in one dimension.
+
+    A lone element may have stride 0 (backward of sum()), of which there is no view as bytes.
+    """
+    row = tensor.detach().reshape(-1)
+    return row.as_strided((1,), (1,)) if row.numel() == 1 else row
 
 
 def _lies_plainly(tensor: Any) -> bool:
