@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Place, Record
@@ -16,42 +17,54 @@ from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Held:
+    """Where a record lies."""
+
+    store: SharedStore
+    spec: TensorSpec
+    place: Place
+
+    def whole(self) -> PlacedTensor:
+        return PlacedTensor(self.spec, self.store.view(self.place.offset, self.spec.size_bytes), self.store, self.place)
+
+
 class PlacedRecords:
     """Which records lie where. Thread-safe. A record that is read while it is released goes once that has ended."""
 
-    def __init__(self, store: SharedStore, release: Callable[[Sequence[int]], None]) -> None:
-        """`release` has the worker release records."""
+    def __init__(self, store: SharedStore | None, release: Callable[[Sequence[int]], None]) -> None:
+        """`store`: None where the worker shares no memory; then no record is known here. `release` has it release records."""
         self._store = store
         self._release = release
         self._lock = threading.Lock()
-        self._placed: dict[int, tuple[TensorSpec, Place]] = {}
+        self._held: dict[int, _Held] = {}
         self._reading: Counter[int] = Counter()
         self._late: set[int] = set()  # released while they were read
 
     def note(self, records: Iterable[Record]) -> None:
-        with self._lock:
-            self._placed.update(
-                {record.id: (record.spec, record.place) for record in records if record.place is not None}
-            )
+        store = self._store
+        if store is not None:
+            with self._lock:
+                self._held.update(
+                    {each.id: _Held(store, each.spec, each.place) for each in records if each.place is not None}
+                )
 
     def has(self, ids: Sequence[int]) -> bool:
         """Tell whether all of these are known to lie there."""
         with self._lock:
-            return all(identifier in self._placed for identifier in ids)
+            return all(identifier in self._held for identifier in ids)
 
     def read(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         """Stream them as read_records() does; UNKNOWN_NAME for one that was released meanwhile."""
         for identifier in ids:
             with self._lock:
-                found = self._placed.get(identifier)
-                if found is None:
+                held = self._held.get(identifier)
+                if held is None:
                     raise unknown_record(identifier)
                 self._reading[identifier] += 1
-            spec, place = found
             try:
-                self._check(identifier, place)
-                whole = PlacedTensor(spec, self._store.view(place.offset, spec.size_bytes), self._store, place)
-                yield TensorStream(str(identifier), spec, self._chunks(identifier, spec, place), whole)
+                self._check(identifier, held)
+                yield TensorStream(str(identifier), held.spec, self._chunks(identifier, held), held.whole())
             finally:
                 self._read(identifier)
 
@@ -60,7 +73,7 @@ class PlacedRecords:
             read = self._reading.keys() & set(ids)
             self._late |= read
             for identifier in ids:
-                self._placed.pop(identifier, None)
+                self._held.pop(identifier, None)
         now = [identifier for identifier in ids if identifier not in read]
         if now:
             self._release(now)
@@ -68,19 +81,19 @@ class PlacedRecords:
     def forget(self) -> None:
         """Forget all: a new step begins, whose records take their places."""
         with self._lock:
-            self._placed.clear()
+            self._held.clear()
 
-    def _chunks(self, identifier: int, spec: TensorSpec, place: Place) -> Iterator[memoryview]:
-        self._check(identifier, place)
-        for chunk in self._store.chunks(place.offset, spec.size_bytes):
+    def _chunks(self, identifier: int, held: _Held) -> Iterator[memoryview]:
+        self._check(identifier, held)
+        for chunk in held.store.chunks(held.place.offset, held.spec.size_bytes):
             yield chunk
-            self._check(identifier, place)
+            self._check(identifier, held)
 
-    def _check(self, identifier: int, place: Place) -> None:
+    def _check(self, identifier: int, held: _Held) -> None:
         """Raise UNKNOWN_NAME where what was read there may be another record's: this one was released, or its step is over."""
         with self._lock:
-            is_here = identifier in self._placed or self._reading.get(identifier, 0) > 0
-        if not (is_here and self._store.holds(place)):
+            is_here = identifier in self._held or self._reading.get(identifier, 0) > 0
+        if not (is_here and held.store.holds(held.place)):
             raise unknown_record(identifier)
 
     def _read(self, identifier: int) -> None:

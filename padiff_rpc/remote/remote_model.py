@@ -76,7 +76,7 @@ class RemoteModel:
         self._parameters = Readers(
             connection, stub.ReadParameters, session_id, pb.ReadParametersRequest, region, numbers
         )
-        self._placed = None if store is None else PlacedRecords(store, self._have_released)
+        self._placed = PlacedRecords(store, self._have_released)
         self._asked_for: SharedStore | None = None  # the store that the worker was last asked to reach
         self._reaches = False  # and whether it can
         self._sync = False  # whether the last forward was synced, which its backward follows
@@ -159,13 +159,11 @@ class RemoteModel:
             raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
         text, tensors = inputs_to_json(request.inputs)
         header = serde.forward_header_to_proto(self._session_id, request, text, len(tensors), observer is not None)
-        placed = self._placed
-        if placed is not None:
-            placed.forget()
+        self._placed.forget()
         response = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer)
         result = serde.forward_result_from_proto(response)
-        if observer is None and placed is not None:  # an observer was told of them, and may have released them
-            placed.note(result.outputs)
+        if observer is None:  # one was told of them, and may have released them
+            self._placed.note(result.outputs)
         return result
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
@@ -189,7 +187,7 @@ class RemoteModel:
         observer: Observer | None,
     ) -> Any:
         """Send header and tensors, serve the observer in this thread, and return the result message."""
-        number, placed = next(self._numbers), self._placed
+        number = next(self._numbers)
         with sending(self._connection, method, self._slots, number, lambda item: item.returned.tickets) as call:
             call.feed(_messages(call, make, make(header=header), tensors), last=not self._sync)
             for response in call:
@@ -201,8 +199,7 @@ class RemoteModel:
                 if item != "boundaries" or observer is None:
                     continue
                 for boundary in map(serde.boundary_from_proto, response.boundaries.boundaries):
-                    if placed is not None:
-                        placed.note(boundary.records)
+                    self._placed.note(boundary.records)
                     observer.observe(boundary)
                     if self._sync and not boundary.api:
                         substitution, sent = self._substitution(boundary.seq, observer.substitute(boundary))
@@ -259,16 +256,13 @@ class RemoteModel:
         self._connection.unary(self._stub.OptimizerStep, request)
 
     def reset(self) -> None:
-        placed = self._placed
-        if placed is not None:
-            placed.forget()
+        self._placed.forget()
         self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
 
     # -- records ------------------------------------------------------------------------------------------------------
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        placed = self._placed
-        if placed is not None and placed.has(ids):
-            return placed.read(ids)
+        if self._placed.has(ids):
+            return self._placed.read(ids)
 
         def query(first: int, offset: int) -> pb.RecordsQuery:
             return pb.RecordsQuery(ids=ids[first:], offset=offset)
@@ -276,11 +270,7 @@ class RemoteModel:
         return self._records.read([str(identifier) for identifier in ids], query)
 
     def release_records(self, ids: Sequence[int]) -> None:
-        placed = self._placed
-        if placed is None:
-            self._have_released(ids)
-        else:
-            placed.release(ids)
+        self._placed.release(ids)
 
     def _have_released(self, ids: Sequence[int]) -> None:
         request = pb.ReleaseActivationsRequest(session_id=self._session_id, ids=ids)
@@ -315,7 +305,8 @@ class RemoteModel:
             self._renewing.join(CLOSE_TIMEOUT_S)
             for readers in (self._records, self._parameters):
                 readers.close()
-            self._slots = self._placed = self._asked_for = None
+            self._slots = self._asked_for = None
+            self._placed = PlacedRecords(None, self._have_released)
             self._connection.close()
             self._after_close()
 
