@@ -47,7 +47,8 @@ class UpdateJudge:
 
     Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for
     rounding still moves its element by lr, in a direction that two right models do not share. Such elements are left out,
-    and raw is given base's where another step follows: else all that uses them would differ from there on.
+    and raw is given base's where another step follows: else all that uses them would differ from there on. SGD moves them by
+    as little as they are, but where a parameter begins at zero that is all that it holds.
     """
 
     def __init__(self, sides: Sides, comparer: ParameterComparer, optimizer: OptimizerSpec) -> None:
@@ -92,11 +93,9 @@ class UpdateJudge:
         for pair, grad, (name, link) in zip(weights, grads, names, strict=True):
             held = _Held(name, link, values[name], gradients.get(name))
             verdict = self._within_steps(step, pair, held)
-            if verdict.failure == "values" and (not self._neutral or self._optimizer.name in _NORMALISING):
-                largest = (
-                    self._optimizer.options["lr"] if self._neutral else max(measured[n].largest for n in link.base)
-                )
-                verdict = self._without_noise(step, verdict, grad, held, noise, largest, goes_on)
+            if verdict.failure == "values":
+                measured_largest = max((measured[each].largest for each in link.base if each in measured), default=0.0)
+                verdict = self._without_noise(step, verdict, grad, held, noise, measured_largest, goes_on)
             judged.append(verdict)
         return judged
 
@@ -128,12 +127,19 @@ class UpdateJudge:
         pull = told(gradient.norm) + options["weight_decay"] * told(value.norm)
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
+    def _largest_move(self, step: int, gradient: float) -> float:
+        """Bound how far a neutral optimiser moves an element whose gradients are at most so large: Adam in a step, SGD in all."""
+        options = self._optimizer.options
+        if self._optimizer.name in _NORMALISING:
+            return options["lr"]
+        return (step + 1) * options["lr"] * gradient / max(1.0 - options["momentum"], 0.01)
+
     def _without_noise(
-        self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, largest: float, goes_on: bool
+        self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, measured_largest: float, goes_on: bool
     ) -> Pair:
         """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most.
 
-        largest: the most that one step moves one element.
+        measured_largest: the most that the step moved an element, for an optimiser that the worker offers.
         """
         if grad.status != "pass" or grad.metrics is None:
             return pair
@@ -141,21 +147,25 @@ class UpdateJudge:
         base = self._comparer.base_tensor(held.link, held.name, "value")
         raw = self._comparer.raw_tensor(held.name, "value")
         floor = _MARGIN * max(self._comparer.noise_of(held.link, noise), grad.metrics.max_abs)
+        largest = self._largest_move(step, floor) if self._neutral else measured_largest
         noisy = np.abs(gradient) <= floor
         apart = np.abs(_values(raw) - _values(base))[noisy]
         if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * largest:
             return pair
+        linear = self._optimizer.name == "SGD"
+        moves = "by nothing else" if linear else "as far as others, either way"
         why = (
             f"{int(noisy.sum())} of {noisy.size} elements are left out: their gradient is rounding noise (at most "
-            f"{floor:.2g}), and {self._optimizer.name} moves them as far as others, either way"
+            f"{floor:.2g}), and {self._optimizer.name} moves them {moves}"
         )
         array = raw.to_array().copy()
         array[noisy] = base.to_array()[noisy]
         without = Tensor.from_array(array, raw.spec.dtype)
-        if goes_on and self._sides.raw.info().recorded:
-            why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
-        elif goes_on:
-            self._sides.raw.write_parameters([without.stream(held.name)])
+        if goes_on and not linear:  # SGD leaves no more than what is too small for all that uses it
+            if self._sides.raw.info().recorded:
+                why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
+            else:
+                self._sides.raw.write_parameters([without.stream(held.name)])
         if noisy.all():
             return replace(pair, status="skipped", failure="", why=why, metrics=None)
         verdict = self._comparer.compare_tensors("weights", base, without)

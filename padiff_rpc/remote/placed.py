@@ -17,7 +17,7 @@ from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Held:
     """Where a record lies."""
 

@@ -261,8 +261,9 @@ class RemoteModel:
 
     # -- records ------------------------------------------------------------------------------------------------------
     def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        if self._placed.has(ids):
-            return self._placed.read(ids)
+        placed = self._placed  # close() may put another in its place
+        if placed.has(ids):
+            return placed.read(ids)
 
         def query(first: int, offset: int) -> pb.RecordsQuery:
             return pb.RecordsQuery(ids=ids[first:], offset=offset)

@@ -17,6 +17,7 @@ from padiff_rpc.model.backends.numpy_backend import NumpyBackend
 from padiff_rpc.model.hosted import HostedModel
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.result import Result
+from padiff_rpc.tensor import Tensor
 from padiff_rpc.training import parse_optimizer
 from tests.align.pairs import AlignPair, hosted, inputs_of
 
@@ -361,3 +362,31 @@ def test_the_figures_tell_what_assigning_comparing_weights_and_each_step_took(
 
 def test_weights_that_are_not_assigned_take_no_time(align_pair: AlignPair) -> None:
     assert 0.0 == align_pair("mlp", assign=False).figures["assign_s"]
+
+
+@pytest.mark.parametrize("single_step", [False, True], ids=["free", "single-step"])
+@pytest.mark.parametrize(("factor", "aligned"), [(-1.0, True), (1e5, False)], ids=["noise", "more than noise"])
+def test_a_key_bias_that_begins_at_zero_holds_nothing_but_noise_after_sgd(
+    monkeypatch: pytest.MonkeyPatch, factor: float, aligned: bool, single_step: bool
+) -> None:
+    base, raw = hosted("bert_like"), hosted("bert_like", seed=1)
+    keys = [info for info in base.describe().parameters if info.name.endswith("attention.k.bias")]
+    base.write_parameters(Tensor(info.spec, memoryview(bytes(info.spec.size_bytes))).stream(info.name) for info in keys)
+    step = raw.optimizer_step
+
+    def step_by_other_noise(optimizer: OptimizerSpec) -> None:
+        step(optimizer)
+        moved = {stream.name: stream.collect() for stream in raw.read_parameters([info.name for info in keys])}
+        raw.write_parameters(
+            Tensor.from_array(tensor.to_array() * np.float32(factor)).stream(name) for name, tensor in moved.items()
+        )
+
+    monkeypatch.setattr(raw, "optimizer_step", step_by_other_noise)
+    sgd = parse_optimizer("SGD(lr=0.1, momentum=0.9)")
+    settings = AlignSettings(base_optimizer=sgd, raw_optimizer=sgd, steps=2, single_step=single_step)
+    inputs = inputs_of("bert_like")
+    result = align(base, raw, inputs, inputs, settings)
+    assert aligned is result.aligned
+    left_out = [pair for pair in result.pairs if "SGD moves them by nothing else" in pair.why]
+    assert {"skipped"} >= {pair.status for pair in left_out}
+    assert (len(keys) * 2 if aligned else 0) == len(left_out)

@@ -281,6 +281,7 @@ def awkward_tensors() -> list[tuple[str, torch.Tensor, DType, bytes]]:
         ("flipped", grid.flip(0), DType.F32, base[::-1].tobytes()),
         ("a lone element of stride 0", grid[2, 3].as_strided((1, 1), (0, 0)), DType.F32, base[2, 3].tobytes()),
         ("a lone bfloat16 of stride 0", torch.ones(1).bfloat16().as_strided((1,), (0,)), DType.BF16, b"\x80\x3f"),
+        ("no bfloat16 of stride 0", torch.ones(1).bfloat16().expand(0), DType.BF16, b""),
         ("of more dimensions than NumPy has", grid.reshape([1] * 64 + [4, 6]), DType.F32, base.tobytes()),
         ("expanded", grid[:1].expand(3, 6), DType.F32, np.tile(base[:1], (3, 1)).tobytes()),
         ("0-d slice", grid[2, 3], DType.F32, base[2, 3].tobytes()),

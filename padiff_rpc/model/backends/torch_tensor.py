@@ -79,10 +79,10 @@ def writable(tensor: Any) -> np.ndarray | None:
 def _in_a_row(tensor: Any) -> Any:
     """View a contiguous tensor in one dimension.
 
-    A lone element may have stride 0 (backward of sum()), of which there is no view as bytes.
+    One element or none may have stride 0 (backward of sum()), of which there is no view as bytes.
     """
     row = tensor.detach().reshape(-1)
-    return row.as_strided((1,), (1,)) if row.numel() == 1 else row
+    return row if row.numel() > 1 else row.as_strided(row.shape, (1,))
 
 
 def _lies_plainly(tensor: Any) -> bool:
