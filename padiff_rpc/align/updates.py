@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from padiff_rpc.align.boundaries import Sides
 from padiff_rpc.align.matching import ParameterLink
 from padiff_rpc.align.parameters import NoiseScale, ParameterComparer
-from padiff_rpc.align.step_size import StepSizes
+from padiff_rpc.align.step_size import StepSize, StepSizes
 from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.promote import to_float64
@@ -56,6 +56,7 @@ class UpdateJudge:
         self._comparer = comparer
         self._optimizer = optimizer
         self._neutral = optimizer.name in NEUTRAL_OPTIMIZERS
+        self._linear = self._neutral and optimizer.name not in _NORMALISING
         self._sizes = StepSizes(sides.base, sides.traffic)
         self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
 
@@ -94,8 +95,7 @@ class UpdateJudge:
             held = _Held(name, link, values[name], gradients.get(name))
             verdict = self._within_steps(step, pair, held)
             if verdict.failure == "values":
-                measured_largest = max((measured[each].largest for each in link.base if each in measured), default=0.0)
-                verdict = self._without_noise(step, verdict, grad, held, noise, measured_largest, goes_on)
+                verdict = self._without_noise(step, verdict, grad, held, noise, measured, goes_on)
             judged.append(verdict)
         return judged
 
@@ -122,38 +122,44 @@ class UpdateJudge:
         if not self._neutral:
             return math.hypot(*(self._moved[name] for name in held.link.base))
         options, value = self._optimizer.options, held.value
-        if self._optimizer.name in _NORMALISING:
+        if not self._linear:
             return (step + 1) * options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * told(value.norm))
-        pull = told(gradient.norm) + options["weight_decay"] * told(value.norm)
+        return self._sgd_moves(step, told(gradient.norm) + options["weight_decay"] * told(value.norm))
+
+    def _sgd_moves(self, step: int, pull: float) -> float:
+        """Bound how far all steps of SGD so far have moved what a pull of at most this size moved in each."""
+        options = self._optimizer.options
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
-    def _largest_move(self, step: int, gradient: float) -> float:
-        """Bound how far a neutral optimiser moves an element whose gradients are at most so large: Adam in a step, SGD in all."""
-        options = self._optimizer.options
-        if self._optimizer.name in _NORMALISING:
-            return options["lr"]
-        return (step + 1) * options["lr"] * gradient / max(1.0 - options["momentum"], 0.01)
+    def _largest_move(self, step: int, gradient: float, held: _Held, measured: Mapping[str, StepSize]) -> float:
+        """Bound how far an element has moved whose gradients are at most so large: under SGD in all steps, else in one."""
+        if not self._neutral:
+            return max(measured[name].largest for name in held.link.base)
+        return self._sgd_moves(step, gradient) if self._linear else self._optimizer.options["lr"]
 
     def _without_noise(
-        self, step: int, pair: Pair, grad: Pair, held: _Held, noise: NoiseScale, measured_largest: float, goes_on: bool
+        self,
+        step: int,
+        pair: Pair,
+        grad: Pair,
+        held: _Held,
+        noise: NoiseScale,
+        measured: Mapping[str, StepSize],
+        goes_on: bool,
     ) -> Pair:
-        """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most.
-
-        measured_largest: the most that the step moved an element, for an optimiser that the worker offers.
-        """
+        """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most."""
         if grad.status != "pass" or grad.metrics is None:
             return pair
         gradient = _values(self._comparer.base_tensor(held.link, held.name, "gradient"))
         base = self._comparer.base_tensor(held.link, held.name, "value")
         raw = self._comparer.raw_tensor(held.name, "value")
         floor = _MARGIN * max(self._comparer.noise_of(held.link, noise), grad.metrics.max_abs)
-        largest = self._largest_move(step, floor) if self._neutral else measured_largest
+        largest = self._largest_move(step, floor, held, measured)
         noisy = np.abs(gradient) <= floor
         apart = np.abs(_values(raw) - _values(base))[noisy]
         if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * largest:
             return pair
-        linear = self._optimizer.name == "SGD"
-        moves = "by nothing else" if linear else "as far as others, either way"
+        moves = "by nothing else" if self._linear else "as far as others, either way"
         why = (
             f"{int(noisy.sum())} of {noisy.size} elements are left out: their gradient is rounding noise (at most "
             f"{floor:.2g}), and {self._optimizer.name} moves them {moves}"
@@ -161,7 +167,7 @@ class UpdateJudge:
         array = raw.to_array().copy()
         array[noisy] = base.to_array()[noisy]
         without = Tensor.from_array(array, raw.spec.dtype)
-        if goes_on and not linear:  # SGD leaves no more than what is too small for all that uses it
+        if goes_on and not self._linear:  # SGD leaves no more than what is too small for all that uses it
             if self._sides.raw.info().recorded:
                 why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
             else:

@@ -29,7 +29,6 @@ _TO_TORCH: dict[DType, Any] = {
     DType.C64: torch.complex64,
     DType.C128: torch.complex128,
 }
-_KNOWN_TO_NUMPY = (DType.F32, DType.F64, DType.I32, DType.I64)
 _FROM_TORCH = {native: dtype for dtype, native in _TO_TORCH.items()}
 
 
@@ -51,13 +50,12 @@ def spec(tensor: Any) -> TensorSpec:
 
 def to_bytes(tensor: Any) -> np.ndarray:
     """View a tensor as flat uint8, row-major; shares the memory of a contiguous CPU tensor."""
-    header = spec(tensor)
+    spec(tensor)
     if tensor.is_meta:
         raise _not_supported(f"a tensor on the meta device, of shape {tuple(tensor.shape)}", "it holds no values")
-    if header.dtype in _KNOWN_TO_NUMPY and _lies_plainly(tensor):
-        return _in_a_row(tensor).numpy().view(np.uint8)  # nearly all that is captured, in fewer calls
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    return _in_a_row(plain).view(torch.uint8).numpy()
+    if _lies_plainly(tensor):
+        return _memory(tensor)
+    return _memory(tensor.detach().resolve_conj().resolve_neg().cpu().contiguous())
 
 
 def from_tensor(tensor: Tensor) -> Any:
@@ -73,16 +71,15 @@ def writable(tensor: Any) -> np.ndarray | None:
     if not _lies_plainly(tensor) or tensor.is_inference():
         return None
     torch.autograd.graph.increment_version(tensor)
-    return _in_a_row(tensor).view(torch.uint8).numpy()
+    return _memory(tensor)
 
 
-def _in_a_row(tensor: Any) -> Any:
-    """View a contiguous tensor in one dimension.
-
-    One element or none may have stride 0 (backward of sum()), of which there is no view as bytes.
-    """
+def _memory(tensor: Any) -> np.ndarray:
+    """View the memory of a tensor that lies plainly as flat uint8."""
     row = tensor.detach().reshape(-1)
-    return row if row.numel() > 1 else row.as_strided(row.shape, (1,))
+    if row.numel() < 2:  # its stride may be 0 (backward of sum()), of which there is no view as bytes
+        row = row.as_strided(row.shape, (1,))
+    return row.view(torch.uint8).numpy()
 
 
 def _lies_plainly(tensor: Any) -> bool:
