@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _torch_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], float], Callable[[], None]]:
-    import torch  # pyright: ignore[reportMissingImports]
+    import torch
 
     inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
     model.train()
@@ -53,7 +53,7 @@ def _torch_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[],
 
 
 def _paddle_step(model: Any, arrays: dict[str, np.ndarray]) -> tuple[Callable[[], float], Callable[[], None]]:
-    import paddle  # pyright: ignore[reportMissingImports]
+    import paddle
 
     inputs = {name: paddle.to_tensor(array) for name, array in arrays.items()}
     model.train()

@@ -13,16 +13,16 @@ from benchmarks.child import serve
 from benchmarks.memory import peak_bytes, resident_bytes
 from benchmarks.settings import SETTINGS
 from padiff_rpc.align.align import align
-from padiff_rpc.align.match import match_models
-from padiff_rpc.align.releases import RELEASE_BYTES, RELEASE_COUNT
-from padiff_rpc.align.weights import assign_weights
+from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.run.release_records import RELEASE_BYTES, RELEASE_COUNT
 from padiff_rpc.compare.judge import statistics_for
-from padiff_rpc.freed_memory import keep_freed_memory
-from padiff_rpc.inputs import as_inputs
+from padiff_rpc.match.match import match_models
+from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.system.malloc import keep_freed_memory
+from padiff_rpc.tensors.tensor import Tensor
 
 IMPORTED_BYTES = resident_bytes()
 """What the imports above take. Everything beyond is what aligning needs."""

@@ -14,7 +14,7 @@ from benchmarks.processes import worker
 from padiff_rpc.model.model import ForwardRequest, RecordOptions
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 MIB = 3 << 10
 

@@ -16,8 +16,8 @@ from padiff_servers.process import prepare_process
 from benchmarks.bare import STEP_MAKERS
 from benchmarks.cases import Case, Framework, case_of
 from benchmarks.child import serve
-from padiff_rpc.inputs import as_inputs
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import ForwardRequest, LossSpec
 
 

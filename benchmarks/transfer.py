@@ -18,7 +18,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, Record, RecordOptions
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 SIZES_MIB = (16, 64, 256)
 _ROUTES = {"ring": True, "streams": False}

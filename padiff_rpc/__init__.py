@@ -2,7 +2,6 @@
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.special_init import add_special_init
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.auto_diff import assign_weight, auto_diff
@@ -10,10 +9,11 @@ from padiff_rpc.interface.check import check_grads, check_params, check_report, 
 from padiff_rpc.interface.dataloader import check_dataloader
 from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path
 from padiff_rpc.interface.proxy import ProxyModel, create_model
+from padiff_rpc.match.special_init import add_special_init
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.launch import launch
 from padiff_rpc.result import Result
-from padiff_rpc.selection import Selection
 from padiff_rpc.sequential import align_sequentially
 from padiff_rpc.tape.recorded_model import RecordedModel
 

@@ -15,8 +15,8 @@ from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, Inputs, Model, ModelDescription, ModelInfo
+from padiff_rpc.model.selection import Selection, asked_layers, narrowed
 from padiff_rpc.result import Result
-from padiff_rpc.selection import Selection, asked_layers, narrowed
 from padiff_rpc.tape.record import Recording, record
 from padiff_rpc.tape.recorded_model import RecordedModel
 

@@ -55,11 +55,11 @@ FORBIDDEN = {
 # `doctor` has other Pythons run this file to say what they hold; nothing imports it.
 PROBE = "clients/padiff_clients/probe.py"
 MAY_IMPORT = {
-    "torch": ("padiff_rpc/model/backends/torch_", PROBE),
-    "paddle": ("padiff_rpc/model/backends/paddle_", PROBE),
+    "torch": ("padiff_rpc/model/backends/torch/", PROBE),
+    "paddle": ("padiff_rpc/model/backends/paddle/", PROBE),
 }
 # Frameworks must see the system's zlib and gRPC first (libpaddle exports an old zlib), so its backend loads gRPC too.
-ALLOWED = {("padiff_rpc/model/backends/paddle_import.py", "grpc")}
+ALLOWED = {("padiff_rpc/model/backends/paddle/import_paddle.py", "grpc")}
 
 
 def python_files() -> list[tuple[str, Path]]:

@@ -12,7 +12,7 @@ def main() -> int:
     """Run the command that the arguments name and return its exit status."""
     try:
         from padiff_clients.commands import commands
-        from padiff_rpc.freed_memory import keep_freed_memory
+        from padiff_rpc.system.malloc import keep_freed_memory
     except Exception as err:  # noqa: BLE001 - Python's own exit status 1 would mean that the models differ
         package = (err.name or "").partition(".")[0] if isinstance(err, ModuleNotFoundError) else ""
         if package in _NEEDED:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.blame import user_error
-from padiff_rpc.model.factory import load_function
+from padiff_rpc.model.hosting.factory import load_function
+from padiff_rpc.model.hosting.user_errors import user_error
 from padiff_rpc.model.model import Inputs
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 FORMS = (
     "give FILE.npz with one array per keyword argument of forward, or FILE.py:function that returns one dict of arrays, "

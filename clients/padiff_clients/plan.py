@@ -14,9 +14,9 @@ from padiff_clients.runfile import CompareTable, RunFile, SideTable
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.model.spec import ModelSpec, parse_spec, split_place
-from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer
 
 _NEED_TARGETS = ("mse", "cross_entropy")
 _LAUNCH_ONLY = ("python", "device", "dtype", "args", "loss_fn", "optimizer_fn", "threads")

@@ -32,7 +32,7 @@ def version(package):
 
 
 def torch():
-    import torch  # pyright: ignore[reportMissingImports]
+    import torch
 
     devices = ["cpu"]
     if torch.cuda.is_available():
@@ -43,7 +43,7 @@ def torch():
 def paddle():
     import zlib  # noqa: F401 - before paddle, whose own copy is older
 
-    import paddle  # pyright: ignore[reportMissingImports]
+    import paddle
 
     devices = ["cpu"]
     if paddle.device.is_compiled_with_cuda():

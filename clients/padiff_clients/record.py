@@ -16,7 +16,7 @@ from padiff_clients.runfile import validate
 from padiff_clients.sides import opened
 from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.selection import EVERYTHING, asked_layers, check_globs, narrowed
+from padiff_rpc.model.selection import EVERYTHING, asked_layers, check_globs, narrowed
 from padiff_rpc.tape.record import check_asked
 from padiff_rpc.tape.record import record as record_tape
 

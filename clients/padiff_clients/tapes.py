@@ -12,10 +12,10 @@ from padiff_clients.plan import SidePlan
 from padiff_clients.runfile import RunFile
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import Inputs, LossSpec, OptimizerSpec
 from padiff_rpc.tape.recorded_model import RecordedModel
-from padiff_rpc.tensor import DType, Tensor
-from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 Tapes = tuple[RecordedModel | None, RecordedModel | None]
 """Base's and raw's dumps; None for a model that runs."""

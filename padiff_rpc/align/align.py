@@ -12,29 +12,29 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from padiff_rpc.align.assemble import assemble, blame_of
-from padiff_rpc.align.attention import attention_routes
-from padiff_rpc.align.boundaries import SideName, Sides
+from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.dumps import check_dumps, without_unrecorded
-from padiff_rpc.align.fail_fast import StoppedAt
-from padiff_rpc.align.lacking import not_compared
-from padiff_rpc.align.match import match_models
-from padiff_rpc.align.matching import Matching
-from padiff_rpc.align.notes import notes_on
-from padiff_rpc.align.parameters import ParameterComparer
-from padiff_rpc.align.phase import SideThreads
 from padiff_rpc.align.progress import Progress
-from padiff_rpc.align.scope import Scope, scope_of
+from padiff_rpc.align.run.fail_fast import StoppedAt
+from padiff_rpc.align.run.pairing import SideName, Sides
+from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.selections import as_asked
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.shared_memory import refuse_shared_memory
-from padiff_rpc.align.step import StepOutcome, StepRunner
+from padiff_rpc.align.stages.compare_parameters import ParameterComparer
+from padiff_rpc.align.stages.step import StepOutcome, StepRunner
 from padiff_rpc.align.stores import store_of
 from padiff_rpc.align.traffic import Traffic
-from padiff_rpc.align.verdict import Blame, StepFindings
-from padiff_rpc.align.verify_probe import ProbeFinding, verify_probe
-from padiff_rpc.align.weights import assign_weights
+from padiff_rpc.align.verdict.assemble import assemble, blame_of
+from padiff_rpc.align.verdict.blame import Blame, StepFindings
+from padiff_rpc.align.verdict.not_compared import not_compared
+from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.attention import attention_routes
+from padiff_rpc.match.layer_map import Matching
+from padiff_rpc.match.match import match_models
+from padiff_rpc.match.scope import Scope, scope_of
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.result import Divergence, Result
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.result import Unmatched
 

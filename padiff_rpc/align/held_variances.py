@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from padiff_rpc.align.matching import ParameterLink
-from padiff_rpc.align.parameters import ParameterComparer
-from padiff_rpc.align.running_variance import VARIANCES, is_batch_norm
+from padiff_rpc.align.stages.compare_parameters import ParameterComparer
+from padiff_rpc.align.stages.running_variance import VARIANCES, is_batch_norm
+from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Pair
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 
 def judge_variances(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from padiff_rpc.align.matching import Matching
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import ModelDescription
-from padiff_rpc.selection import EVERYTHING, Selection, asked_layers, check_globs, narrowed
+from padiff_rpc.model.selection import EVERYTHING, Selection, asked_layers, check_globs, narrowed
 
 _WRAPS = "it holds no parameters of its own (PADIFF_SIKP_WRAP_LAYER)"
 

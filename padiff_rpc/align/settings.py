@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from padiff_rpc.compare.rules import CompareRules, one_of
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 
 DiffPhase = Literal["forward", "backward", "both"]
 

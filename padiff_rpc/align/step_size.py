@@ -13,8 +13,8 @@ import numpy as np
 
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.model.model import Model
-from padiff_rpc.promote import to_float64
-from padiff_rpc.tensor import TensorSpec, TensorStream
+from padiff_rpc.tensors.float64 import to_float64
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 
 @dataclass(frozen=True)

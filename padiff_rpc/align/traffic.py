@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 
-from padiff_rpc.tensor import Tensor, TensorStream
+from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 
 class Traffic:

@@ -11,7 +11,7 @@ from padiff_rpc.compare.kernel import Differences, Limit
 from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
 from padiff_rpc.result import Failure, Metrics, Stage, Status
-from padiff_rpc.tensor import Digest, DType, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from padiff_rpc.compare.criteria import Criteria, Verdict, nonfinite_by_digests
 from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.result import Stage
-from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
+from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
 
 __all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams", "statistics_for"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padiff_rpc.compare.blocks import abreast
-from padiff_rpc.promote import BLOCK_ITEMS, single_square_sum, single_sum, square_sum, to_float64
-from padiff_rpc.scratch import scratch
-from padiff_rpc.tensor import DType, TensorSpec, TensorStream
+from padiff_rpc.tensors.blocks import abreast
+from padiff_rpc.tensors.float64 import BLOCK_ITEMS, single_square_sum, single_sum, square_sum, to_float64
+from padiff_rpc.tensors.scratch import scratch
+from padiff_rpc.tensors.tensor import DType, TensorSpec, TensorStream
 
 _SAFE_PEAKS = (1e-100, 1e100)
 """Magnitudes between which squares and their sums neither overflow nor vanish in float64."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from padiff_rpc.result import STAGES, Stage
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 
 
 @dataclass(frozen=True)

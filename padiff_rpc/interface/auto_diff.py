@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.match import match_models
+from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.settings import AlignSettings, DiffPhase
-from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.compare.rules import PADIFF_RTOL, CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.assign_failure import show_assign_failure
@@ -20,7 +19,8 @@ from padiff_rpc.interface.inputs import inputs_for
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log, show_options
 from padiff_rpc.interface.sides import Side, map_between, pair_of, side_of
 from padiff_rpc.interface.switches import api_check
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.match.match import match_models
+from padiff_rpc.model.hosting.hosted import HostedModel
 
 _OPTIONS = ("atol", "rtol", "auto_init", "compare_mode", "diff_phase", "single_step", "steps")
 

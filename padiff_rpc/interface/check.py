@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.held import compare_held
-from padiff_rpc.align.running_variance import values_per_channel
+from padiff_rpc.align.compare_dumps import compare_held
 from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.stages.running_variance import values_per_channel
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.findings import Shown, show_result
@@ -21,8 +21,8 @@ from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.model.model import What
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.result import Divergence, LayerRef, Result
-from padiff_rpc.selection import Selection
 from padiff_rpc.tape.folders import DumpPair, walk
 from padiff_rpc.tape.recorded_model import RecordedModel
 from padiff_rpc.tape.write_report import REPORT

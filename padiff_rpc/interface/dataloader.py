@@ -13,8 +13,8 @@ from padiff_rpc.compare.rules import CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.inputs import to_tensor
 from padiff_rpc.interface.messages import log, show
-from padiff_rpc.model.digest import digest
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Tensor
 
 _END = object()
 

@@ -11,7 +11,7 @@ from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 
 _RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")
 _HELD: dict[Stage, str] = {"weights_before": "weights", "weights": "weights", "buffers": "weights", "grads": "grads"}

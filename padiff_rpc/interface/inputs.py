@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.inputs import as_inputs
 from padiff_rpc.model.backends import load_backend
 from padiff_rpc.model.backends.backend import Backend
-from padiff_rpc.model.hosted import HostedModel
-from padiff_rpc.model.inputs import Native
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.hosting.native_inputs import Native
+from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import Inputs, Model
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 
 def inputs_for(model: Model, values: Any, side: str) -> Inputs:

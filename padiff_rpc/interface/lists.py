@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from padiff_rpc.compare.rules import one_of
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LayerInfo, ModelDescription
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 
 ListMode = Literal["self", "sublayers", "all"]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from padiff_rpc.align.selections import wrap_layers
-from padiff_rpc.align.special_init import auto_layer_map
 from padiff_rpc.compare.rules import one_of
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.dump_folders import ProxyFolder
@@ -19,14 +18,15 @@ from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.proxy_host import DistantHost, LocalHost, ProxyHost, is_model
 from padiff_rpc.interface.ranks import current_rank
 from padiff_rpc.interface.switches import api_check, skip_wrap_layers
+from padiff_rpc.match.special_init import auto_layer_map
 from padiff_rpc.model.model import ModelDescription, RecordOptions
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.tensor_files import DumpFolder
 from padiff_rpc.tape.write_params import write_grads, write_params, write_weights
 from padiff_rpc.tape.write_report import write_report
 from padiff_rpc.tape.writing import writing
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensors.tensor import TensorStream
 
 _ELSEWHERE = "choose a folder that can be written to and has room, with set_dump_root_path() or the dump's own path"
 

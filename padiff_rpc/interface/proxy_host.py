@@ -11,13 +11,13 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.inputs import inputs_for
 from padiff_rpc.interface.stacks import user_stack
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, Model, Observer, RecordOptions, Side
-from padiff_rpc.model.store import Store
-from padiff_rpc.model.tree import place_layers
+from padiff_rpc.model.recording.native_tree import place_layers
+from padiff_rpc.model.store.store import Store
 from padiff_rpc.tape.write_report import Run
-from padiff_rpc.tensor import Tensor, TensorStream
-from padiff_rpc.training import parse_loss
+from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 
 def is_model(value: object) -> bool:

@@ -11,11 +11,11 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.proxy import ProxyModel
 from padiff_rpc.interface.proxy_host import is_model
 from padiff_rpc.interface.switches import skip_wrap_layers
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, Model, OptimizerSpec
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.recorded_model import RecordedModel
-from padiff_rpc.training import parse_loss, parse_optimizer
 
 _LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
 

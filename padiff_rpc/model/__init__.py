@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import ForwardRequest, LossSpec, Model, Observer, OptimizerSpec, RecordOptions
 from padiff_rpc.model.spec import ModelSpec, parse_spec
 

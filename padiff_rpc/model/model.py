@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorSpec, TensorStream
 
 ParameterKind = Literal["parameter", "buffer"]
 Phase = Literal["forward", "backward"]
@@ -92,7 +92,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record lies in the memory of its store (`padiff_rpc.model.arena`), which a process on the same host may share.
+    """Where a record lies in the memory of its store (`model.store.arena`), which a process on the same host may share.
 
     It holds until the record is released, and no longer than the memory's generation is this one.
     """
@@ -215,7 +215,7 @@ class ForwardRequest:
 class LossSpec:
     """A loss over the last forward's outputs.
 
-    name: one of `padiff_rpc.training.NEUTRAL_LOSSES`, or one that the worker offers. `targets`: tensors by name for
+    name: one of `model.losses_and_optimizers.NEUTRAL_LOSSES`, or one that the worker offers. `targets`: tensors by name for
     losses that need them. `options`: e.g. {"seed": 0} of the projection. `outputs`: the names of the outputs that a
     neutral loss takes, in its order; empty for all, in the model's own.
     """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Place, Record
-from padiff_rpc.model.store import unknown_record
-from padiff_rpc.tensor import TensorSpec, TensorStream
+from padiff_rpc.model.store.store import unknown_record
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connection import Connection
-from padiff_rpc.tensor import TensorStream, data_loss
+from padiff_rpc.tensors.tensor import TensorStream, data_loss
 from padiff_rpc.v1 import tensor_pb2
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.chunks import Incoming, PieceReader, unpack

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.inputs_as_json import inputs_to_json
 from padiff_rpc.model.model import (
     BackwardResult,
     ForwardRequest,
@@ -23,13 +24,12 @@ from padiff_rpc.model.model import (
     Releasing,
     What,
 )
-from padiff_rpc.model.store import StoreFigures, store_full
+from padiff_rpc.model.store.store import StoreFigures, store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.placed import PlacedRecords
 from padiff_rpc.remote.reading import Readers, stream_numbers
 from padiff_rpc.remote.sending import SendingCall, no_result, sending
-from padiff_rpc.skeleton import inputs_to_json
-from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.retry import RETRY_S, retry_idempotent

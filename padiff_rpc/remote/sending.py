@@ -10,7 +10,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connection import Connection
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensors.tensor import TensorStream
 from padiff_rpc.wire.chunks import pack
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import encode

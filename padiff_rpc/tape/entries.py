@@ -10,13 +10,13 @@ from typing import Any
 import xxhash
 
 from padiff_rpc.errors import PadiffError
-from padiff_rpc.model.digest import digest_chunks
 from padiff_rpc.model.model import Record
-from padiff_rpc.model.transpose import transposed_spec
 from padiff_rpc.tape.json_files import OURS, damaged, need
 from padiff_rpc.tape.npy import NpyFile, open_npy
 from padiff_rpc.tape.texts import dtype_from_text, shape_from_text, tensor_texts
-from padiff_rpc.tensor import Digest, DType, TensorSpec, TensorStream, told
+from padiff_rpc.tensors.digest import digest_chunks
+from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec, TensorStream, told
+from padiff_rpc.tensors.transpose import transposed_spec
 
 _FLOATS = ("mean", "abs_mean", "norm", "min", "max")
 _COUNTS = ("count", "nan_count", "inf_count")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import ModelDescription, ModelInfo
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.json_files import FORMAT, OURS, need
 from padiff_rpc.tape.layer_tree import plain_route, shown_route
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.model.tree import join
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.recording.native_tree import join
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import spec_from_json, spec_json
 from padiff_rpc.tape.json_files import OURS, damaged, need, need_nodes
 from padiff_rpc.tape.texts import layer_text

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.inputs_as_json import inputs_from_json, inputs_to_json
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import ForwardRequest, Inputs, LossSpec, ModelDescription, ModelInfo, OptimizerSpec
-from padiff_rpc.skeleton import inputs_from_json, inputs_to_json
 from padiff_rpc.tape.entries import check_spec, spec_from_json, spec_json
 from padiff_rpc.tape.folders import INPUTS, TAPE
 from padiff_rpc.tape.header import info_from_json
 from padiff_rpc.tape.json_files import FORMAT, OURS, damaged, need, read_json, write_json
 from padiff_rpc.tape.npy import open_npy, write_npy
 from padiff_rpc.tape.tensor_files import DumpFolder
-from padiff_rpc.tensor import Tensor, TensorStream
-from padiff_rpc.training import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
+from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.tape.json_files import damaged_file
-from padiff_rpc.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
 
 _MAGIC = b"\x93NUMPY"
 _ALIGNMENT = 64

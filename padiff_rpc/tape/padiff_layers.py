@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.model.tree import join
+from padiff_rpc.model.recording.native_tree import join
 from padiff_rpc.tape.json_files import need, need_nodes
 from padiff_rpc.tape.layer_tree import plain_route
 from padiff_rpc.tape.texts import hyperparameters_from_text
-from padiff_rpc.tensor import TensorSpec
+from padiff_rpc.tensors.tensor import TensorSpec
 
 _STATISTICS = ("_mean", "_variance")
 """Paddle lists these among the parameters of a batch normalisation; they are buffers."""

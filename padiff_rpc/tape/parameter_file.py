@@ -9,15 +9,15 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription, What
-from padiff_rpc.model.tree import join
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.recording.native_tree import join
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import Paths, TensorRef, check_spec, natural_spec, spec_from_json, unlike
 from padiff_rpc.tape.header import selection_of
 from padiff_rpc.tape.json_files import OURS, damaged, need, read_json
 from padiff_rpc.tape.layer_tree import description_of, first_nodes, plain_route
 from padiff_rpc.tape.npy import open_npy
 from padiff_rpc.tape.padiff_layers import describe_parameters, routed_nodes
-from padiff_rpc.tensor import TensorSpec
+from padiff_rpc.tensors.tensor import TensorSpec
 
 
 @dataclass(frozen=True)

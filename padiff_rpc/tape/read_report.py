@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from padiff_rpc.model.api_names import api_route, spellings
 from padiff_rpc.model.model import ModelDescription, Side, Unrecorded
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import Paths, TensorRef, entries
 from padiff_rpc.tape.header import selection_of
 from padiff_rpc.tape.json_files import OURS, damaged, need, need_nodes, read_json

@@ -19,7 +19,7 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     RecordOptions,
 )
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.manifest import Manifest, write_manifest
 from padiff_rpc.tape.tensor_files import DumpFolder, RecordFiles
@@ -37,7 +37,7 @@ from padiff_rpc.tape.write_params import (
 from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tape.writing import writing
 from padiff_rpc.tape.writing_thread import WritingThread
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensors.tensor import TensorStream
 
 OnBoundary = Callable[[int, Boundary], None]
 

@@ -22,7 +22,7 @@ from padiff_rpc.model.model import (
     RecordOptions,
     What,
 )
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.folders import TAPE, of_rank
 from padiff_rpc.tape.json_files import damaged_file
@@ -30,7 +30,7 @@ from padiff_rpc.tape.manifest import Manifest, check_forward, check_loss, check_
 from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.replay import Replay
 from padiff_rpc.tape.step_folder import StepFolder
-from padiff_rpc.tensor import Digest, Statistics, TensorStream
+from padiff_rpc.tensors.tensor import Digest, Statistics, TensorStream
 
 Moment = Literal["before", "forward", "stepped"]
 """How far a step was replayed: not at all, its forward (and backward), its optimiser's step."""

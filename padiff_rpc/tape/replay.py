@@ -10,7 +10,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, ModelDescription, Observer, Phase, Record, RecordOptions
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.read_report import Silent, TapedBoundary, TapedRun
-from padiff_rpc.tensor import Digest, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, TensorSpec
 
 
 class Replay:

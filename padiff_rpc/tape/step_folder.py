@@ -8,7 +8,7 @@ from pathlib import Path
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription, ModelInfo
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.header import info_from_json, layer_map_of
 from padiff_rpc.tape.json_files import OURS, need, read_json

@@ -10,7 +10,7 @@ from pathlib import Path
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Record
 from padiff_rpc.tape.npy import write_npy
-from padiff_rpc.tensor import TensorSpec, TensorStream
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 Read = Callable[[Sequence[int]], Iterator[TensorStream]]
 """Streams recorded tensors by id, as Model.read_records does."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo
-from padiff_rpc.tensor import DType, TensorSpec
+from padiff_rpc.tensors.tensor import DType, TensorSpec
 
 _NAMES = {
     DType.BOOL: "bool",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import xxhash
 
 from padiff_rpc.model.model import Model
-from padiff_rpc.tensor import Statistics, TensorStream
+from padiff_rpc.tensors.tensor import Statistics, TensorStream
 
 
 class ValuesRead:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.entries import spec_json
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.json_files import OURS, write_json
 from padiff_rpc.tape.layer_tree import layer_tree, local_name
 from padiff_rpc.tape.tensor_files import DumpFolder, NumberedFiles
-from padiff_rpc.tensor import TensorSpec, TensorStream
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 PARAMS, WEIGHTS, GRADS = "params.json", "weights.json", "grads.json"
 SHARED = "params.json and weights.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from padiff_rpc.model.model import Boundary, ModelDescription, Record, Side
-from padiff_rpc.selection import EVERYTHING, Selection
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.entries import record_entry
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.json_files import OURS, write_json

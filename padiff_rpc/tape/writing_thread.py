@@ -9,7 +9,7 @@ from types import TracebackType
 
 from padiff_rpc.model.model import Boundary, Model
 from padiff_rpc.tape.tensor_files import RecordFiles
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 _BATCH = 64
 """Boundaries whose records are read and released together: one call to a worker for each would cost more than a small tensor."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor, TensorSpec, TensorStream, data_loss
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Tensor, TensorSpec, TensorStream, data_loss
 from padiff_rpc.v1 import tensor_pb2
 from padiff_rpc.wire.payload import Batch, Piece
 from padiff_rpc.wire.serde import tensor_spec_from_proto, tensor_spec_to_proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 from padiff_rpc.v1 import tensor_pb2
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padiff_rpc import memfd
-from padiff_rpc.memfd import NONCE_BYTES
+from padiff_rpc.system import memfd
+from padiff_rpc.system.memfd import NONCE_BYTES
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.slots import Region, Slots
 

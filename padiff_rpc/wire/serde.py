@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
-from padiff_rpc.model.arena import Offer
-from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, DType, Statistics, TensorSpec
+from padiff_rpc.model.store.arena import Offer
+from padiff_rpc.model.store.store import StoreFigures
+from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 
@@ -300,7 +300,7 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
 def forward_header_to_proto(
     session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, observed: bool
 ) -> worker_service_pb2.ForwardHeader:
-    """`inputs_json` stands for request.inputs (see padiff_rpc/skeleton.py)."""
+    """`inputs_json` stands for request.inputs (see padiff_rpc/model/inputs_as_json.py)."""
     header = worker_service_pb2.ForwardHeader(
         session_id=session_id,
         inputs_json=inputs_json,

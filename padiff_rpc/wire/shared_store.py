@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padiff_rpc import memfd
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, Offer
 from padiff_rpc.model.model import Place
-from padiff_rpc.tensor import Tensor, TensorStream, chunks_of
+from padiff_rpc.model.store.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, Offer
+from padiff_rpc.system import memfd
+from padiff_rpc.tensors.tensor import Tensor, TensorStream, chunks_of
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from padiff_rpc.errors import WORKER_REASONS, PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.wire.channel import Address, parse_address
 from padiff_servers.access import read_access
 from padiff_servers.arguments import parse_arguments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from padiff_rpc.freed_memory import keep_freed_memory
-from padiff_rpc.model.budgets import default_memory_bytes
+from padiff_rpc.model.store.budgets import default_memory_bytes
+from padiff_rpc.system.malloc import keep_freed_memory
 
 
 def prepare_process() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from padiff_rpc.errors import PadiffError
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensors.tensor import TensorStream
 from padiff_rpc.wire.chunks import pack
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import encode

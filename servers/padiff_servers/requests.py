@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import Tensor, TensorStream, collect_all
+from padiff_rpc.tensors.tensor import Tensor, TensorStream, collect_all
 from padiff_rpc.wire.chunks import Incoming, PieceReader, unpack
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Batch, Frame

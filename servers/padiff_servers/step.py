@@ -7,7 +7,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary
-from padiff_rpc.tensor import CHUNK_BYTES, Tensor
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Frame

@@ -9,8 +9,8 @@ import pytest
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.result import Result
-from padiff_rpc.training import parse_loss, parse_optimizer
 from tests.align.pairs import AlignPair, hosted, inputs_of
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from padiff_rpc.inputs import as_inputs
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ModelInfo
 from padiff_rpc.result import Result
 

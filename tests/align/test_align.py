@@ -13,12 +13,12 @@ from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.numpy_backend import NumpyBackend
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.backends.numpy.backend import NumpyBackend
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.result import Result
-from padiff_rpc.tensor import Tensor
-from padiff_rpc.training import parse_optimizer
+from padiff_rpc.tensors.tensor import Tensor
 from tests.align.pairs import AlignPair, hosted, inputs_of
 
 

@@ -11,10 +11,10 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import ForwardRequest, ForwardResult, Observer, RecordOptions
+from padiff_rpc.model.selection import EVERYTHING, narrowed
 from padiff_rpc.result import Result
-from padiff_rpc.selection import EVERYTHING, narrowed
 from padiff_rpc.sequential import align_sequentially
 from padiff_rpc.tape import RecordedModel
 from tests.align.pairs import hosted, inputs_of

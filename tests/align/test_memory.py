@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from padiff_rpc.align.boundaries import Pairing, SideName, Sides
-from padiff_rpc.align.judged import Judged
-from padiff_rpc.align.judging import Judge
-from padiff_rpc.align.matching import ParameterLink
-from padiff_rpc.align.parameters import Compared, ParameterComparer
-from padiff_rpc.align.phase import SideThreads
+from padiff_rpc.align.run.judge_boundaries import Judge
+from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.pairing import Pairing, SideName, Sides
+from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.stages.compare_parameters import Compared, ParameterComparer
 from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.model.digest import digest
+from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Boundary, LayerInfo, Model, ModelDescription, ParameterInfo, Phase, Record, Side
-from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import model_pb2
 from padiff_rpc.wire import serde
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.match import match_models
+from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.weights import assign_weights
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.match.match import match_models
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import ForwardRequest, ForwardResult, Observer
+from padiff_rpc.model.selection import Selection
+from padiff_rpc.numpy_framework import nn
 from padiff_rpc.result import Result
-from padiff_rpc.selection import Selection
-from padiff_rpc.tensor import collect_all
+from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import AlignPair, hosted, inputs_of
 
 BLACK = "on the black list"

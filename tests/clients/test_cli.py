@@ -46,12 +46,12 @@ def test_a_missing_dependency_is_answered_with_the_pip_line(package: str):
 def test_a_module_of_ours_that_cannot_be_imported_is_not_blamed_on_the_environment():
     done = python(
         "-c",
-        "import sys; sys.modules['padiff_rpc.tensor'] = None; from padiff_clients.cli import main; sys.exit(main())",
+        "import sys; sys.modules['padiff_rpc.tensors.tensor'] = None; from padiff_clients.cli import main; sys.exit(main())",
     )
 
     assert done.returncode == 3
     assert "pip install" not in done.stderr
-    assert "padiff_rpc.tensor" in done.stderr
+    assert "padiff_rpc.tensors.tensor" in done.stderr
 
 
 def test_a_reader_that_goes_away_leaves_the_exit_status_as_it_is():

@@ -9,7 +9,7 @@ import pytest
 from padiff_clients.inputs import load_inputs, load_targets, model_inputs
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 
 def refusal(*sources: str) -> PadiffError:

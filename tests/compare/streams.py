@@ -8,9 +8,9 @@ import numpy as np
 
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.model.digest import digest
 from padiff_rpc.result import Metrics, Stage
-from padiff_rpc.tensor import Digest, DType, Tensor, TensorStream
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorStream
 
 
 def tensor(values: object, dtype: DType | None = None) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 
 from padiff_rpc.compare.rules import CompareMode, CompareRules
 from padiff_rpc.result import STAGES
-from padiff_rpc.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor
 from tests.compare.streams import bfloat16, by_digests, by_streams, compared, metrics_of, tensor
 
 MODES: tuple[CompareMode, ...] = ("mean", "abs_mean", "strict", "scaled")

@@ -9,8 +9,8 @@ import pytest
 
 from padiff_rpc.compare.kernel import Differences, Known, Limit, measure
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.promote import BLOCK_ITEMS
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.float64 import BLOCK_ITEMS
+from padiff_rpc.tensors.tensor import Tensor
 from tests.compare.streams import bfloat16, cut, tensor
 
 ODD_CHUNKS = (4099, 70001)

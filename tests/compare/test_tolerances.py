@@ -6,7 +6,7 @@ import pytest
 
 from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.result import STAGES, Stage
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 
 
 @pytest.mark.parametrize("single_step", [False, True])

@@ -89,7 +89,7 @@ import pytest
 
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.model.model import LossSpec
-from padiff_rpc.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 HERE = Path(__file__).parent
 NAMES = ("torch", "paddle", "numpy")
@@ -204,7 +204,7 @@ def kit() -> Kit:
     with warnings.catch_warnings():
         # A framework's own warnings while it is imported are not ours to fix; those of a call still are errors.
         warnings.simplefilter("ignore")
-        module = importlib.import_module(f"padiff_rpc.model.backends.{NAME}_backend")
+        module = importlib.import_module(f"padiff_rpc.model.backends.{NAME}.backend")
         zoo = _load(HERE / f"zoo_{NAME}.py")
     return Kit(getattr(module, f"{NAME.capitalize()}Backend")(), zoo)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import ForwardRequest, LossSpec, RecordOptions
-from padiff_rpc.tensor import Tensor, collect_all
+from padiff_rpc.tensors.tensor import Tensor, collect_all
 from tests.contract.watcher import Watcher
 
 SUM = LossSpec("sum")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
-from padiff_rpc.tensor import Tensor, collect_all
+from padiff_rpc.tensors.tensor import Tensor, collect_all
 from tests.contract.watcher import Watcher
 
 OWN = [
@@ -53,7 +53,7 @@ def api_routes(boundaries: list[Boundary]) -> list[str]:
 
 def snapshot(kit: Any) -> dict[tuple[str, str], int]:
     """What the framework, and the zoo's module, hold under every name: modules and the tensor class."""
-    root = {"torch": "torch", "paddle": "paddle", "numpy": "padiff_rpc.model.backends"}[kit.backend.name]
+    root = {"torch": "torch", "paddle": "paddle", "numpy": "padiff_rpc.numpy_framework"}[kit.backend.name]
     held = {
         (name, attribute): id(value)
         for name, module in list(sys.modules.items())

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType, Tensor, TensorSpec
-from padiff_rpc.training import parse_loss
+from padiff_rpc.model.losses_and_optimizers import parse_loss
+from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (2, 3), (2, 1, 3, 5)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 
 def keep_inputs(args: Any, kwargs: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType, TensorSpec
+from padiff_rpc.tensors.tensor import DType, TensorSpec
 
 
 def keep_inputs(args: Any, kwargs: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, ForwardRequest, RecordOptions
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 from tests.contract.steps import (
     SUM,
     hosted,

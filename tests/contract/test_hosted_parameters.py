@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.digest import digest
-from padiff_rpc.tensor import Tensor, TensorSpec, collect_all
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec, collect_all
 from tests.contract.steps import (
     SUM,
     all_bytes,

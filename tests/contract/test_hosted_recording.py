@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import LossSpec, RecordOptions
-from padiff_rpc.tensor import collect_all
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import collect_all
 from tests.contract.steps import (
     PROJECTION,
     SUM,

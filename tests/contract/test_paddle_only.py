@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
-from padiff_rpc.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # paddle's own, while it is imported
-    from padiff_rpc.model.backends.paddle_import import paddle
+    from padiff_rpc.model.backends.paddle.import_paddle import paddle
 
 nn = paddle.nn
 

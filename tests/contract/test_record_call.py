@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Boundary, LossSpec, RecordOptions
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 
 class Heard:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from padiff_rpc.model.digest import digest
 from padiff_rpc.model.model import RecordOptions
-from padiff_rpc.tensor import Statistics, collect_all
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Statistics, collect_all
 from tests.contract.steps import PROJECTION, hosted, request_of, run_step
 
 

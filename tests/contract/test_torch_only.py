@@ -11,10 +11,10 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import Boundary, ForwardRequest, RecordOptions
-from padiff_rpc.tensor import Tensor
-from padiff_rpc.training import parse_optimizer
+from padiff_rpc.tensors.tensor import Tensor
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer, projection_weights
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
-from padiff_rpc.tensor import DType, Tensor
-from padiff_rpc.training import NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer, projection_weights
+from padiff_rpc.tensors.tensor import DType, Tensor
 
 
 def loss_value(kit: Any, spec: LossSpec, outputs: list[Any]) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.align.verify_probe import verify_probe
-from padiff_rpc.inputs import as_inputs
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.align.run.verify_probe import verify_probe
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.inputs_from_arrays import as_inputs
+from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.model import RecordOptions
-from padiff_rpc.training import parse_loss
 from tests.contract.conftest import MODELS, Kit
 
 

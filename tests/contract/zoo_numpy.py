@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from padiff_rpc.model.backends import numpy_functions as F
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
-from padiff_rpc.model.backends.numpy_functions import softmax
-from padiff_rpc.tensor import DType
+from padiff_rpc.numpy_framework import functions as F
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.functions import softmax
+from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.tensors.tensor import DType
 
 ABSENT_DEVICE = "gpu:0"
 DTYPES = tuple(DType)

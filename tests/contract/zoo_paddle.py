@@ -12,7 +12,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn.functional import softmax
 
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 
 ABSENT_DEVICE = "gpu:99"
 _FLOAT8 = (DType.F8_E4M3, DType.F8_E5M2) if hasattr(paddle, "float8_e4m3fn") else ()

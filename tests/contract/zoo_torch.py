@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import softmax
 
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 
 ABSENT_DEVICE = "cuda:99"
 DTYPES = tuple(DType)

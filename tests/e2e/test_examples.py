@@ -15,10 +15,10 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.inputs import as_inputs
+from padiff_rpc.model.inputs_from_arrays import as_inputs
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.result import Result
-from padiff_rpc.training import parse_optimizer
 from tests.e2e.workers import ROOT, start
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,9 @@ INPUTS = {"resnet50": "photographs", "minilm": "sentences"}
 
 
 def inputs_of(example: str, dtype: str | None = None) -> Inputs:
-    spec = importlib.util.spec_from_file_location(f"{example}_inputs", EXAMPLES / example / "inputs.py")
+    spec = importlib.util.spec_from_file_location(
+        f"{example}_inputs", EXAMPLES / example / "model/inputs_from_arrays.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -10,9 +10,9 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.inputs import as_inputs
+from padiff_rpc.model.inputs_from_arrays import as_inputs
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.result import Result
-from padiff_rpc.training import parse_optimizer
 from tests.e2e.workers import MODELS, start
 
 pytestmark = pytest.mark.e2e

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.layouts import RULES
-from padiff_rpc.align.match import match_models
-from padiff_rpc.align.matching import Matching, ParameterLink
+from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.weights import assign_weights
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching, ParameterLink
+from padiff_rpc.match.layout_rules import RULES
+from padiff_rpc.match.match import match_models
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.remote.launch import launch
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.result import Result
-from padiff_rpc.tensor import Tensor
-from padiff_rpc.training import parse_optimizer
+from padiff_rpc.tensors.tensor import Tensor
 
 pytestmark = pytest.mark.e2e
 

@@ -22,7 +22,7 @@ from padiff_rpc import (
     get_dump_root_path,
     set_dump_root_path,
 )
-from padiff_rpc.align.special_init import special_inits_kept
+from padiff_rpc.match.special_init import special_inits_kept
 from padiff_rpc.remote.remote_model import RemoteModel
 from tests.e2e.workers import MODELS, start
 

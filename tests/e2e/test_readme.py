@@ -28,7 +28,7 @@ import pytest
 
 from padiff_rpc.compare import tolerances
 from padiff_rpc.result import STAGES
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 from tests.e2e.workers import ROOT, python_of
 
 pytestmark = pytest.mark.e2e

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc import create_model
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.tensor import Tensor
 from tests.align.pairs import inputs_of, models
 from tests.tape.tapes import PADIFF_DUMPS, edit
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc import PadiffError, Reason, assign_weight, auto_diff, create_model
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.tensor import Tensor
 from tests.interface.planted import model_of, native_inputs
 
 STRICT: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}

@@ -12,7 +12,7 @@ import pytest
 
 from padiff_rpc import check_grads, check_params, check_report, check_weights, create_model
 from padiff_rpc.errors import PadiffError
-from padiff_rpc.model.backends import numpy_nn as nn
+from padiff_rpc.numpy_framework import nn
 from tests.interface import planted as plant
 from tests.interface.planted import STRICT, dump, node_of, pair, spoil_tensor
 from tests.tape.tapes import edit

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from padiff_rpc import check_params, check_report, create_model
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
 from padiff_rpc.model.model import ForwardRequest
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.tensor import Tensor
 from padiff_rpc.tape import RecordedModel
-from padiff_rpc.tensor import collect_all
+from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import models
 from tests.interface import planted as plant
 from tests.interface.planted import as_padiff, dump, spoil_held, spoil_tensor

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc import PadiffError, Reason, check_params, check_report, create_model, get_dump_root_path
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.tensor import Tensor
 from tests.interface.planted import STRICT, model_of, native_inputs, node_of, run_once
 
 

@@ -10,11 +10,11 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.lists import LayerLists
 from padiff_rpc.interface.sides import Side, map_between
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.hosted import HostedModel
-from padiff_rpc.model.tree import place_layers
-from padiff_rpc.selection import EVERYTHING
-from padiff_rpc.training import parse_loss
+from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.losses_and_optimizers import parse_loss
+from padiff_rpc.model.recording.native_tree import place_layers
+from padiff_rpc.model.selection import EVERYTHING
+from padiff_rpc.numpy_framework import nn
 from tests.align.pairs import hosted
 
 ALL = ["", "body", "body.fc1", "body.act", "body.fc2", "head"]

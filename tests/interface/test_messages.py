@@ -13,7 +13,7 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES
-from padiff_rpc.selection import Selection
+from padiff_rpc.model.selection import Selection
 from tests.tape.tapes import record_tape
 
 STRICT = {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from padiff_rpc.model.backends import numpy_functions as F
-from padiff_rpc.model.backends import numpy_nn as nn
-from padiff_rpc.model.backends.numpy_autograd import Tensor
+from padiff_rpc.numpy_framework import functions as F
+from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.tensor import Tensor
 
 Layout = Literal["oi", "io"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from padiff_rpc.model.backends.numpy_backend import NumpyBackend
-from padiff_rpc.tensor import Tensor
-from padiff_rpc.training import parse_loss
+from padiff_rpc.model.backends.numpy.backend import NumpyBackend
+from padiff_rpc.model.losses_and_optimizers import parse_loss
+from padiff_rpc.tensors.tensor import Tensor
 
 _spec = importlib.util.spec_from_file_location("numpy_models", Path(__file__).with_name("numpy_models.py"))
 assert _spec is not None

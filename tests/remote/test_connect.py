@@ -20,8 +20,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.wire import versions
 from padiff_rpc.wire.channel import parse_address
-
-from ..servers.harness import DEADLINE_S, StubModel, serving
+from tests.servers.harness import DEADLINE_S, StubModel, serving
 
 TLS = Path(__file__).parent / "tls"
 

@@ -20,16 +20,15 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, LossSpec, OptimizerSpec
 from padiff_rpc.remote.launch import launch
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import DType, Tensor, collect_all
-
-from ..servers.harness import DEADLINE_S, ROOT, numpy_model, numpy_spec, wait_until
+from padiff_rpc.tensors.tensor import DType, Tensor, collect_all
+from tests.servers.harness import DEADLINE_S, ROOT, numpy_model, numpy_spec, wait_until
 
 pytestmark = pytest.mark.processes
 
 VECTORS = Tensor.from_array(np.ones((4, 8), np.float32))
 FACTORIES = """
 import os, signal, sys
-import padiff_rpc.model.backends.numpy_nn as nn
+import padiff_rpc.numpy_framework.nn as nn
 
 def build(size=2, **more):
     print("chatter")

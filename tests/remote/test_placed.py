@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import Arena
 from padiff_rpc.model.model import Record
+from padiff_rpc.model.store.arena import Arena
 from padiff_rpc.remote.placed import PlacedRecords
-from padiff_rpc.tensor import CHUNK_BYTES, Digest, DType, TensorSpec
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, DType, TensorSpec
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 
 DIGEST = Digest(0, None, None, None, 0.0, 0.0, 0, 0, b"")

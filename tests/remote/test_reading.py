@@ -16,10 +16,9 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.reading import IDLE_STREAMS
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import DType, Tensor, TensorStream, collect_all
+from padiff_rpc.tensors.tensor import DType, Tensor, TensorStream, collect_all
 from padiff_rpc.wire.ring import SLOT_BYTES, TO_COORDINATOR, TO_WORKER
-
-from ..servers.harness import Serving, StubModel, serving, wait_until
+from tests.servers.harness import Serving, StubModel, serving, wait_until
 
 GENERATOR = np.random.default_rng(0)
 

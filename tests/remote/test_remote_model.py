@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import (
     Boundary,
     ForwardRequest,
@@ -21,10 +22,8 @@ from padiff_rpc.model.model import (
 )
 from padiff_rpc.remote import connect as connecting
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensor import DType, Tensor, TensorStream, collect_all
-from padiff_rpc.training import parse_optimizer
-
-from ..servers.harness import DEADLINE_S, StubModel, numpy_model, serving, wait_until
+from padiff_rpc.tensors.tensor import DType, Tensor, TensorStream, collect_all
+from tests.servers.harness import DEADLINE_S, StubModel, numpy_model, serving, wait_until
 
 VECTORS = Tensor.from_array(np.random.RandomState(0).standard_normal((4, 8)).astype(np.float32))
 SGD = parse_optimizer("SGD(lr=0.1)")

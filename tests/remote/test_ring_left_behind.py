@@ -15,10 +15,9 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.launch import launch
-from padiff_rpc.tensor import collect_all
+from padiff_rpc.tensors.tensor import collect_all
 from padiff_rpc.wire.ring import MEMFD_NAME
-
-from ..servers.harness import DEADLINE_S, ROOT, numpy_spec, wait_until
+from tests.servers.harness import DEADLINE_S, ROOT, numpy_spec, wait_until
 
 pytestmark = pytest.mark.processes
 

@@ -6,8 +6,7 @@ import pytest
 
 from padiff_rpc.report.advice import advise
 from padiff_rpc.result import LayerRef
-
-from . import results
+from tests.report import results
 
 
 def differs(failure="values", stage="forward", classes=("Linear", "Linear"), **changes):

@@ -10,8 +10,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.report import json_file
-
-from . import results
+from tests.report import results
 
 
 def test_a_result_is_written_in_its_schema(tmp_path: Path):

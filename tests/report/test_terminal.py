@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from padiff_rpc.result import Divergence, LayerRef, Unmatched
-
-from . import results
+from tests.report import results
 
 
 def test_an_aligned_result_says_so_with_counts_and_the_worst_error_of_each_stage(render):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from padiff_rpc.report.trees import side_by_side
 from padiff_rpc.result import LayerRef
-
-from . import results
+from tests.report import results
 
 
 def rows(base, raw, paired, target, found=None, **changes):

@@ -17,7 +17,7 @@ from padiff_servers.serving import start_server
 from padiff_servers.session import Sessions
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import (
     BackwardResult,
     Boundary,
@@ -32,8 +32,8 @@ from padiff_rpc.model.model import (
     Record,
     What,
 )
-from padiff_rpc.model.store import StoreFigures
-from padiff_rpc.tensor import Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.model.store.store import StoreFigures
+from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire.channel import open_channel, parse_address
 

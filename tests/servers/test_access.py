@@ -10,8 +10,7 @@ from padiff_servers.access import Access, read_access
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.channel import parse_address
-
-from .harness import StubModel, raw_stub, serving
+from tests.servers.harness import StubModel, raw_stub, serving
 
 CERT, KEY, TOKEN = "cert.pem", "key.pem", "token"
 

@@ -8,8 +8,7 @@ import pytest
 from padiff_servers.model_thread import ModelThread
 
 from padiff_rpc.errors import PadiffError, Reason
-
-from .harness import DEADLINE_S
+from tests.servers.harness import DEADLINE_S
 
 
 class Signal(BaseException):

@@ -15,7 +15,7 @@ pytestmark = [
 
 PROGRAM = """
 import os, sys
-from padiff_rpc.freed_memory import give_back_freed_memory, keep_freed_memory
+from padiff_rpc.system.malloc import give_back_freed_memory, keep_freed_memory
 from padiff_servers.process import prepare_process
 {"worker": prepare_process, "command": keep_freed_memory}[sys.argv[1]]()
 def resident():

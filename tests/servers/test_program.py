@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from padiff_rpc.remote.connect import connect
-
-from .harness import DEADLINE_S, ROOT, numpy_spec
+from tests.servers.harness import DEADLINE_S, ROOT, numpy_spec
 
 FACTORY = """
-import padiff_rpc.model.backends.numpy_nn as nn
+import padiff_rpc.numpy_framework.nn as nn
 
 def build():
     print("chatter of the user's code")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from padiff_servers.__main__ import main
 
-from .harness import numpy_spec
+from tests.servers.harness import numpy_spec
 
 FACTORIES = """
 def broken():

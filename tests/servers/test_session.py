@@ -9,8 +9,7 @@ import pytest
 from padiff_servers.session import Sessions
 
 from padiff_rpc.errors import PadiffError, Reason
-
-from .harness import wait_until
+from tests.servers.harness import wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from padiff_servers import step
 from padiff_servers.step import together
 
 from padiff_rpc.model.model import Boundary, Place, Record
-from padiff_rpc.tensor import Digest, DType, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.serde import boundary_from_proto, boundary_to_proto

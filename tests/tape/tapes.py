@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from padiff_rpc.model.digest import digest
+from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import (
     Boundary,
     ForwardRequest,
@@ -22,8 +22,8 @@ from padiff_rpc.model.model import (
     Side,
 )
 from padiff_rpc.tape import RecordedModel, record
-from padiff_rpc.tensor import Tensor, TensorSpec, TensorStream, collect_all
-from padiff_rpc.training import parse_loss, parse_optimizer
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec, TensorStream, collect_all
 from tests.align.pairs import hosted, inputs_of
 
 PADIFF_DUMPS = Path(__file__).parent / "padiff_dumps"

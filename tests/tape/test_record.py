@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import ForwardRequest, LossSpec, RecordOptions
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.remote.connect import connect
-from padiff_rpc.selection import EVERYTHING, Selection
 from padiff_rpc.tape import Header, RecordedModel, record, write_params, write_weights
 from padiff_rpc.tape.parameter_file import read_parameter_file
-from padiff_rpc.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
-from padiff_rpc.training import parse_loss, parse_optimizer
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import serving
 from tests.tape.tapes import LOSS, SGD, Listener, one_layer, record_tape, recorded

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from padiff_rpc.model.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import BackwardResult, Boundary, ForwardRequest, ForwardResult, LossSpec, Observer
 from padiff_rpc.tape import record
-from padiff_rpc.tensor import TensorStream
+from padiff_rpc.tensors.tensor import TensorStream
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import wait_until
 from tests.tape.tapes import LOSS

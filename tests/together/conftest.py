@@ -19,7 +19,7 @@ if not os.environ.get("PADIFF_TEST_TOGETHER"):
 else:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the frameworks' own, while they are imported
-        for name in ("padiff_rpc.model.backends.paddle_import", "torch"):
+        for name in ("padiff_rpc.model.backends.paddle.import_paddle", "torch"):
             importlib.import_module(name)
 
 

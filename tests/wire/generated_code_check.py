@@ -13,7 +13,7 @@ import numpy as np
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.remote.launch import launch
-from padiff_rpc.tensor import Tensor, collect_all
+from padiff_rpc.tensors.tensor import Tensor, collect_all
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 
 

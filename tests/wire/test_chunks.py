@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.chunks import Incoming, PieceReader, pack, pack_tensors, unpack
 from padiff_rpc.wire.payload import Batch, Piece, decode, encode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensor import DType
+from padiff_rpc.tensors.tensor import DType
 from padiff_rpc.v1 import tensor_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from padiff_rpc.memfd import NONCE_BYTES
 from padiff_rpc.remote.connect import connect
-from padiff_rpc.tensor import Tensor, collect_all
+from padiff_rpc.system.memfd import NONCE_BYTES
+from padiff_rpc.tensors.tensor import Tensor, collect_all
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import ring as rings
 from padiff_rpc.wire.ring import FoundRing, OfferedRing
-
-from ..servers.harness import StubModel, serving, wait_until
+from tests.servers.harness import StubModel, serving, wait_until
 
 BIG = Tensor.from_array(np.random.default_rng(0).standard_normal(1_000_001))
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.arena import FIRST_OFFSET, Arena, Offer
-from padiff_rpc.tensor import CHUNK_BYTES
+from padiff_rpc.model.store.arena import FIRST_OFFSET, Arena, Offer
+from padiff_rpc.tensors.tensor import CHUNK_BYTES
 from padiff_rpc.wire.shared_store import SharedStore, shared_store
 
 
@@ -88,7 +88,7 @@ def test_a_place_holds_until_the_store_drops_its_step() -> None:
 
 
 def test_a_memfd_that_may_shrink_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("padiff_rpc.memfd.fix_size", lambda descriptor: None)
+    monkeypatch.setattr("padiff_rpc.system.memfd.fix_size", lambda descriptor: None)
     arena = Arena(1000, shared=True)
     assert shared_store(offered(arena)) is None
 

@@ -29,7 +29,7 @@ def load_backend(name: str) -> Backend:
     if name not in sys.modules and importlib.util.find_spec(name) is None:
         raise _missing(name, f"{sys.executable} has no {name}")
     try:
-        module = importlib.import_module(f"padiff_rpc.model.backends.{name}_backend")
+        module = importlib.import_module(f"padiff_rpc.model.backends.{name}.backend")
     except (ImportError, OSError) as err:  # OSError: a shared library of the framework that is missing
         raise _missing(name, f"{name} is installed for {sys.executable} but does not import: {err}") from err
     return getattr(module, _CLASSES[name])()

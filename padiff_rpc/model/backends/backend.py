@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
-from padiff_rpc.tensor import Tensor, TensorSpec
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 Layer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
 Native = Any  # a framework's own tensor

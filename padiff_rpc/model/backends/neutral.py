@@ -9,7 +9,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LossSpec
-from padiff_rpc.tensor import Tensor
+from padiff_rpc.tensors.tensor import Tensor
 
 KEPT_BYTES = 32 << 20
 """The most that the weights of one output may take of the model's device between steps."""

@@ -1,0 +1,1 @@
+"""Carry base's weights over into raw."""

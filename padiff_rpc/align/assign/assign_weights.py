@@ -1,0 +1,171 @@
+"""Assign weights: stream base's parameters and buffers through the layout rules into raw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
+from padiff_rpc.align.assign.in_raw_layout import in_raw_layout, rule_of
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching, ParameterLink
+from padiff_rpc.match.special_init import SpecialInit
+from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.result import Unmatched
+from padiff_rpc.tensors.convert_dtype import convert_stream
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
+
+_SHOWN = 12
+_IN_ORDER = ("identity", "reshape")
+"""Rules that keep the elements' order, so that a tensor passes in pieces of any size."""
+
+
+@dataclass
+class AssignReport:
+    """What was assigned: raw's names, bytes written, which changed their dtype, what was passed over, and notes."""
+
+    assigned: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+    converted: list[str] = field(default_factory=list)
+    skipped: list[Unmatched] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
+    """Overwrite every parameter and buffer of raw with base's, as the matching links them.
+
+    Everything is checked against both descriptions before the first byte is written. Tensors pass through chunk by chunk where
+    their elements keep their order, or are transposed, which base does; of other rules one link at a time is held in memory.
+    Last come special initialisers that take live layers. Where the dtypes differ values are rounded to raw's.
+    Raises PadiffError: MODELS_DO_NOT_MATCH when a parameter of raw has no partner, or a link's shapes or dtypes do not fit
+    (`explain_mismatch` has it in parts); BAD_CONFIG for what a special initialiser does, NOT_SUPPORTED where it cannot run.
+    """
+    base_model, raw_model = base.describe(), raw.describe()
+    _check(base, base_model, raw_model, matching)
+    calls = _live_calls(base, raw, matching)
+    report = AssignReport(skipped=[entry for entry in matching.unmatched_raw if entry.what != "layer"])
+    links = [link for link in matching.links if link.special is None or not link.special.live]
+    raw.write_parameters(_transformed(base, base_model, raw_model, links, report))
+    if calls:
+        _run_live(calls, base, [info.name for info in base_model.parameters])
+    return report
+
+
+def _transformed(
+    base: Model,
+    base_model: ModelDescription,
+    raw_model: ModelDescription,
+    links: Sequence[ParameterLink],
+    report: AssignReport,
+) -> Iterator[TensorStream]:
+    raw_specs = _specs(raw_model)
+    turned = _turned_by_base(links)
+    streams = base.read_parameters([name for link in links for name in link.base], "value", turned)
+    for link in links:
+        if link.special is None and (link.rule in _IN_ORDER or turned.issuperset(link.base)):
+            sources = zip(link.raw, (next(streams) for _ in link.base), strict=True)
+        else:
+            tensors = [next(streams).collect() for _ in link.base]
+            made = in_raw_layout(link, tensors, [raw_specs[name] for name in link.raw])
+            sources = ((name, tensor.stream(name)) for name, tensor in made)
+        for name, source in sources:
+            yield from _as_target(source, name, raw_specs[name], report)
+
+
+def _turned_by_base(links: Sequence[ParameterLink]) -> set[str]:
+    """Name the tensors that base is to send as their transposes: all that are read for nothing else."""
+    rules = [("" if link.special is not None else link.rule, name) for link in links for name in link.base]
+    return {name for rule, name in rules if rule == "transpose"} - {name for rule, name in rules if rule != "transpose"}
+
+
+def _as_target(source: TensorStream, name: str, target: TensorSpec, report: AssignReport) -> Iterator[TensorStream]:
+    """Give a tensor under raw's name, shape and dtype, and report it once it has been taken."""
+    overflows: list[int] = []
+    renamed = TensorStream(name, TensorSpec(source.spec.dtype, target.shape), source.chunks)
+    yield convert_stream(renamed, target.dtype, overflows.append)
+    if source.spec.dtype is not target.dtype:
+        report.converted.append(name)
+    if overflows:
+        beyond = f"{sum(overflows)} of {target.count} values exceed the range of {target.dtype.value}"
+        report.notes.append(f"{name}: {beyond} and became infinite")
+    report.assigned.append(name)
+    report.size_bytes += target.size_bytes
+
+
+def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
+    """Refuse before anything is written. What a special initialiser makes is known only once it has run, so it runs here too."""
+    failures = explain_mismatch(base_model, raw_model, matching)
+    if failures:
+        raise _refusal(failures, matching)
+    raw_specs = _specs(raw_model)
+    for link in matching.links:
+        if link.special is not None and not link.special.live:
+            sources = [stream.collect() for stream in base.read_parameters(list(link.base))]
+            in_raw_layout(link, sources, [raw_specs[name] for name in link.raw])
+
+
+def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffError:
+    problems = [failure.why for failure in failures]
+    shown = problems[:_SHOWN] + ([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])
+    alone = [f"{entry.what} {entry.name}: {entry.why}" for entry in matching.unmatched_base if entry.fails]
+    if alone:
+        more = [f"and {len(alone) - _SHOWN} more"] if len(alone) > _SHOWN else []
+        shown += ["without partner in base:", *alone[:_SHOWN], *more]
+    cures = list(dict.fromkeys(failure.cure for failure in failures if failure.cure))
+    return PadiffError(
+        "base's weights cannot be assigned to raw, and nothing was written:\n  " + "\n  ".join(shown),
+        reason=Reason.MODELS_DO_NOT_MATCH,
+        hint="; ".join(cures[:_SHOWN])
+        or "give the layers that correspond in the layer map and the parameters in the parameter map, or make the models "
+        "hold the same parameters",
+        metadata={"problems": str(len(problems))},
+    )
+
+
+def _live_calls(base: Model, raw: Model, matching: Matching) -> list[Callable[[], None]]:
+    """Prepare the special initialisers that take live layers; NOT_SUPPORTED where a side's are in another process."""
+    calls: dict[tuple[str, str], Callable[[], None]] = {}
+    for link in matching.links:
+        init = rule_of(link)
+        if not isinstance(init, SpecialInit) or not init.live:
+            continue
+        layers = []
+        for side, model, route in (("base", base, link.base_route), ("raw", raw, link.raw_route)):
+            native_layer = getattr(model, "native_layer", None)
+            if native_layer is None:
+                raise PadiffError(
+                    f"{init} takes live layers, and {side} does not run in this process",
+                    reason=Reason.NOT_SUPPORTED,
+                    hint="give it the form that works everywhere: func(base) -> raw, dictionaries of NumPy arrays by name",
+                )
+            layers.append(native_layer(route))
+        calls[link.base_route, link.raw_route] = partial(_call_live, init, layers, link.raw_route)
+    return list(calls.values())
+
+
+def _run_live(calls: Sequence[Callable[[], None]], base: Model, names: Sequence[str]) -> None:
+    """Run them, and refuse those that write into base: raw would agree with what base never was."""
+    before = base.digest_parameters(names)
+    for call in calls:
+        call()
+    after = base.digest_parameters(names)
+    changed = [name for name in names if before[name].hash != after[name].hash]
+    if changed:
+        raise PadiffError(
+            f"a special initialiser has changed base's {', '.join(changed[:_SHOWN])}",
+            reason=Reason.BAD_CONFIG,
+            hint="let it copy base's values into raw's layer, and build base anew",
+        )
+
+
+def _call_live(init: SpecialInit, layers: Sequence[Any], route: str) -> None:
+    try:
+        init.function(*layers)
+    except Exception as err:
+        raise PadiffError(f"{init} raised {type(err).__name__} at {route!r}: {err}", reason=Reason.BAD_CONFIG) from err
+
+
+def _specs(model: ModelDescription) -> dict[str, TensorSpec]:
+    return {info.name: info.spec for info in model.parameters}

@@ -1,0 +1,157 @@
+"""Say which of raw's parameters cannot be given base's values, layer by layer, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.align.assign.in_raw_layout import rule_of
+from padiff_rpc.match.layer_families import family_of, parameter_name
+from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
+from padiff_rpc.match.layout_rules import Rule
+from padiff_rpc.match.routes import is_inside
+from padiff_rpc.match.special_init import cure
+from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
+from padiff_rpc.tensors.convert_dtype import convertible
+from padiff_rpc.tensors.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class AssignFailure:
+    """One parameter or buffer of raw that gets no value, and the layers to look into.
+
+    Routes are those of the layers that hold it, and of what corresponds in base; base's part is empty where nothing
+    does. Parameters are full names. why: one sentence. cure: what to register for a pair of the layer map, else empty.
+    """
+
+    base_route: str
+    base_class: str
+    raw_route: str
+    raw_class: str
+    base_parameter: str
+    raw_parameter: str
+    base_shape: tuple[int, ...]
+    raw_shape: tuple[int, ...]
+    why: str
+    cure: str = ""
+
+
+def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
+    """Return what keeps base's weights from being assigned, in raw's definition order; nothing where nothing does."""
+    return _Explanation(base, raw, matching).failures()
+
+
+class _Explanation:
+    def __init__(self, base: ModelDescription, raw: ModelDescription, matching: Matching) -> None:
+        self._base = base
+        self._raw = raw
+        self._matching = matching
+        self._holders = {name: layer for layer in reversed(raw.layers) for name in layer.parameters}
+        self._base_holders = {name: layer for layer in reversed(base.layers) for name in layer.parameters}
+        self._base_infos = _by_any_name(base)
+        self._raw_infos = _by_any_name(raw)
+        self._to_base = {pair.raw: pair.base for pair in matching.layers}
+        self._used = {name for link in matching.links for name in link.base}
+        self._entries = {entry.name: entry for entry in matching.unmatched_raw}
+
+    def failures(self) -> list[AssignFailure]:
+        order = {info.name: at for at, info in enumerate(self._raw.parameters)}
+        found = [*self._without_partner(), *(one for link in self._matching.links for one in self._misfits(link))]
+        return sorted(found, key=lambda one: order.get(one.raw_parameter, len(order)))
+
+    def _without_partner(self) -> list[AssignFailure]:
+        """Describe every tensor of raw that no link writes, unless the matching says that it may be passed over."""
+        linked = {name for link in self._matching.links for name in link.raw}
+        failures: list[AssignFailure] = []
+        for info in self._raw.parameters:
+            if info.name in linked:
+                continue
+            route = info.name
+            while route and route not in self._entries:
+                route = route.rpartition(".")[0]
+            entry = self._entries.get(route)
+            if entry is not None and not entry.fails and (entry.what != "layer" or info.kind == "buffer"):
+                continue
+            why = entry.why if entry is not None else "no layer of base corresponds"
+            where = f"raw's layer {route}, " if entry is not None and entry.what == "layer" else "raw's "
+            text = f"{where}{info.kind} {info.name} {list(info.spec.shape)}: {why}"
+            failures.append(self._failure(info, self._counterpart(info), text))
+        return failures
+
+    def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:
+        """Return what base's corresponding layer holds under the same name, or else the first that has no partner either."""
+        holder = self._holders[info.name]
+        if holder.route not in self._to_base:
+            return None
+        layer = self._base.layer(self._to_base[holder.route])
+        free = [self._base_infos[name] for name in layer.parameters]
+        free = [one for one in free if one.name not in self._used]
+        wanted = _common(self._raw, holder, info.name)
+        named = [one for one in free if _common(self._base, layer, one.name) == wanted]
+        return next(iter([*named, *free]), None)
+
+    def _misfits(self, link: ParameterLink) -> list[AssignFailure]:
+        unknown = [*(set(link.base) - self._base_infos.keys()), *(set(link.raw) - self._raw_infos.keys())]
+        if unknown:
+            base, raw = self._base.layer(link.base_route), self._raw.layer(link.raw_route)
+            return [
+                AssignFailure(
+                    base.route, base.class_name, raw.route, raw.class_name, "", name, (), (), f"{name}: no such tensor"
+                )
+                for name in unknown
+            ]
+        base, raw = [self._base_infos[name] for name in link.base], [self._raw_infos[name] for name in link.raw]
+        rule = rule_of(link)
+        if not isinstance(rule, Rule):
+            return []
+        why = _misfit(link, rule, [info.spec for info in base], [info.spec for info in raw])
+        return [self._failure(raw[0], base[0], why)] if why else []
+
+    def _failure(self, raw: ParameterInfo, base: ParameterInfo | None, why: str) -> AssignFailure:
+        holder = self._holders[raw.name]
+        route = self._base_holders[base.name].route if base is not None else self._to_base.get(holder.route)
+        layer = None if route is None else self._base.layer(route)
+        return AssignFailure(
+            base_route=layer.route if layer else "",
+            base_class=layer.class_name if layer else "",
+            raw_route=holder.route,
+            raw_class=holder.class_name,
+            base_parameter=base.name if base else "",
+            raw_parameter=raw.name,
+            base_shape=base.spec.shape if base else (),
+            raw_shape=raw.spec.shape,
+            why=why,
+            cure=self._cure(holder.route),
+        )
+
+    def _cure(self, raw_route: str) -> str:
+        """Name the special initialiser that is wanted, where the user's layer map pairs what the layer is in."""
+        mapped = [pair for pair in self._matching.layers if pair.how == "explicit" and is_inside(raw_route, pair.raw)]
+        if not mapped:
+            return ""
+        pair: LayerPair = max(mapped, key=lambda one: len(one.raw))
+        return cure(
+            f"{self._base.framework}::{self._base.layer(pair.base).class_name}",
+            f"{self._raw.framework}::{self._raw.layer(pair.raw).class_name}",
+        )
+
+
+def _by_any_name(model: ModelDescription) -> dict[str, ParameterInfo]:
+    return {name: info for info in model.parameters for name in (info.name, *info.aliases)}
+
+
+def _common(model: ModelDescription, layer: LayerInfo, name: str) -> str:
+    """Return a tensor's name in its layer as every framework has it."""
+    own = name.removeprefix(f"{layer.route}.") if layer.route else name
+    return parameter_name(family_of(model.framework, layer.class_name, layer.class_path, {}), own)
+
+
+def _misfit(link: ParameterLink, rule: Rule, base: Sequence[TensorSpec], raw: Sequence[TensorSpec]) -> str:
+    names = f"base's {', '.join(link.base)} and raw's {', '.join(link.raw)}"
+    if not rule.fits([spec.shape for spec in base], [spec.shape for spec in raw]):
+        shapes = [", ".join(str(list(spec.shape)) for spec in specs) for specs in (base, raw)]
+        return f"{names}: shape {shapes[0]} against {shapes[1]} under the rule {link.rule!r}"
+    if len({spec.dtype for spec in base}) > 1:
+        return f"{names}: base's parts differ in dtype, {', '.join(spec.dtype.value for spec in base)}"
+    wrong = [spec for spec in raw if not convertible(base[0].dtype, spec.dtype)]
+    return f"{names}: a {base[0].dtype.value} tensor cannot become {wrong[0].dtype.value}" if wrong else ""

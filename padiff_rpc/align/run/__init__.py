@@ -1,0 +1,1 @@
+"""Run one phase on both sides, and judge its boundaries as they come."""

@@ -1,0 +1,86 @@
+"""What is kept of a boundary once it is judged: its place, its verdicts, and the few figures that later stages ask for.
+
+Its records are let go: a deep model has thousands, and each with its digest is several times as large as all that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from padiff_rpc.model.model import Boundary, Record, Side
+from padiff_rpc.result import Pair
+from padiff_rpc.tensors.tensor import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run a boundary was; its fields are those of Boundary."""
+
+    seq: int
+    route: str
+    call: int
+    side: Side
+    caller: tuple[str, int] | None
+    api: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A boundary that both sides reached, with the verdict on each of its tensors.
+
+    first: the spec of base's first tensor there. has_nan: base's tensors hold NaN; is_zero: both sides' hold zeros only.
+    square, l1: of what base's layer took in in the forward (floating types), or got back for its outputs in the backward, the
+    squared L2 norm, and of the latter the L1 norm as well; 0 elsewhere, NaN where the digests do not tell. whole: the
+    boundaries themselves, of the model's own inputs and outputs, and of all where a side is a dump.
+    """
+
+    base: Place
+    raw: Place
+    pairs: tuple[Pair, ...]
+    first: TensorSpec | None
+    has_nan: bool
+    is_zero: bool
+    square: float
+    l1: float
+    whole: tuple[Boundary, Boundary] | None
+
+    @property
+    def failed(self) -> Pair | None:
+        return next((pair for pair in self.pairs if pair.status == "fail"), None)
+
+
+def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: bool) -> Judged:
+    """Take what is kept of two boundaries, beside their verdicts."""
+    square = l1 = 0.0
+    if (base.phase, base.side) == ("forward", "input"):
+        square = _square([one for one in base.records if one.spec.dtype.is_floating])
+    elif (base.phase, base.side) == ("backward", "output"):
+        square = _square(base.records)
+        l1 = sum((_or_nan(one.digest.abs_mean) * one.digest.count for one in base.records), 0.0)
+    here, there = _place(base), _place(raw)
+    return Judged(
+        base=here,
+        raw=here if here == there else there,
+        pairs=pairs,
+        first=base.records[0].spec if base.records else None,
+        has_nan=any(one.digest.nan_count for one in base.records),
+        is_zero=all(one.digest.is_zero for one in (*base.records, *raw.records)),
+        square=square,
+        l1=l1,
+        whole=(base, raw) if keep_whole or not base.route else None,
+    )
+
+
+def _square(records: Sequence[Record]) -> float:
+    norms = [_or_nan(one.digest.norm) for one in records]
+    return sum((norm * norm for norm in norms), 0.0)  # where ** raises, a product is infinite
+
+
+def _or_nan(statistic: float | None) -> float:
+    return math.nan if statistic is None else statistic
+
+
+def _place(boundary: Boundary) -> Place:
+    return Place(boundary.seq, boundary.route, boundary.call, boundary.side, boundary.caller, boundary.api)

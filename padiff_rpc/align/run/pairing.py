@@ -1,0 +1,223 @@
+"""Pair the boundaries of base and raw as they arrive, and their tensors."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.model.api_names import api_name
+from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
+from padiff_rpc.result import Stage
+from padiff_rpc.tensors.tensor import DType
+
+SideName = Literal["base", "raw"]
+_OTHER: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
+
+Key = tuple[Phase, str, int, Side, str]
+"""What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place.
+
+Of a functional call: the route and call of its layer, and as place its name and its number within that call.
+"""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both models, and how their tensors are judged. attention: see `attention_routes`."""
+
+    base: Model
+    raw: Model
+    rules: CompareRules
+    single_step: bool
+    traffic: Traffic
+    attention: Collection[str] = ()
+
+    @cached_property
+    def replays(self) -> bool:
+        """Whether a side is a dump."""
+        return self.base.info().recorded or self.raw.info().recorded
+
+
+def stage_of(phase: Phase) -> Stage:
+    return "forward" if phase == "forward" else "backward"
+
+
+def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None, Record | None]]:
+    """Pair the tensors of two boundaries: by name, then what is left by likeness; leftovers come with None.
+
+    Frameworks pass the same tensor by position on one side and by keyword on the other, or nest it differently
+    (an LSTM cell's `1` is the other's `1.1`), so names alone will not do.
+    """
+    raw_by_name = {record.name: record for record in raw.records}
+    base_names = {record.name for record in base.records}
+    spare = [record for record in raw.records if record.name not in base_names]
+    for record in base.records:
+        partner = raw_by_name.get(record.name)
+        if partner is None and spare:
+            partner = min(spare, key=partial(_unlikeness, record))
+            spare.remove(partner)
+        yield record, partner
+    for record in spare:
+        yield None, record
+
+
+def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
+    """Order candidates for a tensor: of its spec, then equal, then nearest in size; the first one among equals."""
+    one, two = mine.digest, other.digest
+    apart = abs(one.min - two.min) + abs(one.max - two.max)
+    if one.norm is not None and two.norm is not None:
+        apart += abs(one.norm - two.norm)
+    return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
+
+
+def are_of_one_kind(mine: Record, other: Record) -> bool:
+    """Tell whether both tensors are boolean, or integer, floating or complex: what differs in this is not comparable."""
+    return _kind(mine.spec.dtype) == _kind(other.spec.dtype)
+
+
+def _kind(dtype: DType) -> str:
+    # bfloat16 and float8 are stored as integers.
+    return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
+
+
+class Pairing:
+    """Boundaries of one step that wait for their partner. Thread-safe.
+
+    `routes` maps raw routes to base routes. In backward a gradient's place is named as in the forward, where the sides may
+    have named the same tensor differently; the forward's pairs tell which is which. `numbered`: a side may only number the
+    gradients of a layer's inputs, as a dump does, so that the order of the inputs must be remembered (see pair_numbered).
+    """
+
+    def __init__(self, routes: Mapping[str, str], numbered: bool = False) -> None:
+        self._routes = routes
+        self._numbered_inputs = numbered
+        self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
+        self._places: dict[tuple[str, int, Side, str], str] = {}
+        self._taken: dict[tuple[SideName, str, int], list[str]] = {}
+        self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
+        self._arrived = threading.Condition()
+        self._ended = False
+
+    def add(self, side: SideName, boundary: Boundary) -> tuple[Boundary, Boundary] | None:
+        """Take a boundary in, each once; return (base, raw) when it completes a pair."""
+        with self._arrived:
+            key = self._key(side, boundary)
+            self._remember_order(side, key[1], boundary)
+            partner = self._waiting[_OTHER[side]].pop(key, None)
+            if partner is None:
+                self._waiting[side][key] = boundary
+                self._arrived.notify_all()
+                return None
+            base, raw = (boundary, partner) if side == "base" else (partner, boundary)
+            self._learn_places(base, raw)
+            return base, raw
+
+    def await_base(self, raw: Boundary, starves: Callable[[], None] = lambda: None) -> Boundary | None:
+        """Wait for base to reach the same boundary; None when base's phase ended without it.
+
+        `starves` is called whenever base has come to a boundary, and it was not that one.
+        """
+        with self._arrived:
+            key = self._key("raw", raw)
+            self._remember_order("raw", key[1], raw)
+
+            def arrived() -> bool:
+                found = self._ended or key in self._waiting["base"]
+                if not found:
+                    starves()
+                return found
+
+            self._arrived.wait_for(arrived)
+            base = self._waiting["base"].pop(key, None)
+            if base is None:
+                self._waiting["raw"][key] = raw
+            else:
+                self._learn_places(base, raw)
+            return base
+
+    def begin_phase(self) -> None:
+        with self._arrived:
+            self._ended = False
+
+    def end_base(self) -> None:
+        """Say that base sends no more boundaries in this phase."""
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify_all()
+
+    def pair_numbered(self, side: SideName) -> list[tuple[Boundary, Boundary]]:
+        """Pair what waits of the backward where `side` only numbers the gradients of a layer's inputs, in their order."""
+        other = _OTHER[side]
+        with self._arrived:
+            groups: dict[tuple[str, int], dict[SideName, list[Key]]] = {}
+            for name in (side, other):
+                for key in self._waiting[name]:
+                    if key[0] == "backward" and key[3] == "input":
+                        groups.setdefault((key[1], key[2]), {"base": [], "raw": []})[name].append(key)
+            pairs: list[tuple[Boundary, Boundary]] = []
+            for place, keys in groups.items():
+                order = {name: at for at, name in enumerate(self._taken.get((other, *place), ()))}
+                mine = sorted(keys[side], key=lambda key: int(_name_in(key)))
+                theirs = sorted(keys[other], key=lambda key: order.get(_name_in(key), len(order)))
+                for one, another in zip(mine, theirs, strict=False):
+                    found = {side: self._waiting[side].pop(one), other: self._waiting[other].pop(another)}
+                    pairs.append((found["base"], found["raw"]))
+            return pairs
+
+    def take_leftovers(self) -> dict[SideName, list[Boundary]]:
+        """Remove and return what found no partner, by side, in execution order."""
+        with self._arrived:
+            rest: dict[SideName, list[Boundary]] = {
+                side: sorted(waiting.values(), key=_by_seq) for side, waiting in self._waiting.items()
+            }
+            for waiting in self._waiting.values():
+                waiting.clear()
+            return rest
+
+    def _key(self, side: SideName, boundary: Boundary) -> Key:
+        if boundary.api and boundary.caller is not None:
+            return self._call_key(side, boundary.caller, api_name(boundary.route, boundary.caller[0]))
+        route = boundary.route if side == "base" else self._routes[boundary.route]
+        place = ""
+        if boundary.phase == "backward":
+            place = boundary.records[0].name
+            if side == "raw":
+                place = self._places.get((route, boundary.call, boundary.side, place), place)
+            place = self._numbered(side, (route, boundary.call), f"{boundary.side} {place}")
+        return (boundary.phase, route, boundary.call, boundary.side, place)
+
+    def _remember_order(self, side: SideName, base_route: str, boundary: Boundary) -> None:
+        if self._numbered_inputs and boundary.phase == "forward" and boundary.side == "input":
+            self._taken[side, base_route, boundary.call] = [record.name for record in boundary.records]
+
+    def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
+        """Count: a place gets a gradient from every backward that runs through one forward."""
+        number = self._numbers[side, call, name]
+        self._numbers[side, call, name] += 1
+        return f"{name} {number}"
+
+    def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:
+        """Count within the layer's call: where the sides make another number of calls, only that layer call is in doubt."""
+        route = caller[0] if side == "base" else self._routes[caller[0]]
+        return ("forward", route, caller[1], "output", self._numbered(side, caller, name))
+
+    def _learn_places(self, base: Boundary, raw: Boundary) -> None:
+        if base.phase != "forward" or base.api:
+            return
+        for mine, other in pair_records(base, raw):
+            if mine is not None and other is not None and mine.name != other.name:
+                self._places[(base.route, base.call, base.side, other.name)] = mine.name
+
+
+def _name_in(key: Key) -> str:
+    """Return the tensor's name in a backward's key, which is `SIDE NAME NUMBER`."""
+    return key[4].partition(" ")[2].rpartition(" ")[0]
+
+
+def _by_seq(boundary: Boundary) -> int:
+    return boundary.seq

@@ -1,0 +1,152 @@
+"""Functional calls inside layers: which ones correspond, and what a difference in one of them may say.
+
+They explain a layer that fails, and never make one fail: two right sides may spell one computation in two ways.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from padiff_rpc.align.run.judged_boundary import Judged, Place
+from padiff_rpc.align.run.pairing import SideName
+from padiff_rpc.align.run.phase import PhaseRun, T
+from padiff_rpc.model.api_names import api_name, api_route
+from padiff_rpc.model.model import Boundary
+from padiff_rpc.result import Pair
+
+_BOTH: tuple[SideName, SideName] = ("base", "raw")
+_Call = tuple[str, int]
+_Group = tuple[str, int, str]
+"""Calls of one name in one layer call: base route, call, name."""
+
+
+@dataclass(frozen=True)
+class ApiCalls:
+    """Those that both sides made, as they were judged when they came in, and those without a partner."""
+
+    judged: Sequence[Judged]
+    alone: Mapping[SideName, Sequence[Boundary]]
+
+
+@dataclass(frozen=True)
+class ApiFindings:
+    """What came of them. judged: with their last verdicts. alone: a skipped pair for each that has no partner. words: for a
+    layer call, the names of which the two sides make another number of calls in it."""
+
+    judged: Sequence[Judged] = ()
+    alone: Sequence[Pair] = ()
+    words: Mapping[_Call, Sequence[str]] = field(default_factory=dict)
+
+    def first_failing(self, layer_call: _Call, before: int) -> Judged | None:
+        """Return the first call in that layer call that fails, among those before a point of base's execution order."""
+        return next(
+            (one for one in self.judged if one.failed and one.base.caller == layer_call and one.base.seq < before),
+            None,
+        )
+
+
+def split_calls(run: PhaseRun[T]) -> tuple[PhaseRun[T], ApiCalls]:
+    """Part the boundaries of layers from the functional calls."""
+    calls: dict[SideName, list[Boundary]] = {}
+    layers: dict[SideName, list[Boundary]] = {}
+    for side, boundaries in run.leftovers.items():
+        calls[side] = [boundary for boundary in boundaries if boundary.api]
+        layers[side] = [boundary for boundary in boundaries if not boundary.api]
+    judged = ApiCalls([one for one in run.judged if one.base.api], calls)
+    return replace(run, judged=[one for one in run.judged if not one.base.api], leftovers=layers), judged
+
+
+def settle_calls(step: int, calls: ApiCalls, layers: Sequence[Judged], to_base: Mapping[str, str]) -> ApiFindings:
+    """Give the calls their last verdicts, by what is known of the layers. layers: their judged boundaries.
+
+    Skipped are all calls of a name where the two sides make another number of them in a layer call, and those that differ
+    in a layer call with which nothing else is wrong.
+    """
+    to_raw = {base: raw for raw, base in to_base.items()}
+    counts: dict[_Group, Counter[SideName]] = defaultdict(Counter)
+    for one in calls.judged:
+        counts[_group(one.base, None)].update(_BOTH)
+    alone: list[tuple[_Group, SideName, Boundary]] = [
+        (_group(boundary, to_base if side == "raw" else None), side, boundary)
+        for side, boundaries in calls.alone.items()
+        for boundary in boundaries
+    ]
+    for group, side, _ in alone:
+        counts[group][side] += 1
+    doubts = {group: _doubt(group[2], count) for group, count in counts.items() if count["base"] != count["raw"]}
+    words: dict[_Call, list[str]] = defaultdict(list)
+    for (route, call, _), doubt in doubts.items():
+        words[route, call].append(doubt)
+    at_fault, agreeing = _layer_calls(layers)
+    return ApiFindings(
+        judged=[_settle(one, doubts.get(_group(one.base, None), ""), at_fault, agreeing) for one in calls.judged],
+        alone=[
+            Pair(
+                step=step,
+                stage="forward",
+                base_route=api_route(route, name),
+                raw_route=api_route(to_raw[route], name),
+                call=boundary.call,
+                tensor="output",
+                status="skipped",
+                why=doubts[route, call, name],
+            )
+            for (route, call, name), _, boundary in alone
+        ],
+        words=words,
+    )
+
+
+def _doubt(name: str, count: Counter[SideName]) -> str:
+    base, raw = count["base"], count["raw"]
+    if base and raw:
+        return f"base calls {name} {_times(base)} here, raw {_times(raw)}: which correspond cannot be told"
+    return f"only {'base' if base else 'raw'} calls {name} here"
+
+
+def _layer_calls(layers: Sequence[Judged]) -> tuple[set[_Call | None], set[_Call | None]]:
+    """Return the layer calls whose own code may be at fault, and those of which an output agrees.
+
+    At fault: an output fails, or an input of a layer called inside. In single step that input is replaced, so that the
+    output behind it agrees.
+    """
+    at_fault: set[_Call | None] = set()
+    agreeing: set[_Call | None] = set()
+    for one in layers:
+        own = (one.base.route, one.base.call) if one.base.side == "output" else one.base.caller
+        if one.failed is not None:
+            at_fault.add(own)
+        elif one.base.side == "output" and any(pair.status == "pass" for pair in one.pairs):
+            agreeing.add(own)
+    return at_fault, agreeing
+
+
+def _settle(one: Judged, doubt: str, at_fault: Collection[_Call | None], agreeing: Collection[_Call | None]) -> Judged:
+    if doubt:
+        pairs = (replace(pair, status="skipped", why=doubt, failure="", metrics=None) for pair in one.pairs)
+        return replace(one, pairs=tuple(pairs))
+    if one.failed is None or one.base.caller in at_fault:
+        return one
+    why = (
+        "differs here, but the outputs of its layer agree (the sides compute it in another way)"
+        if one.base.caller in agreeing
+        else "differs here, but no output of its layer was compared, and a call alone is no failure"
+    )
+    return replace(
+        one,
+        pairs=tuple(
+            replace(pair, status="skipped", why=why, failure="") if pair.status == "fail" else pair
+            for pair in one.pairs
+        ),
+    )
+
+
+def _group(boundary: Boundary | Place, to_base: Mapping[str, str] | None) -> _Group:
+    route, call = boundary.caller or ("", 0)
+    return (route if to_base is None else to_base[route], call, api_name(boundary.route, route))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

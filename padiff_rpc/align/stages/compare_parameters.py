@@ -1,0 +1,284 @@
+"""Compare what two models hold: parameters, buffers and parameter gradients, through the layout rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from sys import intern
+
+import numpy as np
+
+from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
+from padiff_rpc.align.run.pairing import Sides
+from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams, statistics_for
+from padiff_rpc.match.layer_map import ParameterLink
+from padiff_rpc.model.model import ModelDescription, What
+from padiff_rpc.result import Pair, Stage
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
+
+_STREAMED = ("identity", "transpose")
+"""Rules whose tensors are compared as they come, of whatever size; the others cut or join, and are read whole."""
+
+NoiseScale = Callable[[ParameterLink, TensorSpec], float]
+"""How large the rounding noise of a link's gradient may be: absolute, by base layer and the tensor's spec."""
+
+
+def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
+    return 0.0
+
+
+_TOGETHER = 256
+"""Links that are digested and compared together: what is asked of a worker once, and held of its answers."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The pairs of some links, in their order, and of what they hold in base: the greatest magnitudes, by name, and whether
+    anything is other than zero."""
+
+    pairs: list[Pair]
+    peaks: dict[str, float]
+    nonzero: bool
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """What both sides hold, by name. turned: of those matrices of base's that lie transposed in raw; a tied one may be both.
+
+    A digest of a gradient that base has in another layout is without a hash.
+    """
+
+    base: dict[str, Digest]
+    turned: dict[str, Digest]
+    raw: dict[str, Digest]
+
+    def of_base(self, link: ParameterLink) -> dict[str, Digest]:
+        return self.turned if link.rule == "transpose" else self.base
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A link of one tensor to one, whose digests do not settle it."""
+
+    link: ParameterLink
+    base: Digest
+    raw: Digest
+    noise_scale: float
+
+
+class ParameterComparer:
+    """Compares the linked tensors of two described models; digests first, bytes only where those leave it open."""
+
+    def __init__(self, sides: Sides, threads: SideThreads, base: ModelDescription, raw: ModelDescription) -> None:
+        self._sides = sides
+        self._threads = threads
+        self._specs = {"base": _specs(base), "raw": _specs(raw)}
+
+    def compare(
+        self, step: int, stage: Stage, links: Sequence[ParameterLink], what: What, noise: NoiseScale = no_noise
+    ) -> Compared:
+        """Compare what the links hold; matrices that lie transposed on the two sides are read so, all others as they are."""
+        pairs: list[Pair] = []
+        peaks: dict[str, float] = {}
+        nonzero = False
+        for start in range(0, len(links), _TOGETHER):
+            together = links[start : start + _TOGETHER]
+            digests = self._digest([link for link in together if not _beyond_special(link, what)], what)
+            found = self._judge_all(stage, together, digests, what, noise)
+            pairs += [self._pair(step, stage, together[at], name, verdict) for (at, name), verdict in found.items()]
+            for name, one in (*digests.turned.items(), *digests.base.items()):
+                peaks[name] = one.peak
+                nonzero = nonzero or not one.is_zero
+        return Compared(pairs, peaks, nonzero)
+
+    def _judge_all(
+        self, stage: Stage, links: Sequence[ParameterLink], digests: _Digests, what: What, noise: NoiseScale
+    ) -> dict[tuple[int, str], Verdict]:
+        """Judge what the links hold; return the verdicts by the link's number and raw's name, in their order."""
+        found: dict[tuple[int, str], Verdict] = {}
+        known: dict[Verdict, Verdict] = {}  # those of equal bytes are alike where the shapes are
+        still_open: dict[int, _Open] = {}
+        for at, link in enumerate(links):
+            beyond, base = _beyond_special(link, what), digests.of_base(link)
+            absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base, digests.raw)
+            if absent is not None:
+                found.update({(at, name): absent for name in link.raw})
+                continue
+            scale = self.noise_of(link, noise)
+            if link.rule not in _STREAMED:
+                for name, tensor in self._in_raw_layout(link, what):
+                    found[at, name] = self._judge(stage, tensor, name, what, digests.raw[name], scale)
+                continue
+            one = _Open(link, base[link.base[0]], digests.raw[link.raw[0]], scale)
+            verdict = self._settle(stage, one)
+            if verdict is None:
+                still_open[at] = one
+            else:
+                found[at, link.raw[0]] = known.setdefault(verdict, verdict)
+        for rule in _STREAMED:
+            of_rule = {at: one for at, one in still_open.items() if one.link.rule == rule}
+            found.update(self._stream(stage, of_rule, what, transposed=rule == "transpose"))
+        keys = [(at, name) for at, link in enumerate(links) for name in link.raw if (at, name) in found]
+        return {key: found[key] for key in keys}
+
+    def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
+        """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
+        raw = self._specs["raw"][link.raw[0]]
+        base = TensorSpec(self._specs["base"][link.base[0]].dtype, raw.shape)
+        return max(noise(link, base), noise(link, raw))
+
+    def dtypes(self, link: ParameterLink, raw_name: str) -> tuple[DType, DType]:
+        """Return base's and raw's element types of one raw tensor of a link."""
+        return self._specs["base"][link.base[0]].dtype, self._specs["raw"][raw_name].dtype
+
+    def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
+        """Read what base has for one raw tensor of a link, whole and in raw's layout."""
+        return dict(self._in_raw_layout(link, what))[raw_name]
+
+    def raw_tensor(self, name: str, what: What) -> Tensor:
+        """Read one of raw's tensors whole."""
+        with self._sides.traffic.single(self._sides.raw.read_parameters([name], what)) as stream:
+            return stream.collect()
+
+    def compare_tensors(self, stage: Stage, base: Tensor, raw: Tensor) -> Verdict:
+        """Compare two tensors that are here already."""
+        streams = base.stream("base"), raw.stream("raw")
+        digests = _digest(base), _digest(raw)
+        return compare_streams(*streams, *digests, self._sides.rules, stage, self._sides.single_step)
+
+    def local_name(self, raw_name: str, link: ParameterLink) -> str:
+        """Return a raw tensor's name below its layer, as pairs show it."""
+        return intern(raw_name.removeprefix(f"{link.raw_route}.") if link.raw_route else raw_name)
+
+    def _digest(self, links: Sequence[ParameterLink], what: What) -> _Digests:
+        """Digest both sides at the same time.
+
+        Of a matrix that base has transposed, a hash says nothing unless it is taken of the transpose. Values are expected to be
+        equal, and worth it; gradients of two frameworks never are.
+        """
+        base_names = [name for link in links if link.rule != "transpose" for name in link.base]
+        turned_names = [name for link in links if link.rule == "transpose" for name in link.base]
+        raw_names = [name for link in links for name in link.raw]
+        statistics = statistics_for(self._sides.rules)
+
+        def digest_base() -> tuple[dict[str, Digest], dict[str, Digest]]:
+            model = self._sides.base
+            if what == "value":
+                turned = model.digest_parameters(turned_names, what, turned_names, statistics)
+            else:
+                found = model.digest_parameters(turned_names, what, statistics=statistics)
+                turned = {name: replace(one, hash=b"") for name, one in found.items()}
+            return model.digest_parameters(base_names, what, statistics=statistics), turned
+
+        (base, turned), raw = self._threads.both(
+            digest_base, lambda: self._sides.raw.digest_parameters(raw_names, what, statistics=statistics)
+        )
+        return _Digests(base, turned, raw)
+
+    def _settle(self, stage: Stage, one: _Open) -> Verdict | None:
+        rules, single_step = self._sides.rules, self._sides.single_step
+        base = self._specs["base"][one.link.base[0]]
+        if one.link.rule == "transpose":
+            base = TensorSpec(base.dtype, base.shape[::-1])
+        raw = self._specs["raw"][one.link.raw[0]]
+        return compare_digests(base, one.base, raw, one.raw, rules, stage, single_step, noise_scale=one.noise_scale)
+
+    def _stream(
+        self, stage: Stage, still_open: Mapping[int, _Open], what: What, transposed: bool
+    ) -> dict[tuple[int, str], Verdict]:
+        """Read all that is open in one go, both sides abreast."""
+        if not still_open:
+            return {}
+        sides, traffic = self._sides, self._sides.traffic
+        base_names = [one.link.base[0] for one in still_open.values()]
+        raw_names = [one.link.raw[0] for one in still_open.values()]
+        from_base = sides.base.read_parameters(base_names, what, base_names if transposed else ())
+        found: dict[tuple[int, str], Verdict] = {}
+        with (
+            closing(traffic.watch(from_base)) as base_streams,
+            closing(traffic.watch(sides.raw.read_parameters(raw_names, what))) as raw_streams,
+        ):
+            for (at, one), base, raw in zip(still_open.items(), base_streams, raw_streams, strict=True):
+                judged = (sides.rules, stage, sides.single_step, one.noise_scale)
+                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, *judged)
+        return found
+
+    def _judge(
+        self, stage: Stage, base: Tensor, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
+    ) -> Verdict:
+        """Judge a tensor of base's that is here already."""
+        rules, single_step = self._sides.rules, self._sides.single_step
+        specs, base_digest = (base.spec, self._specs["raw"][raw_name]), _digest(base)
+        judged = (rules, stage, single_step, noise_scale)
+        verdict = compare_digests(specs[0], base_digest, specs[1], raw_digest, *judged)
+        if verdict is not None:
+            return verdict
+        with self._sides.traffic.single(self._sides.raw.read_parameters([raw_name], what)) as stream:
+            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, *judged)
+
+    def _in_raw_layout(self, link: ParameterLink, what: What) -> list[tuple[str, Tensor]]:
+        """Read base's tensors of a link whole, and give them raw's layout, base's dtype kept."""
+        streams = self._sides.traffic.watch(self._sides.base.read_parameters(list(link.base), what))
+        tensors = [stream.collect() for stream in streams]
+        return list(in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]))
+
+    def _pair(self, step: int, stage: Stage, link: ParameterLink, raw_name: str, verdict: Verdict) -> Pair:
+        return Pair(
+            step=step,
+            stage=stage,
+            base_route=link.base_route,
+            raw_route=link.raw_route,
+            call=0,
+            tensor=self.local_name(raw_name, link),
+            status=verdict.status,
+            why=verdict.why,
+            failure=verdict.failure,
+            metrics=verdict.metrics,
+            base_tensor=_base_names(link, self.local_name(raw_name, link)),
+        )
+
+
+def _digest(tensor: Tensor) -> Digest:
+    return digest(np.frombuffer(tensor.data, np.uint8), tensor.spec)
+
+
+def _beyond_special(link: ParameterLink, what: What) -> str:
+    """Say why the tensors that a special initialiser fills cannot be compared; "" where they can."""
+    if link.special is None or (what == "value" and not link.special.live):
+        return ""
+    name = f"the special initialiser of {link.special.base!r} -> {link.special.raw!r}"
+    if link.special.live:
+        return f"{name} copies between live layers, so that it is not known which of base's values belong here"
+    return f"{name} is a function of values: what it does to gradients is not known"
+
+
+def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]) -> Verdict | None:
+    """Judge a link of which some tensor does not exist (a gradient that never came)."""
+    missing_base = [name for name in link.base if name not in base]
+    missing_raw = [name for name in link.raw if name not in raw]
+    if not missing_base and not missing_raw:
+        return None
+    if len(missing_base) == len(link.base) and len(missing_raw) == len(link.raw):
+        return Verdict("skipped", "", "no gradient on either side", None)
+    side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
+    there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
+    if not (missing_base and missing_raw) and all(digest.count and digest.is_zero for digest in there):
+        # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
+        # the weights.
+        return Verdict("skipped", "", f"{side} has no gradient, and the other side's is zero", None)
+    return Verdict(
+        "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
+    )
+
+
+def _base_names(link: ParameterLink, raw_name: str) -> str:
+    """Name base's tensors of a link below their layer, where they are called otherwise than raw's."""
+    names = [name.removeprefix(f"{link.base_route}.") if link.base_route else name for name in link.base]
+    return "" if names == [raw_name] else ", ".join(names)
+
+
+def _specs(description: ModelDescription) -> dict[str, TensorSpec]:
+    return {name: info.spec for info in description.parameters for name in (info.name, *info.aliases)}

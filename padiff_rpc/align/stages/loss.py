@@ -1,0 +1,83 @@
+"""Judge the two losses, and say when a loss is too weak to judge gradients by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from padiff_rpc.align.run.pairing import Sides
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.judge import compare_digests, compare_streams
+from padiff_rpc.compare.tolerances import EPSILON
+from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
+from padiff_rpc.result import Pair
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import DType, Tensor, told
+
+_OUTPUT_ERROR = 64.0
+"""Relative error of a healthy deep model's outputs, in units of epsilon (ResNet-50 in float32: 34)."""
+
+
+def judge_loss(
+    sides: Sides,
+    step: int,
+    settings: AlignSettings,
+    forward: tuple[ForwardResult, ForwardResult],
+    backward: tuple[BackwardResult, BackwardResult],
+) -> Pair:
+    """Compare the two scalars, unless a dump does not tell its own. Sums that cancel are judged against what they sum."""
+    unknown = [side for side, result in zip(("base", "raw"), backward, strict=True) if "loss" in result.unrecorded]
+    if unknown:
+        why = f"{' and '.join(unknown)}: the dump does not tell its loss"
+        return Pair(step, "loss", "", "", 0, "loss", "skipped", why)
+    dtype = np.float64 if _all_float64(forward) else np.float32
+    tensors = [Tensor.from_array(np.array(result.loss, dtype)) for result in backward]
+    digests = [digest(np.frombuffer(tensor.data, np.uint8), tensor.spec) for tensor in tensors]
+    scale = _noise(settings, [record for result in forward for record in result.outputs])
+    specs = [tensor.spec for tensor in tensors]
+    judged = (sides.rules, "loss", sides.single_step)
+    verdict = compare_digests(specs[0], digests[0], specs[1], digests[1], *judged, noise_scale=scale)
+    if verdict is None:
+        streams = [tensor.stream("loss") for tensor in tensors]
+        verdict = compare_streams(streams[0], streams[1], digests[0], digests[1], *judged, noise_scale=scale)
+    return Pair(step, "loss", "", "", 0, "loss", verdict.status, verdict.why, verdict.failure, verdict.metrics)
+
+
+def weak_loss_notes(peaks: Collection[float], grads: Sequence[Pair], settings: AlignSettings) -> list[str]:
+    """Warn when most gradients are too small to be judged: any error in them would pass.
+
+    peaks: the greatest magnitude in each of base's parameter gradients. Too small is one below an absolute tolerance, or below
+    the rounding noise.
+    """
+    atol = settings.compare.atol or 0.0
+    below = sum(peak <= atol for peak in peaks)
+    noisy = sum(
+        pair.status == "pass" and pair.metrics is not None and pair.metrics.measure == "max_abs" for pair in grads
+    )
+    blind, limit = (noisy, "rounding noise") if settings.compare.mode == "scaled" else (below, f"atol={atol:g}")
+    if not peaks or 2 * blind < len(peaks):
+        return []
+    return [
+        f"{blind} of {len(peaks)} parameter gradients are no larger than {limit}, so that errors in them cannot be "
+        f"seen: the loss {settings.base_loss.name!r} is too weak; use the loss 'projection', or a smaller atol"
+    ]
+
+
+def _noise(settings: AlignSettings, outputs: Sequence[Record]) -> float:
+    floating = [record for record in outputs if record.spec.dtype.is_floating]
+    if settings.compare.mode != "scaled" or not floating:
+        return 0.0  # no other mode asks for it
+    epsilon = max(EPSILON[record.spec.dtype] for record in floating)
+    size = {
+        "projection": max(told(record.digest.norm) for record in floating),
+        "mean": max(told(record.digest.abs_mean) for record in floating),
+        "sum": max(told(record.digest.abs_mean) * record.digest.count for record in floating),
+    }.get(settings.base_loss.name, 0.0)
+    noise = _OUTPUT_ERROR * epsilon * size
+    return noise if np.isfinite(noise) else 0.0
+
+
+def _all_float64(forward: tuple[ForwardResult, ForwardResult]) -> bool:
+    floating = [r.spec.dtype for result in forward for r in result.outputs if r.spec.dtype.is_floating]
+    return bool(floating) and all(dtype is DType.F64 for dtype in floating)

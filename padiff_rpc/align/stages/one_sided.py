@@ -1,0 +1,117 @@
+"""What one side reached and the other did not: layer calls and gradients without a partner."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from padiff_rpc.align.missing import Call, Missing
+from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.pairing import SideName
+from padiff_rpc.model.model import Boundary, Side, Unrecorded
+from padiff_rpc.result import Pair
+
+Silent = tuple[str, int, Side, str]
+"""(route, call, side, name) of a tensor, as a BackwardResult has it."""
+
+
+class Leftovers:
+    """Turns boundaries without a partner into pairs and words. `to_base` and `to_raw` map matched routes."""
+
+    def __init__(self, to_base: Mapping[str, str]) -> None:
+        self._to_base = to_base
+        self._to_raw = {base: raw for raw, base in to_base.items()}
+
+    def calls(
+        self, step: int, judged: Sequence[Judged], leftovers: Mapping[SideName, Sequence[Boundary]]
+    ) -> tuple[list[Pair], dict[Call, list[str]]]:
+        """Return a skipped pair per layer call that only one side made, and the same in words by enclosing base call.
+
+        Skipped, not failed: whether a layer is called through its module or inlined is a matter of style, and what it
+        computes reaches an output that is compared.
+        """
+        ran = {one.base.route for one in judged}
+        pairs: list[Pair] = []
+        words: dict[Call, list[str]] = defaultdict(list)
+        for side, boundaries in leftovers.items():
+            for boundary in boundaries:
+                if boundary.side != "output":
+                    continue
+                base_route = boundary.route if side == "base" else self._to_base[boundary.route]
+                raw_route = self._to_raw[base_route]
+                other = "raw" if side == "base" else "base"
+                count = "again " if base_route in ran else ""
+                own = base_route if side == "base" else raw_route
+                why = f"only {side} calls {own!r} {count}here; {other} does not run it through its own forward"
+                pairs.append(Pair(step, "forward", base_route, raw_route, boundary.call, "output", "skipped", why))
+                if boundary.caller is not None:
+                    caller = boundary.caller[0] if side == "base" else self._to_base[boundary.caller[0]]
+                    words[(caller, boundary.caller[1])].append(why)
+        return pairs, dict(words)
+
+    def gradients(
+        self,
+        step: int,
+        forward: Sequence[Judged],
+        judged: Sequence[Judged],
+        leftovers: Mapping[SideName, Sequence[Boundary]],
+        silent: Mapping[SideName, Collection[Silent]],
+        unrecorded: Mapping[SideName, Collection[Unrecorded]],
+    ) -> list[Missing]:
+        """Judge gradients that only one side has: a failure, unless what there is is zero, or the other is a dump without any.
+
+        forward, judged: the boundaries of forward and of backward that both sides reached. silent: per side, the places
+        that autograd leads to and where no gradient came. unrecorded: per side, what its dump does not hold at all.
+        """
+        both = {(one.base.route, one.base.call) for one in forward}
+        found: list[Missing] = []
+        for side, boundaries in leftovers.items():
+            other: SideName = "raw" if side == "base" else "base"
+            for boundary in boundaries:
+                base_route = boundary.route if side == "base" else self._to_base[boundary.route]
+                if (base_route, boundary.call) not in both:
+                    continue
+                zero = all(record.digest.is_zero for record in boundary.records)
+                absent = boundary.side in unrecorded[other]
+                names = [record.name for record in boundary.records]
+                why = f"only {side} has this gradient"
+                if not absent and "parts" in unrecorded[other] and not names[0][:1].isdigit():
+                    absent = True
+                    why = f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
+                elif absent:
+                    why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
+                elif zero:
+                    why = f"{why}, and it is zero; {other} has none"
+                pair = Pair(
+                    step=step,
+                    stage="backward",
+                    base_route=base_route,
+                    raw_route=self._to_raw[base_route],
+                    call=boundary.call,
+                    tensor=f"grad of {boundary.side}.{', '.join(names)}",
+                    status="skipped" if zero or absent else "fail",
+                    why=why,
+                    failure="" if zero or absent else "missing",
+                )
+                route = base_route if other == "base" else self._to_raw[base_route]
+                expected = {(route, boundary.call, boundary.side, name) for name in names}
+                caller = boundary.caller
+                if caller is not None and side == "raw":
+                    caller = (self._to_base[caller[0]], caller[1])
+                found.append(
+                    Missing(
+                        pair=pair,
+                        call=(base_route, boundary.call),
+                        caller=caller,
+                        side=boundary.side,
+                        at=float(boundary.seq) if side == "base" else _in_base_order(boundary.seq, judged),
+                        detached=not expected & set(silent[other]),
+                    )
+                )
+        return found
+
+
+def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
+    """Return where a boundary of raw's lies among base's: before the first that raw reached after it."""
+    later = [one.base.seq for one in judged if one.raw.seq > raw_seq]
+    return min(later) - 0.5 if later else float("inf")

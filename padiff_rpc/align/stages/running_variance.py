@@ -1,0 +1,137 @@
+"""Compare running variances across frameworks: torch keeps the sample variance, paddle the population variance.
+
+Measured on torch 2.13, paddle 3.3 and 2.6 (see docs/frameworks.md): from the same n values torch's batch normalisation puts
+sum((x - mean)^2) / (n - 1) into its running variance and paddle's the same sum over n. Both normalise by the latter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from padiff_rpc.align.assign.in_raw_layout import local
+from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.stages.compare_parameters import ParameterComparer
+from padiff_rpc.match.layer_families import family_of
+from padiff_rpc.match.layer_map import ParameterLink
+from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.result import Pair
+from padiff_rpc.tensors.tensor import Tensor, collect_all
+
+VARIANCES = ("running_var", "_variance")
+
+Counts = tuple[int, int]
+"""How many values of each channel a layer saw in each of its calls, and how many calls there were."""
+
+
+class RunningVariances:
+    """Converts base's running variances to raw's convention; does nothing where both sides share one."""
+
+    def __init__(
+        self,
+        base: Model,
+        raw: Model,
+        comparer: ParameterComparer,
+        links: Sequence[ParameterLink],
+        base_description: ModelDescription,
+        raw_description: ModelDescription,
+    ) -> None:
+        self._base = base
+        self._raw = raw
+        self._comparer = comparer
+        self._description = base_description
+        self._links: dict[str, ParameterLink] = {}
+        self._unrecorded: set[tuple[str, str]] = set()
+        self._from = base_description.framework
+        if {self._from, raw_description.framework} == {"torch", "paddle"}:
+            variances = [(link, name) for link in links for name in link.raw if name.rpartition(".")[2] in VARIANCES]
+            self._links = {
+                link.raw_route: link
+                for link, name in variances
+                if link.special is None
+                and local(name, link.raw_route) in VARIANCES
+                and is_batch_norm(base_description, link.base_route)
+            }
+            self._unrecorded = {
+                (link.raw_route, local(name, link.raw_route))
+                for link, name in variances
+                if link.special is not None or local(name, link.raw_route) not in VARIANCES
+            }
+        self._base_before: dict[str, Tensor] = {}
+        self._raw_before: dict[str, Tensor] = {}
+
+    def remember(self) -> None:
+        """Keep both sides' values of before the step: from the second on they differ, and the update alone is converted."""
+        if self._links:
+            links = self._links.values()
+            self._base_before = collect_all(self._base.read_parameters([link.base[0] for link in links]))
+            self._raw_before = collect_all(self._raw.read_parameters([link.raw[0] for link in links]))
+
+    def judge(self, pairs: Sequence[Pair], forward: Sequence[Judged]) -> list[Pair]:
+        """Return the pairs of stage `buffers`, running variances that fail judged anew after conversion."""
+        counts = _values_per_channel(forward)
+        return [
+            self._judge(pair, counts) if pair.status == "fail" and pair.failure == "values" else pair for pair in pairs
+        ]
+
+    def _judge(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
+        if (pair.raw_route, pair.tensor) in self._unrecorded:
+            why = (
+                "torch keeps the sample variance, paddle the population's, and how many values this layer saw is not known, "
+                "for only the layer around it is recorded"
+            )
+            return replace(pair, status="skipped", failure="", why=why, metrics=None)
+        return self._convert(pair, counts) if pair.tensor in VARIANCES else pair
+
+    def _convert(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
+        link = self._links.get(pair.raw_route)
+        count, calls = counts.get(pair.base_route, (0, 0))
+        momentum = self._description.layer(pair.base_route).hyperparameters.get("momentum")
+        if link is None or count < 2 or not isinstance(momentum, (int, float)):
+            return pair
+        keep = (1.0 - momentum if self._from == "torch" else float(momentum)) ** calls
+        after = self._comparer.base_tensor(link, link.raw[0], "value")
+        dtype = after.to_array().dtype
+        if not np.issubdtype(dtype, np.floating):
+            return pair
+        base_before, raw_before = (
+            tensor.to_array().astype(np.float64)
+            for tensor in (self._base_before[link.base[0]], self._raw_before[link.raw[0]])
+        )
+        update = after.to_array().astype(np.float64) - keep * base_before
+        update *= (count - 1) / count if self._from == "torch" else count / (count - 1)
+        converted = keep * raw_before + update
+        raw = self._comparer.raw_tensor(link.raw[0], "value")
+        verdict = self._comparer.compare_tensors("buffers", Tensor.from_array(converted.astype(dtype)), raw)
+        why = (
+            f"compared after conversion: torch keeps the sample variance of n = {count} values, paddle the population's"
+        )
+        why = f"{verdict.why}; {why}" if verdict.why else why
+        return replace(pair, status=verdict.status, failure=verdict.failure, why=why, metrics=verdict.metrics)
+
+
+def is_batch_norm(description: ModelDescription, route: str) -> bool:
+    layer = description.layer(route)
+    shapes = {name.rpartition(".")[2]: description.parameter(name).spec.shape for name in layer.parameters}
+    return family_of(description.framework, layer.class_name, layer.class_path, shapes) == "batchnorm"
+
+
+def _values_per_channel(forward: Sequence[Judged]) -> dict[str, Counts]:
+    """Return n and the number of calls per base route from what entered each layer [N, C, ...].
+
+    Layers that saw another n in each call are left out.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for one in forward:
+        if one.base.side == "input" and one.first is not None:
+            found[one.base.route].append(values_per_channel(one.first.shape))
+    return {route: (counts[0], len(counts)) for route, counts in found.items() if len(set(counts)) == 1}
+
+
+def values_per_channel(shape: Sequence[int]) -> int:
+    """Return how many values of each channel an input [N, C, ...] holds; 0 for one of another form."""
+    return math.prod(shape) // shape[1] if len(shape) > 1 and shape[1] else 0

@@ -1,0 +1,236 @@
+"""From failing comparisons to the layers that introduce the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from padiff_rpc.align.missing import Call, Cuts, Missing
+from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.stages.api_calls import ApiFindings
+from padiff_rpc.match.routes import listed
+from padiff_rpc.model.api_names import api_name
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
+
+_ROOT: Call = ("", 0)
+_UNSEEN = "the model's outputs are not recorded"
+_MOST_TOLD = 4
+"""Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
+
+
+@dataclass(frozen=True)
+class StepFindings:
+    """All comparisons of one step, in the order in which base executed them.
+
+    others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
+    call, the layers that only one side calls in it, in words. missing: gradients that only one side has. calls: functional
+    calls inside the layers' forward, which never are at fault themselves.
+    """
+
+    step: int
+    forward: Sequence[Judged]
+    backward: Sequence[Judged]
+    others: Sequence[Pair]
+    one_sided: Mapping[Call, Sequence[str]]
+    missing: Sequence[Missing] = ()
+    calls: ApiFindings = field(default_factory=ApiFindings)
+
+
+class Blame:
+    """Finds the layers to look into. Calls are base's; `routes` maps base routes to raw routes.
+
+    hidden: base route of a layer -> what is left out, and so not recorded, directly inside it (see `Scope`).
+    """
+
+    def __init__(
+        self,
+        base: ModelDescription,
+        raw: ModelDescription,
+        routes: Mapping[str, str],
+        hidden: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._base = base
+        self._raw = raw
+        self._routes = routes
+        self._hidden = hidden or {}
+
+    def divergences(self, findings: StepFindings, single_step: bool) -> list[Divergence]:
+        """Return what this step's findings tell apart, in execution order, one per layer.
+
+        In single step every layer named introduced its own error. Otherwise the first alone is known to, since whatever
+        comes after it inherits.
+        """
+        found: dict[str, Divergence] = {}
+        for divergence in self._all(findings):
+            found.setdefault(divergence.base.route, divergence)
+            if not single_step:
+                break
+        return list(found.values())
+
+    def _all(self, findings: StepFindings) -> Iterator[Divergence]:
+        inherited = _Inherited()
+        cuts = Cuts(findings.missing)
+        yield from self._held(findings, "weights_before", "its parameters differ before the first step")
+        yield from self._forward(findings, inherited)
+        if not inherited.nan:
+            recorded = any(one.base.route == "" for one in findings.forward)
+            why = "the outputs agree, the loss computed from them does not"
+            yield from self._held(findings, "loss", why if recorded else f"{_UNSEEN}, and the losses differ")
+        yield from self._backward(findings, inherited, cuts)
+        if inherited.nan:
+            return
+        yield from self._grads(findings, cuts)
+        yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
+        yield from self._held(findings, "buffers", "its buffer differs after the step")
+
+    def _forward(self, findings: StepFindings, inherited: _Inherited) -> Iterator[Divergence]:
+        parents = {one.base.caller for one in findings.forward}
+        for one in findings.forward:
+            pair = one.failed
+            if pair is None:
+                continue
+            culprit: Call = (one.base.route, one.base.call)
+            if one.base.side == "input" and one.base.caller is None:
+                why = "the inputs given to the two models differ"
+                if one.base.route:
+                    why = f"its input differs already, and what comes before it is not recorded{self._outside()}"
+            elif one.base.side == "input" and one.base.caller is not None:
+                culprit = one.base.caller
+                why = (
+                    "its inputs and children agree until here: its own code changes what it hands to "
+                    f"{self._title(one.base.route)}"
+                )
+            elif culprit in parents:
+                why = "its inputs and children agree until here: its own code after its last child changes the output"
+            else:
+                why = "its inputs agree, its output does not"
+            if inherited.take_forward(one, culprit):
+                continue
+            call = findings.calls.first_failing(culprit, before=one.base.seq)
+            words = findings.calls.words.get(culprit, ())[:_MOST_TOLD]
+            if call is None or call.failed is None:
+                yield self._divergence(findings, "forward", culprit, pair, "; ".join((why, *words)))
+            else:
+                pair, name = call.failed, api_name(call.base.route, culprit[0])
+                why = f"its call {pair.call} of {name} is the first to differ"
+                if words:  # what only one side calls may well be the fault, and comes before it
+                    why = "; ".join((f"{why} of those that both sides make", *words))
+                yield self._divergence(findings, "forward", culprit, pair, why, f"{name}.{pair.tensor}")
+
+    def _backward(self, findings: StepFindings, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:
+        parents = {one.base.caller for one in findings.backward}
+        found: list[tuple[float, Divergence]] = [
+            (cut.missing.at, self._divergence(findings, "backward", cut.culprit, cut.missing.pair, cut.why))
+            for cut in cuts.own()
+        ]
+        for one in findings.backward:
+            pair = one.failed
+            if pair is None:
+                continue
+            culprit: Call | None = (one.base.route, one.base.call)
+            if one.base.side == "input":
+                inside = " and those inside it" if culprit in parents else ""
+                why = f"the gradients of its outputs{inside} agree, what it sends back to its input does not"
+            else:
+                # Where an enclosing layer returns this very tensor, its boundary came first: outer ones are told first.
+                culprit = one.base.caller
+                why = (
+                    "gradients agree until here: its own code, run backward, changes the gradient that it sends to "
+                    f"{self._title(one.base.route)}"
+                )
+            if culprit is None:
+                culprit, why = _ROOT, "the gradient that the loss sends to the model's output differs"
+                if one.base.route:
+                    culprit = (one.base.route, one.base.call)
+                    why = f"the gradient of its output differs already, and what comes after it is not recorded{self._outside()}"
+            if not inherited.take_backward(one, culprit) and not cuts.lacks_summand(culprit):
+                found.append((one.base.seq, self._divergence(findings, "backward", culprit, pair, why)))
+        found.sort(key=lambda entry: entry[0])
+        yield from (divergence for _, divergence in found)
+
+    def _grads(self, findings: StepFindings, cuts: Cuts) -> Iterator[Divergence]:
+        ran = {one.base.route for one in findings.forward}
+        why = "the gradients at its boundary agree, that of its own parameter does not"
+        for pair in self._failing(findings, "grads"):
+            route, reason = pair.base_route, why
+            if pair.failure == "missing":
+                if route in cuts.silent_routes:
+                    continue
+                while route not in ran and route:
+                    route, reason = route.rpartition(".")[0], "one side makes no use of a layer inside it"
+            yield self._divergence(findings, "grads", (route, pair.call), pair, reason)
+
+    def _held(self, findings: StepFindings, stage: Stage, why: str) -> Iterator[Divergence]:
+        """Blame the holders of failing parameters. A step that follows a wrong gradient only inherits."""
+        before = {(pair.base_route, pair.tensor) for pair in self._failing(findings, "grads")}
+        for pair in self._failing(findings, stage):
+            if stage != "weights" or (pair.base_route, pair.tensor) not in before:
+                yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
+
+    def _failing(self, findings: StepFindings, stage: Stage) -> list[Pair]:
+        """Return the failing pairs of a stage; gradients in the order in which backward reached their layers."""
+        failing = [pair for pair in findings.others if pair.stage == stage and pair.status == "fail"]
+        if stage == "grads":
+            reached = {one.base.route: at for at, one in reversed(list(enumerate(findings.backward)))}
+            failing.sort(key=lambda pair: reached.get(pair.base_route, len(reached) + len(findings.backward)))
+        return failing
+
+    def _divergence(
+        self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str, tensor: str = ""
+    ) -> Divergence:
+        route, call = culprit
+        if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
+            why = f"{why} ({pair.why})"
+        for fact in findings.one_sided.get(culprit, ()):
+            why = f"{why}; {fact}"
+        if stage in ("forward", "backward") and (inside := self._hidden.get(route)):
+            why = f"{why}; left out inside it: {listed(inside)}"
+        if not tensor:
+            tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
+        base_layer, raw_layer = self._base.layer(route), self._raw.layer(self._routes[route])
+        return Divergence(
+            step=findings.step,
+            stage=stage,
+            base=LayerRef(base_layer.route, base_layer.class_name, base_layer.hyperparameters),
+            raw=LayerRef(raw_layer.route, raw_layer.class_name, raw_layer.hyperparameters),
+            call=call,
+            tensor=tensor,
+            why=why,
+            found_at=pair,
+        )
+
+    def _outside(self) -> str:
+        """Name what is left out outside all recorded layers."""
+        outside = self._hidden.get("", ())
+        return f" (left out: {listed(outside)})" if outside else ""
+
+    def _title(self, route: str) -> str:
+        return repr(route) if route else self._base.class_name
+
+
+class _Inherited:
+    """What single step cannot keep from spreading: base's own NaN, and tensors of another shape or type.
+
+    `nan`: base holds NaN from somewhere on. A call is spoiled when it went on with something that could not be replaced.
+    """
+
+    def __init__(self) -> None:
+        self.nan = False
+        self._spoiled: set[Call | None] = set()
+
+    def take_forward(self, one: Judged, culprit: Call) -> bool:
+        """Take a failing boundary in; tell whether it merely inherits."""
+        inherits = culprit in self._spoiled or self._has_nan(one)
+        if any(pair.failure in ("shape", "dtype") for pair in one.pairs):
+            self._spoiled |= {(one.base.route, one.base.call), one.base.caller}
+        return inherits
+
+    def take_backward(self, one: Judged, culprit: Call) -> bool:
+        unlike = one.failed is not None and one.failed.failure in ("shape", "dtype")
+        return (culprit in self._spoiled and unlike) or self._has_nan(one)
+
+    def _has_nan(self, one: Judged) -> bool:
+        """Tell whether base's NaN, if this boundary holds any, was there before."""
+        before, self.nan = self.nan, self.nan or one.has_nan
+        return before and one.has_nan

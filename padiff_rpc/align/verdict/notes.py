@@ -1,0 +1,98 @@
+"""What a reader must know beside the verdict: faults that tolerances may hide, and layers that cannot agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from padiff_rpc.align.randomness import random_layers
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.compare.hyperparameters import differing_hyperparameters
+from padiff_rpc.match.layer_map import Matching
+from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
+from padiff_rpc.result import LayerRef, Pair
+from padiff_rpc.tensors.tensor import DType
+
+_SHOWN = 5
+_KINKED = 1e-3
+"""Relative L2 error of float32 gradients from which on rounding alone does not explain it; a ReLU's kink does."""
+
+
+def notes_on(
+    base: ModelDescription,
+    raw: ModelDescription,
+    matching: Matching,
+    settings: AlignSettings,
+    pairs: Sequence[Pair],
+) -> list[str]:
+    """Return one sentence per thing to know, in the order of their weight."""
+    return [
+        *_random(base, raw, settings),
+        *_hyperparameters(base, raw, matching),
+        *_optimizers(settings),
+        *_loose_gradients(base, settings, pairs),
+    ]
+
+
+def _random(base: ModelDescription, raw: ModelDescription, settings: AlignSettings) -> list[str]:
+    return [
+        f"{side} draws random numbers in {_listed(layers)}: set the rate to 0, or run in eval mode"
+        for side, description in (("base", base), ("raw", raw))
+        if (layers := random_layers(description, settings.training))
+    ]
+
+
+def _hyperparameters(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[str]:
+    """An epsilon of 1e-5 for 1e-12 stays below every tolerance, until an input comes that is small enough."""
+    found: list[str] = []
+    for pair in matching.layers:
+        ours, theirs = base.layer(pair.base), raw.layer(pair.raw)
+        differences = differing_hyperparameters(_ref(ours), _ref(theirs), base.framework, raw.framework)
+        found += [f"{pair.base or base.class_name} ({one.base} against {one.raw})" for one in differences]
+    return [f"hyper-parameters differ between layers that correspond: {_listed(found)}"] if found else []
+
+
+def _optimizers(settings: AlignSettings) -> list[str]:
+    base, raw = settings.base_optimizer, settings.raw_optimizer
+    if base is None or raw is None or base == raw:
+        return []
+    return [f"the two sides step with different optimisers: {_called(base)} and {_called(raw)}"]
+
+
+def _called(optimizer: OptimizerSpec) -> str:
+    options = ", ".join(f"{key}={value:g}" for key, value in optimizer.options.items())
+    return f"{optimizer.name}({options})"
+
+
+def _loose_gradients(base: ModelDescription, settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:
+    """Without single step gradients in float32 are judged loosely (see compare/tolerances.py); say when that was needed."""
+    if settings.compare.mode != "scaled" or settings.single_step or settings.compare.rtol is not None:
+        return []
+    if not any(info.spec.dtype is DType.F32 for info in base.parameters):
+        return []
+    if any(pair.status == "fail" for pair in pairs):
+        return []  # what is found already spreads into every gradient
+    loose = [
+        pair
+        for pair in pairs
+        if pair.stage in ("backward", "grads")
+        and pair.status == "pass"
+        and pair.metrics is not None
+        and pair.metrics.measure in ("rel_l2", "max_scaled")
+        and pair.metrics.rel_l2 > _KINKED
+    ]
+    if not loose:
+        return []
+    worst = max(loose, key=lambda pair: pair.metrics.rel_l2 if pair.metrics else 0.0)
+    error = worst.metrics.rel_l2 if worst.metrics else 0.0
+    return [
+        f"{len(loose)} gradients agree only to {error:.1g} (relative L2, {worst.raw_route} {worst.tensor}): inputs of a ReLU "
+        "that round to either side of zero do that, and so does a small fault; single step or float64 tells them apart"
+    ]
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
+
+
+def _ref(layer: LayerInfo) -> LayerRef:
+    return LayerRef(layer.route, layer.class_name, layer.hyperparameters)

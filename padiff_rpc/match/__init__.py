@@ -1,0 +1,1 @@
+"""Two descriptions -> the map of layers and parameters. Pure: no model is run."""

@@ -1,0 +1,28 @@
+"""Attention weights, which torch's MultiheadAttention returns averaged over its heads and paddle's head by head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from padiff_rpc.match.layer_families import family_of
+from padiff_rpc.match.layer_map import LayerPair
+from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.tensors.tensor import TensorSpec
+
+
+def attention_routes(base: ModelDescription, raw: ModelDescription, layers: Iterable[LayerPair]) -> frozenset[str]:
+    """Return base's routes of pairs of the frameworks' own attention layers, where one is torch's and the other paddle's."""
+    if {base.framework, raw.framework} != {"torch", "paddle"}:
+        return frozenset()
+    return frozenset(pair.base for pair in layers if _is_attention(base, pair.base) and _is_attention(raw, pair.raw))
+
+
+def are_averaged(one: TensorSpec, other: TensorSpec) -> bool:
+    """True for weights [batch, target, source] beside [batch, heads, target, source]."""
+    short, long = sorted((one.shape, other.shape), key=len)
+    return len(short) == 3 and len(long) == 4 and short == (long[0], *long[2:])
+
+
+def _is_attention(description: ModelDescription, route: str) -> bool:
+    layer = description.layer(route)
+    return family_of(description.framework, layer.class_name, layer.class_path, {}) == "multiheadattention"

@@ -1,0 +1,181 @@
+"""Link the parameters and buffers of two paired layers, each link under a layout rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import get_args
+
+from padiff_rpc.match.embedding_weights import link_tables, other_kind
+from padiff_rpc.match.layer_families import parameter_name, why_dispensable
+from padiff_rpc.match.layer_map import ParameterLink, Special
+from padiff_rpc.match.layout_rules import RULES, without_ones
+from padiff_rpc.match.packed_parameters import link_own
+from padiff_rpc.match.special_init import SpecialInit
+from padiff_rpc.match.tree import Node
+from padiff_rpc.model.model import ParameterInfo, ParameterKind
+from padiff_rpc.result import Unmatched
+
+
+@dataclass
+class LayerLinks:
+    """What linking one layer pair gave. `absorbed`: child layers whose parameters the other side's layer holds itself."""
+
+    links: list[ParameterLink] = field(default_factory=list)
+    unmatched_base: list[Unmatched] = field(default_factory=list)
+    unmatched_raw: list[Unmatched] = field(default_factory=list)
+    absorbed: dict[Node, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    guesses: list[tuple[str, str]] = field(default_factory=list)
+
+
+def link_layers(base: Node, raw: Node, taken: set[str], busy: Collection[Node] = ()) -> LayerLinks:
+    """Link what two paired layers hold themselves, and q, k, v where one side packs them.
+
+    taken: full names, of either side, that the caller's parameter map has linked already (`base:NAME`, `raw:NAME`).
+    busy: child layers that have a partner already. guesses: names (base, raw) that were linked by their order alone.
+    """
+    result = LayerLinks()
+    mine = {name: info for name, info in base.own.items() if f"base:{info.name}" not in taken}
+    theirs = {name: info for name, info in raw.own.items() if f"raw:{info.name}" not in taken}
+    result.links, result.absorbed = link_own(base, mine, raw, theirs)
+    _link_by_name(result, base, mine, raw, theirs)
+    for link in link_tables(base, mine, raw, theirs, taken, busy):
+        result.links.append(link.link)
+        result.absorbed[link.table] = link.why
+        result.notes.append(link.note)
+    if not base.family or not raw.family:
+        _link_by_shape(result, base, mine, raw, theirs)
+    result.unmatched_base += [_unmatched(base, name, info, raw, "raw") for name, info in mine.items()]
+    result.unmatched_raw += [_unmatched(raw, name, info, base, "base") for name, info in theirs.items()]
+    return result
+
+
+def link_specially(base: Node, raw: Node, init: SpecialInit, linked: Collection[str]) -> list[ParameterLink]:
+    """Link all that two layers hold, themselves and below, through a special initialiser: parameters, then buffers.
+
+    linked: raw's tensors that have a link already, as they are tied to one outside the layer, or in the parameter map.
+    """
+    sources = dict.fromkeys(info.name for node in base.subtree() for info in node.own.values())
+    targets = {
+        info.name: (info, why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes))
+        for node in reversed(list(raw.subtree()))
+        for name, info in reversed(node.own.items())
+    }
+    free = {name: entry for name, entry in reversed(targets.items()) if name not in linked}
+    required = tuple(name for name, (_, why) in free.items() if not why)
+    optional = tuple(name for name in targets if name not in required)
+    special = Special(init.base, init.raw, init.live, required, optional)
+    links: list[ParameterLink] = []
+    for kind in get_args(ParameterKind):
+        names = tuple(name for name, (info, _) in free.items() if info.kind == kind)
+        if names:
+            rule = f"special:{init.base}->{init.raw}"
+            links.append(ParameterLink(base.route, raw.route, tuple(sources), names, rule, kind, special))
+    return links
+
+
+def rule_between(base: Node, base_name: str, raw: Node, raw_name: str) -> tuple[str, str]:
+    """Return the layout rule from one own tensor to the other and a note; ("", "") when no rule makes the shapes fit.
+
+    The layer's family decides where it is known, so that a square weight is transposed too; the shapes decide elsewhere.
+    """
+    mine, theirs = base.own[base_name].spec.shape, raw.own[raw_name].spec.shape
+    base_axes, raw_axes = base.axes(base_name), raw.axes(raw_name)
+    if base_axes and raw_axes:
+        rule = "identity" if base_axes == raw_axes else "transpose"
+        return (rule, "") if RULES[rule].fits([mine], [theirs]) else ("", "")
+    square = len(mine) == 2 and mine == theirs and mine[0] == mine[1] > 1 and base.framework != raw.framework
+    where = f"{base.shown}.{base_name} {list(mine)}".lstrip(".")
+    if mine == theirs:
+        if not square or (base.family and raw.family):
+            return "identity", ""
+        if base_axes or raw_axes:
+            unknown = raw if base_axes else base
+            unknown_axes = "in_out" if unknown.framework == "paddle" else "out_in"
+            rule = "identity" if (base_axes or raw_axes) == unknown_axes else "transpose"
+            return (
+                rule,
+                f"{where} is square, and {unknown.info.class_name} a class of its own: took its layout for {unknown_axes}",
+            )
+        return "identity", f"{where} is square and of a class of its own: taken as it is, not transposed"
+    if without_ones(mine) == without_ones(theirs) or {base.family, raw.family} == {"layernorm"}:
+        return ("reshape", "") if RULES["reshape"].fits([mine], [theirs]) else ("", "")
+    if RULES["transpose"].fits([mine], [theirs]) and (not base.family or not raw.family):
+        return "transpose", f"{where} is transposed in raw: matched by its shape"
+    return "", ""
+
+
+def _link_by_name(
+    result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
+) -> None:
+    raw_names = {parameter_name(raw.family, name): name for name in theirs}
+    for name in list(mine):
+        raw_name = raw_names.get(parameter_name(base.family, name))
+        if raw_name is None:
+            continue
+        rule, note = rule_between(base, name, raw, raw_name)
+        if rule:
+            _add(result, base, mine.pop(name), raw, theirs.pop(raw_name), rule, note)
+        elif base.family and raw.family:
+            _add_mismatch(result, mine.pop(name), theirs.pop(raw_name))
+
+
+def _link_by_shape(
+    result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
+) -> None:
+    """Link what names left over in classes of the user's own: in order, each with the first of a shape that fits."""
+    made: list[tuple[str, str]] = []
+    guessed = False
+    for name in list(mine):
+        fitting = [
+            (raw_name, *rule_between(base, name, raw, raw_name))
+            for raw_name, info in theirs.items()
+            if info.kind == mine[name].kind and info.spec.dtype.is_floating == mine[name].spec.dtype.is_floating
+        ]
+        fitting = [candidate for candidate in fitting if candidate[1]]
+        if not fitting:
+            continue
+        raw_name, rule, note = fitting[0]
+        rivals = sum(1 for other in mine if rule_between(base, other, raw, raw_name)[0])
+        if len(fitting) > 1 or rivals > 1:
+            guess = f"{base.shown}: matched {name} -> {raw_name} by order, which is a guess, for their shapes are alike"
+            note = f"{note}; {guess}" if note else guess
+            guessed = True
+        made.append((mine[name].name, theirs[raw_name].name))
+        _add(result, base, mine.pop(name), raw, theirs.pop(raw_name), rule, note)
+    result.guesses += made if guessed else []
+    for name in list(mine):
+        if name in theirs:
+            _add_mismatch(result, mine.pop(name), theirs.pop(name))
+
+
+def _add(
+    result: LayerLinks, base: Node, mine: ParameterInfo, raw: Node, theirs: ParameterInfo, rule: str, note: str
+) -> None:
+    kind = mine.kind if mine.kind == theirs.kind else "buffer"
+    result.links.append(ParameterLink(base.route, raw.route, (mine.name,), (theirs.name,), rule, kind))
+    if note:
+        result.notes.append(note)
+    if mine.kind != theirs.kind:
+        result.notes.append(f"{mine.name} is a {mine.kind} in base, {theirs.name} a {theirs.kind} in raw")
+
+
+def _add_mismatch(result: LayerLinks, base: ParameterInfo, raw: ParameterInfo) -> None:
+    mine, theirs = list(base.spec.shape), list(raw.spec.shape)
+    result.unmatched_base.append(
+        Unmatched(base.kind, base.name, f"shape {mine} against {theirs} of raw's {raw.name}", True)
+    )
+    result.unmatched_raw.append(
+        Unmatched(raw.kind, raw.name, f"shape {theirs} against {mine} of base's {base.name}", True)
+    )
+
+
+def _unmatched(node: Node, name: str, info: ParameterInfo, other: Node, other_side: str) -> Unmatched:
+    reason = why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
+    why = (
+        reason
+        or other_kind(node, name, other, other_side)
+        or f"{other_side}'s {other.shown} ({other.info.class_name}) has none like it; shape {list(info.spec.shape)}"
+    )
+    return Unmatched(info.kind, info.name, why, not reason)

@@ -1,0 +1,1 @@
+"""The backend of the small framework that the fast tests run on."""

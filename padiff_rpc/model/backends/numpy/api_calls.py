@@ -1,0 +1,38 @@
+"""Hear of the functional calls that a NumPy model's own code makes, by the same patches as in paddle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from padiff_rpc.model.api_names import spellings
+from padiff_rpc.model.backends.backend import Listen, OnCall, module_of_forward
+from padiff_rpc.model.backends.patches import Place, module_scopes, patched
+from padiff_rpc.numpy_framework import functions as numpy_functions
+from padiff_rpc.numpy_framework import tensor as numpy_autograd
+from padiff_rpc.numpy_framework.nn import Layer
+
+_SPELLINGS = {**spellings("paddle"), **spellings("torch")}
+
+
+def is_own_layer(layer: Layer) -> bool:
+    """See Backend."""
+    return _is_ours(module_of_forward(layer))
+
+
+def intercept(layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+    """See Backend."""
+    places = [
+        Place(owner, spelling, name)
+        for spelling, name in _SPELLINGS.items()
+        for owner, held in (
+            (vars(numpy_functions), vars(numpy_functions)),
+            (numpy_autograd.Tensor, vars(numpy_autograd.Tensor)),
+        )
+        if spelling in held
+    ]
+    return patched(places, module_scopes(layers, _is_ours), _is_ours, on_call)
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("padiff_rpc.numpy_framework.")

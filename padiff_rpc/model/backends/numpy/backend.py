@@ -1,0 +1,233 @@
+"""The NumPy backend: the framework of the fast tests, with real layers, hooks and gradients."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import After, Before, Listen, OnCall, Remove
+from padiff_rpc.model.backends.numpy import api_calls as numpy_api_calls
+from padiff_rpc.model.backends.numpy.training import Optimizer, neutral_loss
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.numpy_framework.functions import generator, seed_generator
+from padiff_rpc.numpy_framework.graph import grad_enabled, grad_mode
+from padiff_rpc.numpy_framework.nn import Layer
+from padiff_rpc.numpy_framework.tensor import OPAQUE, Tensor, apply
+from padiff_rpc.tensors.tensor import DType, TensorSpec
+from padiff_rpc.tensors.tensor import Tensor as PlainTensor
+
+_CASTS = {"float64": DType.F64, "float32": DType.F32, "float16": DType.F16}
+
+
+class NumpyBackend:
+    """Implements Backend. NumPy's floating-point warnings are off while it computes: NaN and Inf are for the comparison."""
+
+    name = "numpy"
+
+    # -- the environment ------------------------------------------------------------------------------------------
+    def version(self) -> str:
+        return np.__version__
+
+    def device(self, model: Layer) -> str:
+        return "cpu"
+
+    def seed(self, value: int) -> None:
+        """Seed Python's and NumPy's generators, and this thread's own of the layers."""
+        random.seed(value)
+        np.random.seed(value % (1 << 32))
+        seed_generator(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        pythons, numpys, own = random.getstate(), np.random.get_state(), generator().get_state()
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
+            generator().set_state(own)
+
+    def set_threads(self, count: int) -> None:
+        """Do nothing: NumPy has no call for it; its BLAS reads OMP_NUM_THREADS and the like when it is loaded."""
+
+    # -- the model ------------------------------------------------------------------------------------------------
+    def is_model(self, value: object) -> bool:
+        return isinstance(value, Layer)
+
+    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+        if device not in (None, "cpu"):
+            raise PadiffError(
+                f"NumPy has no device {device!r}", reason=Reason.BAD_CONFIG, hint="leave the device out, or use 'cpu'"
+            )
+        if dtype is None:
+            return model
+        if dtype not in _CASTS:
+            raise PadiffError(
+                f"NumPy cannot compute in {dtype!r}",
+                reason=Reason.BAD_CONFIG,
+                hint=f"choose one of {', '.join(_CASTS)}",
+            )
+        for tensor in _distinct(tensor for layer in model.walk() for _, tensor, _, _ in self.own_tensors(layer)):
+            if tensor.dtype.is_floating:
+                tensor.convert_(_CASTS[dtype])
+        return model
+
+    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+        return layer.children().items()
+
+    def own_tensors(self, layer: Layer) -> Iterable[tuple[str, Tensor, ParameterKind, bool]]:
+        for name, tensor in layer.parameters().items():
+            yield name, tensor, "parameter", tensor.requires_grad
+        for name, tensor in layer.buffers().items():
+            yield name, tensor, "buffer", False
+
+    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+        found = {
+            name: _plain(value)
+            for name, value in vars(layer).items()
+            if not name.startswith("_") and name != "training" and _is_plain(value)
+        }
+        if "bias" in layer.parameters() or vars(layer).get("bias", False) is None:
+            found["bias"] = "bias" in layer.parameters()
+        return found
+
+    def is_training(self, layer: Layer) -> bool:
+        return layer.training
+
+    def set_training(self, model: Layer, training: bool) -> None:
+        model.train(training)
+
+    # -- tensors --------------------------------------------------------------------------------------------------
+    def is_tensor(self, value: object) -> bool:
+        return isinstance(value, Tensor)
+
+    def spec(self, tensor: Tensor) -> TensorSpec:
+        return TensorSpec(tensor.dtype, tensor.shape)
+
+    def to_bytes(self, tensor: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
+
+    def from_tensor(self, tensor: PlainTensor, like: Tensor | None, model: Layer) -> Tensor:
+        dtype = tensor.spec.dtype if like is None else like.dtype
+        return Tensor(_converted(tensor, dtype), dtype=dtype)
+
+    def traced(self, tensor: Tensor) -> Tensor:
+        with grad_mode(True):
+            return apply(tensor.data.copy(), (Tensor(tensor.data, True, tensor.dtype),), lambda g: (g,))
+
+    def address(self, tensor: Tensor) -> int:
+        return int(tensor.data.ctypes.data)
+
+    def overwrite(self, target: Tensor, tensor: PlainTensor) -> None:
+        if tensor.spec != self.spec(target):
+            raise PadiffError(f"{tensor.spec} does not fit {self.spec(target)}", reason=Reason.BAD_TENSOR)
+        target.overwrite(tensor.to_array())
+
+    def writable(self, target: Tensor) -> np.ndarray | None:
+        if not target.data.flags.c_contiguous or not target.data.flags.writeable:
+            return None
+        target.note_write()
+        return target.data.reshape(-1).view(np.uint8)
+
+    def gradient(self, parameter: Tensor) -> Tensor | None:
+        return parameter.grad
+
+    def clear_gradients(self, model: Layer) -> None:
+        for layer in model.walk():
+            for parameter in layer.parameters().values():
+                parameter.grad = None
+
+    # -- running --------------------------------------------------------------------------------------------------
+    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+        with grad_mode(gradients), np.errstate(all="ignore"):
+            return model(**inputs)
+
+    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+        return layer.register_hook(before, after)
+
+    def wants_gradient(self, tensor: Tensor) -> bool:
+        return grad_enabled() and tensor.requires_grad
+
+    def tap(self, tensor: Tensor, layer: Layer) -> Tensor:
+        """Return an alias, in-place layers included: what changes it in place changes the tensor too, tape and all."""
+        return tensor.alias()
+
+    def on_gradient(self, tensor: Tensor, callback: Callable[[Tensor], Tensor | None]) -> Remove:
+        return tensor.register_hook(callback)
+
+    def substitute(self, tensor: Tensor, value: PlainTensor) -> Tensor:
+        if value.spec.shape != tensor.shape:
+            raise PadiffError(
+                f"{value.spec} cannot take the place of {self.spec(tensor)}: the shapes differ",
+                reason=Reason.BAD_TENSOR,
+            )
+        array = _converted(value, tensor.dtype)
+        if tensor.node is None:
+            return Tensor(array, dtype=tensor.dtype)
+        return apply(array, (tensor,), lambda g: (g,))
+
+    def writes(self, tensor: Tensor) -> int:
+        return tensor.version[0]
+
+    def copy_into(self, target: Tensor, source: Tensor) -> None:
+        target.copy_(source)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return numpy_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return numpy_api_calls.intercept(layers, on_call)
+
+    # -- loss, backward, optimiser ----------------------------------------------------------------------------------
+    def loss(self, spec: LossSpec, outputs: Sequence[Tensor]) -> Tensor:
+        with np.errstate(all="ignore"):
+            return neutral_loss(spec, outputs)
+
+    def backward(self, loss: Tensor) -> None:
+        with np.errstate(all="ignore"):
+            loss.backward()
+
+    def item(self, tensor: Tensor) -> float:
+        return float(tensor.values.item())
+
+    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Optimizer:
+        every = _distinct(tensor for layer in model.walk() for tensor in layer.parameters().values())
+        return Optimizer(spec, [tensor for tensor in every if tensor.requires_grad])
+
+    def step(self, optimizer: Optimizer) -> None:
+        with np.errstate(all="ignore"):
+            optimizer.step()
+
+
+def _distinct(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield each tensor once: a tied one is found under several names."""
+    return iter({id(tensor): tensor for tensor in tensors}.values())
+
+
+def _converted(tensor: PlainTensor, dtype: DType) -> np.ndarray:
+    """Copy the values, converted to `dtype`, into a new array."""
+    if dtype is not tensor.spec.dtype and OPAQUE & {dtype, tensor.spec.dtype}:
+        raise PadiffError(
+            f"NumPy cannot convert {tensor.spec.dtype.value} to {dtype.value}", reason=Reason.NOT_SUPPORTED
+        )
+    return tensor.to_array().astype(dtype.storage)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

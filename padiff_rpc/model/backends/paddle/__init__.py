@@ -1,0 +1,1 @@
+"""The PaddlePaddle backend; only this package imports paddle."""

@@ -1,0 +1,172 @@
+"""Taps, substitutes and gradient hooks in paddle's autograd."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import Native, Remove
+from padiff_rpc.model.backends.paddle.import_paddle import paddle
+
+_core = paddle.base.core
+_DenseTensor = getattr(_core, "LoDTensor", None) or _core.DenseTensor  # renamed on the way to 3.x
+_DIFFERENTIABLE = frozenset({"bfloat16", "float16", "float32", "float64", "complex64", "complex128"})
+
+Callback = Callable[[Native], "Native | None"]
+
+
+def wants_gradient(tensor: Native) -> bool:
+    """True when autograd is on and leads to this tensor."""
+    dtype = str(tensor.dtype).removeprefix("paddle.")
+    return not tensor.stop_gradient and paddle.is_grad_enabled() and dtype in _DIFFERENTIABLE
+
+
+@dataclass
+class _Gate:
+    """What happens to the gradient that passes from a tap, or a substitute, to the tensor behind it."""
+
+    callbacks: dict[object, Callback] = field(default_factory=dict)
+
+    def passed(self, gradient: Native) -> Native:
+        for callback in list(self.callbacks.values()):
+            new = callback(gradient)
+            gradient = gradient if new is None else new
+        return gradient
+
+
+class Autograd:
+    """Keeps what paddle's tensors cannot: the gates behind taps and substitutes, and which taps a layer call got.
+
+    Unlike torch, paddle does not carry an in-place operation on a view over to the history of the tensor that it views: the
+    values change, the gradient silently is wrong. So when a layer is left, the tensor behind each tap that was written to
+    takes over the tap's history. What this cannot follow: code that changes a tap in place after its layer has returned
+    it as its output, while the tensor behind it is used again.
+    """
+
+    def __init__(self) -> None:
+        self._gates: dict[int, _Gate] = {}  # by id() of the living tap or substitute
+        self._calls: list[list[tuple[Native, Native]]] = []  # of each layer call under way: (tensor, its tap)
+        self._failure: BaseException | None = None
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Surround one layer call, from its taps to the end of its forward."""
+        self._calls.append([])
+        try:
+            yield
+            for tensor, tap in self._calls[-1]:
+                if tap.inplace_version != 0:
+                    _take_over(tensor, tap)
+        finally:
+            self._calls.pop()
+
+    def tap(self, tensor: Native) -> Native:
+        """Return an alias of a tensor, with a history of its own; one that is empty, or wants no gradient, is returned itself.
+
+        A tensor with three users or more then adds up its gradients in another order: a difference by rounding.
+        """
+        if not wants_gradient(tensor) or 0 in tensor.shape:
+            return tensor
+        tap = self._gated(tensor, lambda: _alias(tensor))
+        if self._calls:
+            self._calls[-1].append((tensor, tap))
+        return tap
+
+    def substitute(self, tensor: Native, value: Native) -> Native:
+        """Return `value` with the history of `tensor`, where that has one."""
+        return self._gated(tensor, lambda: value) if wants_gradient(tensor) else value
+
+    def on_gradient(self, tensor: Native, callback: Callback) -> Remove:
+        """Call back with the gradient of the tensor; a later in-place operation does not move the hook."""
+        callbacks = {None: callback}
+
+        def fire(gradient: Native) -> Native | None:
+            try:
+                return callbacks[None](gradient) if callbacks else None
+            except BaseException as err:
+                self._failure = self._failure or err
+                raise
+
+        gate = self._gates.get(id(tensor))
+        if gate is not None and tensor.inplace_version == 0:
+            # A hook on the output of a PyLayer is called, but what it returns is ignored.
+            gate.callbacks[fire] = fire
+            return lambda: gate.callbacks.pop(fire, None) and None
+        handle = tensor.register_hook(fire)
+        if tensor.is_leaf:
+            return lambda: handle.remove() and None
+        # The handle would keep the tensor alive, and, once that has changed in place, warn that it finds no hook there.
+        # Emptied, the hook goes when the graph goes.
+        return callbacks.clear
+
+    def backward(self, loss: Native) -> None:
+        """Run backward and let a callback's exception through. MODEL_FAILED where autograd has nothing to follow."""
+        if loss.stop_gradient:  # paddle would return as if all were well
+            raise PadiffError(
+                "the loss depends on no trainable parameter, so there is no gradient to compute",
+                reason=Reason.MODEL_FAILED,
+                hint="check that forward runs with gradients on, and that the model does not detach its outputs",
+            )
+        self._failure = None
+        try:
+            loss.backward()
+        except OSError:  # so comes back what a hook raises, with its text alone
+            if self._failure is None:
+                raise
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _gated(self, tensor: Native, make: Callable[[], Native]) -> Native:
+        gate = _Gate()
+        made = _Pass.apply(tensor, make, gate)
+        # Not an attribute of the tensor: in 2.6 tensors take none.
+        self._gates[id(made)] = gate
+        weakref.finalize(made, self._gates.pop, id(made))
+        return made
+
+
+class _Pass(paddle.autograd.PyLayer):
+    """Return what make() makes in the place of a tensor, and pass its gradient through a gate to the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Native, make: Callable[[], Native], gate: _Gate) -> Native:
+        # Made in here, because an argument that is returned (in a list, too) counts as changed in place.
+        ctx.gate = gate
+        return make()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Native) -> Native:
+        return ctx.gate.passed(gradient)
+
+
+def _alias(tensor: Native) -> Native:
+    """Return a tensor of the same memory, with its own count of writes.
+
+    Other aliases share the count (view, slices), whose rise when the tensor takes over would look to the layer's own
+    operations as if what they saved had been overwritten; or count as the tensor itself (detach); or lose strides
+    (_share_buffer_to, DLPack in 2.6).
+    """
+    source = tensor.detach()  # must outlive what get_tensor() returns, which only refers to it
+    shared = _DenseTensor()
+    shared._share_data_with(source.get_tensor())
+    return paddle.Tensor(shared, tensor.place)
+
+
+def _take_over(tensor: Native, tap: Native) -> None:
+    """Give the tensor the value, shape and history of its tap."""
+    moved = tap.data_ptr() != tensor.data_ptr()
+    if tap.dtype != tensor.dtype or not (moved or tap.is_contiguous() == tensor.is_contiguous()):
+        raise PadiffError(
+            f"a layer changed the dtype or layout of its input in place ({tensor.dtype}{list(tensor.shape)} became "
+            f"{tap.dtype}{list(tap.shape)}), which the recording of gradients cannot follow",
+            reason=Reason.NOT_SUPPORTED,
+            hint="record without gradients, or leave that layer out of the recording",
+        )
+    if list(tap.shape) != list(tensor.shape):
+        tensor.reshape_(tap.shape)
+    paddle.assign(tap, output=tensor)

@@ -1,0 +1,239 @@
+"""The Backend of PaddlePaddle (2.6.2, and 3.0 and newer)."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.neutral import KeptWeights
+from padiff_rpc.model.backends.paddle import api_calls as paddle_api_calls
+from padiff_rpc.model.backends.paddle import tensor as paddle_tensor
+from padiff_rpc.model.backends.paddle import training as paddle_training
+from padiff_rpc.model.backends.paddle.autograd import Autograd, wants_gradient
+from padiff_rpc.model.backends.paddle.hooks import hook
+from padiff_rpc.model.backends.paddle.hyperparameters import hyperparameters
+from padiff_rpc.model.backends.paddle.import_paddle import paddle
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec
+
+_CASTS = ("float64", "float32", "bfloat16", "float16")
+
+_STATISTICS = frozenset({"_mean", "_variance", "weight_u", "weight_v"})
+"""Running statistics (of batch norm; of spectral norm) that paddle files under parameters, with stop_gradient set."""
+
+
+class PaddleBackend:
+    """See `Backend` for what each method must do; comments here say how paddle makes that hard."""
+
+    name = "paddle"
+
+    def __init__(self) -> None:
+        self._autograd = Autograd()
+        self._weights = KeptWeights()
+
+    # -- the environment ------------------------------------------------------------------------------------------
+    def version(self) -> str:
+        return str(paddle.__version__)
+
+    def device(self, model: Layer) -> str:
+        place = _place(model)
+        if place.is_cpu_place():
+            return "cpu"
+        return f"gpu:{place.gpu_device_id()}" if place.is_gpu_place() else str(place)
+
+    def seed(self, value: int) -> None:
+        random.seed(value)
+        np.random.seed(value % (1 << 32))  # NumPy's legacy generator takes 32 bits
+        paddle.seed(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        pythons, numpys = random.getstate(), np.random.get_state()
+        # Of the current device; a CPU's apart, since paddle 2.6 fails where get_rng_state is told a device.
+        cpu, state = paddle.base.core.default_cpu_generator(), paddle.get_rng_state()
+        cpu_state = cpu.get_state()
+        try:
+            yield
+        finally:
+            paddle.set_rng_state(state)
+            cpu.set_state(cpu_state)
+            random.setstate(pythons)
+            np.random.set_state(numpys)
+
+    def set_threads(self, count: int) -> None:
+        paddle.base.core.set_num_threads(count)
+
+    # -- the model ------------------------------------------------------------------------------------------------
+    def is_model(self, value: object) -> bool:
+        return isinstance(value, paddle.nn.Layer)
+
+    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+        if dtype is not None and dtype not in _CASTS:
+            raise PadiffError(
+                f"a paddle model cannot be cast to the dtype {dtype!r}",
+                reason=Reason.BAD_CONFIG,
+                hint=f"choose one of {', '.join(_CASTS)}",
+            )
+        if device is not None:
+            _check_device(device)
+            # Process-wide, and needed: tensors that forward makes itself lie on the current device, and an operation on
+            # tensors of two devices moves to the GPU without a word.
+            paddle.set_device(device)
+            model.to(device=device)
+        if dtype is not None:
+            model._to_impl(dtype=dtype, floating_only=True)  # what to() calls; to() casts integer buffers, too
+        return model
+
+    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+        # named_children() would leave out a layer that is registered under a second name.
+        return [(name, child) for name, child in layer._sub_layers.items() if child is not None]
+
+    def own_tensors(self, layer: Layer) -> Iterator[tuple[str, Native, ParameterKind, bool]]:
+        held = [(name, tensor) for name, tensor in layer._parameters.items() if tensor is not None]
+        statistics = [(name, tensor) for name, tensor in held if name in _STATISTICS and tensor.stop_gradient]
+        taken = {name for name, _ in statistics}
+        for name, tensor in held:
+            if name not in taken:
+                yield name, tensor, "parameter", not tensor.stop_gradient
+        for name, tensor in [*statistics, *layer._buffers.items()]:
+            if tensor is not None and name != "_dropout_state":  # a scratch area of LSTM and GRU, never filled on a CPU
+                yield name, tensor, "buffer", False
+
+    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+        return hyperparameters(layer)
+
+    def is_training(self, layer: Layer) -> bool:
+        return bool(layer.training)
+
+    def set_training(self, model: Layer, training: bool) -> None:
+        if training:
+            model.train()
+        else:
+            model.eval()
+
+    # -- tensors --------------------------------------------------------------------------------------------------
+    def is_tensor(self, value: object) -> bool:
+        return isinstance(value, paddle.Tensor)
+
+    def spec(self, tensor: Native) -> TensorSpec:
+        return paddle_tensor.spec(tensor)
+
+    def to_bytes(self, tensor: Native) -> np.ndarray:
+        return paddle_tensor.to_bytes(tensor)
+
+    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+        if like is None:
+            return paddle_tensor.from_tensor(tensor, _place(model))
+        return paddle_tensor.from_tensor(tensor, like.place).astype(like.dtype)
+
+    def traced(self, tensor: Native) -> Native:
+        leaf = tensor.detach()
+        leaf.stop_gradient = False
+        with paddle.set_grad_enabled(True):
+            return leaf.clone()  # a leaf could not be written to in place
+
+    def address(self, tensor: Native) -> int:
+        return tensor.data_ptr()
+
+    def overwrite(self, target: Native, tensor: Tensor) -> None:
+        paddle_tensor.overwrite(target, tensor)
+
+    def writable(self, target: Native) -> np.ndarray | None:
+        return paddle_tensor.writable(target)
+
+    def gradient(self, parameter: Native) -> Native | None:
+        gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
+        return None if gradient is None else paddle_tensor.dense(gradient)
+
+    def clear_gradients(self, model: Layer) -> None:
+        for parameter in model.parameters():
+            parameter.clear_gradient(False)  # False: not to zeros
+
+    # -- running --------------------------------------------------------------------------------------------------
+    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+        with paddle.set_grad_enabled(gradients):
+            return model(**inputs)
+
+    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+        return hook(layer, before, after, self._autograd)
+
+    def wants_gradient(self, tensor: Native) -> bool:
+        return wants_gradient(tensor)
+
+    def tap(self, tensor: Native, layer: Layer) -> Native:
+        return self._autograd.tap(tensor)
+
+    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+        return self._autograd.on_gradient(tensor, callback)
+
+    def substitute(self, tensor: Native, value: Tensor) -> Native:
+        if tuple(tensor.shape) != value.spec.shape:
+            raise PadiffError(
+                f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
+                reason=Reason.BAD_TENSOR,
+            )
+        made = paddle_tensor.from_tensor(value, tensor.place).astype(tensor.dtype)
+        return self._autograd.substitute(tensor, made)
+
+    def writes(self, tensor: Native) -> int:
+        return tensor.inplace_version
+
+    def copy_into(self, target: Native, source: Native) -> None:
+        paddle.assign(source, output=target)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return paddle_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return paddle_api_calls.intercept(layers, on_call)
+
+    # -- loss, backward, optimiser --------------------------------------------------------------------------------
+    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+        return paddle_training.loss(spec, outputs, self._weights)
+
+    def backward(self, loss: Native) -> None:
+        self._autograd.backward(loss)
+
+    def item(self, tensor: Native) -> float:
+        return float(tensor.item())
+
+    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+        return paddle_training.optimizer(spec, model)
+
+    def step(self, optimizer: Any) -> None:
+        optimizer.step()
+
+
+def _place(model: Layer) -> Any:
+    """Return where a model's first parameter or buffer lives; the current device for a model without any."""
+    for tensors in (model.parameters(), model.buffers()):
+        for tensor in tensors:
+            return tensor.place
+    return paddle.to_tensor(0).place
+
+
+def _check_device(name: str) -> None:
+    """Raise BAD_CONFIG for a device that paddle does not know, or that is not here."""
+    wanted = re.fullmatch(r"cpu|gpu(?::(\d+))?", name)
+    if wanted is None:
+        problem = "it is neither cpu nor gpu:N"
+    elif name == "cpu":
+        return
+    elif not paddle.is_compiled_with_cuda():
+        problem = "this paddle is compiled without CUDA"
+    elif int(wanted.group(1) or 0) >= (count := paddle.device.cuda.device_count()):
+        problem = f"this machine has {count} of them"
+    else:
+        return
+    raise PadiffError(
+        f"paddle has no device {name!r} here: {problem}",
+        reason=Reason.BAD_CONFIG,
+        hint="choose cpu, or gpu:0 with the package paddlepaddle-gpu on a machine that has one",
+    )

@@ -1,0 +1,1 @@
+"""The PyTorch backend; only this package imports torch."""

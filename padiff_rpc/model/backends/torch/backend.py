@@ -1,0 +1,274 @@
+"""The Backend of PyTorch (2.4 and newer)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.neutral import KeptWeights
+from padiff_rpc.model.backends.torch import api_calls as torch_api_calls
+from padiff_rpc.model.backends.torch.hyperparameters import hyperparameters
+from padiff_rpc.model.backends.torch.tensor import from_tensor, spec, to_bytes, writable
+from padiff_rpc.model.backends.torch.training import backward, loss, optimizer
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec
+
+_CASTS: dict[str, Callable[[Layer], Layer]] = {
+    "float64": torch.nn.Module.double,
+    "float32": torch.nn.Module.float,
+    "bfloat16": torch.nn.Module.bfloat16,
+    "float16": torch.nn.Module.half,
+}
+
+
+class TorchBackend:
+    """See `Backend` for what each method must do; comments here say how torch makes that hard."""
+
+    name = "torch"
+
+    def __init__(self) -> None:
+        self._weights = KeptWeights()
+
+    # -- the environment ------------------------------------------------------------------------------------------
+    def version(self) -> str:
+        return str(torch.__version__)
+
+    def device(self, model: Layer) -> str:
+        return str(_device(model))
+
+    def seed(self, value: int) -> None:
+        random.seed(value)
+        np.random.seed(value % (1 << 32))  # NumPy's legacy generator takes 32 bits
+        torch.manual_seed(value)
+
+    @contextmanager
+    def kept_randomness(self) -> Iterator[None]:
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+        pythons, numpys = random.getstate(), np.random.get_state()
+        try:
+            with torch.random.fork_rng(devices):
+                yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
+
+    def set_threads(self, count: int) -> None:
+        torch.set_num_threads(count)
+
+    # -- the model ------------------------------------------------------------------------------------------------
+    def is_model(self, value: object) -> bool:
+        return isinstance(value, torch.nn.Module)
+
+    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+        if dtype is not None and dtype not in _CASTS:
+            raise PadiffError(
+                f"a torch model cannot be cast to the dtype {dtype!r}",
+                reason=Reason.BAD_CONFIG,
+                hint=f"choose one of {', '.join(_CASTS)}",
+            )
+        if device is not None:
+            _check_device(device)
+            model = model.to(device=device)
+        return model if dtype is None else _CASTS[dtype](model)
+
+    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+        # named_children() would leave out a layer that is registered under a second name.
+        return [(name, child) for name, child in layer._modules.items() if child is not None]
+
+    def own_tensors(self, layer: Layer) -> Iterator[tuple[str, Native, ParameterKind, bool]]:
+        for name, tensor in layer.named_parameters(recurse=False, remove_duplicate=False):
+            yield name, tensor, "parameter", tensor.requires_grad
+        for name, tensor in layer.named_buffers(recurse=False, remove_duplicate=False):
+            yield name, tensor, "buffer", False
+
+    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+        return hyperparameters(layer)
+
+    def is_training(self, layer: Layer) -> bool:
+        return bool(layer.training)
+
+    def set_training(self, model: Layer, training: bool) -> None:
+        model.train(training)
+
+    # -- tensors --------------------------------------------------------------------------------------------------
+    def is_tensor(self, value: object) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def spec(self, tensor: Native) -> TensorSpec:
+        return spec(tensor)
+
+    def to_bytes(self, tensor: Native) -> np.ndarray:
+        return to_bytes(tensor)
+
+    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+        made = from_tensor(tensor)
+        return made.to(_device(model)) if like is None else made.to(device=like.device, dtype=like.dtype)
+
+    def traced(self, tensor: Native) -> Native:
+        with torch.enable_grad():
+            return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
+
+    def address(self, tensor: Native) -> int:
+        return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin
+
+    def overwrite(self, target: Native, tensor: Tensor) -> None:
+        with torch.no_grad():
+            target.copy_(from_tensor(tensor))
+
+    def writable(self, target: Native) -> np.ndarray | None:
+        return writable(target)
+
+    def gradient(self, parameter: Native) -> Native | None:
+        return parameter.grad if parameter.is_leaf else None
+
+    def clear_gradients(self, model: Layer) -> None:
+        model.zero_grad(set_to_none=True)
+
+    # -- running --------------------------------------------------------------------------------------------------
+    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+        with torch.set_grad_enabled(gradients):
+            return model(**inputs)
+
+    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise PadiffError(
+                f"a {layer.original_name} was made static by torch.jit, and cannot be recorded layer by layer so",
+                reason=Reason.NOT_SUPPORTED,
+                hint="take the module as it was before torch.jit.script or torch.jit.trace",
+            )
+        handles = (
+            layer.register_forward_pre_hook(lambda _, args, kwargs: before(args, kwargs), with_kwargs=True),
+            layer.register_forward_hook(lambda _, args, kwargs, output: after(args, kwargs, output), with_kwargs=True),
+        )
+
+        def remove() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return remove
+
+    def wants_gradient(self, tensor: Native) -> bool:
+        # Inside a model's own no_grad block nothing is traced, whatever the tensor itself says.
+        return bool(tensor.requires_grad) and torch.is_grad_enabled()
+
+    def tap(self, tensor: Native, layer: Layer) -> Native:
+        if getattr(layer, "inplace", False) or not self.wants_gradient(tensor):
+            return tensor
+        # A view shares memory and version counter, so in-place semantics stay; an autograd Function's output would not.
+        tapped = tensor.view_as(tensor)
+        tapped._padiff_tapped = tensor
+        return tapped
+
+    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+        source = getattr(tensor, "_padiff_tapped", None)
+        if source is None:
+            return tensor.register_hook(callback).remove
+        return _on_tap_gradient(tensor, source, callback)
+
+    def substitute(self, tensor: Native, value: Tensor) -> Native:
+        if tuple(tensor.shape) != value.spec.shape:
+            raise PadiffError(
+                f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
+                reason=Reason.BAD_TENSOR,
+            )
+        # Strides too: a later view() may rely on them, and dropout draws its mask in the order of memory.
+        made = torch.empty_like(tensor, requires_grad=False).copy_(from_tensor(value))
+        return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
+
+    def writes(self, tensor: Native) -> int:
+        return 0 if tensor.is_inference() else tensor._version
+
+    def copy_into(self, target: Native, source: Native) -> None:
+        target.copy_(source)
+
+    def is_own_layer(self, layer: Layer) -> bool:
+        return torch_api_calls.is_own_layer(layer)
+
+    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        return torch_api_calls.intercept(on_call)
+
+    # -- loss, backward, optimiser --------------------------------------------------------------------------------
+    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+        return loss(spec, outputs, self._weights)
+
+    def backward(self, loss: Native) -> None:
+        backward(loss)
+
+    def item(self, tensor: Native) -> float:
+        return float(tensor.item())
+
+    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+        return optimizer(spec, model)
+
+    def step(self, optimizer: Any) -> None:
+        optimizer.step()
+
+
+class _Substitute(torch.autograd.Function):
+    """Pass a gradient from the substitute to the tensor whose place it takes."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Native, holder: tuple[Native]) -> Native:
+        # In a tuple, because a tensor argument that is returned becomes a view, which in-place layers may not change.
+        return holder[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Native) -> tuple[Native, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradient, None
+
+
+def _on_tap_gradient(tapped: Native, source: Native, callback: Callable[[Native], Native | None]) -> Remove:
+    """Listen for a tap's gradient, and at its source where the layer changes the tap in place.
+
+    An in-place operation on a view moves the view's history behind its source's, so that the view's own node drops out of the
+    graph and its hook never fires. The tensor as it entered the layer is then the source's node alone.
+    """
+    fired = False
+    # A hook that held the tap would keep its own graph and every activation alive. This holds the version counter alone:
+    # setting `data` leaves the counter shared with the tap and lets go of the memory.
+    watch, version = tapped.detach(), tapped._version
+    watch.data = watch.new_empty(0)
+
+    def at_tap(gradient: Native) -> Native | None:
+        nonlocal fired
+        fired = True
+        return callback(gradient)
+
+    def at_source(gradient: Native) -> Native | None:
+        return None if fired or watch._version == version else callback(gradient)
+
+    handles = (tapped.register_hook(at_tap), source.register_hook(at_source))
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return remove
+
+
+def _device(model: Layer) -> Any:
+    for tensors in (model.parameters(), model.buffers()):
+        for tensor in tensors:
+            return tensor.device
+    return torch.device("cpu")
+
+
+def _check_device(name: str) -> None:
+    """Raise BAD_CONFIG for a device that torch does not know, or that is not here."""
+    try:
+        if torch.device(name).type == "meta":
+            raise RuntimeError("the meta device holds no values")
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as err:  # builds without CUDA raise AssertionError
+        raise PadiffError(
+            f"torch has no device {name!r} here: {str(err).splitlines()[0]}",
+            reason=Reason.BAD_CONFIG,
+            hint="choose cpu, or a device that this machine and this build of torch have, such as cuda:0",
+        ) from err

@@ -1,0 +1,413 @@
+"""HostedModel: a framework's model in this very process, behind the Model protocol."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends import detect_backend, load_backend
+from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.model.hosting.environment import model_info
+from padiff_rpc.model.hosting.factory import build_model, load_function
+from padiff_rpc.model.hosting.native_inputs import check_call, to_native
+from padiff_rpc.model.hosting.trainer import Trainer
+from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
+from padiff_rpc.model.hosting.write_tensor import write_stream
+from padiff_rpc.model.model import (
+    BackwardResult,
+    ForwardRequest,
+    ForwardResult,
+    LossSpec,
+    ModelDescription,
+    ModelInfo,
+    Observer,
+    OptimizerSpec,
+    RecordOptions,
+    Side,
+    What,
+)
+from padiff_rpc.model.recording.native_tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
+from padiff_rpc.model.recording.recorder import Recorder
+from padiff_rpc.model.spec import parse_spec
+from padiff_rpc.model.store.arena import Offer
+from padiff_rpc.model.store.store import Store, StoreFigures
+from padiff_rpc.tensors.digest import digest, digest_chunks
+from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
+from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
+
+
+@dataclass
+class _Step:
+    """A forward that a backward may follow. `outputs` is the structure that the model returned."""
+
+    outputs: Any
+    recorder: Recorder | None
+    gradients: bool
+
+
+class HostedModel:
+    """A model of one framework in this process; the one thread that calls it does all the framework's work.
+
+    `losses`: further losses by name, each `loss(outputs) -> scalar` over what the model returned. `optimizers`: further
+    optimisers by name, each `make(model)` returning an object with `step()`. BAD_CONFIG where a name is a neutral one.
+    store_memory_bytes, store_disk_bytes: how much of what it records it keeps; None for a share of what the machine has.
+    summarise_apart: summarise records, and tell forward's and backward's observer of them, in a thread beside the caller's.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        backend: Backend | None = None,
+        *,
+        losses: Mapping[str, Callable[[Any], Any]] | None = None,
+        optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
+        summarise_apart: bool = False,
+    ) -> None:
+        self.model = model
+        self.backend = backend if backend is not None else detect_backend(model)
+        self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
+        self._store = Store(store_memory_bytes, store_disk_bytes)
+        self._summarise_apart = summarise_apart
+        self._step: _Step | None = None
+        self._called: list[Recorder] = []
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: str,
+        *,
+        model_args: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        threads: int | None = None,
+        losses: Mapping[str, str] | None = None,
+        optimizers: Mapping[str, str] | None = None,
+        store_memory_bytes: int | None = None,
+        store_disk_bytes: int | None = None,
+        summarise_apart: bool = False,
+    ) -> HostedModel:
+        """Load the framework, call the factory, move and cast its model.
+
+        `losses` and `optimizers`: name -> `file.py:function`. BAD_SPEC, FRAMEWORK_MISSING, FACTORY_FAILED, or BAD_CONFIG for
+        arguments, device or dtype.
+        """
+        parsed = parse_spec(spec)
+        if parsed.kind != "factory":
+            raise PadiffError(
+                f"{spec!r} is not a model that can be built here",
+                reason=Reason.BAD_SPEC,
+                hint="host a factory: torch@path/to/file.py:factory, paddle@package.module:factory",
+            )
+        backend = load_backend(parsed.framework)
+        if threads is not None:
+            backend.set_threads(threads)
+        offered = [
+            {name: load_function(place, backend.name) for name, place in (places or {}).items()}
+            for places in (losses, optimizers)
+        ]
+        model = backend.prepare(build_model(parsed, backend, model_args), device, dtype)
+        return cls(
+            model,
+            backend,
+            losses=offered[0],
+            optimizers=offered[1],
+            store_memory_bytes=store_memory_bytes,
+            store_disk_bytes=store_disk_bytes,
+            summarise_apart=summarise_apart,
+        )
+
+    def info(self) -> ModelInfo:
+        return model_info(
+            self.backend,
+            self.model,
+            losses=self._trainer.loss_names,
+            optimizers=self._trainer.optimizer_names,
+            store_memory_bytes=self._store.memory_budget_bytes,
+            store_disk_bytes=self._store.disk_budget_bytes,
+        )
+
+    def describe(self) -> ModelDescription:
+        return describe(self.backend, self.model)
+
+    def native_layer(self, route: str) -> Any:
+        """Return the framework's own layer at a route or alias, for code in this process; UNKNOWN_NAME where there is none."""
+        placed = {alias: one for one in place_layers(self.backend, self.model) for alias in (one.route, *one.aliases)}
+        if route not in placed:
+            raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
+        return placed[route].layer
+
+    def memory(self) -> dict[int, str]:
+        """Return where parameters and buffers that are not empty lie in memory, and their names, for code in this process."""
+        held = [(name, tensor) for name, tensor in self._known_tensors().items() if self.backend.spec(tensor).count]
+        return {self.backend.address(tensor): name for name, tensor in reversed(held)}
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+    def read_parameters(
+        self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
+    ) -> Iterator[TensorStream]:
+        """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""
+        found = self._named(names)
+        for name in transposed:
+            transposed_spec(name, self.backend.spec(dict(found)[name]))
+        return (self._stream(name, tensor, name in transposed) for name, tensor in self._wanted(found, what))
+
+    def digest_parameters(
+        self,
+        names: Sequence[str],
+        what: What = "value",
+        transposed: Collection[str] = (),
+        statistics: Statistics = Statistics.ALL,
+    ) -> dict[str, Digest]:
+        wanted = self._wanted(self._named(names), what)
+        return {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
+
+    def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
+        known = self._known_tensors()
+        for stream in tensors:
+            if stream.name not in known:
+                raise self._unknown_tensor(stream.name, known)
+            write_stream(self.backend, known[stream.name], stream)
+
+    # -- a step -------------------------------------------------------------------------------------------------------
+    def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
+        """Run forward as Model says.
+
+        BAD_INPUTS: inputs that forward's signature does not take. MODEL_FAILED: the model raised; metadata["layer"] is the
+        innermost layer's route. UNKNOWN_NAME: a route to record that is not there. BAD_CONFIG: synced without observer.
+        """
+        started = time.perf_counter()
+        self._drop_step()
+        options = request.record
+        recorder = None
+        if options is not None:
+            if options.sync and observer is None:
+                raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
+            recorder = self._recorder(options, observer, request.gradients, self._summarise_apart)
+        inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
+        check_call(self.model, inputs)
+        if request.training is not None:
+            self.backend.set_training(self.model, request.training)
+        if request.seed is not None:
+            self.backend.seed(request.seed)
+        try:
+            with recorder.recording() if recorder else nullcontext():
+                outputs = self.backend.forward(self.model, inputs, request.gradients)
+            _raise_failure(recorder, None)
+        except Exception as err:
+            if recorder is not None:
+                recorder.close()
+            _raise_failure(recorder, err)
+            raise self._model_failed("forward", err) from err
+        self._step = _Step(outputs, recorder, request.gradients)
+        return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
+
+    def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
+        """Run backward as Model says. BAD_CONFIG: a loss that these outputs cannot have, or that depends on no parameter."""
+        started = time.perf_counter()
+        step = self._step
+        if step is None or not step.gradients:
+            raise PadiffError(
+                "backward without a forward" if step is None else "backward after a forward without gradients",
+                reason=Reason.OUT_OF_ORDER,
+                hint="each backward takes a forward of its own, with gradients",
+            )
+        self.backend.clear_gradients(self.model)
+        value = self._trainer.loss(loss, step.outputs)
+        if not self.backend.wants_gradient(value):
+            raise PadiffError(
+                f"the loss {loss.name!r} depends on no trainable parameter or input",
+                reason=Reason.BAD_CONFIG,
+                hint="are all parameters frozen, the outputs detached, or gradients off around this call (no_grad)?",
+            )
+        self._step = None  # backward consumes the graph, also when it fails
+        recorder = step.recorder
+        if recorder is not None:
+            recorder.start_backward(observer)
+        try:
+            self.backend.backward(value)
+            if recorder is not None:
+                recorder.settle()
+            _raise_failure(recorder, None)
+        except Exception as err:
+            _raise_failure(recorder, err)
+            raise self._model_failed("backward", err) from err
+        finally:
+            if recorder is not None:
+                recorder.close()
+        silent = recorder.silent() if recorder else ()
+        return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started)
+
+    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        return (self._store.get(identifier) for identifier in ids)
+
+    def release_records(self, ids: Sequence[int]) -> None:
+        self._store.release(ids)
+
+    def optimizer_step(self, optimizer: OptimizerSpec) -> None:
+        """Step as Model says. UNKNOWN_NAME, BAD_CONFIG; MODEL_FAILED when an offered optimiser raises."""
+        self._trainer.step(optimizer)
+
+    # -- a user's own loop --------------------------------------------------------------------------------------------
+    def record_call(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
+    ) -> tuple[Any, Callable[[], tuple[tuple[str, int, Side, str], ...]]]:
+        """Call the model as its user does, and record it.
+
+        Return what it returned, and a function that tells which tensors' gradients have not arrived so far. Arguments are
+        native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
+        before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
+        """
+        recorder = self._recorder(options, observer, options.gradients, apart=False)
+        try:
+            with recorder.recording():
+                outputs = self.model(*args, **kwargs)
+            _raise_failure(recorder, None)
+        except Exception as err:
+            recorder.close()
+            _raise_failure(recorder, err)
+            raise
+        self._called.append(recorder)
+        return outputs, recorder.silent
+
+    def run_backward(self, loss: Native) -> None:
+        """Run backward from a native loss that was computed from what record_call() returned; gradients add up."""
+        try:
+            self.backend.backward(loss)
+        except Exception as err:
+            for recorder in self._called:
+                _raise_failure(recorder, err)
+            raise
+        for recorder in self._called:
+            _raise_failure(recorder, None)
+
+    def drop_records(self) -> None:
+        """Drop all records, and listen for no more gradients of the calls so far; parameter gradients stay."""
+        self._drop_step()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+    def reset(self) -> None:
+        """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
+        self._drop_step()
+        self._store.restart_figures()
+        self._trainer.reset()
+        self.backend.clear_gradients(self.model)
+
+    def close(self) -> None:
+        """Drop all that reset() drops, and give the store's memory and disk back."""
+        self.reset()
+        self._store.close()
+
+    def offer_store(self) -> Offer | None:
+        """Tell where another process of this host finds the records that lie in memory; None where none can."""
+        return self._store.offer()
+
+    def store_figures(self) -> StoreFigures:
+        """Return how much the store has held since reset()."""
+        return self._store.figures()
+
+    def _drop_step(self) -> None:
+        if self._step is not None and self._step.recorder is not None:
+            self._step.recorder.close()
+        self._step = None
+        for recorder in self._called:
+            recorder.close()
+        self._called.clear()
+        self._store.clear()
+
+    def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool, apart: bool) -> Recorder:
+        layers = place_layers(self.backend, self.model)
+        chosen = _choose(layers, options)
+        taken = {id(placed) for placed in chosen}
+        others = [placed for placed in layers if id(placed) not in taken]
+        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart)
+
+    def _known_tensors(self) -> dict[str, Native]:
+        tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
+        return {name: each.tensor for each in tensors for name in (each.name, *each.aliases)}
+
+    def _named(self, names: Sequence[str]) -> list[tuple[str, Native]]:
+        # Looked up anew each time: a framework may put another object in a buffer's place while it runs.
+        found = find_tensors(self.backend, self.model, names)
+        for name in names:
+            if name not in found:
+                raise self._unknown_tensor(name, self._known_tensors())
+        return [(name, found[name]) for name in names]
+
+    def _wanted(self, found: list[tuple[str, Native]], what: What) -> Iterator[tuple[str, Native]]:
+        for name, tensor in found:
+            wanted = tensor if what == "value" else self.backend.gradient(tensor)
+            if wanted is not None:
+                yield name, wanted
+
+    def _stream(self, name: str, tensor: Native, transposed: bool) -> TensorStream:
+        if transposed:
+            spec, matrix = self._matrix(name, tensor)
+            return TensorStream(name, spec, transposed_chunks(matrix))
+        return TensorStream(name, self.backend.spec(tensor), chunks_of(self.backend.to_bytes(tensor).data))
+
+    def _digest(self, name: str, tensor: Native, transposed: bool, statistics: Statistics) -> Digest:
+        if not transposed:
+            return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor), statistics)
+        spec, matrix = self._matrix(name, tensor)
+        return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
+
+    def _matrix(self, name: str, tensor: Native) -> tuple[TensorSpec, np.ndarray]:
+        """Return the header of the transpose, and the tensor itself as an array."""
+        spec = self.backend.spec(tensor)
+        turned = transposed_spec(name, spec)
+        return turned, self.backend.to_bytes(tensor).view(spec.dtype.storage).reshape(spec.shape)
+
+    def _unknown_tensor(self, name: str, known: Mapping[str, Native]) -> PadiffError:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        return PadiffError(
+            f"{type(self.model).__name__} has no parameter or buffer {name!r}",
+            reason=Reason.UNKNOWN_NAME,
+            hint=f"did you mean {nearest[0]!r}?" if nearest else f"it has {len(known)} of them; describe() lists them",
+        )
+
+    def _model_failed(self, phase: str, err: Exception) -> Exception:
+        if isinstance(err, PadiffError):
+            return err
+        layers = place_layers(self.backend, self.model)  # only now: a step that is not recorded walks no tree
+        route = raising_layer(err, {id(placed.layer): placed.route for placed in layers})
+        classes = {placed.route: type(placed.layer).__name__ for placed in layers}
+        if route is None:
+            where = f"the {phase} of {classes['']}"
+        else:
+            where = f"the {phase} of layer {route!r} ({classes[route]})" if route else f"the {phase} of {classes['']}"
+        metadata = {} if route is None else {"layer": route}
+        return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, metadata=metadata)
+
+
+def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLayer]:
+    if options.routes is None:
+        return layers
+    known = {route: placed for placed in layers for route in (placed.route, *placed.aliases)}
+    for route in options.routes:
+        if route not in known:
+            raise _unknown_layer(f"no layer {route!r} to record", route, known)
+    wanted = {id(known[route]) for route in options.routes}
+    return [placed for placed in layers if id(placed) in wanted]
+
+
+def _unknown_layer(message: str, route: str, known: Mapping[str, PlacedLayer]) -> PadiffError:
+    nearest = difflib.get_close_matches(route, known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers"
+    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
+
+
+def _raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
+    """Raise the exception of a hook, which the framework may have wrapped and the model may have swallowed."""
+    if recorder is not None and recorder.failure is not None:
+        if recorder.failure is err or err is None:
+            raise recorder.failure
+        raise recorder.failure from err

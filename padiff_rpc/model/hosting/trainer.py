@@ -1,0 +1,128 @@
+"""Losses and optimisers of a hosted model: the neutral ones, and those that its process offers by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
+from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.model.hosting.user_errors import user_error
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
+from padiff_rpc.model.model import LossSpec, OptimizerSpec
+
+
+class Trainer:
+    """Keeps optimisers, and their state, by spec. BAD_CONFIG when an offered name is a neutral one."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        model: Any,
+        losses: Mapping[str, Callable[[Any], Any]],
+        optimizers: Mapping[str, Callable[[Any], Any]],
+    ) -> None:
+        _refuse_neutral_names("loss", losses, NEUTRAL_LOSSES)
+        _refuse_neutral_names("optimizer", optimizers, NEUTRAL_OPTIMIZERS)
+        self._backend = backend
+        self._model = model
+        self._losses = dict(losses)
+        self._optimizers = dict(optimizers)
+        self._made: dict[tuple[str, tuple[tuple[str, float], ...]], Any] = {}
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of the losses offered beside the neutral ones."""
+        return tuple(self._losses)
+
+    @property
+    def optimizer_names(self) -> tuple[str, ...]:
+        return tuple(self._optimizers)
+
+    def loss(self, spec: LossSpec, outputs: Any) -> Native:
+        """Compute a scalar loss of what the model returned.
+
+        UNKNOWN_NAME; BAD_CONFIG: these outputs cannot have it, or it is no scalar; MODEL_FAILED: an offered one raised.
+        """
+        offered = self._losses.get(spec.name)
+        if offered is None:
+            _check_known("loss", spec.name, NEUTRAL_LOSSES, self._losses)
+            tensors = _selected(spec, dict(nested.flatten(outputs, self._backend.is_tensor)))
+            floating = [tensor for tensor in tensors if self._backend.spec(tensor).dtype.is_floating]
+            return self._backend.loss(spec, floating)
+        _refuse_options("loss", spec.name, {**spec.options, **spec.targets})
+        try:
+            value = offered(outputs)
+        except Exception as err:
+            what = f"the loss {spec.name!r} raised"
+            raise user_error(what, err, self._backend.name, Reason.MODEL_FAILED) from err
+        if not self._backend.is_tensor(value) or self._backend.spec(value).count != 1:
+            got = self._backend.spec(value) if self._backend.is_tensor(value) else type(value).__qualname__
+            raise PadiffError(f"the loss {spec.name!r} returned {got}, not a scalar tensor", reason=Reason.BAD_CONFIG)
+        return value
+
+    def step(self, spec: OptimizerSpec) -> None:
+        """Apply one step. UNKNOWN_NAME, BAD_CONFIG; MODEL_FAILED when an offered optimiser raises."""
+        key = (spec.name, tuple(sorted(spec.options.items())))
+        offered = self._optimizers.get(spec.name)
+        if offered is None:
+            _check_known("optimizer", spec.name, NEUTRAL_OPTIMIZERS, self._optimizers)
+            if key not in self._made:
+                self._made[key] = self._backend.optimizer(spec, self._model)
+            self._backend.step(self._made[key])
+            return
+        _refuse_options("optimizer", spec.name, spec.options)
+        try:
+            if key not in self._made:
+                self._made[key] = offered(self._model)
+            self._made[key].step()
+        except Exception as err:
+            what = f"the optimizer {spec.name!r} raised"
+            raise user_error(what, err, self._backend.name, Reason.MODEL_FAILED) from err
+
+    def reset(self) -> None:
+        """Forget every optimiser and its state."""
+        self._made.clear()
+
+
+def _selected(spec: LossSpec, outputs: dict[str, Native]) -> list[Native]:
+    for name in spec.outputs:
+        if name not in outputs:
+            raise PadiffError(
+                f"the loss {spec.name!r} is to take the output {name!r}, which the model does not return",
+                reason=Reason.UNKNOWN_NAME,
+                hint=f"it returns {', '.join(outputs) or 'no tensor'}",
+            )
+    return [outputs[name] for name in spec.outputs or outputs]
+
+
+def _check_known(what: str, name: str, neutral: Mapping[str, Any], offered: Mapping[str, Any]) -> None:
+    if name in neutral:
+        return
+    known = [*neutral, *offered]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    raise PadiffError(
+        f"no {what} {name!r}",
+        reason=Reason.UNKNOWN_NAME,
+        hint=(f"did you mean {nearest[0]!r}? " if nearest else "") + f"there are {', '.join(known)}",
+    )
+
+
+def _refuse_neutral_names(what: str, offered: Mapping[str, Any], neutral: Mapping[str, Any]) -> None:
+    for name in offered:
+        if name in neutral:
+            raise PadiffError(
+                f"the {what} {name!r} has the name of a neutral one",
+                reason=Reason.BAD_CONFIG,
+                hint=f"rename it; {', '.join(neutral)} are taken",
+            )
+
+
+def _refuse_options(what: str, name: str, options: Mapping[str, Any]) -> None:
+    if options:
+        raise PadiffError(
+            f"the {what} {name!r} is the worker's own and takes no options: {', '.join(options)}",
+            reason=Reason.BAD_CONFIG,
+        )

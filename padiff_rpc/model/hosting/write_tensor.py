@@ -1,0 +1,38 @@
+"""Write a tensor into a parameter or buffer, chunk by chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.tensors.tensor import TensorStream, data_loss
+
+
+def write_stream(backend: Backend, target: Native, stream: TensorStream) -> None:
+    """Overwrite a tensor with a stream of exactly its spec; BAD_TENSOR, before a byte is written, for another.
+
+    Where the framework gives no memory to write to, the stream is collected whole first. DATA_LOSS for one that is short or
+    long, of which a part may have been written.
+    """
+    spec = backend.spec(target)
+    if stream.spec != spec:
+        raise PadiffError(
+            f"{stream.name!r} is {spec} and cannot be given {stream.spec}",
+            reason=Reason.BAD_TENSOR,
+            metadata={"parameter": stream.name},
+        )
+    memory = backend.writable(target)
+    if memory is None:
+        backend.overwrite(target, stream.collect())
+        return
+    at = 0
+    for chunk in stream.chunks:
+        size = chunk.nbytes
+        if size > memory.nbytes - at:
+            raise data_loss(stream.name, spec, at + size)
+        if size:
+            np.copyto(memory[at : at + size], np.frombuffer(chunk, np.uint8))
+        at += size
+    if at != memory.nbytes:
+        raise data_loss(stream.name, spec, at)

@@ -1,0 +1,381 @@
+"""Record, and in a synced run replace, what passes the boundaries of layers in one step of a native model."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
+from padiff_rpc.model.api_names import api_route
+from padiff_rpc.model.backends.backend import Backend, Listen, Native, Remove
+from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Releasing, Side
+from padiff_rpc.model.recording.call_stack import Call, Calls
+from padiff_rpc.model.recording.gradient_hooks import GradientHooks, Place
+from padiff_rpc.model.recording.native_tree import PlacedLayer
+from padiff_rpc.model.recording.side_thread import Beside
+from padiff_rpc.model.store.store import Store
+from padiff_rpc.tensors.digest import digest_chunks, hash_of
+from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
+
+Named = list[tuple[str, Native]]
+
+
+@dataclass(frozen=True)
+class _Capture:
+    """A tensor that the store keeps under this id, and that is not summarised yet."""
+
+    id: int
+    name: str
+    spec: TensorSpec
+    hash: bytes
+
+
+class Recorder:
+    """Hooks for one step: `recording()` around forward, then `start_backward()`, and `close()` when the step is over.
+
+    `outputs` holds the records of the root's outputs. `failure` is the first exception that was raised in a hook, by the
+    observer or the store; frameworks and models may wrap or swallow it on its way out, so look here. `others`: the layers
+    that are not recorded; what they compute is not taken for functional calls of the layer around them. `apart`: summarise and
+    tell in a thread beside the model's, but in a synced run, where the model waits for the answer anyway.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        layers: Sequence[PlacedLayer],
+        options: RecordOptions,
+        store: Store,
+        observer: Observer | None,
+        gradients: bool,
+        others: Sequence[PlacedLayer] = (),
+        apart: bool = False,
+    ) -> None:
+        self.outputs: tuple[Record, ...] = ()
+        self.failure: BaseException | None = None
+        self._backend = backend
+        self._layers = layers
+        self._options = options
+        self._store = store
+        self._observer = observer
+        self._watches = gradients and options.gradients
+        self._gradients = GradientHooks(backend, self._gradient_arrived)
+        self._calls = Calls()
+        self._seq = 0
+        self._hears = options.api_calls and observer is not None  # else nobody would learn of functional calls
+        self._others = others if self._hears else ()
+        self._listen: Listen = _deaf
+        self._earlier_releases = store.releases
+        self._digests: dict[tuple[bytes, DType], Digest] = {}
+        self._beside = Beside() if apart and not options.sync else None
+        self._lock = threading.Lock()  # on several devices torch runs backward in several threads
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Hook the layers for the length of the block, and leave no hook behind however it ends."""
+        removes: list[Remove] = []
+        try:
+            for placed in self._layers:
+                removes.append(self._hook(placed))
+            for placed in self._others:
+                removes.append(self._follow(placed))
+            with self._hearing():
+                yield
+        finally:
+            for remove in reversed(removes):
+                remove()
+            self._calls.end_all()  # those that an exception left
+            self.settle()
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Hear of functional calls for the length of the block, where they are asked for."""
+        if not self._hears:
+            yield
+            return
+        layers = [placed.layer for placed in (*self._layers, *self._others)]
+        with self._backend.intercept(layers, self._api_called) as self._listen:
+            try:
+                yield
+            finally:
+                self._listen = _deaf
+
+    def start_backward(self, observer: Observer | None) -> None:
+        """Send what backward brings to this observer, numbered from 0."""
+        self._observer = observer
+        self._seq = 0
+        self._earlier_releases = self._store.releases
+
+    def silent(self) -> tuple[tuple[str, int, Side, str], ...]:
+        """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
+        return tuple((place.route, place.call, place.side, place.name) for place in self._gradients.silent())
+
+    def settle(self) -> None:
+        """Wait until the observer has heard of all that was captured; where that fails, `failure` tells."""
+        if self._beside is not None:
+            try:
+                self._beside.settle()
+            except BaseException as err:  # noqa: BLE001 - raised by who looks at `failure`, as a hook's is
+                self.failure = self.failure or err
+
+    def close(self) -> None:
+        """Take the gradient hooks off."""
+        self._gradients.remove()
+        self.settle()
+
+    # -- forward ----------------------------------------------------------------------------------------------------
+    def _hook(self, placed: PlacedLayer) -> Remove:
+        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            with self._failing():
+                return self._enter(placed, args, kwargs)
+
+        def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            with self._failing():
+                return self._leave(placed, output)
+
+        return self._backend.hook(placed.layer, before, after)
+
+    def _enter(self, placed: PlacedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._calls.enter(placed.route, self._hears and not self._backend.is_own_layer(placed.layer))
+        if not self._options.inputs:
+            return None
+        tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
+        replaced = self._announce(call, "input", tensors)
+        new = self._tap(call, placed.layer, tensors, replaced) if self._watches else replaced
+        if not new:
+            return None
+        call.given = [
+            (tensor, new[name], self._backend.writes(new[name])) for name, tensor in tensors if name in replaced
+        ]
+        args, kwargs, call.restore = nested.swap_arguments(args, kwargs, self._backend.is_tensor, new)
+        return args, kwargs
+
+    def _leave(self, placed: PlacedLayer, output: Any) -> Any:
+        call = self._calls.leave(placed.route)
+        tensors = nested.flatten(output, self._backend.is_tensor)
+        replaced = self._announce(call, "output", tensors)
+        new = self._watch_outputs(call, placed.layer, tensors, replaced) if self._watches else replaced
+        self._write_back(call, tensors, replaced)
+        return nested.rebuild(output, self._backend.is_tensor, new) if new else None
+
+    def _watch_outputs(
+        self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]
+    ) -> Mapping[str, Native]:
+        """Watch the outputs that want a gradient, one for each object.
+
+        Of several outputs one may have gone into another inside the layer (attention returns its weights beside what it
+        made with them). What counts is the gradient that comes from outside, so these are handed out as aliases.
+        """
+        current = {name: replaced.get(name, tensor) for name, tensor in tensors}
+        wanting = {
+            id(tensor): name for name, tensor in reversed(current.items()) if self._backend.wants_gradient(tensor)
+        }
+        new = dict(replaced)
+        for identity, first in reversed(wanting.items()):
+            tensor = current[first]
+            if len(wanting) > 1 and first not in replaced:
+                tensor = self._backend.tap(tensor, layer)
+                new.update({name: tensor for name, each in current.items() if id(each) == identity})
+            self._gradients.watch(tensor, Place(call.route, call.number, "output", call.caller, first))
+        return new
+
+    def _tap(self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
+        """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""
+        new = dict(replaced)
+        taps: dict[int, Native] = {}
+        for name, tensor in tensors:
+            current = replaced.get(name, tensor)
+            if not self._backend.wants_gradient(current):
+                continue
+            if id(current) not in taps:
+                taps[id(current)] = self._backend.tap(current, layer)
+                place = Place(call.route, call.number, "input", call.caller, name)
+                self._gradients.watch(taps[id(current)], place)
+            if taps[id(current)] is not tensor:
+                new[name] = taps[id(current)]
+        return new
+
+    def _write_back(self, call: Call, outputs: Named, replaced: Mapping[str, Native]) -> None:
+        """Where the layer wrote in place into an input that we had replaced, let its caller's tensor have the new value.
+
+        When the layer returned that very tensor, the value is the replaced output.
+        """
+        for tensor, given, writes in call.given:
+            if self._backend.writes(given) == writes:
+                continue
+            names = [name for name, output in outputs if output is given]
+            source = replaced.get(names[0], given) if names else given
+            if self._backend.spec(source).shape == self._backend.spec(tensor).shape:
+                self._backend.copy_into(tensor, source)
+
+    def _follow(self, placed: PlacedLayer) -> Remove:
+        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's.
+
+        Without hooks: torch's encoder layers leave their fast path, and round in another way, where they have any.
+        """
+        held, forward = vars(placed.layer), placed.layer.forward
+        own = held.get("forward")  # one that somebody set on the instance
+
+        @functools.wraps(forward)
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            with self._failing():
+                self._calls.follow(placed.route)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                with self._failing():
+                    self._calls.leave(placed.route)
+
+        def remove() -> None:
+            if own is None:
+                del held["forward"]
+            else:
+                held["forward"] = own
+
+        held["forward"] = followed
+        return remove
+
+    def _api_called(self, name: str, result: Any) -> None:
+        """Record what a functional call of the innermost layer returned."""
+        with self._failing():
+            call, tensors = self._calls.innermost, nested.flatten(result, self._backend.is_tensor)
+            if call is None or not tensors:
+                return
+            route = api_route(call.route, name)
+            place = Place(route, self._calls.number(route), "output", (call.route, call.number), "")
+            self._tell("forward", place, tuple(self._capture(each, tensor) for each, tensor in tensors), api=True)
+
+    # -- both phases --------------------------------------------------------------------------------------------------
+    def _announce(self, call: Call, side: Side, tensors: Named) -> dict[str, Native]:
+        """Record one side of a call, tell the observer, and return the tensors that take the place of recorded ones."""
+        is_result = call.route == "" and side == "output"
+        if self._observer is None and not is_result:
+            return {}  # nobody would learn of the records
+        captures = tuple(self._capture(name, tensor) for name, tensor in tensors)
+        values = self._tell("forward", Place(call.route, call.number, side, call.caller, ""), captures)
+        shared: dict[int, list[tuple[Tensor, Native]]] = {}
+        replaced: dict[str, Native] = {}
+        for name, tensor in tensors:
+            if name not in values:
+                continue
+            made = shared.setdefault(id(tensor), [])
+            # One object under two names (attention's q, k, v) stays one object where its replacements are equal.
+            native = next((old for value, old in made if _equal(value, values[name])), None)
+            if native is None:
+                native = self._backend.substitute(tensor, values[name])
+                made.append((values[name], native))
+            replaced[name] = native
+        return replaced
+
+    def _gradient_arrived(self, place: Place, gradient: Native) -> Native | None:
+        with self._lock, self._failing():
+            if self._observer is None:
+                return None
+            capture = self._capture(place.name, gradient)
+            value = self._tell("backward", place, (capture,)).get(place.name)
+            return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
+
+    def _capture(self, name: str, tensor: Native) -> _Capture:
+        """Keep a tensor. Most are seen twice or more: a layer's input is another's output, its parent's output its own.
+
+        So the hash comes first, which costs a third of a copy and a tenth of the statistics.
+        """
+        spec = self._backend.spec(tensor)
+        flat = self._backend.to_bytes(tensor)
+        hash = hash_of(flat)
+        return _Capture(self._store.put(flat, spec, hash, self._await_room), name, spec, hash)
+
+    def _await_room(self, releases: int) -> bool:
+        observer = self._observer
+        if self._beside is not None:
+            self._beside.settle()  # what nobody has heard of nobody releases
+        return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
+
+    def _tell(
+        self, phase: Phase, place: Place, captures: tuple[_Capture, ...], api: bool = False
+    ) -> Mapping[str, Tensor]:
+        seq, self._seq = self._seq, self._seq + 1
+        if self._beside is not None:
+            self._beside.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
+            return {}
+        boundary = self._tell_now(seq, phase, place, captures, api, self._observer)
+        if self._observer is None or api or not self._options.sync:
+            return {}
+        values = self._observer.substitute(boundary)
+        _check(values, boundary)
+        return values
+
+    def _tell_now(
+        self,
+        seq: int,
+        phase: Phase,
+        place: Place,
+        captures: tuple[_Capture, ...],
+        api: bool,
+        observer: Observer | None,
+    ) -> Boundary:
+        records = tuple(map(self._summarise, captures))
+        if (phase, place.route, place.side) == ("forward", "", "output") and not api:
+            self.outputs = records
+        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api)
+        if observer is not None:
+            observer.observe(boundary)
+        return boundary
+
+    def _summarise(self, capture: _Capture) -> Record:
+        key = capture.hash, capture.spec.dtype
+        summary = self._digests.get(key)
+        if summary is None:
+            # Of the copy: the tensor itself may have changed since.
+            summary = digest_chunks(
+                lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash, self._options.statistics
+            )
+            self._digests[key] = summary
+        return Record(capture.id, capture.name, capture.spec, summary, self._store.place(capture.id))
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Keep the first exception of a hook, let none run after it, and hear of no call that a hook makes."""
+        if self.failure is not None:
+            raise self.failure
+        self._listen(False)
+        try:
+            yield
+        except BaseException as err:
+            self.failure = err
+            raise
+        finally:
+            innermost = self._calls.innermost
+            self._listen(innermost is not None and innermost.hears)
+
+
+def _deaf(listening: bool) -> None:
+    """Hear of nothing."""
+
+
+def _check(values: Mapping[str, Tensor], boundary: Boundary) -> None:
+    """Refuse replacements for records that are not there, or of another shape."""
+    specs = {record.name: record.spec for record in boundary.records}
+    where = f"the {boundary.side} of layer {boundary.route!r} (call {boundary.call}, {boundary.phase})"
+    for name, value in values.items():
+        if name not in specs:
+            raise PadiffError(
+                f"{where} has no tensor {name!r} to replace",
+                reason=Reason.UNKNOWN_NAME,
+                hint=f"it has {', '.join(specs) or 'none'}",
+                metadata={"layer": boundary.route},
+            )
+        if value.spec.shape != specs[name].shape:
+            raise PadiffError(
+                f"tensor {name!r} of {where} is {specs[name]} and cannot be replaced by {value.spec}",
+                reason=Reason.BAD_TENSOR,
+                metadata={"layer": boundary.route},
+            )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.spec == other.spec and one.data == other.data)

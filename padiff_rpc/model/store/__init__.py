@@ -1,0 +1,1 @@
+"""Where what a step recorded waits: memory, then disk, then a clear error."""

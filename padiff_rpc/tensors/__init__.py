@@ -1,0 +1,1 @@
+"""A tensor's bytes, blocks, digests, transposes; NumPy only."""
