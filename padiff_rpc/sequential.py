@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from padiff_rpc.align.align import OnProgress, align, check_settings
+from padiff_rpc.align.align import OnProgress, align
+from padiff_rpc.align.preconditions import check_settings
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason

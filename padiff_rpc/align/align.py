@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -13,30 +9,27 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
-from padiff_rpc.align.dumps import check_dumps, without_unrecorded
+from padiff_rpc.align.preconditions import check_dumps, check_settings, refuse_shared_memory, share_a_process
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.run.fail_fast import StoppedAt
-from padiff_rpc.align.run.pairing import SideName, Sides
-from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
-from padiff_rpc.align.selections import as_asked
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.shared_memory import refuse_shared_memory
+from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
-from padiff_rpc.align.stages.step import StepOutcome, StepRunner
-from padiff_rpc.align.stores import store_of
-from padiff_rpc.align.traffic import Traffic
-from padiff_rpc.align.verdict.assemble import assemble, blame_of
-from padiff_rpc.align.verdict.blame import Blame, StepFindings
+from padiff_rpc.align.stages.findings import StepFindings, StepOutcome
+from padiff_rpc.align.stages.step import StepRunner
+from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
-from padiff_rpc.match.scope import Scope, scope_of
+from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
-from padiff_rpc.result import Divergence, Result
+from padiff_rpc.per_side import SideName
+from padiff_rpc.result import Result
 
 T = TypeVar("T")
 OnProgress = Callable[[Progress], None]
@@ -67,7 +60,7 @@ def align(
     begun = time.monotonic()
     tell = progress or _quiet
     traffic = Traffic()
-    together = _share_a_process(base, raw)
+    together = share_a_process(base, raw)
     threads = SideThreads(in_turn=together)
     try:
         if together:
@@ -80,8 +73,10 @@ def align(
         )
         matching = without_unrecorded(matching, *described)
         asked = settings
-        settings, unable = _without_gradients(*described, as_asked(asked, *described, matching))
-        scope = scope_of(*described, matching, settings)
+        selections = as_asked(asked.selections, asked.layers, asked.depth, *described, matching)
+        settings = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
+        settings, unable = _without_gradients(*described, settings)
+        scope = scope_of(*described, matching, selections)
         if not settings.held:
             scope = replace(scope, links=())
         attention = attention_routes(*described, scope.layers) - {""}
@@ -98,7 +93,7 @@ def align(
     finally:
         threads.close()
     blame = blame_of(described, matching, scope)
-    divergences = _divergences(blame, [outcome.findings for outcome in outcomes], settings.single_step)
+    divergences = divergences_of(blame, [outcome.findings for outcome in outcomes], settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *(pair for outcome in outcomes for pair in outcome.pairs)]
@@ -108,7 +103,7 @@ def align(
     figures: dict[str, Any] = {
         "wall_s": round(time.monotonic() - begun, 3),
         "bytes_moved": traffic.bytes_moved,
-        "coordinator_peak_bytes": _peak_bytes(),
+        "coordinator_peak_bytes": peak_bytes(),
         "store": {"base": store_of(base), "raw": store_of(raw)},
         "transport": {"base": getattr(base, "transport", None), "raw": getattr(raw, "transport", None)},
         "assign_s": round(timed.assign_s, 4),
@@ -151,11 +146,6 @@ def _verify_probes(
     )
     findings: dict[SideName, ProbeFinding | None] = {"base": base, "raw": raw}
     return {side: finding for side, finding in findings.items() if finding is not None}
-
-
-def _share_a_process(base: Model, raw: Model) -> bool:
-    ours = (socket.gethostname(), os.getpid())
-    return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
 
 
 @dataclass(frozen=True)
@@ -223,46 +213,6 @@ def _without_gradients(
         return settings, []
     forward = replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
     return forward, ["neither model has parameters: only the forward was compared"]
-
-
-def _divergences(blame: Blame, findings: list[StepFindings], single_step: bool) -> list[Divergence]:
-    """Without single step, a step after the first that diverged only inherits."""
-    found: dict[str, Divergence] = {}
-    for one in findings:
-        for divergence in blame.divergences(one, single_step):
-            found.setdefault(divergence.base.route, divergence)
-        if found and not single_step:
-            break
-    return list(found.values())
-
-
-def check_settings(settings: AlignSettings) -> None:
-    """Refuse, with BAD_CONFIG, settings that contradict each other."""
-    if settings.steps < 1:
-        raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
-    if settings.diff_phase == "backward" and not settings.single_step:
-        raise PadiffError(
-            "diff_phase 'backward' alone needs single_step: without it the backward inherits whatever the forward did",
-            reason=Reason.BAD_CONFIG,
-            hint="add single_step, or use diff_phase 'both'",
-        )
-    optimizers = (settings.base_optimizer, settings.raw_optimizer)
-    if (optimizers[0] is None) != (optimizers[1] is None):
-        raise PadiffError(
-            "only one side has an optimiser", reason=Reason.BAD_CONFIG, hint="give both sides one, or neither"
-        )
-    if optimizers[0] is not None and settings.diff_phase == "forward":
-        raise PadiffError(
-            "an optimiser needs gradients, and diff_phase 'forward' runs no backward",
-            reason=Reason.BAD_CONFIG,
-            hint="drop the optimiser, or use diff_phase 'both'",
-        )
-
-
-def _peak_bytes() -> int:
-    """Peak resident size of this process (ru_maxrss: KiB on Linux, bytes on macOS)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _quiet(progress: Progress) -> None:

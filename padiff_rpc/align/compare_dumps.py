@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from padiff_rpc.align.dumps import without_unrecorded
-from padiff_rpc.align.held_variances import judge_variances
-from padiff_rpc.align.run.pairing import Sides
-from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
-from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.align.stages.findings import StepFindings
+from padiff_rpc.align.stages.running_variance import judge_variances
 from padiff_rpc.align.verdict.assemble import assemble, blame_of
-from padiff_rpc.align.verdict.blame import StepFindings
 from padiff_rpc.match.match import match_models
-from padiff_rpc.match.scope import Scope, scope_of
+from padiff_rpc.match.scope import Scope, scope_of, without_unrecorded
 from padiff_rpc.model.model import Model, ModelDescription, What
 from padiff_rpc.result import Pair, Result
 
@@ -35,7 +33,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
         *described, settings.layer_map, settings.parameter_map, settings.base_selection, settings.raw_selection
     )
     matching = without_unrecorded(matching, *described)
-    scope = scope_of(*described, matching, settings, dumped=True)
+    scope = scope_of(*described, matching, settings.selections, dumped=True)
     comparer = ParameterComparer(sides, SideThreads(in_turn=True), *described)
     found = [pair for what in whats for pair in _compare(comparer, described, scope, what, seen)]
     findings = StepFindings(0, [], [], found, {})

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from padiff_rpc.compare.rules import CompareRules, one_of
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.model.selection import EVERYTHING, Selection
+from padiff_rpc.per_side import PerSide
 
 DiffPhase = Literal["forward", "backward", "both"]
 
@@ -50,6 +51,21 @@ class AlignSettings:
     layers: tuple[str, ...] = ()
     depth: int | None = None
     verify_probe: bool = False
+
+    @property
+    def selections(self) -> PerSide[Selection]:
+        """Which layers each side keeps."""
+        return PerSide(self.base_selection, self.raw_selection)
+
+    @property
+    def losses(self) -> PerSide[LossSpec]:
+        """The loss over each side's outputs."""
+        return PerSide(self.base_loss, self.raw_loss)
+
+    @property
+    def optimizers(self) -> PerSide[OptimizerSpec | None]:
+        """Each side's optimiser, if a step is to follow the backward."""
+        return PerSide(self.base_optimizer, self.raw_optimizer)
 
     def __post_init__(self) -> None:
         one_of("diff_phase", self.diff_phase, get_args(DiffPhase))

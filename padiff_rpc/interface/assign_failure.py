@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
-from padiff_rpc.align.selections import skipped_routes
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.sides import Side
 from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.scope import skipped_routes
 from padiff_rpc.model.model import ModelDescription
 
 _HINTS = """\

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.compare_dumps import compare_held
-from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.running_variance import values_per_channel
 from padiff_rpc.compare.rules import CompareRules
@@ -20,6 +19,7 @@ from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log
 from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.interface.switches import skip_wrap_layers
+from padiff_rpc.match.scope import wrap_layers
 from padiff_rpc.model.model import What
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.result import Divergence, LayerRef, Result

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.compare.rules import one_of
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.dump_folders import ProxyFolder
@@ -18,6 +17,7 @@ from padiff_rpc.interface.places import as_path
 from padiff_rpc.interface.proxy_host import DistantHost, LocalHost, ProxyHost, is_model
 from padiff_rpc.interface.ranks import current_rank
 from padiff_rpc.interface.switches import api_check, skip_wrap_layers
+from padiff_rpc.match.scope import wrap_layers
 from padiff_rpc.match.special_init import auto_layer_map
 from padiff_rpc.model.model import ModelDescription, RecordOptions
 from padiff_rpc.model.selection import Selection

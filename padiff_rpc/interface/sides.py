@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from padiff_rpc.align.selections import wrap_layers
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.proxy import ProxyModel
 from padiff_rpc.interface.proxy_host import is_model
 from padiff_rpc.interface.switches import skip_wrap_layers
+from padiff_rpc.match.scope import wrap_layers
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, Model, OptimizerSpec

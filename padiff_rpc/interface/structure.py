@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.layer_map import LayerPair
 from padiff_rpc.match.routes import is_inside
 from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Divergence, LayerRef, Pair, Result, Stage, Unmatched
 from padiff_rpc.tape.read_report import TapedRun
 from padiff_rpc.tape.recorded_model import RecordedModel

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from padiff_rpc.align.proposals import proposals
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
 from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_between
@@ -15,9 +13,10 @@ from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import How, Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.tree import Node, build_tree
-from padiff_rpc.match.unmatched import Remains, unmatched
+from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Unmatched
 
 

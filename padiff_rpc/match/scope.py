@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
 from padiff_rpc.match.routes import is_inside, listed
 from padiff_rpc.model.model import ModelDescription
-from padiff_rpc.model.selection import Selection
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.model.selection import EVERYTHING, Selection, asked_layers, check_globs, narrowed
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Pair, Stage, Unmatched
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,28 @@ class Scope:
 
 
 def scope_of(
-    base: ModelDescription, raw: ModelDescription, matching: Matching, settings: AlignSettings, *, dumped: bool = False
+    base: ModelDescription,
+    raw: ModelDescription,
+    matching: Matching,
+    selections: PerSide[Selection],
+    *,
+    dumped: bool = False,
 ) -> Scope:
-    """Filter a matching. Assignment does not ask for this: what is left out gets base's weights too.
+    """Filter a matching by what each side's selection keeps.
+
+    Assignment does not ask for this: what is left out gets base's weights too.
 
     The tensors inside a pair of the layer map are compared at that pair where the layers that hold them are left out.
     dumped: not these, since dumps do not hold what is left out.
     """
-    left_out = _LeftOut(settings.base_selection, settings.raw_selection)
+    left_out = _LeftOut(selections.base, selections.raw)
     layers = tuple(pair for pair in matching.layers if not left_out.why(pair.base, pair.raw))
     mapped = [] if dumped else [pair for pair in layers if pair.how == "explicit"]
     links: list[ParameterLink] = []
     skipped: list[Pair] = []
     absent = {
-        "base": _undumped("base", base, settings.base_selection),
-        "raw": _undumped("raw", raw, settings.raw_selection),
+        "base": _undumped("base", base, selections.base),
+        "raw": _undumped("raw", raw, selections.raw),
     }
     for link in matching.links:
         why = left_out.why(link.base_route, link.raw_route)
@@ -74,7 +82,7 @@ def scope_of(
         layers=layers,
         links=tuple(links),
         skipped=tuple(skipped),
-        notes=(*_notes("base", base, settings.base_selection), *_notes("raw", raw, settings.raw_selection)),
+        notes=(*_notes("base", base, selections.base), *_notes("raw", raw, selections.raw)),
         hidden=_hidden(matching, layers),
         root=any(pair.base == "" or pair.raw == "" for pair in layers),
     )
@@ -134,3 +142,103 @@ def _hidden(matching: Matching, layers: tuple[LayerPair, ...]) -> dict[str, tupl
             outer = outer.rpartition(".")[0]
         hidden[outer].append(pair.base)
     return {route: tuple(found) for route, found in hidden.items()}
+
+
+_WRAPS = "it holds no parameters of its own (PADIFF_SIKP_WRAP_LAYER)"
+
+
+def wrap_layers(description: ModelDescription) -> Selection:
+    """Leave out every layer without parameters of its own, the root apart; buffers do not count."""
+    held = _parameters(description)
+    return Selection(
+        {layer.route: _WRAPS for layer in description.layers if layer.route and held.isdisjoint(layer.parameters)}
+    )
+
+
+def skipped_routes(
+    description: ModelDescription, selection: Selection = EVERYTHING, layer_map: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the routes that weight assignment passes over layer by layer, with the reason, in definition order.
+
+    PaDiff's tree marks them "(skip)". layer_map: this side's routes in the layer map.
+    """
+    held = _parameters(description)
+    reasons: dict[str, str] = {}
+    for layer in description.layers:
+        if layer.route in layer_map:
+            reasons[layer.route] = "in the layer map"
+        elif not selection.keeps(layer.route):
+            reasons[layer.route] = f"left out: {selection.left_out[layer.route]}"
+        elif held.isdisjoint(layer.parameters):
+            reasons[layer.route] = "no parameters of its own"
+    return reasons
+
+
+def as_asked(
+    selections: PerSide[Selection],
+    globs: Sequence[str],
+    depth: int | None,
+    base: ModelDescription,
+    raw: ModelDescription,
+    matching: Matching,
+) -> PerSide[Selection]:
+    """Narrow the selections to the pairs of layers that are asked for.
+
+    globs: a pair is asked for where base's or raw's route matches one of them; empty for all. depth: the most levels that
+    base's layer may lie below the root; None for any.
+
+    Raises PadiffError (BAD_CONFIG) for a glob that matches no layer of either side, or where no pair is left.
+    """
+    if not globs and depth is None:
+        return selections
+    routes = PerSide([layer.route for layer in base.layers], [layer.route for layer in raw.layers])
+    check_globs(globs, {*routes.base, *routes.raw}, "base or raw")
+    asked = routes.map(lambda each: asked_layers(each, globs, None))
+    within = asked_layers(routes.base, (), depth)
+    pairs = [
+        pair for pair in matching.layers if (pair.base in asked.base or pair.raw in asked.raw) and pair.base in within
+    ]
+    if not pairs:
+        raise PadiffError(
+            "no layer that is asked for has a partner on the other side",
+            reason=Reason.BAD_CONFIG,
+            hint="`padiff-rpc inspect` lists the layers of a model; --pair BASE=RAW makes two of them correspond",
+        )
+    return PerSide(
+        narrowed(selections.base, routes.base, {pair.base for pair in pairs}),
+        narrowed(selections.raw, routes.raw, {pair.raw for pair in pairs}),
+    )
+
+
+def _parameters(description: ModelDescription) -> frozenset[str]:
+    infos = [info for info in description.parameters if info.kind == "parameter"]
+    return frozenset(name for info in infos for name in (info.name, *info.aliases))
+
+
+def without_unrecorded(matching: Matching, base: ModelDescription, raw: ModelDescription) -> Matching:
+    """Return the matching without links to tensors that no dump holds, and with their absence excused."""
+    links = matching.links
+    notes = list(matching.notes)
+    for side, description in (("base", base), ("raw", raw)):
+        if description.unrecorded == "tensors":
+            links = ()
+            notes.append(f"{side} is a dump that holds no parameters and buffers: these were not compared")
+    return replace(
+        matching,
+        links=links,
+        notes=tuple(notes),
+        unmatched_base=_excused(matching.unmatched_base, raw, "raw"),
+        unmatched_raw=_excused(matching.unmatched_raw, base, "base"),
+    )
+
+
+def _excused(entries: Sequence[Unmatched], other: ModelDescription, other_side: str) -> tuple[Unmatched, ...]:
+    """Let tensors stand alone of whose kind the other side's dump lists none; what it lists must correspond."""
+    kinds = {"": (), "buffers": ("buffer",), "tensors": ("parameter", "buffer")}[other.unrecorded]
+    absent = set(kinds) - {info.kind for info in other.parameters}
+    return tuple(
+        replace(entry, why=f"{other_side} is a dump that does not hold {entry.what}s", fails=False)
+        if entry.fails and entry.what in absent
+        else entry
+        for entry in entries
+    )

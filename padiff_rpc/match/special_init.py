@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.per_side import SideName
 
 _ATTENTION = ("torch::MultiheadAttention", "paddle::MultiHeadAttention")
 _NORMS = tuple(

@@ -12,13 +12,14 @@ import numpy as np
 
 from padiff_rpc.align.run.judge_boundaries import Judge
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import Pairing, SideName, Sides
-from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.run.pairing import Pairing
+from padiff_rpc.align.run.threads import SideThreads
+from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.align.stages.compare_parameters import Compared, ParameterComparer
-from padiff_rpc.align.traffic import Traffic
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Boundary, LayerInfo, Model, ModelDescription, ParameterInfo, Phase, Record, Side
+from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import model_pb2

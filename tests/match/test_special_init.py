@@ -27,6 +27,7 @@ from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.functions import seed_generator
 from padiff_rpc.numpy_framework.tensor import Tensor as Native
 from padiff_rpc.result import Result
 from padiff_rpc.tensors.tensor import DType, Tensor, collect_all
@@ -152,6 +153,15 @@ def test_named_arrays_go_through_the_function_and_are_compared_through_it(single
         "the special initialiser of 'numpy::Halves' -> 'numpy::Whole' is a function of values: what it does to gradients is "
         "not known"
     } == why
+
+
+def test_an_integer_beside_the_tensors_does_not_set_how_far_they_may_be_apart() -> None:
+    register(to_whole)
+    seed_generator(19)  # with these values rounding leaves the sides apart after the first step
+    result = run(hosted(Halves()), hosted(Whole()), steps=2)
+    assert result.aligned
+    rounded = [p for p in result.pairs if (p.stage, p.tensor, p.status) == ("weights", "table", "pass")]
+    assert any(p.metrics is not None and p.metrics.rel_l2 for p in rounded)
 
 
 def test_the_other_direction_fills_several_tensors_and_passes_over_a_counter() -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from padiff_rpc.align.run.judged_boundary import Judged, Place
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import Boundary, Model, Observer, Phase, Releasing
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import STAGES, Stage
 from padiff_rpc.tensors.tensor import Tensor
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from sys import intern
 
 from padiff_rpc.align.run.judged_boundary import Judged, judged
-from padiff_rpc.align.run.pairing import Sides, are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.match.attention import are_averaged

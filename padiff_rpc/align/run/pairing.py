@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-from padiff_rpc.align.traffic import Traffic
-from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import Boundary, Model, Phase, Record, Side
+from padiff_rpc.model.model import Boundary, Phase, Record, Side
+from padiff_rpc.per_side import OTHER_SIDE, SideName
 from padiff_rpc.result import Stage
 from padiff_rpc.tensors.tensor import DType
-
-SideName = Literal["base", "raw"]
-_OTHER: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
 
 Key = tuple[Phase, str, int, Side, str]
 """What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place.
 
 Of a functional call: the route and call of its layer, and as place its name and its number within that call.
 """
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Both models, and how their tensors are judged. attention: see `attention_routes`."""
-
-    base: Model
-    raw: Model
-    rules: CompareRules
-    single_step: bool
-    traffic: Traffic
-    attention: Collection[str] = ()
-
-    @cached_property
-    def replays(self) -> bool:
-        """Whether a side is a dump."""
-        return self.base.info().recorded or self.raw.info().recorded
 
 
 def stage_of(phase: Phase) -> Stage:
@@ -108,7 +85,7 @@ class Pairing:
         with self._arrived:
             key = self._key(side, boundary)
             self._remember_order(side, key[1], boundary)
-            partner = self._waiting[_OTHER[side]].pop(key, None)
+            partner = self._waiting[OTHER_SIDE[side]].pop(key, None)
             if partner is None:
                 self._waiting[side][key] = boundary
                 self._arrived.notify_all()
@@ -152,7 +129,7 @@ class Pairing:
 
     def pair_numbered(self, side: SideName) -> list[tuple[Boundary, Boundary]]:
         """Pair what waits of the backward where `side` only numbers the gradients of a layer's inputs, in their order."""
-        other = _OTHER[side]
+        other = OTHER_SIDE[side]
         with self._arrived:
             groups: dict[tuple[str, int], dict[SideName, list[Key]]] = {}
             for name in (side, other):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.model.model import Boundary, Model
+from padiff_rpc.per_side import SideName
 
 RELEASE_COUNT = 64
 RELEASE_BYTES = 16 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from padiff_rpc.align.run.pairing import SideName
+from padiff_rpc.per_side import SideName
 
 _SIDES: tuple[SideName, ...] = ("base", "raw")
 

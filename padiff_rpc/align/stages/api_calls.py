@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.run.judged_boundary import Judged, Place
-from padiff_rpc.align.run.pairing import SideName
-from padiff_rpc.align.run.phase import PhaseRun, T
+from padiff_rpc.align.run.phase import PhaseRun
+from padiff_rpc.align.run.threads import T
 from padiff_rpc.model.api_names import api_name, api_route
 from padiff_rpc.model.model import Boundary
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair
 
 _BOTH: tuple[SideName, SideName] = ("base", "raw")

@@ -10,9 +10,10 @@ from sys import intern
 import numpy as np
 
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
-from padiff_rpc.align.run.pairing import Sides
-from padiff_rpc.align.run.phase import SideThreads
+from padiff_rpc.align.run.threads import SideThreads
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams, statistics_for
+from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.result import Pair, Stage
@@ -127,12 +128,17 @@ class ParameterComparer:
     def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
         """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
         raw = self._specs["raw"][link.raw[0]]
-        base = TensorSpec(self._specs["base"][link.base[0]].dtype, raw.shape)
+        base = TensorSpec(self._base_dtype(link), raw.shape)
         return max(noise(link, base), noise(link, raw))
 
     def dtypes(self, link: ParameterLink, raw_name: str) -> tuple[DType, DType]:
         """Return base's and raw's element types of one raw tensor of a link."""
-        return self._specs["base"][link.base[0]].dtype, self._specs["raw"][raw_name].dtype
+        return self._base_dtype(link), self._specs["raw"][raw_name].dtype
+
+    def _base_dtype(self, link: ParameterLink) -> DType:
+        """Return the least precise element type among base's tensors of a link, integers (a counter, say) set aside."""
+        dtypes = [self._specs["base"][name].dtype for name in link.base]
+        return max((dtype for dtype in dtypes if dtype in EPSILON), key=EPSILON.__getitem__, default=dtypes[0])
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
         """Read what base has for one raw tensor of a link, whole and in raw's layout."""

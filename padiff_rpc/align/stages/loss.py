@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from padiff_rpc.align.run.pairing import Sides
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.model.model import BackwardResult, ForwardResult, Record

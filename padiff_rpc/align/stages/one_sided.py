@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from padiff_rpc.align.missing import Call, Missing
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.model.model import Boundary, Side, Unrecorded
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair
 
 Silent = tuple[str, int, Side, str]
@@ -115,3 +115,22 @@ def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
     """Return where a boundary of raw's lies among base's: before the first that raw reached after it."""
     later = [one.base.seq for one in judged if one.raw.seq > raw_seq]
     return min(later) - 0.5 if later else float("inf")
+
+
+Call = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One such gradient, in base's routes.
+
+    at: where it stands among base's boundaries of the backward. detached: the side without it has, at this place, a tensor
+    that autograd does not lead to (its history was cut before); else autograd led there, and no gradient came.
+    """
+
+    pair: Pair
+    call: Call
+    caller: Call | None
+    side: Side
+    at: float
+    detached: bool

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.align.run.pairing import SideName, Sides
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Model
+from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.tensor import Statistics
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 
-from padiff_rpc.align.missing import Call, Missing
 from padiff_rpc.align.progress import Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import Pairing, SideName, Sides, pair_records
-from padiff_rpc.align.run.phase import PhaseRun, SideThreads, T, run_phase
+from padiff_rpc.align.run.pairing import Pairing, pair_records
+from padiff_rpc.align.run.phase import PhaseRun, run_phase
+from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.stages.api_calls import ApiFindings, settle_calls, split_calls
+from padiff_rpc.align.sides import Sides
+from padiff_rpc.align.stages.api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
+from padiff_rpc.align.stages.findings import StepOutcome, StepSoFar
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.stages.one_sided import Leftovers, Silent
@@ -21,7 +23,6 @@ from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
 from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import UpdateJudge
-from padiff_rpc.align.verdict.blame import StepFindings
 from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.match.scope import Scope
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
@@ -36,60 +37,8 @@ from padiff_rpc.model.model import (
     RecordOptions,
     Unrecorded,
 )
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair, Stage
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one step brought. wall_s: side -> phase -> seconds, recording included.
-
-    graded: a gradient other than zero came up on some side. moved: what the optimisers' step changed, where there was one.
-    stopped: where a failure ended the step, where one was to.
-    """
-
-    findings: StepFindings
-    notes: tuple[str, ...]
-    wall_s: Mapping[SideName, Mapping[str, float]]
-    graded: bool = False
-    moved: Moved | None = None
-    stopped: StoppedAt | None = None
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """All comparisons, by stage."""
-        findings = self.findings
-        forward = sorted((*findings.forward, *findings.calls.judged), key=lambda one: one.base.seq)
-        boundaries = [pair for one in (*forward, *findings.backward) for pair in one.pairs]
-        before = [pair for pair in findings.others if pair.stage == "weights_before"]
-        return before + boundaries + [pair for pair in findings.others if pair.stage != "weights_before"]
-
-
-@dataclass
-class _Found:
-    """What a step has brought so far; see StepFindings and StepOutcome."""
-
-    step: int
-    forward: list[Judged] = field(default_factory=list)
-    backward: list[Judged] = field(default_factory=list)
-    others: list[Pair] = field(default_factory=list)
-    one_sided: Mapping[Call, Sequence[str]] = field(default_factory=dict)
-    missing: list[Missing] = field(default_factory=list)
-    calls: ApiFindings = field(default_factory=ApiFindings)
-    notes: list[str] = field(default_factory=list)
-    wall: dict[SideName, dict[str, float]] = field(default_factory=lambda: {"base": {}, "raw": {}})
-    graded: bool = False
-    moved: Moved | None = None
-
-    @property
-    def fails(self) -> bool:
-        boundaries = any(one.failed is not None for one in (*self.forward, *self.backward))
-        return boundaries or any(pair.status == "fail" for pair in self.others)
-
-    def outcome(self, stopped: StoppedAt | None) -> StepOutcome:
-        findings = StepFindings(
-            self.step, self.forward, self.backward, self.others, self.one_sided, self.missing, self.calls
-        )
-        return StepOutcome(findings, tuple(self.notes), self.wall, self.graded, self.moved, stopped)
 
 
 class StepRunner:
@@ -124,7 +73,7 @@ class StepRunner:
 
         With fail_fast a stage that fails is the last one. It is run to its end where the models are idle in it.
         """
-        found, stopped = _Found(step), None
+        found, stopped = StepSoFar(step), None
         try:
             for stage in self._stages(found, base_inputs, raw_inputs):
                 if self._settings.fail_fast and found.fails:
@@ -135,7 +84,7 @@ class StepRunner:
             stopped = StoppedAt(step, stop.phase, midway=True)
         return found.outcome(stopped)
 
-    def _stages(self, found: _Found, base_inputs: Inputs, raw_inputs: Inputs) -> Iterator[Stage]:
+    def _stages(self, found: StepSoFar, base_inputs: Inputs, raw_inputs: Inputs) -> Iterator[Stage]:
         """Run and compare stage by stage; after each, what came of it is in `found`."""
         settings, step = self._settings, found.step
         pairing = Pairing(self._to_base, numbered=self._sides.replays)
@@ -160,7 +109,7 @@ class StepRunner:
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
         yield "buffers"
 
-    def _take_forward(self, found: _Found, forward: PhaseRun[T]) -> PhaseRun[T]:
+    def _take_forward(self, found: StepSoFar, forward: PhaseRun[T]) -> PhaseRun[T]:
         """Take a forward in, and return it without functional calls."""
         forward, api_calls = split_calls(forward)
         found.calls = settle_calls(found.step, api_calls, forward.judged, self._to_base)
@@ -171,7 +120,7 @@ class StepRunner:
         return forward
 
     def _take_backward(
-        self, found: _Found, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
+        self, found: StepSoFar, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
     ) -> None:
         results = (forward.base, forward.raw), (backward.base, backward.raw)
         found.others.append(judge_loss(self._sides, found.step, self._settings, *results))
@@ -189,7 +138,7 @@ class StepRunner:
         )
         found.others += [one.pair for one in found.missing]
 
-    def _take_stopped(self, found: _Found, stop: PhaseStopped) -> None:
+    def _take_stopped(self, found: StepSoFar, stop: PhaseStopped) -> None:
         if stop.phase == "forward":
             self._take_forward(found, PhaseRun(None, None, stop.judged, stop.leftovers))
         else:
@@ -244,7 +193,7 @@ class StepRunner:
         """Bound the rounding noise of gradients, where anybody asks for that."""
         return GradientNoise(forward, backward) if self._settings.compare.mode == "scaled" else no_noise
 
-    def _grads(self, found: _Found, noise: NoiseScale) -> list[Pair]:
+    def _grads(self, found: StepSoFar, noise: NoiseScale) -> list[Pair]:
         """Compare the parameters' gradients, of which no more than the pairs is kept."""
         grads = self._held(found.step, "grads", noise)
         found.notes += weak_loss_notes(grads.peaks.values(), grads.pairs, self._settings)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import SideName
 from padiff_rpc.align.run.phase import PhaseRun
 from padiff_rpc.model.model import Boundary, Record, Side, Unrecorded
+from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.tensor import Digest
 
 _ALIKE = 1e-3

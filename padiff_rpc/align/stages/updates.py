@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from padiff_rpc.align.run.pairing import Sides
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.align.stages.compare_parameters import NoiseScale, ParameterComparer
-from padiff_rpc.align.step_size import StepSize, StepSizes
+from padiff_rpc.align.stages.step_size import StepSize, StepSizes
 from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS

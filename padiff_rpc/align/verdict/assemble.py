@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from padiff_rpc.align.run.pairing import Sides
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.sides import Sides
+from padiff_rpc.align.stages.findings import StepFindings
 from padiff_rpc.align.verdict.blame import Blame
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.scope import Scope
-from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.result import Divergence, Pair, Result
 
 Described = tuple[ModelDescription, ModelDescription]
@@ -73,3 +76,30 @@ def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
         raw_selection=dict(settings.raw_selection.left_out),
     )
     return shallow
+
+
+def divergences_of(blame: Blame, findings: list[StepFindings], single_step: bool) -> list[Divergence]:
+    """Without single step, a step after the first that diverged only inherits."""
+    found: dict[str, Divergence] = {}
+    for one in findings:
+        for divergence in blame.divergences(one, single_step):
+            found.setdefault(divergence.base.route, divergence)
+        if found and not single_step:
+            break
+    return list(found.values())
+
+
+def peak_bytes() -> int:
+    """Peak resident size of this process (ru_maxrss: KiB on Linux, bytes on macOS)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def store_of(model: Model) -> dict[str, int] | None:
+    """Return budgets, peaks and what was spilled, in bytes; None for a model without a store, such as a dump."""
+    read: Any = getattr(model, "store_figures", None)
+    if read is None:
+        return None
+    info, figures = model.info(), asdict(read())
+    budgets = {"memory_budget_bytes": info.store_memory_bytes, "disk_budget_bytes": info.store_disk_bytes}
+    return budgets | {name: figures[name] for name in ("peak_memory_bytes", "peak_disk_bytes", "spilled_bytes")}

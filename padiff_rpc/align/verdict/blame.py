@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from padiff_rpc.align.missing import Call, Cuts, Missing
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.stages.api_calls import ApiFindings
+from padiff_rpc.align.stages.findings import StepFindings
+from padiff_rpc.align.stages.one_sided import Call
+from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.match.routes import listed
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import ModelDescription
@@ -17,24 +17,6 @@ _ROOT: Call = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
 _MOST_TOLD = 4
 """Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
-
-
-@dataclass(frozen=True)
-class StepFindings:
-    """All comparisons of one step, in the order in which base executed them.
-
-    others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
-    call, the layers that only one side calls in it, in words. missing: gradients that only one side has. calls: functional
-    calls inside the layers' forward, which never are at fault themselves.
-    """
-
-    step: int
-    forward: Sequence[Judged]
-    backward: Sequence[Judged]
-    others: Sequence[Pair]
-    one_sided: Mapping[Call, Sequence[str]]
-    missing: Sequence[Missing] = ()
-    calls: ApiFindings = field(default_factory=ApiFindings)
 
 
 class Blame:

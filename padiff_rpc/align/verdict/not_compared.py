@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.stages.findings import StepOutcome
 from padiff_rpc.align.stages.optimizer_movement import Moved
-from padiff_rpc.align.stages.step import StepOutcome
 from padiff_rpc.match.scope import Scope
 from padiff_rpc.result import Pair
 

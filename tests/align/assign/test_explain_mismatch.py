@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
-from padiff_rpc.align.selections import skipped_routes, wrap_layers
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.scope import skipped_routes, wrap_layers
 from padiff_rpc.model.selection import Selection
 from tests.match.descriptions import L, describe, net, norm, paddle_linear, seq, torch_linear, user
 

@@ -1,30 +1,12 @@
-"""Gradients that one side sends and the other does not: which layer cuts them off, and which merely inherit that."""
+"""Where a gradient stops on one side: the layer that cuts it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from padiff_rpc.align.stages.one_sided import Call, Missing
 from padiff_rpc.model.model import Side
-from padiff_rpc.result import Pair
-
-Call = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Missing:
-    """One such gradient, in base's routes.
-
-    at: where it stands among base's boundaries of the backward. detached: the side without it has, at this place, a tensor
-    that autograd does not lead to (its history was cut before); else autograd led there, and no gradient came.
-    """
-
-    pair: Pair
-    call: Call
-    caller: Call | None
-    side: Side
-    at: float
-    detached: bool
 
 
 @dataclass(frozen=True)

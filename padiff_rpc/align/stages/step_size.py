@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from padiff_rpc.align.traffic import Traffic
+from padiff_rpc.align.sides import Traffic
 from padiff_rpc.model.model import Model
 from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream

@@ -1,11 +1,32 @@
-"""Count the tensor bytes that an alignment moves."""
+"""Both models of an alignment, and the tensor bytes that it moves."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.model.model import Model
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both models, and how their tensors are judged. attention: see `attention_routes`."""
+
+    base: Model
+    raw: Model
+    rules: CompareRules
+    single_step: bool
+    traffic: Traffic
+    attention: Collection[str] = ()
+
+    @cached_property
+    def replays(self) -> bool:
+        """Whether a side is a dump."""
+        return self.base.info().recorded or self.raw.info().recorded
 
 
 class Traffic:

@@ -1,0 +1,79 @@
+"""Refuse, before anything runs, what cannot be aligned."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import Model, ModelDescription
+
+
+def share_a_process(base: Model, raw: Model) -> bool:
+    ours = (socket.gethostname(), os.getpid())
+    return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
+
+
+def check_settings(settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, settings that contradict each other."""
+    if settings.steps < 1:
+        raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
+    if settings.diff_phase == "backward" and not settings.single_step:
+        raise PadiffError(
+            "diff_phase 'backward' alone needs single_step: without it the backward inherits whatever the forward did",
+            reason=Reason.BAD_CONFIG,
+            hint="add single_step, or use diff_phase 'both'",
+        )
+    optimizers = (settings.base_optimizer, settings.raw_optimizer)
+    if (optimizers[0] is None) != (optimizers[1] is None):
+        raise PadiffError(
+            "only one side has an optimiser", reason=Reason.BAD_CONFIG, hint="give both sides one, or neither"
+        )
+    if optimizers[0] is not None and settings.diff_phase == "forward":
+        raise PadiffError(
+            "an optimiser needs gradients, and diff_phase 'forward' runs no backward",
+            reason=Reason.BAD_CONFIG,
+            hint="drop the optimiser, or use diff_phase 'both'",
+        )
+
+
+def check_dumps(
+    base: Model, raw: Model, described: tuple[ModelDescription, ModelDescription], settings: AlignSettings
+) -> None:
+    """Refuse, with BAD_CONFIG, what the dumps among the two sides cannot do."""
+    if settings.assign and described[0].unrecorded == "tensors":
+        raise PadiffError(
+            "base is a dump that holds no parameters, so that none can be assigned to raw",
+            reason=Reason.BAD_CONFIG,
+            hint="dump the parameters too (params.json), or turn the assignment off (assign=False, auto_init=False)",
+        )
+    if not raw.info().recorded:
+        return
+    if settings.assign:
+        raise PadiffError(
+            "raw is a dump, and base's weights cannot be assigned to it",
+            reason=Reason.BAD_CONFIG,
+            hint="turn the assignment off (assign=False, auto_init=False), or make the dump base",
+        )
+    if settings.single_step:
+        raise PadiffError(
+            "raw is a dump, and single step hands base's tensors to raw's layers while they run",
+            reason=Reason.BAD_CONFIG,
+            hint="compare without single step, or make the dump base and raw the model that runs",
+        )
+
+
+def refuse_shared_memory(base: Model, raw: Model) -> None:
+    """Raise BAD_CONFIG where a parameter or buffer of one model lies where one of the other does. For models of one process.
+
+    A step of base's optimiser would move raw's parameter as well, and a gradient would be compared with itself.
+    """
+    mine, theirs = (getattr(model, "memory", dict)() for model in (base, raw))
+    for address, name in mine.items():
+        if address in theirs:
+            raise PadiffError(
+                f"base's {name!r} and raw's {theirs[address]!r} are the same memory, so that nothing can be said of either",
+                reason=Reason.BAD_CONFIG,
+                hint="build each model by itself, or copy one of them: copy.deepcopy(model)",
+            )
