@@ -138,7 +138,7 @@ class _Releasing:
         self._ids += [record.id for record in boundary.records]
         self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
         if len(self._ids) >= RELEASE_COUNT or self._size_bytes >= RELEASE_BYTES:
-            self._model.release_records(self._ids)
+            self._model.release_activations(self._ids)
             self._ids, self._size_bytes = [], 0
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:

@@ -49,8 +49,8 @@ def _activation(model: RemoteModel, framework: Framework, sent: Tensor, wanted: 
     begun = time.monotonic()
     result = model.forward(ForwardRequest({"x": sent}, gradients=False, record=options))
     there = time.monotonic()
-    got = _hash_of(model.read_records([result.outputs[0].id]))
-    model.release_records([result.outputs[0].id])
+    got = _hash_of(model.read_activations([result.outputs[0].id]))
+    model.release_activations([result.outputs[0].id])
     return _figure(framework, "activation", sent, got == wanted, there - begun, time.monotonic() - there)
 
 

@@ -69,7 +69,7 @@ class _Pair:
             stream.collect(buffer.data)
 
     def _record(self, side: int) -> AbstractContextManager[TensorStream]:
-        return _single(self.models[side].read_records([self.records[side].id]))
+        return _single(self.models[side].read_activations([self.records[side].id]))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.auto_diff import assign_weight, auto_diff
-from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
+from padiff_rpc.interface.check_dumps import check_grads, check_params, check_report, check_weights
 from padiff_rpc.interface.dataloader import check_dataloader
 from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path
 from padiff_rpc.interface.proxy import ProxyModel, create_model

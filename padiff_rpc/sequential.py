@@ -18,10 +18,10 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, Inputs, Model, ModelDescription, ModelInfo
 from padiff_rpc.model.selection import Selection, asked_layers, narrowed
 from padiff_rpc.result import Result
-from padiff_rpc.tape.record import Recording, record
 from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_tape import Recording, record
 
-Open = Callable[[], Model]
+OpenModel = Callable[[], Model]
 
 _NOTE = "the models ran one after the other: base's had ended, and what it computed lay on disk, when raw's began"
 _ROOM_HINT = (
@@ -30,8 +30,8 @@ _ROOM_HINT = (
 
 
 def align_sequentially(
-    open_base: Open,
-    open_raw: Open,
+    open_base: OpenModel,
+    open_raw: OpenModel,
     base_inputs: Inputs,
     raw_inputs: Inputs,
     settings: AlignSettings,
@@ -66,7 +66,7 @@ def align_sequentially(
 
 
 def _record(
-    open_base: Open, inputs: Inputs, settings: AlignSettings, tape: Path, tell: OnProgress
+    open_base: OpenModel, inputs: Inputs, settings: AlignSettings, tape: Path, tell: OnProgress
 ) -> tuple[ModelInfo, Recording]:
     """Run base and write its tape; base is closed in the end."""
     done = 0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import click
 
-from padiff_clients.errors import ALIGNED, DIFFERS, handled
-from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
+from padiff_clients.report_errors import ALIGNED, DIFFERS, handled
+from padiff_rpc.interface.check_dumps import check_grads, check_params, check_report, check_weights
 
 _CHECKS: dict[str, Callable[..., bool]] = {
     "report": check_report,

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from padiff_clients.console import show
-from padiff_clients.errors import ALIGNED, DIFFERS, handled
-from padiff_clients.inputs import as_tensors, load_inputs, load_targets, model_inputs
+from padiff_clients.load_inputs import as_tensors, load_inputs, load_targets, model_inputs
+from padiff_clients.open_models import open_model, opened
 from padiff_clients.options import as_run, diff_options
 from padiff_clients.plan import SidePlan, align_settings, plan_sides
-from padiff_clients.progress import live_progress
+from padiff_clients.progress_display import live_progress
+from padiff_clients.report_errors import ALIGNED, DIFFERS, handled
 from padiff_clients.runfile import RunFile, load_run_file, merge
-from padiff_clients.sides import open_model, opened
 from padiff_clients.signals import terminable
 from padiff_clients.tapes import Tapes, as_recorded, notes_on, recorded_inputs, tapes_of
 from padiff_rpc.align.align import align

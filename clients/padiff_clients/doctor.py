@@ -16,7 +16,7 @@ from rich.text import Text
 
 from padiff_clients import probe
 from padiff_clients.console import show
-from padiff_clients.errors import ALIGNED, BAD_USAGE, handled
+from padiff_clients.report_errors import ALIGNED, BAD_USAGE, handled
 from padiff_rpc.report.layout import columns
 
 PROBE_TIMEOUT_S = 120.0  # a first import of a framework from a cold disk takes tens of seconds

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from padiff_clients.console import show
-from padiff_clients.errors import handled
+from padiff_clients.open_models import opened
 from padiff_clients.options import DTYPES, parse_args
 from padiff_clients.plan import plan_one
+from padiff_clients.report_errors import handled
 from padiff_clients.runfile import validate
-from padiff_clients.sides import opened
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ModelInfo, ParameterInfo
 from padiff_rpc.report.json_file import check_writable, write_json
 from padiff_rpc.report.layout import fold
-from padiff_rpc.report.trees import Node, guides
+from padiff_rpc.report.trees import TreeEntry, guides
 
 SCHEMA = "padiff-rpc/description/1"
 
@@ -91,7 +91,7 @@ def _print(info: ModelInfo, description: ModelDescription, console: Console) -> 
             console.print(fold(line, console.width, indent + 2), no_wrap=True, overflow="ignore", crop=False)
 
 
-def _node(layer: LayerInfo, description: ModelDescription) -> Node:
+def _node(layer: LayerInfo, description: ModelDescription) -> TreeEntry:
     depth, parent = 0, ""
     routes = {one.route for one in description.layers}
     parts = layer.route.split(".") if layer.route else []
@@ -99,7 +99,7 @@ def _node(layer: LayerInfo, description: ModelDescription) -> Node:
         above = ".".join(parts[:at])
         if above in routes:
             depth, parent = depth + 1, above
-    return Node(layer.route, depth, layer.route[len(parent) :].lstrip("."), layer.class_name)
+    return TreeEntry(layer.route, depth, layer.route[len(parent) :].lstrip("."), layer.class_name)
 
 
 def _parameters(layer: LayerInfo, description: ModelDescription, indent: int) -> Iterator[Text]:

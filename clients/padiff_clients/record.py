@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from padiff_clients.console import show
-from padiff_clients.errors import handled
-from padiff_clients.inputs import as_tensors, load_one, load_targets, model_inputs
+from padiff_clients.load_inputs import as_tensors, load_one, load_targets, model_inputs
+from padiff_clients.open_models import opened
 from padiff_clients.options import DTYPES, PLACE, parse_args
 from padiff_clients.plan import loss_of, optimizer_of, plan_one, useless_targets
+from padiff_clients.report_errors import handled
 from padiff_clients.runfile import validate
-from padiff_clients.sides import opened
 from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.selection import EVERYTHING, asked_layers, check_globs, narrowed
-from padiff_rpc.tape.record import check_asked
-from padiff_rpc.tape.record import record as record_tape
+from padiff_rpc.tape.write_tape import check_asked
+from padiff_rpc.tape.write_tape import record as record_tape
 
 
 @click.command()

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from padiff_clients.errors import handled
+from padiff_clients.report_errors import handled
 from padiff_rpc.errors import PadiffError, Reason
 
 

@@ -29,13 +29,13 @@ EPSILON: Mapping[DType, float] = {
 }
 """Distance from 1 to the next number of the type."""
 
-_Row = tuple[float, float, float, float, float, float, float]
+_Rtols = tuple[float, float, float, float, float, float, float]
 """The rtol of each of STAGES: weights_before, forward, loss, backward, grads, weights, buffers."""
 
 # Measured on healthy pairs, torch 2.13.0 against paddle 3.3.1 on CPU: examples/resnet50 (four seeds, train and eval mode)
 # and examples/minilm, one step of SGD(lr=0.01). "Found" is the greatest relative L2 error of any tensor of the stage, apart
 # from rounding noise around zero.
-_WHOLE_RUN: Mapping[DType, _Row] = {
+_WHOLE_RUN: Mapping[DType, _Rtols] = {
     # Found: forward 1.1e-12, backward and grads 2.1e-8, weights 1.4e-10, buffers 1.7e-7. Paddle keeps the epsilon and the
     # momentum of batch normalisations, and the scale of an average pooling's backward, in float32 all the same.
     DType.F64: (1e-15, 1e-10, 1e-9, 1e-7, 1e-7, 1e-8, 1e-6),
@@ -55,7 +55,7 @@ _WHOLE_RUN: Mapping[DType, _Row] = {
     DType.F8_E5M2: (2.5e-1, 4e-1, 4e-1, 4e-1, 4e-1, 4e-1, 4e-1),
 }
 # The same in single step, where each layer starts from base's own tensors, and only what it adds itself is judged.
-_SINGLE_STEP: Mapping[DType, _Row] = {
+_SINGLE_STEP: Mapping[DType, _Rtols] = {
     # Found: forward 2.2e-13, backward 2.0e-8 (average pooling), grads 2.3e-13, weights 1.5e-16, buffers 1.7e-7.
     DType.F64: (1e-15, 1e-11, 1e-11, 1e-7, 1e-10, 1e-10, 1e-6),
     # Found: forward 8.3e-7, loss 7.0e-7, backward 8.3e-7, grads 4.0e-6, weights 3.5e-8.

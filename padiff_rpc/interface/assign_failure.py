@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.interface.messages import log, show
-from padiff_rpc.interface.sides import Side
+from padiff_rpc.interface.side_models import SideModel
 from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import skipped_routes
@@ -27,7 +27,7 @@ Hint:
 _SHOWN = 5
 
 
-def show_assign_failure(base: Side, raw: Side, layer_map: Mapping[str, str], err: PadiffError) -> None:
+def show_assign_failure(base: SideModel, raw: SideModel, layer_map: Mapping[str, str], err: PadiffError) -> None:
     """Print what keeps base's weights from being assigned to raw, and write both trees into log files."""
     described = base.model.describe(), raw.model.describe()
     matching = match_models(*described, layer_map, {}, base.selection, raw.selection)

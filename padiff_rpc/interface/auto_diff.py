@@ -14,11 +14,11 @@ from padiff_rpc.align.settings import AlignSettings, DiffPhase
 from padiff_rpc.compare.rules import PADIFF_RTOL, CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.assign_failure import show_assign_failure
-from padiff_rpc.interface.findings import Shown, show_result
-from padiff_rpc.interface.inputs import inputs_for
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log, show_options
-from padiff_rpc.interface.sides import Side, map_between, pair_of, side_of
+from padiff_rpc.interface.show_result import Shown, show_result
+from padiff_rpc.interface.side_models import SideModel, map_between, pair_of, side_of
 from padiff_rpc.interface.switches import api_check
+from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.hosting.hosted import HostedModel
 
@@ -131,7 +131,7 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     return True
 
 
-def _run(base: Side, raw: Side, given: tuple[Any, Any], settings: AlignSettings) -> bool:
+def _run(base: SideModel, raw: SideModel, given: tuple[Any, Any], settings: AlignSettings) -> bool:
     """Align once and show what was found."""
     base_inputs, raw_inputs = inputs_for(base.model, given[0], "base"), inputs_for(raw.model, given[1], "raw")
     try:
@@ -177,10 +177,10 @@ def _check_kind(name: str, value: object, kind: type, allowed: str) -> None:
         raise PadiffError(f"{name} is {value!r}, it must be {allowed}", reason=Reason.BAD_CONFIG)
 
 
-def _kept_randomness(side: Side) -> AbstractContextManager[None]:
+def _kept_randomness(side: SideModel) -> AbstractContextManager[None]:
     """Let the seeding of each step be over with it: in this process the generators are the user's."""
     return side.model.backend.kept_randomness() if isinstance(side.model, HostedModel) else nullcontext()
 
 
-def _native(side: Side) -> Any:
+def _native(side: SideModel) -> Any:
     return getattr(side.model, "model", None)

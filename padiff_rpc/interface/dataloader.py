@@ -11,8 +11,8 @@ import numpy as np
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.interface.inputs import to_tensor
 from padiff_rpc.interface.messages import log, show
+from padiff_rpc.interface.user_inputs import to_tensor
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Tensor
 

@@ -190,7 +190,7 @@ class ProxyModel:
         return self._header(), self._description(), self.selection()
 
     def _write_report(self, into: DumpFolder) -> None:
-        runs, read = self._host.runs(), self._host.read_records
+        runs, read = self._host.runs(), self._host.read_activations
         write_report(into, self._header(), self._description(), runs, read, selection=self.selection())
 
     def _values(self, names: Sequence[str]) -> Iterator[TensorStream]:

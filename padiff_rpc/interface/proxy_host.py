@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.interface.inputs import inputs_for
 from padiff_rpc.interface.stacks import user_stack
+from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss
-from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, Model, Observer, RecordOptions, Side
+from padiff_rpc.model.model import Boundary, BoundarySide, ForwardRequest, LossSpec, Model, Observer, RecordOptions
 from padiff_rpc.model.recording.native_tree import place_layers
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tape.write_report import Run
@@ -22,7 +22,7 @@ from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 def is_model(value: object) -> bool:
     """Tell a Model (launched, connected, hosted, recorded) from a framework's own."""
-    return hasattr(value, "read_records") and hasattr(value, "describe")
+    return hasattr(value, "read_activations") and hasattr(value, "describe")
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Recorded:
     stacks: dict[tuple[str, int], str] = field(default_factory=dict)
     loss: float | None = None
     backward_ran: bool = False
-    silent: Callable[[], tuple[tuple[str, int, Side, str], ...]] = tuple
+    silent: Callable[[], tuple[tuple[str, int, BoundarySide, str], ...]] = tuple
     with_stacks: bool = False
     api_calls: bool = False
 
@@ -79,7 +79,7 @@ class ProxyHost(Protocol):
         """Return what was recorded since forget()."""
         ...
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]: ...
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]: ...
 
     def forget(self) -> None: ...
 
@@ -119,8 +119,8 @@ class LocalHost:
     def runs(self) -> list[Run]:
         return [recorded.as_run() for recorded in self._recorded]
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        return self.model.read_records(ids)
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        return self.model.read_activations(ids)
 
     def forget(self) -> None:
         self._recorded = []
@@ -152,7 +152,7 @@ class DistantHost:
         asked = options or RecordOptions(routes=("",), inputs=False, gradients=False)
         result = self.model.forward(ForwardRequest(inputs_for(self.model, kwargs, "the model"), record=asked), recorded)
         ids = [record.id for record in result.outputs]
-        arrays = [stream.collect().to_array() for stream in self.model.read_records(ids)] if ids else []
+        arrays = [stream.collect().to_array() for stream in self.model.read_activations(ids)] if ids else []
         if options is not None:
             self._fetch(recorded.forward)
             self._recorded.append(recorded)
@@ -179,7 +179,7 @@ class DistantHost:
     def runs(self) -> list[Run]:
         return [recorded.as_run() for recorded in self._recorded]
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self._store.get(identifier) for identifier in ids)
 
     def forget(self) -> None:
@@ -194,12 +194,12 @@ class DistantHost:
         for at, boundary in enumerate(boundaries):
             ids = [record.id for record in boundary.records]
             kept = []
-            streams = self.model.read_records(ids) if ids else iter(())
+            streams = self.model.read_activations(ids) if ids else iter(())
             for record, stream in zip(boundary.records, streams, strict=True):
                 flat = np.frombuffer(stream.collect().data, np.uint8)
                 kept.append(replace(record, id=self._store.put(flat, record.spec)))
             boundaries[at] = replace(boundary, records=tuple(kept))
-            self.model.release_records(ids)
+            self.model.release_activations(ids)
 
 
 def _as_returned(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Any:

@@ -39,7 +39,7 @@ def one_sided(stage: Stage, run: int, base: LayerRef, raw: LayerRef, why: str, c
 
 
 @dataclass(frozen=True)
-class _Side:
+class _DumpSide:
     """One dump. partners: its route -> the other's. left_out: routes that its lists leave out. failing: routes of layers that
     hold parameters which the other side has not.
     """
@@ -103,7 +103,7 @@ class _Structures:
             yield from self._counts(run, *calls)
             yield from self._outputs(run)
 
-    def _alone(self, run: int, mine: _Side, other: _Side, calls: Mapping[str, int]) -> Iterator[Divergence]:
+    def _alone(self, run: int, mine: _DumpSide, other: _DumpSide, calls: Mapping[str, int]) -> Iterator[Divergence]:
         """Yield layers that run on one side and have no partner."""
         told: list[str] = []
         for route in sorted(calls):
@@ -166,9 +166,9 @@ def _side(
     partners: Mapping[str, str],
     alone: Sequence[Unmatched],
     left_out: Mapping[str, str],
-) -> _Side:
+) -> _DumpSide:
     failing = frozenset(item.name for item in alone if item.what == "layer" and item.fails)
-    return _Side(name, model.runs, model.describe(), partners, left_out, model.layer_map, failing)
+    return _DumpSide(name, model.runs, model.describe(), partners, left_out, model.layer_map, failing)
 
 
 def _times(count: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from padiff_rpc.match.layer_families import name_in_common
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.match.layout_rules import without_ones
-from padiff_rpc.match.tree import Node
+from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
 
 
@@ -17,18 +17,18 @@ class TableLink:
     """A link of one own tensor with the weight of `table`, a child of the other side's layer."""
 
     link: ParameterLink
-    table: Node
+    table: LayerNode
     why: str
     note: str
 
 
 def link_tables(
-    base: Node,
+    base: LayerNode,
     mine: dict[str, ParameterInfo],
-    raw: Node,
+    raw: LayerNode,
     theirs: dict[str, ParameterInfo],
     taken: Collection[str],
-    busy: Collection[Node],
+    busy: Collection[LayerNode],
 ) -> Iterator[TableLink]:
     """Link own tensors of one layer with Embeddings below the other, where names and shapes agree.
 
@@ -58,7 +58,7 @@ def link_tables(
             )
 
 
-def other_kind(node: Node, name: str, other: Node, other_side: str) -> str:
+def other_kind(node: LayerNode, name: str, other: LayerNode, other_side: str) -> str:
     """Say what of another kind the other side may hold an own tensor as, and what to do; "" where nothing is like it."""
     info = node.own[name]
     shape = list(info.spec.shape)
@@ -81,7 +81,7 @@ def other_kind(node: Node, name: str, other: Node, other_side: str) -> str:
     )
 
 
-def _table(name: str, own: Node, loose: Node) -> Node | None:
+def _table(name: str, own: LayerNode, loose: LayerNode) -> LayerNode | None:
     """Return the Embedding of the other side that goes by an own tensor's name, unless a child of its own side does too."""
     wanted = name_in_common(name)
     if any(name_in_common(child.name) == wanted for child in own.children):
@@ -90,5 +90,5 @@ def _table(name: str, own: Node, loose: Node) -> Node | None:
     return named[0] if len(named) == 1 else None
 
 
-def _is_table(node: Node) -> bool:
+def _is_table(node: LayerNode) -> bool:
     return node.family == "embedding" and "weight" in node.own

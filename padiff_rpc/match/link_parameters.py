@@ -12,7 +12,7 @@ from padiff_rpc.match.layer_map import ParameterLink, Special
 from padiff_rpc.match.layout_rules import RULES, without_ones
 from padiff_rpc.match.packed_parameters import link_own
 from padiff_rpc.match.special_init import SpecialInit
-from padiff_rpc.match.tree import Node
+from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo, ParameterKind
 from padiff_rpc.result import Unmatched
 
@@ -24,12 +24,12 @@ class LayerLinks:
     links: list[ParameterLink] = field(default_factory=list)
     unmatched_base: list[Unmatched] = field(default_factory=list)
     unmatched_raw: list[Unmatched] = field(default_factory=list)
-    absorbed: dict[Node, str] = field(default_factory=dict)
+    absorbed: dict[LayerNode, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     guesses: list[tuple[str, str]] = field(default_factory=list)
 
 
-def link_layers(base: Node, raw: Node, taken: set[str], busy: Collection[Node] = ()) -> LayerLinks:
+def link_layers(base: LayerNode, raw: LayerNode, taken: set[str], busy: Collection[LayerNode] = ()) -> LayerLinks:
     """Link what two paired layers hold themselves, and q, k, v where one side packs them.
 
     taken: full names, of either side, that the caller's parameter map has linked already (`base:NAME`, `raw:NAME`).
@@ -51,7 +51,7 @@ def link_layers(base: Node, raw: Node, taken: set[str], busy: Collection[Node] =
     return result
 
 
-def link_specially(base: Node, raw: Node, init: SpecialInit, linked: Collection[str]) -> list[ParameterLink]:
+def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: Collection[str]) -> list[ParameterLink]:
     """Link all that two layers hold, themselves and below, through a special initialiser: parameters, then buffers.
 
     linked: raw's tensors that have a link already, as they are tied to one outside the layer, or in the parameter map.
@@ -75,7 +75,7 @@ def link_specially(base: Node, raw: Node, init: SpecialInit, linked: Collection[
     return links
 
 
-def rule_between(base: Node, base_name: str, raw: Node, raw_name: str) -> tuple[str, str]:
+def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str) -> tuple[str, str]:
     """Return the layout rule from one own tensor to the other and a note; ("", "") when no rule makes the shapes fit.
 
     The layer's family decides where it is known, so that a square weight is transposed too; the shapes decide elsewhere.
@@ -107,7 +107,11 @@ def rule_between(base: Node, base_name: str, raw: Node, raw_name: str) -> tuple[
 
 
 def _link_by_name(
-    result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
+    result: LayerLinks,
+    base: LayerNode,
+    mine: dict[str, ParameterInfo],
+    raw: LayerNode,
+    theirs: dict[str, ParameterInfo],
 ) -> None:
     raw_names = {parameter_name(raw.family, name): name for name in theirs}
     for name in list(mine):
@@ -122,7 +126,11 @@ def _link_by_name(
 
 
 def _link_by_shape(
-    result: LayerLinks, base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
+    result: LayerLinks,
+    base: LayerNode,
+    mine: dict[str, ParameterInfo],
+    raw: LayerNode,
+    theirs: dict[str, ParameterInfo],
 ) -> None:
     """Link what names left over in classes of the user's own: in order, each with the first of a shape that fits."""
     made: list[tuple[str, str]] = []
@@ -151,7 +159,13 @@ def _link_by_shape(
 
 
 def _add(
-    result: LayerLinks, base: Node, mine: ParameterInfo, raw: Node, theirs: ParameterInfo, rule: str, note: str
+    result: LayerLinks,
+    base: LayerNode,
+    mine: ParameterInfo,
+    raw: LayerNode,
+    theirs: ParameterInfo,
+    rule: str,
+    note: str,
 ) -> None:
     kind = mine.kind if mine.kind == theirs.kind else "buffer"
     result.links.append(ParameterLink(base.route, raw.route, (mine.name,), (theirs.name,), rule, kind))
@@ -171,7 +185,7 @@ def _add_mismatch(result: LayerLinks, base: ParameterInfo, raw: ParameterInfo) -
     )
 
 
-def _unmatched(node: Node, name: str, info: ParameterInfo, other: Node, other_side: str) -> Unmatched:
+def _unmatched(node: LayerNode, name: str, info: ParameterInfo, other: LayerNode, other_side: str) -> Unmatched:
     reason = why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
     why = (
         reason

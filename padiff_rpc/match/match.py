@@ -12,7 +12,7 @@ from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_b
 from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import How, Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
-from padiff_rpc.match.tree import Node, build_tree
+from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
@@ -46,13 +46,13 @@ class _Matcher:
 
     def __init__(self, base: ModelDescription, raw: ModelDescription, selections: tuple[Selection, Selection]) -> None:
         self._selections = selections
-        self._explicit: list[tuple[Node, Node]] = []
+        self._explicit: list[tuple[LayerNode, LayerNode]] = []
         self._base = build_tree(base)
         self._raw = build_tree(raw)
-        self._partner: dict[Node, Node] = {}  # base -> raw
-        self._how: dict[Node, How] = {}
-        self._taken: set[Node] = set()  # layers of either side that have a partner, or are absorbed
-        self._absorbed: dict[Node, str] = {}
+        self._partner: dict[LayerNode, LayerNode] = {}  # base -> raw
+        self._how: dict[LayerNode, How] = {}
+        self._taken: set[LayerNode] = set()  # layers of either side that have a partner, or are absorbed
+        self._absorbed: dict[LayerNode, str] = {}
         self._links: list[ParameterLink] = []
         self._by_raw_name: dict[str, ParameterLink] = {}
         self._mapped: set[str] = set()
@@ -111,7 +111,7 @@ class _Matcher:
                 self._fill_specially(base, raw, init)
         self._recover_groups()
         self._report_ties()
-        routes: Mapping[SideName, Mapping[str, Node]] = {"base": self._base, "raw": self._raw}
+        routes: Mapping[SideName, Mapping[str, LayerNode]] = {"base": self._base, "raw": self._raw}
         order = {
             name: at for at, name in enumerate(info.name for node in self._raw.values() for info in node.own.values())
         }
@@ -127,7 +127,7 @@ class _Matcher:
             notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
         )
 
-    def _match_below(self, base: Node, raw: Node) -> None:
+    def _match_below(self, base: LayerNode, raw: LayerNode) -> None:
         linked = link_layers(base, raw, self._mapped, self._taken)
         self._notes += linked.notes
         self._guesses["parameters"] += linked.guesses
@@ -148,7 +148,7 @@ class _Matcher:
         for mine, theirs, _ in siblings.pairs:
             self._match_below(mine, theirs)
 
-    def _fill_specially(self, base: Node, raw: Node, init: SpecialInit) -> None:
+    def _fill_specially(self, base: LayerNode, raw: LayerNode, init: SpecialInit) -> None:
         for link in link_specially(base, raw, init, self._by_raw_name):
             self._keep(link)
         for side in (base, raw):
@@ -167,7 +167,7 @@ class _Matcher:
             )
         self._taken |= {pack.fused, *pack.parts}
 
-    def _pair(self, base: Node, raw: Node, how: How) -> None:
+    def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
         self._partner[base] = raw
         self._how[base] = how
         self._taken |= {base, raw}
@@ -193,7 +193,7 @@ class _Matcher:
         for link in self._links:
             for name in link.base:
                 to_raw.setdefault(name, set()).add(link.raw)
-        candidates: dict[frozenset[tuple[str, ...]], list[Node]] = {}
+        candidates: dict[frozenset[tuple[str, ...]], list[LayerNode]] = {}
         for node in self._raw.values():
             if node not in self._taken and not node.is_leaf:
                 held = frozenset(
@@ -225,7 +225,7 @@ class _Matcher:
                     "gradients cannot"
                 )
 
-    def _unmatched_of(self, side: SideName, routes: Mapping[SideName, Mapping[str, Node]]) -> list[Unmatched]:
+    def _unmatched_of(self, side: SideName, routes: Mapping[SideName, Mapping[str, LayerNode]]) -> list[Unmatched]:
         other: SideName = "raw" if side == "base" else "base"
         return unmatched(
             Remains(
@@ -261,13 +261,13 @@ class _Matcher:
         return excused
 
     # -- names ----------------------------------------------------------------------------------------------------
-    def _find_layer(self, side: str, nodes: Mapping[str, Node], route: str) -> Node:
+    def _find_layer(self, side: str, nodes: Mapping[str, LayerNode], route: str) -> LayerNode:
         by_alias = {alias: node for node in nodes.values() for alias in (node.route, *node.info.aliases)}
         if route not in by_alias:
             raise _unknown(f"{side} has no layer {route!r}", route, by_alias)
         return by_alias[route]
 
-    def _find_parameter(self, side: str, nodes: Mapping[str, Node], name: str) -> tuple[Node, str]:
+    def _find_parameter(self, side: str, nodes: Mapping[str, LayerNode], name: str) -> tuple[LayerNode, str]:
         owners = {
             alias: (node, local)
             for node in reversed(list(nodes.values()))
@@ -279,7 +279,7 @@ class _Matcher:
         return owners[name]
 
 
-def _tensor_names(node: Node) -> set[str]:
+def _tensor_names(node: LayerNode) -> set[str]:
     return {info.name for below in node.subtree() for info in below.own.values()}
 
 

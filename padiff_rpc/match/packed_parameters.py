@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from padiff_rpc.match.layer_families import name_in_common
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.match.layout_rules import RULES
-from padiff_rpc.match.tree import PACKS, Node
+from padiff_rpc.match.tree import PACKS, LayerNode
 from padiff_rpc.model.model import ParameterInfo
 
 
@@ -17,8 +17,8 @@ from padiff_rpc.model.model import ParameterInfo
 class Pack:
     """One Linear of one side that holds what several of the other hold, one after the other along its output."""
 
-    fused: Node
-    parts: tuple[Node, ...]
+    fused: LayerNode
+    parts: tuple[LayerNode, ...]
     order: str
     fused_in_base: bool
 
@@ -32,15 +32,15 @@ class Pack:
 
 
 def link_own(
-    base: Node, mine: dict[str, ParameterInfo], raw: Node, theirs: dict[str, ParameterInfo]
-) -> tuple[list[ParameterLink], dict[Node, str]]:
+    base: LayerNode, mine: dict[str, ParameterInfo], raw: LayerNode, theirs: dict[str, ParameterInfo]
+) -> tuple[list[ParameterLink], dict[LayerNode, str]]:
     """Link torch's in_proj_weight and in_proj_bias (or q_proj_weight, ...) with the child Linears of the other side.
 
     Those are q, k and v, or one Linear that holds them all. Linked tensors are taken out of `mine` and `theirs`. Returns the
     links, and the children that are absorbed, with the reason.
     """
     links: list[ParameterLink] = []
-    absorbed: dict[Node, str] = {}
+    absorbed: dict[LayerNode, str] = {}
     for packed, held, loose, in_base in ((base, mine, raw, True), (raw, theirs, base, False)):
         packs = [name for name in held if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
         by_group = {name_in_common(child.name): child for child in loose.children if child.family == "linear"}
@@ -59,7 +59,7 @@ def link_own(
     return links, absorbed
 
 
-def find_packs(base: Sequence[Node], raw: Sequence[Node], paths: Mapping[Node, str]) -> list[Pack]:
+def find_packs(base: Sequence[LayerNode], raw: Sequence[LayerNode], paths: Mapping[LayerNode, str]) -> list[Pack]:
     """Find among two lists of siblings the Linears that are fused on one side only.
 
     paths: routes below the pair whose children these are; parts are told apart by the layer that they are in.
@@ -90,7 +90,7 @@ def link_pack(routes: tuple[str, str], pack: Pack) -> list[ParameterLink]:
 
 
 def _link(
-    routes: tuple[str, str], whole: ParameterInfo, axes: str, parts: Sequence[Node], kind: str, whole_in_base: bool
+    routes: tuple[str, str], whole: ParameterInfo, axes: str, parts: Sequence[LayerNode], kind: str, whole_in_base: bool
 ) -> ParameterLink | None:
     """Link one tensor with what the parts hold; None where one of them lacks it, or the shapes do not fit.
 
@@ -115,13 +115,15 @@ def _link(
     return ParameterLink(*routes, names[0], names[1], rule, "parameter")
 
 
-def _is(node: Node, group: str) -> bool:
+def _is(node: LayerNode, group: str) -> bool:
     return node.family == "linear" and name_in_common(node.name) == group
 
 
-def _groups(nodes: Sequence[Node], keys: tuple[str, ...], paths: Mapping[Node, str]) -> list[tuple[Node, ...]]:
+def _groups(
+    nodes: Sequence[LayerNode], keys: tuple[str, ...], paths: Mapping[LayerNode, str]
+) -> list[tuple[LayerNode, ...]]:
     """Return the parts, in the order of `keys`, for each layer that holds one of each."""
-    by_parent: dict[str, dict[str, Node]] = defaultdict(dict)
+    by_parent: dict[str, dict[str, LayerNode]] = defaultdict(dict)
     for node in nodes:
         key = name_in_common(node.name)
         if node.family == "linear" and key in keys:

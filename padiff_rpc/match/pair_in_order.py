@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from padiff_rpc.match.tree import Node
+from padiff_rpc.match.tree import LayerNode
 
 
 def stem(name: str) -> str:
@@ -45,7 +45,9 @@ def number_shifts(base: list[str], raw: list[str]) -> dict[str, int]:
     return shifts
 
 
-def align_in_order(base: list[Node], raw: list[Node], score: Callable[[Node, Node], float]) -> list[tuple[Node, Node]]:
+def align_in_order(
+    base: list[LayerNode], raw: list[LayerNode], score: Callable[[LayerNode, LayerNode], float]
+) -> list[tuple[LayerNode, LayerNode]]:
     """Return the order-preserving pairing of the greatest total score; among equals the earliest partners."""
     scores = [[score(b, r) for r in raw] for b in base]
     best = [[0.0] * (len(raw) + 1) for _ in range(len(base) + 1)]
@@ -57,8 +59,8 @@ def align_in_order(base: list[Node], raw: list[Node], score: Callable[[Node, Nod
 
 
 def _walk(
-    base: list[Node], raw: list[Node], scores: list[list[float]], best: list[list[float]]
-) -> Iterator[tuple[Node, Node]]:
+    base: list[LayerNode], raw: list[LayerNode], scores: list[list[float]], best: list[list[float]]
+) -> Iterator[tuple[LayerNode, LayerNode]]:
     i = j = 0
     while i < len(base) and j < len(raw):
         if scores[i][j] > 0 and best[i][j] == best[i + 1][j + 1] + scores[i][j]:

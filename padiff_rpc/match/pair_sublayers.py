@@ -10,13 +10,13 @@ from typing import Literal
 from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, name_in_common, same_class_name
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
-from padiff_rpc.match.tree import Node
+from padiff_rpc.match.tree import LayerNode
 
 How = Literal["root", "explicit", "name", "order"]
-Accept = Callable[[Node, Node], bool]
+Accept = Callable[[LayerNode, LayerNode], bool]
 
 
-def fits(base: Node, raw: Node) -> bool:
+def fits(base: LayerNode, raw: LayerNode) -> bool:
     """True when two layers may be one: the same family (or classes of the user's own), and all parameter shapes agree."""
     if not base.has_parameters and not raw.has_parameters:
         if base.family and raw.family:
@@ -34,7 +34,7 @@ def fits(base: Node, raw: Node) -> bool:
     )
 
 
-def akin(base: Node, raw: Node) -> bool:
+def akin(base: LayerNode, raw: LayerNode) -> bool:
     """True when two layers of one name are worth pairing although their parameters differ, so that the difference is named."""
     if not base.has_parameters and not raw.has_parameters:
         return True
@@ -51,25 +51,25 @@ class Siblings:
     and `left_raw` has no partner here.
     """
 
-    def __init__(self, parent: tuple[Node, Node], taken: set[Node]) -> None:
+    def __init__(self, parent: tuple[LayerNode, LayerNode], taken: set[LayerNode]) -> None:
         self._parent = parent
         self._taken = taken
-        self._paths: dict[Node, str] = {}
+        self._paths: dict[LayerNode, str] = {}
         self._base = self._children(parent[0], "")
         self._raw = self._children(parent[1], "")
-        self._partner: dict[Node, int] = {}
+        self._partner: dict[LayerNode, int] = {}
         self._numbers = count()
-        self.pairs: list[tuple[Node, Node, How]] = []
+        self.pairs: list[tuple[LayerNode, LayerNode, How]] = []
         self.packs: list[Pack] = []
         self.notes: list[str] = []
         self.guesses: list[tuple[str, str]] = []
 
     @property
-    def left_base(self) -> list[Node]:
+    def left_base(self) -> list[LayerNode]:
         return [node for node in self._base if node not in self._partner]
 
     @property
-    def left_raw(self) -> list[Node]:
+    def left_raw(self) -> list[LayerNode]:
         return [node for node in self._raw if node not in self._partner]
 
     def run(self) -> None:
@@ -108,11 +108,11 @@ class Siblings:
             self._note(pack.note)
 
     # -- by name --------------------------------------------------------------------------------------------------
-    def _pair_by_name(self, naming: Callable[[Node], str], accept: Accept) -> None:
+    def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
         """Pair layers whose name occurs once on each side. Names that end in numbers count from 0 or from 1 as they like."""
-        sides: list[dict[str, list[Node]]] = []
+        sides: list[dict[str, list[LayerNode]]] = []
         for left in (self.left_base, self.left_raw):
-            by_name: dict[str, list[Node]] = defaultdict(list)
+            by_name: dict[str, list[LayerNode]] = defaultdict(list)
             for node in left:
                 if name := naming(node):
                     by_name[name].append(node)
@@ -130,19 +130,19 @@ class Siblings:
                         "matched in order"
                     )
 
-    def _meaningful_path(self, node: Node) -> str:
+    def _meaningful_path(self, node: LayerNode) -> str:
         path = self._paths[node]
         return "" if any(part.isdigit() for part in path.split(".")) else path
 
     # -- by structure and order -----------------------------------------------------------------------------------
-    def _pair_by_order(self, wanted: Callable[[Node], bool]) -> None:
+    def _pair_by_order(self, wanted: Callable[[LayerNode], bool]) -> None:
         """Pair layers with parameters: the n-th with the n-th of the same signature; where the counts differ, by alignment."""
 
-        def candidates(left: list[Node]) -> list[Node]:
+        def candidates(left: list[LayerNode]) -> list[LayerNode]:
             return [node for node in left if node.has_parameters and wanted(node)]
 
         for signature in ("exact", "fused", "loose"):
-            groups: dict[Hashable, tuple[list[Node], list[Node]]] = defaultdict(lambda: ([], []))
+            groups: dict[Hashable, tuple[list[LayerNode], list[LayerNode]]] = defaultdict(lambda: ([], []))
             for side, left in enumerate((self.left_base, self.left_raw)):
                 for node in candidates(left):
                     groups[getattr(node, signature)][side].append(node)
@@ -152,7 +152,7 @@ class Siblings:
         base, raw = candidates(self.left_base), candidates(self.left_raw)
         gaps = self._gaps()
 
-        def score(b: Node, r: Node) -> float:
+        def score(b: LayerNode, r: LayerNode) -> float:
             if not fits(b, r):
                 return 0.0
             same_class = same_class_name(b.info.class_name, r.info.class_name)
@@ -161,7 +161,7 @@ class Siblings:
         aligned = align_in_order(base, raw, score)
         self._pair_group([b for b, _ in aligned], [r for _, r in aligned], uneven=True)
 
-    def _pair_group(self, base: list[Node], raw: list[Node], uneven: bool = False) -> None:
+    def _pair_group(self, base: list[LayerNode], raw: list[LayerNode], uneven: bool = False) -> None:
         guessed = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
@@ -194,9 +194,9 @@ class Siblings:
             if len(partners) == 1 and sum(fits(other, partners[0]) for other in left) == 1:
                 self._pair(b, partners[0], "order")
 
-    def _gaps(self) -> dict[Node, tuple[int, int]]:
+    def _gaps(self) -> dict[LayerNode, tuple[int, int]]:
         """Return, for each layer that is left, the numbers of the pairs right before and after it."""
-        gaps: dict[Node, tuple[int, int]] = {}
+        gaps: dict[LayerNode, tuple[int, int]] = {}
         for nodes in (self._base, self._raw):
             before = []
             last = -1
@@ -210,7 +210,7 @@ class Siblings:
         return gaps
 
     # -- wrappers -------------------------------------------------------------------------------------------------
-    def _expand(self, allowed: Callable[[Node], bool]) -> bool:
+    def _expand(self, allowed: Callable[[LayerNode], bool]) -> bool:
         """Replace layers that nothing on the other side fits by their children; tell whether there were any."""
         expanded = False
         for nodes, left, others in (
@@ -228,14 +228,14 @@ class Siblings:
                 expanded = True
         return expanded
 
-    def _children(self, node: Node, prefix: str) -> list[Node]:
+    def _children(self, node: LayerNode, prefix: str) -> list[LayerNode]:
         """Return the children that nobody has yet, and note their routes below the parent."""
         children = [child for child in node.children if child not in self._taken and child not in self._paths]
         self._paths.update({child: prefix + child.name for child in children})
         return children
 
     # -- book-keeping ---------------------------------------------------------------------------------------------
-    def _pair(self, base: Node, raw: Node, how: How) -> None:
+    def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
         self._partner[base] = self._partner[raw] = next(self._numbers)
         self.pairs.append((base, raw, how))
         if base.has_parameters or raw.has_parameters:
@@ -269,28 +269,28 @@ class Siblings:
             self.notes.append(prefix + text)
 
 
-def _fits_or_idle(base: Node, raw: Node) -> bool:
+def _fits_or_idle(base: LayerNode, raw: LayerNode) -> bool:
     return fits(base, raw) or not (base.has_parameters or raw.has_parameters)
 
 
-def _fits_idle(base: Node, raw: Node) -> bool:
+def _fits_idle(base: LayerNode, raw: LayerNode) -> bool:
     return not base.has_parameters and not raw.has_parameters and fits(base, raw)
 
 
-def _is_wrapper(node: Node) -> bool:
+def _is_wrapper(node: LayerNode) -> bool:
     """True for what only groups other layers: a container, or a class of the user's own without parameters of its own."""
     return (node.is_container or not node.family) and not node.own_parameters
 
 
-def _same_composite_family(base: Node, raw: Node) -> bool:
+def _same_composite_family(base: LayerNode, raw: LayerNode) -> bool:
     return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
 
 
-def _same_leaf_family(base: Node, raw: Node) -> bool:
+def _same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:
     return bool(base.family) and base.family == raw.family and base.is_leaf and raw.is_leaf
 
 
-def _both_activations(base: Node, raw: Node) -> bool:
+def _both_activations(base: LayerNode, raw: LayerNode) -> bool:
     return {base.family, raw.family} <= ACTIVATIONS
 
 

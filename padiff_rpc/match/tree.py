@@ -11,15 +11,15 @@ from padiff_rpc.match.layer_families import CONTAINERS, family_of, name_in_commo
 from padiff_rpc.match.layout_rules import without_ones
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
-Key = tuple[object, ...]
-Signature = frozenset[tuple[Key, int]]
+SignatureKey = tuple[object, ...]
+Signature = frozenset[tuple[SignatureKey, int]]
 
 PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
 """A name that stands for one Linear (`families.name_in_common`) -> the names of those that it packs, in their order."""
 
 
 @dataclass(eq=False, slots=True)
-class Node:
+class LayerNode:
     """One layer. `own`: the tensors it holds itself, by their names in it. `family`: "" for a user's own class.
 
     exact: how often each parameter shape, brought to one layout, occurs in the subtree; fused: the same with q, k, v and
@@ -31,7 +31,7 @@ class Node:
     framework: str
     family: str
     own: dict[str, ParameterInfo]
-    children: list[Node] = field(default_factory=list)
+    children: list[LayerNode] = field(default_factory=list)
     exact: Signature = frozenset()
     fused: Signature = frozenset()
     loose: Signature = frozenset()
@@ -81,26 +81,26 @@ class Node:
     def axes(self, name: str) -> str:
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
 
-    def descendants(self) -> Iterator[Node]:
+    def descendants(self) -> Iterator[LayerNode]:
         for child in self.children:
             yield child
             yield from child.descendants()
 
-    def subtree(self) -> Iterator[Node]:
+    def subtree(self) -> Iterator[LayerNode]:
         yield self
         yield from self.descendants()
 
 
-def build_tree(description: ModelDescription) -> dict[str, Node]:
+def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
     """Return every layer's node by route, in definition order; the root under ""."""
     infos = {name: info for info in description.parameters for name in (info.name, *info.aliases)}
     canonical = {route: layer.route for layer in description.layers for route in (layer.route, *layer.aliases)}
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, LayerNode] = {}
     for layer in description.layers:
         own = {_local(name, layer): infos[name] for name in layer.parameters}
         shapes = {name: info.spec.shape for name, info in own.items()}
         family = family_of(description.framework, layer.class_name, layer.class_path, shapes)
-        nodes[layer.route] = Node(layer, description.framework, family, own)
+        nodes[layer.route] = LayerNode(layer, description.framework, family, own)
     for node in nodes.values():
         routes = dict.fromkeys(canonical[route] for route in node.info.children)
         node.children = [nodes[route] for route in routes]
@@ -108,7 +108,7 @@ def build_tree(description: ModelDescription) -> dict[str, Node]:
     return nodes
 
 
-def similarity(base: Node, raw: Node) -> float:
+def similarity(base: LayerNode, raw: LayerNode) -> float:
     """Return the share of parameters, by shape, that two subtrees have in common: 1 when all, 0 when none or no parameters."""
     left, right = Counter(dict(base.loose)), Counter(dict(raw.loose))
     most = max(left.total(), right.total())
@@ -126,13 +126,13 @@ def _local(name: str, layer: LayerInfo) -> str:
 class _Keys:
     """What one parameter adds to the signatures of the layers around it."""
 
-    exact: list[Key]
-    fused: list[Key]
-    loose: list[Key]
+    exact: list[SignatureKey]
+    fused: list[SignatureKey]
+    loose: list[SignatureKey]
     unknown_layout: bool
 
 
-def _sign(node: Node, done: dict[int, dict[str, _Keys]], known: dict[Signature, Signature]) -> dict[str, _Keys]:
+def _sign(node: LayerNode, done: dict[int, dict[str, _Keys]], known: dict[Signature, Signature]) -> dict[str, _Keys]:
     """Fill in the signatures below a node; a tied parameter counts once in each subtree.
 
     known: those that there are already. Layers of one kind have equal ones, and a deep model has many of them.
@@ -152,12 +152,12 @@ def _sign(node: Node, done: dict[int, dict[str, _Keys]], known: dict[Signature, 
     return held
 
 
-def _counted(keys: Iterable[Key], known: dict[Signature, Signature]) -> Signature:
+def _counted(keys: Iterable[SignatureKey], known: dict[Signature, Signature]) -> Signature:
     counted = frozenset(Counter(keys).items())
     return known.setdefault(counted, counted)
 
 
-def _fuse(node: Node, held: dict[str, _Keys]) -> None:
+def _fuse(node: LayerNode, held: dict[str, _Keys]) -> None:
     """Let the first of q, k, v (and of gate, up) stand for the Linear that would pack them."""
     linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
     for names in PACKS.values():
@@ -170,16 +170,16 @@ def _fuse(node: Node, held: dict[str, _Keys]) -> None:
             whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
             for info in infos:
                 held[info.name] = replace(held[info.name], fused=[])
-            key: Key = ("linear", *whole) if len(whole) == 2 else whole
+            key: SignatureKey = ("linear", *whole) if len(whole) == 2 else whole
             held[infos[0].name] = replace(held[infos[0].name], fused=[key])
 
 
-def _oriented(node: Node, name: str) -> tuple[int, ...]:
+def _oriented(node: LayerNode, name: str) -> tuple[int, ...]:
     shape = node.own[name].spec.shape
     return shape[::-1] if node.axes(name) == "in_out" else shape
 
 
-def _keys(node: Node, name: str, info: ParameterInfo) -> _Keys:
+def _keys(node: LayerNode, name: str, info: ParameterInfo) -> _Keys:
     """Sign one parameter; packed q, k, v count as three in the exact signature."""
     shape = info.spec.shape
     if name in ("in_proj_weight", "in_proj_bias") and shape and shape[0] % 3 == 0:
@@ -189,9 +189,9 @@ def _keys(node: Node, name: str, info: ParameterInfo) -> _Keys:
     if node.family == "layernorm":
         return _Keys([(prod(shape),)], [(prod(shape),)], [(prod(shape),)], False)
     plain = without_ones(shape)
-    loose: Key = tuple(sorted(plain))
+    loose: SignatureKey = tuple(sorted(plain))
     axes = node.axes(name)
     if axes or (name in ("q_proj_weight", "k_proj_weight", "v_proj_weight") and len(shape) == 2):
-        linear: Key = ("linear", *_oriented(node, name))
+        linear: SignatureKey = ("linear", *_oriented(node, name))
         return _Keys([linear], [linear], [loose], False)
     return _Keys([plain], [plain], [loose], node.family == "" and len(plain) > 1)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from padiff_rpc.match.layer_families import why_dispensable
-from padiff_rpc.match.tree import Node, similarity
+from padiff_rpc.match.tree import LayerNode, similarity
 from padiff_rpc.model.model import ParameterInfo
 from padiff_rpc.result import Unmatched
 
@@ -20,12 +20,12 @@ class Remains:
     side that have no partner. alone: names of the other side's own tensors that have none, of `others`.
     """
 
-    nodes: Mapping[str, Node]
-    paired: Collection[Node]
-    absorbed: Mapping[Node, str]
+    nodes: Mapping[str, LayerNode]
+    paired: Collection[LayerNode]
+    absorbed: Mapping[LayerNode, str]
     linked: Collection[str]
     excused: Mapping[str, str]
-    free: Sequence[Node]
+    free: Sequence[LayerNode]
     alone: Sequence[str]
     others: Mapping[str, ParameterInfo]
     other_side: str
@@ -36,7 +36,7 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
     holders = {info.name: route for route, node in reversed(list(remains.nodes.items())) for info in node.own.values()}
     entries = [_excused(entry, remains.excused.get(holders[entry.name], "")) for entry in found]
     settled = {*remains.linked, *(entry.name for entry in found)}
-    covered: set[Node] = set()
+    covered: set[LayerNode] = set()
     for node in remains.nodes.values():
         if node in remains.paired or node in covered:
             continue
@@ -64,7 +64,7 @@ def _excused(entry: Unmatched, why: str) -> Unmatched:
     return replace(entry, why=f"{entry.why}; left out: {why}", fails=False) if why and entry.fails else entry
 
 
-def _layer(remains: Remains, node: Node, wraps: bool, failing: Iterable[ParameterInfo], lacks: bool) -> Unmatched:
+def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Iterable[ParameterInfo], lacks: bool) -> Unmatched:
     if wraps:
         why = "only this side has this wrapper; its children were matched"
     else:
@@ -82,7 +82,7 @@ def _layer(remains: Remains, node: Node, wraps: bool, failing: Iterable[Paramete
     return Unmatched("layer", node.shown, why, bool(held))
 
 
-def _other_kind(node: Node, remains: Remains) -> str:
+def _other_kind(node: LayerNode, remains: Remains) -> str:
     """Say so where the other side holds an Embedding's weight as a parameter of its own, and what to do."""
     if node.family != "embedding" or "weight" not in node.own:
         return ""
@@ -96,7 +96,7 @@ def _other_kind(node: Node, remains: Remains) -> str:
     )
 
 
-def _why_alone(node: Node, free: Sequence[Node], other_side: str) -> str:
+def _why_alone(node: LayerNode, free: Sequence[LayerNode], other_side: str) -> str:
     """Say what the other side has in the place of a layer without partner."""
     like = [other for other in free if other.name == node.name and other.name]
     if not like:

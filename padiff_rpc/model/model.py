@@ -10,9 +10,13 @@ from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorSpec, Te
 
 ParameterKind = Literal["parameter", "buffer"]
 Phase = Literal["forward", "backward"]
-Side = Literal["input", "output"]
+BoundarySide = Literal["input", "output"]
 Unrecorded = Literal["loss", "input", "output", "parts"]
 What = Literal["value", "gradient"]
+LayerCall = tuple[str, int]
+"""A layer's route, and which of its calls in this step: 0 for the first."""
+SilentTensor = tuple[str, int, BoundarySide, str]
+"""(route, call, side, name) of a tensor at a layer's boundary whose gradient never arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StorePlace:
     """Where a record lies in the memory of its store (`model.store.arena`), which a process on the same host may share.
 
     It holds until the record is released, and no longer than the memory's generation is this one.
@@ -112,7 +116,7 @@ class Record:
     name: str
     spec: TensorSpec
     digest: Digest
-    place: Place | None = field(default=None, compare=False)
+    place: StorePlace | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class Boundary:
     phase: Phase
     route: str
     call: int
-    side: Side
+    side: BoundarySide
     caller: tuple[str, int] | None
     records: tuple[Record, ...]
     api: bool = False
@@ -171,7 +175,7 @@ class Releasing(Protocol):
     def await_room(self, releases: int) -> bool:
         """Wait until records were released once more; False when that will not happen.
 
-        `releases`: how many calls of release_records() the store had seen, in this phase, before it was found full. Where
+        `releases`: how many calls of release_activations() the store had seen, in this phase, before it was found full. Where
         there were more by now, this returns at once.
         """
         ...
@@ -252,7 +256,7 @@ class BackwardResult:
     """
 
     loss: float
-    without_gradient: tuple[tuple[str, int, Side, str], ...]
+    without_gradient: tuple[SilentTensor, ...]
     wall_s: float
     unrecorded: tuple[Unrecorded, ...] = ()
 
@@ -260,7 +264,7 @@ class BackwardResult:
 class Model(Protocol):
     """A model in this process (HostedModel), behind gRPC (RemoteModel) or on disk (RecordedModel).
 
-    Any method raises PadiffError. read_records and release_records may be called from other threads while forward or
+    Any method raises PadiffError. read_activations and release_activations may be called from other threads while forward or
     backward runs; everything else is called by one thread at a time.
     """
 
@@ -310,11 +314,11 @@ class Model(Protocol):
         """
         ...
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         """Stream recorded tensors (named by str(id)), as read_parameters does. UNKNOWN_NAME for one that was released."""
         ...
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         """Forget recorded tensors; ids already released are ignored."""
         ...
 

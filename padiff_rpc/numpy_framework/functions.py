@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from padiff_rpc.numpy_framework.tensor import Tensor, apply
+from padiff_rpc.numpy_framework.autograd import Tensor, apply
 
 _random = threading.local()
 

@@ -36,14 +36,14 @@ def grad_mode(enabled: bool) -> Iterator[None]:
         _mode.enabled = before
 
 
-class Node:
+class GraphNode:
     """One operation on the tape, or a leaf, where gradients come to rest. Its gradient has `shape` and `dtype`.
 
     `saved`: counters of the values that the operation keeps for its gradient.
     """
 
     def __init__(
-        self, values: np.ndarray, parents: tuple[Node | None, ...] = (), vjp: Vjp | None = None, *saved: Version
+        self, values: np.ndarray, parents: tuple[GraphNode | None, ...] = (), vjp: Vjp | None = None, *saved: Version
     ) -> None:
         self.shape = values.shape
         self.dtype = values.dtype
@@ -73,8 +73,8 @@ class Node:
 
         Raises RuntimeError when an operation ran back before, or when values that it kept were changed in place.
         """
-        gradients: dict[Node, np.ndarray] = {self: np.ones(self.shape, self.dtype)}
-        queue: list[tuple[int, Node]] = [(-self._order, self)]
+        gradients: dict[GraphNode, np.ndarray] = {self: np.ones(self.shape, self.dtype)}
+        queue: list[tuple[int, GraphNode]] = [(-self._order, self)]
         with grad_mode(False):
             while queue:
                 node = heapq.heappop(queue)[1]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.numpy_framework import functions as F
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 
-Before = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
-After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+PreHook = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
+PostHook = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 
 
 class Parameter(Tensor):
@@ -47,7 +47,7 @@ class Layer:
                 output = replaced
         return output
 
-    def register_hook(self, before: Before, after: After) -> Callable[[], None]:
+    def register_hook(self, before: PreHook, after: PostHook) -> Callable[[], None]:
         """Call `before(args, kwargs)` and `after(args, kwargs, output)` around forward; a result other than None replaces
         (args, kwargs) or the output. Returns their removal, which may be called again."""
         entry = (before, after)

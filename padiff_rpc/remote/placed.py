@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.errors import PadiffError
-from padiff_rpc.model.model import Place, Record
+from padiff_rpc.model.model import Record, StorePlace
 from padiff_rpc.model.store.store import unknown_record
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _SharedRecord:
     """Where a record lies."""
 
     store: SharedStore
     spec: TensorSpec
-    place: Place
+    place: StorePlace
 
     def whole(self) -> PlacedTensor:
         return PlacedTensor(self.spec, self.store.view(self.place.offset, self.spec.size_bytes), self.store, self.place)
@@ -37,7 +37,7 @@ class PlacedRecords:
         self._store = store
         self._release = release
         self._lock = threading.Lock()
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _SharedRecord] = {}
         self._reading: Counter[int] = Counter()
         self._late: set[int] = set()  # released while they were read
 
@@ -46,7 +46,7 @@ class PlacedRecords:
         if store is not None:
             with self._lock:
                 self._held.update(
-                    {each.id: _Held(store, each.spec, each.place) for each in records if each.place is not None}
+                    {each.id: _SharedRecord(store, each.spec, each.place) for each in records if each.place is not None}
                 )
 
     def has(self, ids: Sequence[int]) -> bool:
@@ -55,7 +55,7 @@ class PlacedRecords:
             return all(identifier in self._held for identifier in ids)
 
     def read(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        """Stream them as read_records() does; UNKNOWN_NAME for one that was released meanwhile."""
+        """Stream them as read_activations() does; UNKNOWN_NAME for one that was released meanwhile."""
         for identifier in ids:
             with self._lock:
                 held = self._held.get(identifier)
@@ -83,13 +83,13 @@ class PlacedRecords:
         with self._lock:
             self._held.clear()
 
-    def _chunks(self, identifier: int, held: _Held) -> Iterator[memoryview]:
+    def _chunks(self, identifier: int, held: _SharedRecord) -> Iterator[memoryview]:
         self._check(identifier, held)
         for chunk in held.store.chunks(held.place.offset, held.spec.size_bytes):
             yield chunk
             self._check(identifier, held)
 
-    def _check(self, identifier: int, held: _Held) -> None:
+    def _check(self, identifier: int, held: _SharedRecord) -> None:
         """Raise UNKNOWN_NAME where what was read there may be another record's: this one was released, or its step is over."""
         with self._lock:
             is_here = identifier in self._held or self._reading.get(identifier, 0) > 0

@@ -27,8 +27,8 @@ from padiff_rpc.model.model import (
 from padiff_rpc.model.store.store import StoreFigures, store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.placed import PlacedRecords
-from padiff_rpc.remote.reading import Readers, stream_numbers
-from padiff_rpc.remote.sending import SendingCall, no_result, sending
+from padiff_rpc.remote.read_tensors import Readers, stream_numbers
+from padiff_rpc.remote.send_tensors import SendingCall, no_result, sending
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import serde
@@ -260,7 +260,7 @@ class RemoteModel:
         self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
 
     # -- records ------------------------------------------------------------------------------------------------------
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         placed = self._placed  # close() may put another in its place
         if placed.has(ids):
             return placed.read(ids)
@@ -270,7 +270,7 @@ class RemoteModel:
 
         return self._records.read([str(identifier) for identifier in ids], query)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         self._placed.release(ids)
 
     def _have_released(self, ids: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from padiff_rpc.compare.hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.result import Divergence, Pair, Result
 
 

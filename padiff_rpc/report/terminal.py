@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from padiff_rpc.compare.hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from padiff_rpc.report.advice import framework
-from padiff_rpc.report.trees import Node, Row, guides, side_by_side
+from padiff_rpc.report.trees import Row, TreeEntry, guides, side_by_side
 from padiff_rpc.result import Divergence, Result
 
 _MARKS = {"here": "<--- HERE", "seen": "<--- seen here", "also": "<--- also", "": ""}
@@ -49,7 +49,7 @@ def tree_lines(result: Result, divergence: Divergence, width: int, *, ascii_only
     return lines
 
 
-def _label(node: Node | None, lead: str, ascii_only: bool) -> Text:
+def _label(node: TreeEntry | None, lead: str, ascii_only: bool) -> Text:
     if node is None:
         return Text("")
     if node.hidden:

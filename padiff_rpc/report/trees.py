@@ -16,7 +16,7 @@ State = Literal["", "pass", "fail"]
 
 
 @dataclass(frozen=True)
-class Node:
+class TreeEntry:
     """One layer in a tree's excerpt. `depth` counts the ancestors shown, `label` is the route below the nearest of
     them; `hidden` is the number of layers that this line stands for instead of one layer."""
 
@@ -35,15 +35,15 @@ class Row:
     state: how its tensors compared, in the step and stage of the divergence.
     """
 
-    base: Node | None
-    raw: Node | None
+    base: TreeEntry | None
+    raw: TreeEntry | None
     mark: Mark
     state: State
 
 
 def side_by_side(result: Result, divergence: Divergence) -> list[Row]:
     """Return the rows around the divergence; none where the result carries no trees that hold it."""
-    base, raw = (_Tree(result.trees.get(side, [])) for side in ("base", "raw"))
+    base, raw = (_SideTree(result.trees.get(side, [])) for side in ("base", "raw"))
     if divergence.base.route not in base.classes or divergence.raw.route not in raw.classes:
         return []
     partner = {b: r for b, r in result.paired_routes if b in base.classes and r in raw.classes}
@@ -60,7 +60,7 @@ def side_by_side(result: Result, divergence: Divergence) -> list[Row]:
     ]
 
 
-def guides(nodes: Sequence[Node | None], ascii_only: bool) -> list[str]:
+def guides(nodes: Sequence[TreeEntry | None], ascii_only: bool) -> list[str]:
     """Return the lines that lead to each node (two columns a level); "" for None."""
     tee, corner, bar = ("|-", "`-", "| ") if ascii_only else ("├╴", "└╴", "│ ")
     open_below: set[int] = set()
@@ -76,7 +76,7 @@ def guides(nodes: Sequence[Node | None], ascii_only: bool) -> list[str]:
     return found[::-1]
 
 
-class _Tree:
+class _SideTree:
     """One side's layers: (route, class) in definition order, parents before their children."""
 
     def __init__(self, layers: Iterable[tuple[str, str]]) -> None:
@@ -119,15 +119,15 @@ class _Tree:
             shown |= set(below[: 2 * SIBLINGS])
         return shown
 
-    def excerpt(self, shown: set[str], focus: str) -> list[Node]:
+    def excerpt(self, shown: set[str], focus: str) -> list[TreeEntry]:
         """Lay out the shown layers in order, with a line for each run of hidden ones beside or below the focus."""
         told = {self.parents[focus], focus}
         covered = {above for route in shown for above in self.ancestors(route)}
-        nodes: list[Node] = []
-        run: list[Node] = []
+        nodes: list[TreeEntry] = []
+        run: list[TreeEntry] = []
         for route, class_name in self.classes.items():
             above = [one for one in self.ancestors(route) if one in shown]
-            node = Node(route, len(above), route[len(above[0]) :].lstrip(".") if above else route, class_name)
+            node = TreeEntry(route, len(above), route[len(above[0]) :].lstrip(".") if above else route, class_name)
             if route in shown:
                 nodes += [*_folded(run), node]
                 run = []
@@ -139,9 +139,9 @@ class _Tree:
         return [*nodes, *_folded(run)]
 
 
-def _folded(run: Sequence[Node]) -> list[Node]:
+def _folded(run: Sequence[TreeEntry]) -> list[TreeEntry]:
     """Return one line for several hidden layers; a single one takes no more room than its count would."""
-    return list(run) if len(run) < 2 else [Node("", run[0].depth, "", "", len(run))]
+    return list(run) if len(run) < 2 else [TreeEntry("", run[0].depth, "", "", len(run))]
 
 
 def _window(items: Sequence[str], centre: str) -> Sequence[str]:
@@ -150,8 +150,8 @@ def _window(items: Sequence[str], centre: str) -> Sequence[str]:
 
 
 def _merge(
-    base: Sequence[Node], raw: Sequence[Node], partner: Mapping[str, str]
-) -> Iterable[tuple[Node | None, Node | None]]:
+    base: Sequence[TreeEntry], raw: Sequence[TreeEntry], partner: Mapping[str, str]
+) -> Iterable[tuple[TreeEntry | None, TreeEntry | None]]:
     """Walk both excerpts, putting partners on one line; a layer whose partner is not next stands alone."""
     i = j = 0
     while i < len(base) and j < len(raw):
@@ -169,13 +169,13 @@ def _merge(
     yield from ((None, other) for other in raw[j:])
 
 
-def _belong(one: Node, other: Node, partner: Mapping[str, str]) -> bool:
+def _belong(one: TreeEntry, other: TreeEntry, partner: Mapping[str, str]) -> bool:
     if one.hidden or other.hidden:
         return bool(one.hidden and other.hidden)
     return partner.get(one.route) == other.route
 
 
-def _ahead(route: str | None, nodes: Sequence[Node]) -> bool:
+def _ahead(route: str | None, nodes: Sequence[TreeEntry]) -> bool:
     return route is not None and any(node.route == route and not node.hidden for node in nodes)
 
 
@@ -192,16 +192,16 @@ class _Marks:
             if at_hand and pair.status != "skipped" and self.states.get(pair.base_route) != "fail":
                 self.states[pair.base_route] = pair.status
 
-    def mark(self, base: Node | None, raw: Node | None) -> Mark:
+    def mark(self, base: TreeEntry | None, raw: TreeEntry | None) -> Mark:
         if _is(base, self.here[0]) or _is(raw, self.here[1]):
             return "here"
         if _is(base, self.seen[0]) or _is(raw, self.seen[1]):
             return "seen"
         return "also" if any(_is(base, one) or _is(raw, other) for one, other in self.also) else ""
 
-    def state(self, base: Node | None) -> State:
+    def state(self, base: TreeEntry | None) -> State:
         return self.states.get(base.route, "") if base and not base.hidden else ""
 
 
-def _is(node: Node | None, route: str) -> bool:
+def _is(node: TreeEntry | None, route: str) -> bool:
     return node is not None and not node.hidden and node.route == route

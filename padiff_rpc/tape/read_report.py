@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from padiff_rpc.model.api_names import api_route, spellings
-from padiff_rpc.model.model import ModelDescription, Side, Unrecorded
+from padiff_rpc.model.model import BoundarySide, ModelDescription, SilentTensor, Unrecorded
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import Paths, TensorRef, entries
 from padiff_rpc.tape.header import selection_of
@@ -18,14 +18,10 @@ from padiff_rpc.tape.layer_tree import description_of, plain_route
 from padiff_rpc.tape.padiff_layers import describe_calls
 from padiff_rpc.tape.write_report import CallKey
 
-_LISTS: Mapping[Side, tuple[str, str]] = {
+_LISTS: Mapping[BoundarySide, tuple[str, str]] = {
     "input": ("fwd_inputs", "bwd_grads"),
     "output": ("fwd_outputs", "bwd_output_grads"),
 }
-
-
-Silent = tuple[str, int, Side, str]
-"""(route, call, side, name) of a tensor whose gradient never arrived."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class TapedBoundary:
 
     route: str
     call: int
-    side: Side
+    side: BoundarySide
     tensors: tuple[TensorRef, ...]
 
 
@@ -46,7 +42,7 @@ class TapedRun:
     backward: tuple[TapedBoundary, ...]
     callers: Mapping[CallKey, CallKey | None]
     loss: float | None
-    without_gradient: tuple[Silent, ...]
+    without_gradient: tuple[SilentTensor, ...]
     backward_ran: bool
     unrecorded: tuple[Unrecorded, ...]
     api_calls: bool
@@ -228,8 +224,8 @@ def _in_order(boundaries: Mapping[int, TapedBoundary]) -> tuple[TapedBoundary, .
     return tuple(boundary for _, boundary in sorted(boundaries.items()))
 
 
-def _silent(place: Sequence[Any]) -> Silent:
+def _silent(place: Sequence[Any]) -> SilentTensor:
     route, call, side, name = place
-    if side not in get_args(Side):
+    if side not in get_args(BoundarySide):
         raise ValueError(f"{side!r} is no side")
     return str(route), int(call), "input" if side == "input" else "output", str(name)

@@ -188,10 +188,10 @@ class RecordedModel:
         value = float("nan") if run.loss is None else run.loss
         return BackwardResult(value, silent, time.perf_counter() - started, run.unrecorded)
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self._replay.find(identifier).stream(str(identifier)) for identifier in ids)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         """Do nothing: they stay on disk."""
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:

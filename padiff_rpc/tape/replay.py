@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Boundary, ModelDescription, Observer, Phase, Record, RecordOptions
+from padiff_rpc.model.model import Boundary, ModelDescription, Observer, Phase, Record, RecordOptions, SilentTensor
 from padiff_rpc.tape.entries import TensorRef
-from padiff_rpc.tape.read_report import Silent, TapedBoundary, TapedRun
+from padiff_rpc.tape.read_report import TapedBoundary, TapedRun
 from padiff_rpc.tensors.tensor import Digest, TensorSpec
 
 
@@ -83,7 +83,7 @@ class Replay:
             seq += 1
         return outputs
 
-    def silent(self, run: TapedRun, options: RecordOptions) -> tuple[Silent, ...]:
+    def silent(self, run: TapedRun, options: RecordOptions) -> tuple[SilentTensor, ...]:
         """Return the places, of those that were asked for, whose gradient never arrived."""
         asked = self._asked(options)
         return tuple(

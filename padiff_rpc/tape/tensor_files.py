@@ -13,7 +13,7 @@ from padiff_rpc.tape.npy import write_npy
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 Read = Callable[[Sequence[int]], Iterator[TensorStream]]
-"""Streams recorded tensors by id, as Model.read_records does."""
+"""Streams recorded tensors by id, as Model.read_activations does."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldTensors:
     """Tensors by first name. gradients: None for a parameter that has none."""
 
     values: Mapping[str, Written] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def write_params(
     into = begin(folder, PARAMS)
     values = write_values(into, PARAMS, description, selection, read_values)
     gradients = write_gradients(into, PARAMS, description, selection, read_gradients)
-    finish(into, PARAMS, header, description, selection, Held(values, gradients))
+    finish(into, PARAMS, header, description, selection, HeldTensors(values, gradients))
 
 
 def write_weights(
@@ -76,7 +76,7 @@ def write_weights(
     the folder already."""
     into = begin(folder, WEIGHTS)
     values = write_values(into, WEIGHTS, description, EVERYTHING if whole else selection, read_values, written)
-    finish(into, WEIGHTS, header, description, selection, Held(values=values), whole=whole)
+    finish(into, WEIGHTS, header, description, selection, HeldTensors(values=values), whole=whole)
 
 
 def write_grads(
@@ -89,7 +89,7 @@ def write_grads(
     """Write grads.json: the gradients of parameters."""
     into = begin(folder, GRADS)
     gradients = write_gradients(into, GRADS, description, selection, read_gradients)
-    finish(into, GRADS, header, description, selection, Held(gradients=gradients))
+    finish(into, GRADS, header, description, selection, HeldTensors(gradients=gradients))
 
 
 def begin(folder: str | Path | DumpFolder, name: str) -> DumpFolder:
@@ -137,7 +137,7 @@ def finish(
     header: Header,
     description: ModelDescription,
     selection: Selection,
-    held: Held,
+    held: HeldTensors,
     *,
     whole: bool = False,
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from padiff_rpc.model.model import Boundary, ModelDescription, Record, Side
+from padiff_rpc.model.model import Boundary, BoundarySide, ModelDescription, Record
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.entries import record_entry
 from padiff_rpc.tape.header import Header
@@ -36,7 +36,7 @@ class Run:
     forward: Sequence[Boundary]
     backward: Sequence[Boundary] = ()
     loss: float | None = None
-    without_gradient: tuple[tuple[str, int, Side, str], ...] = ()
+    without_gradient: tuple[tuple[str, int, BoundarySide, str], ...] = ()
     backward_ran: bool = True
     inputs: bool = True
     gradients: bool = True
@@ -69,7 +69,7 @@ def write_report(
     for run in runs:
         files.take(run.records, read)
     layers = _Layers(description, selection)
-    trees = [_Tree(run, number, header, files, layers).roots() for number, run in enumerate(runs)]
+    trees = [_CallTree(run, number, header, files, layers).roots() for number, run in enumerate(runs)]
     content = {
         **header.top(into.shown_file(REPORT)),
         "layer_map": header.layer_map_json(description),
@@ -115,14 +115,14 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 
 @dataclass
-class _Call:
+class _RecordedCall:
     """All boundaries of one layer call."""
 
     key: CallKey
     caller: CallKey | None
-    sides: dict[Side, Boundary] = field(default_factory=dict)
+    sides: dict[BoundarySide, Boundary] = field(default_factory=dict)
     gradients: list[Boundary] = field(default_factory=list)
-    children: list[_Call] = field(default_factory=list)
+    children: list[_RecordedCall] = field(default_factory=list)
 
     @property
     def begun(self) -> int:
@@ -133,7 +133,7 @@ class _Call:
         return max((boundary.seq for boundary in self.sides.values()), default=_NEVER)
 
 
-class _Tree:
+class _CallTree:
     """The calls of one run as nodes."""
 
     def __init__(self, run: Run, number: int, header: Header, files: RecordFiles, layers: _Layers) -> None:
@@ -142,7 +142,7 @@ class _Tree:
         self._header = header
         self._files = files
         self._layers = layers
-        self._calls: dict[CallKey, _Call] = {}
+        self._calls: dict[CallKey, _RecordedCall] = {}
         for boundary in run.forward:
             self._call(boundary).sides[boundary.side] = boundary
         for boundary in run.backward:
@@ -152,17 +152,17 @@ class _Tree:
         }
 
     def roots(self) -> list[dict[str, Any]]:
-        tops: list[_Call] = []
+        tops: list[_RecordedCall] = []
         for call in sorted(self._calls.values(), key=lambda call: call.begun):
             caller = None if call.caller is None else self._calls.get(call.caller)
             (tops if caller is None else caller.children).append(call)
         return [self._node(call) for call in tops]
 
-    def _call(self, boundary: Boundary) -> _Call:
+    def _call(self, boundary: Boundary) -> _RecordedCall:
         key = (boundary.route, boundary.call)
-        return self._calls.setdefault(key, _Call(key, boundary.caller))
+        return self._calls.setdefault(key, _RecordedCall(key, boundary.caller))
 
-    def _node(self, call: _Call) -> dict[str, Any]:
+    def _node(self, call: _RecordedCall) -> dict[str, Any]:
         route, number = call.key
         mapped = route in self._header.layer_map
         step = self._steps[call.key]
@@ -185,11 +185,11 @@ class _Tree:
             "stack": self._run.stacks.get(call.key, ""),
         }
 
-    def _entries(self, call: _Call, side: Side) -> list[dict[str, Any]]:
+    def _entries(self, call: _RecordedCall, side: BoundarySide) -> list[dict[str, Any]]:
         boundary = call.sides.get(side)
         return [self._entry(record) for record in boundary.records] if boundary else []
 
-    def _gradients(self, call: _Call, side: Side) -> list[dict[str, Any]]:
+    def _gradients(self, call: _RecordedCall, side: BoundarySide) -> list[dict[str, Any]]:
         """Give the gradients in the order of the tensors that they belong to; their numbers tell how they came."""
         forward = call.sides.get(side)
         order = {record.name: index for index, record in enumerate(forward.records)} if forward else {}

@@ -74,9 +74,9 @@ class WritingThread:
         try:
             while (batch := self._next_batch()) and not self._abandoned:
                 records = [record for boundary in batch for record in boundary.records]
-                self._files.take(records, self._model.read_records)
+                self._files.take(records, self._model.read_activations)
                 if records:
-                    self._model.release_records([record.id for record in records])
+                    self._model.release_activations([record.id for record in records])
                 with self._changed:
                     self._unwritten -= len(batch)
                     self._releases += bool(records)

@@ -233,14 +233,14 @@ def record_from_proto(proto: model_pb2.Record) -> domain.Record:
     )
 
 
-def place_to_proto(place: domain.Place, into: model_pb2.Place | None = None) -> model_pb2.Place:
+def place_to_proto(place: domain.StorePlace, into: model_pb2.Place | None = None) -> model_pb2.Place:
     proto = model_pb2.Place() if into is None else into
     proto.offset, proto.generation = place.offset, place.generation
     return proto
 
 
-def place_from_proto(proto: model_pb2.Place) -> domain.Place:
-    return domain.Place(proto.offset, proto.generation)
+def place_from_proto(proto: model_pb2.Place) -> domain.StorePlace:
+    return domain.StorePlace(proto.offset, proto.generation)
 
 
 def boundary_to_proto(boundary: domain.Boundary, into: model_pb2.Boundary | None = None) -> model_pb2.Boundary:
@@ -424,11 +424,11 @@ _PHASE_TO_PROTO: dict[domain.Phase, model_pb2.Phase] = {
     "backward": model_pb2.PHASE_BACKWARD,
 }
 _PHASE_FROM_PROTO: dict[int, domain.Phase] = {int(value): key for key, value in _PHASE_TO_PROTO.items()}
-_SIDE_TO_PROTO: dict[domain.Side, model_pb2.Side] = {
+_SIDE_TO_PROTO: dict[domain.BoundarySide, model_pb2.Side] = {
     "input": model_pb2.SIDE_INPUT,
     "output": model_pb2.SIDE_OUTPUT,
 }
-_SIDE_FROM_PROTO: dict[int, domain.Side] = {int(value): key for key, value in _SIDE_TO_PROTO.items()}
+_SIDE_FROM_PROTO: dict[int, domain.BoundarySide] = {int(value): key for key, value in _SIDE_TO_PROTO.items()}
 _WHAT_TO_PROTO: dict[domain.What, worker_service_pb2.What] = {
     "value": worker_service_pb2.WHAT_VALUE,
     "gradient": worker_service_pb2.WHAT_GRADIENT,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Place
+from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_NAME, Offer
 from padiff_rpc.system import memfd
 from padiff_rpc.tensors.tensor import Tensor, TensorStream, chunks_of
@@ -41,7 +41,7 @@ class SharedStore:
         self._memory = np.frombuffer(self._mapping, np.uint8)
         self._read_bytes = 0
 
-    def holds(self, place: Place) -> bool:
+    def holds(self, place: StorePlace) -> bool:
         """Tell whether the store has dropped no step since that place was told: then what was read so far was the record."""
         return (
             int.from_bytes(self._memory[GENERATION_OFFSET : GENERATION_OFFSET + 8].data, "little") == place.generation
@@ -76,7 +76,7 @@ class PlacedTensor(Tensor):
     """A tensor in a shared store. Its bytes hold until its record is released, or its worker begins another step."""
 
     store: SharedStore
-    place: Place
+    place: StorePlace
 
     def stream(self, name: str) -> TensorStream:
         return TensorStream(name, self.spec, self.store.chunks(self.place.offset, self.spec.size_bytes))

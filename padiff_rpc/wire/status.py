@@ -39,10 +39,10 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
-Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+RpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
-def error_to_status(error: PadiffError) -> Status:
+def error_to_status(error: PadiffError) -> RpcStatus:
     """Return the code, the text, and the trailing metadata."""
     detail = error_to_proto(error).SerializeToString()
     return CODES[error.reason], error.message[:TEXT_LIMIT_CHARS], ((DETAIL_KEY, detail),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Releases:
+class ReleaseCounter:
     """Counts calls. abort(error) ends it: whoever waits, or comes later, gets the error. The first end counts."""
 
     def __init__(self) -> None:

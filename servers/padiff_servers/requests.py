@@ -13,7 +13,7 @@ from padiff_rpc.tensors.tensor import Tensor, TensorStream, collect_all
 from padiff_rpc.wire.chunks import Incoming, PieceReader, unpack
 from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import Batch, Frame
-from padiff_servers.releases import Releases
+from padiff_servers.releases import ReleaseCounter
 from padiff_servers.session import Session
 
 
@@ -78,7 +78,7 @@ class TensorsIn:
 
 @contextmanager
 def ending_with(
-    context: grpc.ServicerContext, session: Session, requests: Requests, *places: Handover[Any] | Releases
+    context: grpc.ServicerContext, session: Session, requests: Requests, *places: Handover[Any] | ReleaseCounter
 ) -> Iterator[None]:
     """Abort what the model or a thread of the call may wait at when the call or the session ends; requests then say why."""
 

@@ -30,11 +30,11 @@ from padiff_rpc.wire.shared_store import shared_store
 from padiff_rpc.wire.status import error_to_status
 from padiff_rpc.wire.versions import PROTOCOL_VERSIONS
 from padiff_servers.model_thread import ModelThread, worker_ends
-from padiff_servers.reading import OpenRead
-from padiff_servers.releases import Releases
+from padiff_servers.releases import ReleaseCounter
 from padiff_servers.requests import Requests, TensorsIn, ending_with, incoming_of, receive
+from padiff_servers.serve_read import OpenRead
+from padiff_servers.serve_step import StepObserver, together
 from padiff_servers.session import Session, Sessions
-from padiff_servers.step import StepObserver, together
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -256,7 +256,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     ) -> Iterator[bytes]:
         with OpenRead(request_iterator, self._sessions, context) as read:
             for query in read.queries():
-                streams = self._model.read_records(list(query.ids))
+                streams = self._model.read_activations(list(query.ids))
                 yield from read.answer(pb.ReadActivationsResponse, streams, query.offset, len(query.ids))
 
     @_unary
@@ -264,7 +264,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         self, request: pb.ReleaseActivationsRequest, context: Context
     ) -> pb.ReleaseActivationsResponse:
         session = self._sessions.get(request.session_id)
-        self._model.release_records(list(request.ids))
+        self._model.release_activations(list(request.ids))
         session.releases.add()
         return pb.ReleaseActivationsResponse()
 
@@ -295,7 +295,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         """Take the tensors of a step and run it, both in the model thread; give what there is to tell meanwhile."""
         requests = Requests(messages)
         responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
-        releases = session.releases = Releases()
+        releases = session.releases = ReleaseCounter()
 
         def give_back(ticket: int) -> None:
             responses.put(respond(returned=pb.ReturnedSlots(tickets=[ticket])))

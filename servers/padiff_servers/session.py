@@ -10,7 +10,7 @@ from collections.abc import Callable
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.wire.ring import OfferedRing, WorkerRing
 from padiff_rpc.wire.shared_store import SharedStore
-from padiff_servers.releases import Releases
+from padiff_servers.releases import ReleaseCounter
 
 DEFAULT_LEASE_S = 60.0
 
@@ -25,7 +25,7 @@ class Session:
         self.opened_at = time.monotonic()
         self.expires_at = self.opened_at + lease_s
         self.sync = False  # whether its last forward was synced, which its backward follows
-        self.releases = Releases()  # of the phase that runs, or ran last
+        self.releases = ReleaseCounter()  # of the phase that runs, or ran last
         self.offered: OfferedRing | None = None  # until its coordinator has shown that it shares it
         self.ring: WorkerRing | None = None
         self.reached: SharedStore | None = None  # that of the worker from which it is fed

@@ -16,7 +16,7 @@ from padiff_rpc.model.model import ForwardRequest, ForwardResult, Observer, Reco
 from padiff_rpc.model.selection import EVERYTHING, narrowed
 from padiff_rpc.result import Result
 from padiff_rpc.sequential import align_sequentially
-from padiff_rpc.tape import RecordedModel
+from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.align.pairs import hosted, inputs_of
 from tests.tape.tapes import record_tape
 

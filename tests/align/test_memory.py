@@ -18,7 +18,16 @@ from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.align.stages.compare_parameters import Compared, ParameterComparer
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.match.layer_map import ParameterLink
-from padiff_rpc.model.model import Boundary, LayerInfo, Model, ModelDescription, ParameterInfo, Phase, Record, Side
+from padiff_rpc.model.model import (
+    Boundary,
+    BoundarySide,
+    LayerInfo,
+    Model,
+    ModelDescription,
+    ParameterInfo,
+    Phase,
+    Record,
+)
 from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
@@ -66,7 +75,7 @@ class Numbered:
     def info(self) -> Any:
         return type("Info", (), {"recorded": False})
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         self.read.update(number for number in ids if number == 0)
         return (self.tensor(number).stream(str(number)) for number in ids)
 
@@ -84,7 +93,7 @@ class Numbered:
     ) -> dict[str, Digest]:
         return {name: self.digest(int(name.split(".")[1])) for name in names}
 
-    def boundary(self, seq: int, number: int, phase: Phase, side: Side) -> Boundary:
+    def boundary(self, seq: int, number: int, phase: Phase, side: BoundarySide) -> Boundary:
         record = Record(number, "0", self.tensor(number).spec, self.digest(number))
         return Boundary(seq, phase, f"layers.{seq}.fc", 0, side, (f"layers.{seq}", 0), (record,))
 
@@ -109,7 +118,7 @@ def test_a_judged_boundary_takes_little() -> None:
     wires: list[list[bytes]] = []
     for seq in range(2 * _LAYERS):
         phase, side = ("forward", "input") if seq % 2 else ("backward", "output")
-        made = [one.boundary(seq, seq, cast(Phase, phase), cast(Side, side)) for one in models(both)]
+        made = [one.boundary(seq, seq, cast(Phase, phase), cast(BoundarySide, side)) for one in models(both)]
         wires.append([serde.boundary_to_proto(boundary).SerializeToString() for boundary in made])
     judged_by, kept = Judge(both, 0), []
     pairing = Pairing({f"layers.{seq}.fc": f"layers.{seq}.fc" for seq in range(len(wires))})

@@ -17,7 +17,8 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import Model
 from padiff_rpc.result import Result
-from padiff_rpc.tape import RecordedModel, walk
+from padiff_rpc.tape.folders import walk
+from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.align.pairs import hosted, inputs_of
 from tests.tape.tapes import PADIFF_DUMPS, edit, record_tape
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from padiff_rpc.tape import RecordedModel
+from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.servers.harness import wait_until
 from tests.tape.tapes import PADIFF_DUMPS
 

@@ -47,7 +47,7 @@ def test_the_next_forward_drops_the_records(kit: Any) -> None:
     old = model.forward(request_of("mlp"), watcher).outputs[0].id
     model.forward(request_of("mlp", None))
     with pytest.raises(PadiffError) as raised:
-        next(model.read_records([old]))
+        next(model.read_activations([old]))
     assert raised.value.reason is Reason.UNKNOWN_NAME
     assert model.store_figures().memory_bytes == 0
 
@@ -55,7 +55,7 @@ def test_the_next_forward_drops_the_records(kit: Any) -> None:
 def test_released_records_are_gone_and_releasing_twice_is_fine(kit: Any) -> None:
     model = hosted(kit, "mlp")
     output = model.forward(request_of("mlp")).outputs[0].id
-    model.release_records([output])
-    model.release_records([output])
+    model.release_activations([output])
+    model.release_activations([output])
     with pytest.raises(PadiffError, match=str(output)):
-        next(model.read_records([output]))
+        next(model.read_activations([output]))

@@ -58,10 +58,10 @@ def test_records_of_several_calls_stay_until_they_are_dropped(kit: Any, model: H
         call(kit, model, heard)
     ids = [record.id for boundary in heard.boundaries for record in boundary.records]
     assert len(set(ids)) == len(ids) == 16
-    assert 16 == len([stream.collect() for stream in model.read_records(ids)])
+    assert 16 == len([stream.collect() for stream in model.read_activations(ids)])
     model.drop_records()
     with pytest.raises(PadiffError) as raised:
-        next(model.read_records(ids)).collect()
+        next(model.read_activations(ids)).collect()
     assert raised.value.reason is Reason.UNKNOWN_NAME
 
 

@@ -31,7 +31,7 @@ class Watcher:
             key = (boundary.phase, boundary.route, boundary.call, boundary.side, record.name)
             assert key not in self.values
             self.records[key] = record
-            self.values[key] = next(self.model.read_records([record.id])).collect()
+            self.values[key] = next(self.model.read_activations([record.id])).collect()
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         if self._answer is None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from padiff_rpc.numpy_framework import functions as F
 from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.functions import softmax
-from padiff_rpc.numpy_framework.tensor import Tensor
 from padiff_rpc.tensors.tensor import DType
 
 ABSENT_DEVICE = "gpu:0"

@@ -13,7 +13,7 @@ import numpy as np
 
 from padiff_rpc import create_model
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.align.pairs import inputs_of, models
 from tests.tape.tapes import PADIFF_DUMPS, edit
 

@@ -11,7 +11,7 @@ import pytest
 
 from padiff_rpc import PadiffError, Reason, assign_weight, auto_diff, create_model
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.interface.planted import model_of, native_inputs
 
 STRICT: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-4, "compare_mode": "strict"}

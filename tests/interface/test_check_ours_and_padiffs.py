@@ -13,8 +13,8 @@ import pytest
 from padiff_rpc import check_params, check_report, create_model
 from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
-from padiff_rpc.tape import RecordedModel
+from padiff_rpc.numpy_framework.autograd import Tensor
+from padiff_rpc.tape.recorded_model import RecordedModel
 from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import models
 from tests.interface import planted as plant

@@ -12,7 +12,7 @@ import pytest
 
 from padiff_rpc import PadiffError, Reason, check_params, check_report, create_model, get_dump_root_path
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.interface.planted import STRICT, model_of, native_inputs, node_of, run_once
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.lists import LayerLists
-from padiff_rpc.interface.sides import Side, map_between
+from padiff_rpc.interface.side_models import SideModel, map_between
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.recording.native_tree import place_layers
@@ -166,7 +166,7 @@ def test_a_map_that_names_a_layer_twice_is_refused(lists: LayerLists) -> None:
 
 def test_layer_maps_of_two_lengths_do_not_correspond(model: HostedModel) -> None:
     sides = [
-        Side(model, name, EVERYTHING, layer_map, parse_loss("mean"), None)
+        SideModel(model, name, EVERYTHING, layer_map, parse_loss("mean"), None)
         for name, layer_map in (("base", ("head", "body")), ("raw", ("head",)))
     ]
     with pytest.raises(PadiffError) as raised:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.interface.check import check_grads, check_params, check_report, check_weights
+from padiff_rpc.interface.check_dumps import check_grads, check_params, check_report, check_weights
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES
 from padiff_rpc.model.selection import Selection
 from tests.tape.tapes import record_tape

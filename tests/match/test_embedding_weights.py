@@ -16,7 +16,7 @@ from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.match.descriptions import L, describe, failing, links, match, net, paddle_linear, torch_linear, user
 
 TABLE = L("Embedding", {"weight": (10, 4)})

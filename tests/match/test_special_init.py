@@ -27,8 +27,8 @@ from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.autograd import Tensor as Native
 from padiff_rpc.numpy_framework.functions import seed_generator
-from padiff_rpc.numpy_framework.tensor import Tensor as Native
 from padiff_rpc.result import Result
 from padiff_rpc.tensors.tensor import DType, Tensor, collect_all
 from tests.match.descriptions import L, describe, match, net, seq, torch_linear, user

@@ -14,7 +14,7 @@ import numpy as np
 
 from padiff_rpc.numpy_framework import functions as F
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 
 Layout = Literal["oi", "io"]
 

@@ -47,7 +47,7 @@ class Watcher:
 
     def observe(self, boundary: Boundary) -> None:
         self.boundaries.append(boundary)
-        for stream in self._model.read_records([record.id for record in boundary.records]):
+        for stream in self._model.read_activations([record.id for record in boundary.records]):
             self.values.append(stream.collect())
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
@@ -169,10 +169,10 @@ def test_a_run_nobody_observes_records_only_its_outputs(remote: RemoteModel) -> 
     result = remote.forward(ForwardRequest({"x": VECTORS}))
     assert ["0"] == [record.name for record in result.outputs]
     first = result.outputs[0].id
-    assert 1 == len(list(remote.read_records([first])))
+    assert 1 == len(list(remote.read_activations([first])))
     remote.backward(LossSpec("mean"))
     with pytest.raises(PadiffError) as caught:
-        list(remote.read_records([first + 1]))
+        list(remote.read_activations([first + 1]))
     assert Reason.UNKNOWN_NAME is caught.value.reason
 
 
@@ -218,10 +218,10 @@ def test_records_are_read_by_other_threads_while_forward_runs(remote_stub: Remot
     with ThreadPoolExecutor() as pool:
         running = pool.submit(remote_stub.forward, ForwardRequest({}), Watcher(remote_stub))
         assert stub.started.wait(DEADLINE_S)
-        reads = [pool.submit(lambda: collect_all(remote_stub.read_records(range(8)))) for _ in range(4)]
+        reads = [pool.submit(lambda: collect_all(remote_stub.read_activations(range(8)))) for _ in range(4)]
         for read in reads:
             assert stub.tensors == read.result(DEADLINE_S)
-        remote_stub.release_records([3])
+        remote_stub.release_activations([3])
         assert "3" not in stub.tensors
         assert not running.done()
         stub.proceed.set()
@@ -301,7 +301,7 @@ def test_parameters_go_from_one_worker_to_another(remote: RemoteModel) -> None:
         ),
         (lambda model: model.backward(LossSpec("mean")), Reason.OUT_OF_ORDER),
         (lambda model: list(model.read_parameters(["absent"])), Reason.UNKNOWN_NAME),
-        (lambda model: list(model.read_records([10**6])), Reason.UNKNOWN_NAME),
+        (lambda model: list(model.read_activations([10**6])), Reason.UNKNOWN_NAME),
         (lambda model: model.write_parameters([VECTORS.stream("head.bias")]), Reason.BAD_TENSOR),
         (lambda model: model.optimizer_step(OptimizerSpec("Bogus")), Reason.UNKNOWN_NAME),
     ],

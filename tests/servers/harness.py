@@ -131,10 +131,10 @@ class StubModel:
         self.loss = loss
         return BackwardResult(0.5, (("fc", 1, "input", "0"),), 0.0)
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self.tensors[str(number)].stream(str(number)) for number in ids)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         for number in ids:
             self.tensors.pop(str(number), None)
 

@@ -12,6 +12,7 @@ import numpy as np
 from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import (
     Boundary,
+    BoundarySide,
     ForwardRequest,
     LayerInfo,
     Model,
@@ -19,9 +20,9 @@ from padiff_rpc.model.model import (
     ParameterInfo,
     Record,
     RecordOptions,
-    Side,
 )
-from padiff_rpc.tape import RecordedModel, record
+from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_tape import record
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec, TensorStream, collect_all
 from tests.align.pairs import hosted, inputs_of
@@ -63,7 +64,7 @@ class Listener:
         each = boundary
         held = tuple((record.name, record.spec, record.digest) for record in each.records)
         self.boundaries.append((each.seq, each.phase, each.route, each.call, each.side, each.caller, held))
-        streams = self._model.read_records([record.id for record in each.records])
+        streams = self._model.read_activations([record.id for record in each.records])
         self.values += [stream.collect() for stream in streams]
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
@@ -112,5 +113,5 @@ def one_layer(specs: Mapping[str, TensorSpec]) -> ModelDescription:
     return ModelDescription("torch", "Net", (root,), parameters)
 
 
-def boundary(seq: int, side: Side, *records: Record) -> Boundary:
+def boundary(seq: int, side: BoundarySide, *records: Record) -> Boundary:
     return Boundary(seq, "forward", "", 0, side, None, records)

@@ -11,7 +11,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest
-from padiff_rpc.tape import RecordedModel
+from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.tape.tapes import LOSS, PADIFF_DUMPS, SGD, edit, record_tape
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest
-from padiff_rpc.tape import RecordedModel, walk, walk_one
+from padiff_rpc.tape.folders import walk, walk_one
+from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.tape.tapes import record_tape
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from padiff_rpc.model.model import ForwardRequest
-from padiff_rpc.tape import RecordedModel, record
+from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_tape import record
 from tests.align.pairs import hosted, inputs_of
 from tests.tape.tapes import LOSS, PADIFF_DUMPS, edit, record_tape
 

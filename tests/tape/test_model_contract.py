@@ -76,8 +76,8 @@ def test_a_run_nobody_observes_records_only_its_outputs(make_model: MakeModel) -
 def test_released_records_are_no_error(make_model: MakeModel) -> None:
     model = make_model("mlp")
     result = model.forward(ForwardRequest(inputs_of("mlp"), seed=0))
-    model.release_records([record.id for record in result.outputs])
-    model.release_records([record.id for record in result.outputs])
+    model.release_activations([record.id for record in result.outputs])
+    model.release_activations([record.id for record in result.outputs])
 
 
 def test_records_of_an_earlier_step_are_gone(make_model: MakeModel) -> None:
@@ -87,7 +87,7 @@ def test_records_of_an_earlier_step_are_gone(make_model: MakeModel) -> None:
     model.optimizer_step(SGD)
     model.forward(ForwardRequest(inputs_of("mlp"), seed=1))
     with pytest.raises(PadiffError) as caught:
-        [stream.collect() for stream in model.read_records([record.id for record in first.outputs])]
+        [stream.collect() for stream in model.read_activations([record.id for record in first.outputs])]
     assert Reason.UNKNOWN_NAME is caught.value.reason
 
 

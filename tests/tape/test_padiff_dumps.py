@@ -11,7 +11,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, RecordOptions
-from padiff_rpc.tape import RecordedModel
+from padiff_rpc.tape.recorded_model import RecordedModel
 from padiff_rpc.tape.texts import dtype_from_text, hyperparameters_from_text, shape_from_text
 from padiff_rpc.tensors.tensor import DType, TensorSpec, collect_all
 from tests.tape.tapes import LOSS, PADIFF_DUMPS, SGD, Listener, edit

@@ -12,9 +12,11 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, RecordOptions
 from padiff_rpc.model.selection import EVERYTHING, Selection
-from padiff_rpc.tape import Header, RecordedModel, Run, write_grads, write_params, write_report, write_weights
+from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.npy import open_npy, write_npy
-from padiff_rpc.tape.write_params import ReadNamed
+from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_params import ReadNamed, write_grads, write_params, write_weights
+from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec, TensorStream, collect_all
 from tests.tape.tapes import LOSS, Held, Listener, boundary, one_layer

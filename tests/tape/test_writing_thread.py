@@ -10,7 +10,7 @@ import pytest
 
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import BackwardResult, Boundary, ForwardRequest, ForwardResult, LossSpec, Observer
-from padiff_rpc.tape import record
+from padiff_rpc.tape.write_tape import record
 from padiff_rpc.tensors.tensor import TensorStream
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import wait_until
@@ -35,14 +35,14 @@ class Attended:
     def backward(self, loss: LossSpec, observer: Observer) -> BackwardResult:
         return self._model.backward(loss, self._attended(observer))
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         if self._failure is not None:
             raise self._failure
-        return self._model.read_records(ids)
+        return self._model.read_activations(ids)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         self.released |= set(ids)
-        self._model.release_records(ids)
+        self._model.release_activations(ids)
 
     def _attended(self, observer: Observer) -> Observer:
         attended = self

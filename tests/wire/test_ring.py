@@ -53,7 +53,7 @@ def works_by_streams() -> None:
     """Connect, and see that tensors come all the same."""
     with serving(StubModel({"0": BIG})) as worker, connect(worker.address) as model:
         assert "streams" == model.transport
-        assert {"0": BIG} == collect_all(model.read_parameters(["0"])) == collect_all(model.read_records([0]))
+        assert {"0": BIG} == collect_all(model.read_parameters(["0"])) == collect_all(model.read_activations([0]))
         model.write_parameters([BIG.stream("0")])
         session = worker.sessions._current
         assert session is not None

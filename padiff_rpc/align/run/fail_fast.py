@@ -9,15 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from padiff_rpc.align.run.judged_boundary import Judged, Place
+from padiff_rpc.align.run.judged_boundary import BoundaryPlace, Judged
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
-from padiff_rpc.model.model import Boundary, Model, Observer, Phase, Releasing
+from padiff_rpc.model.model import Boundary, LayerCall, Model, Observer, Phase, Releasing
 from padiff_rpc.per_side import SideName
 from padiff_rpc.result import STAGES, Stage
 from padiff_rpc.tensors.tensor import Tensor
-
-Call = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class PhaseStop:
     """
 
     def __init__(
-        self, counts: Callable[[Judged], bool] | None, known: Mapping[SideName, Collection[Call]] | None = None
+        self, counts: Callable[[Judged], bool] | None, known: Mapping[SideName, Collection[LayerCall]] | None = None
     ) -> None:
         self.stopped = False
         self._counts = counts
@@ -88,8 +86,8 @@ class PhaseStop:
         self._first: Judged | None = None
         self._judged: list[Judged] = []
         self._open: dict[SideName, dict[int, Boundary]] = {"base": {}, "raw": {}}
-        self._callers: dict[SideName, dict[Call, Call | None]] = {"base": {}, "raw": {}}
-        self._left: dict[SideName, set[Call]] = {"base": set(), "raw": set()}
+        self._callers: dict[SideName, dict[LayerCall, LayerCall | None]] = {"base": {}, "raw": {}}
+        self._left: dict[SideName, set[LayerCall]] = {"base": set(), "raw": set()}
 
     def watch(self, side: SideName, observer: Observer) -> Observer:
         """Let an observer's model end when the phase is stopped or abandoned."""
@@ -214,7 +212,7 @@ def backward_stop(settings: AlignSettings, models: Collection[Model], forward: C
     foreign = any(info.recorded and not info.padiff_version for info in (model.info() for model in models))
     if not settings.fail_fast or foreign or not outputs or any(loss.name not in NEUTRAL_LOSSES for loss in losses):
         return PhaseStop(None)
-    known: dict[SideName, Collection[Call]] = {
+    known: dict[SideName, Collection[LayerCall]] = {
         "base": {(one.base.route, one.base.call) for one in forward},
         "raw": {(one.raw.route, one.raw.call) for one in forward},
     }
@@ -229,5 +227,5 @@ def _not_of_the_loss(one: Judged) -> bool:
     return bool(one.base.route) or one.base.side == "input"
 
 
-def _sides(one: Judged) -> tuple[tuple[SideName, Place], tuple[SideName, Place]]:
+def _sides(one: Judged) -> tuple[tuple[SideName, BoundaryPlace], tuple[SideName, BoundaryPlace]]:
     return ("base", one.base), ("raw", one.raw)

@@ -106,8 +106,8 @@ class Judge:
             return
         sides, traffic = self._sides, self._sides.traffic
         with (
-            closing(traffic.watch(sides.base.read_records([one.base.id for one in new.values()]))) as base_streams,
-            closing(traffic.watch(sides.raw.read_records([one.raw.id for one in new.values()]))) as raw_streams,
+            closing(traffic.watch(sides.base.read_activations([one.base.id for one in new.values()]))) as base_streams,
+            closing(traffic.watch(sides.raw.read_activations([one.raw.id for one in new.values()]))) as raw_streams,
         ):
             for (contents, one), base, raw in zip(new.items(), base_streams, raw_streams, strict=True):
                 digests = one.base.digest, one.raw.digest

@@ -9,19 +9,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.model.model import Boundary, Record, Side
+from padiff_rpc.model.model import Boundary, BoundarySide, Record
 from padiff_rpc.result import Pair
 from padiff_rpc.tensors.tensor import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BoundaryPlace:
     """Where in a run a boundary was; its fields are those of Boundary."""
 
     seq: int
     route: str
     call: int
-    side: Side
+    side: BoundarySide
     caller: tuple[str, int] | None
     api: bool
 
@@ -36,8 +36,8 @@ class Judged:
     boundaries themselves, of the model's own inputs and outputs, and of all where a side is a dump.
     """
 
-    base: Place
-    raw: Place
+    base: BoundaryPlace
+    raw: BoundaryPlace
     pairs: tuple[Pair, ...]
     first: TensorSpec | None
     has_nan: bool
@@ -82,5 +82,5 @@ def _or_nan(statistic: float | None) -> float:
     return math.nan if statistic is None else statistic
 
 
-def _place(boundary: Boundary) -> Place:
-    return Place(boundary.seq, boundary.route, boundary.call, boundary.side, boundary.caller, boundary.api)
+def _place(boundary: Boundary) -> BoundaryPlace:
+    return BoundaryPlace(boundary.seq, boundary.route, boundary.call, boundary.side, boundary.caller, boundary.api)

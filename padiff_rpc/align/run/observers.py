@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from padiff_rpc.align.run.pairing import Pairing, are_of_one_kind, pair_records
-from padiff_rpc.align.run.release_records import Releases
+from padiff_rpc.align.run.release_records import RecordReleases
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import T
 from padiff_rpc.align.sides import Sides
@@ -33,7 +33,7 @@ class ReportingObserver:
     """Pairs one side's boundaries, and tells of those that the other side has reached, too."""
 
     def __init__(
-        self, side: SideName, pairing: Pairing, tell: Callable[[Reached], None], stall: Stall, releases: Releases
+        self, side: SideName, pairing: Pairing, tell: Callable[[Reached], None], stall: Stall, releases: RecordReleases
     ) -> None:
         self._side: SideName = side
         self._pairing = pairing
@@ -63,7 +63,7 @@ class SyncedObserver:
     """
 
     def __init__(
-        self, sides: Sides, pairing: Pairing, tell: Callable[[Reached], None], stall: Stall, releases: Releases
+        self, sides: Sides, pairing: Pairing, tell: Callable[[Reached], None], stall: Stall, releases: RecordReleases
     ) -> None:
         self._sides = sides
         self._pairing = pairing
@@ -99,7 +99,7 @@ class SyncedObserver:
             and are_of_one_kind(mine, other)  # else it was not compared, and base's would hide what raw has
         }
         # Most boundaries of a healthy pair need nothing, and asking for no record is a round trip too.
-        records = self._sides.base.read_records(list(replace)) if replace else ()
+        records = self._sides.base.read_activations(list(replace)) if replace else ()
         values: dict[str, Tensor] = {}
         total_bytes, at = sum(_aligned(size_bytes) for _, size_bytes in replace.values()), 0
         for stream in self._sides.traffic.watch(records):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import Boundary, Phase, Record, Side
+from padiff_rpc.model.model import Boundary, BoundarySide, Phase, Record
 from padiff_rpc.per_side import OTHER_SIDE, SideName
 from padiff_rpc.result import Stage
 from padiff_rpc.tensors.tensor import DType
 
-Key = tuple[Phase, str, int, Side, str]
+BoundaryKey = tuple[Phase, str, int, BoundarySide, str]
 """What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place.
 
 Of a functional call: the route and call of its layer, and as place its name and its number within that call.
@@ -73,8 +73,8 @@ class Pairing:
     def __init__(self, routes: Mapping[str, str], numbered: bool = False) -> None:
         self._routes = routes
         self._numbered_inputs = numbered
-        self._waiting: dict[SideName, dict[Key, Boundary]] = {"base": {}, "raw": {}}
-        self._places: dict[tuple[str, int, Side, str], str] = {}
+        self._waiting: dict[SideName, dict[BoundaryKey, Boundary]] = {"base": {}, "raw": {}}
+        self._places: dict[tuple[str, int, BoundarySide, str], str] = {}
         self._taken: dict[tuple[SideName, str, int], list[str]] = {}
         self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
         self._arrived = threading.Condition()
@@ -131,7 +131,7 @@ class Pairing:
         """Pair what waits of the backward where `side` only numbers the gradients of a layer's inputs, in their order."""
         other = OTHER_SIDE[side]
         with self._arrived:
-            groups: dict[tuple[str, int], dict[SideName, list[Key]]] = {}
+            groups: dict[tuple[str, int], dict[SideName, list[BoundaryKey]]] = {}
             for name in (side, other):
                 for key in self._waiting[name]:
                     if key[0] == "backward" and key[3] == "input":
@@ -156,7 +156,7 @@ class Pairing:
                 waiting.clear()
             return rest
 
-    def _key(self, side: SideName, boundary: Boundary) -> Key:
+    def _key(self, side: SideName, boundary: Boundary) -> BoundaryKey:
         if boundary.api and boundary.caller is not None:
             return self._call_key(side, boundary.caller, api_name(boundary.route, boundary.caller[0]))
         route = boundary.route if side == "base" else self._routes[boundary.route]
@@ -178,7 +178,7 @@ class Pairing:
         self._numbers[side, call, name] += 1
         return f"{name} {number}"
 
-    def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> Key:
+    def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> BoundaryKey:
         """Count within the layer's call: where the sides make another number of calls, only that layer call is in doubt."""
         route = caller[0] if side == "base" else self._routes[caller[0]]
         return ("forward", route, caller[1], "output", self._numbered(side, caller, name))
@@ -191,7 +191,7 @@ class Pairing:
                 self._places[(base.route, base.call, base.side, other.name)] = mine.name
 
 
-def _name_in(key: Key) -> str:
+def _name_in(key: BoundaryKey) -> str:
     """Return the tensor's name in a backward's key, which is `SIDE NAME NUMBER`."""
     return key[4].partition(" ")[2].rpartition(" ")[0]
 

@@ -13,7 +13,7 @@ from padiff_rpc.align.run.judge_boundaries import Judge
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.observers import Reached, ReportingObserver, SyncedObserver, finishing
 from padiff_rpc.align.run.pairing import Pairing
-from padiff_rpc.align.run.release_records import Releases
+from padiff_rpc.align.run.release_records import RecordReleases
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import SideThreads, T, results_of
 from padiff_rpc.align.sides import Sides
@@ -57,7 +57,7 @@ def run_phase(
     judge = Judge(sides, step)
     judged: list[Judged] = []
     stall = Stall(threads.in_turn)
-    releases = {"base": Releases("base", sides.base, stall), "raw": Releases("raw", sides.raw, stall)}
+    releases = {"base": RecordReleases("base", sides.base, stall), "raw": RecordReleases("raw", sides.raw, stall)}
 
     def take(reached: Sequence[Reached]) -> None:
         verdicts = () if stop.stopped else zip(reached, judge.judge(reached), strict=True)

@@ -13,7 +13,7 @@ RELEASE_BYTES = 16 << 20
 """How many judged records, or how much of them, wait for their release together."""
 
 
-class Releases:
+class RecordReleases:
     """Thread-safe: the side's own thread, which waits for room, flushes what another one has added."""
 
     def __init__(self, side: SideName, model: Model, stall: Stall) -> None:
@@ -36,7 +36,7 @@ class Releases:
         with self._lock:
             ids, self._ids, self._size_bytes = self._ids, [], 0
             if ids:
-                self._model.release_records(ids)
+                self._model.release_activations(ids)
                 self._stall.released(self._side)
 
     def await_room(self, releases: int) -> bool:

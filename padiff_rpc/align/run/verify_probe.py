@@ -75,7 +75,7 @@ def verify_probe(
     buffers = [info.name for info in held if info.kind == "buffer"]
     before = collect_all(model.read_parameters(buffers))
 
-    def step(record: RecordOptions, observer: _Releasing | None) -> dict[str, bytes]:
+    def step(record: RecordOptions, observer: _ReleasingObserver | None) -> dict[str, bytes]:
         request = ForwardRequest(inputs, training, seed, gradients=loss is not None, record=record)
         outputs = model.forward(request, observer).outputs
         came = {f"output {one.name}": one.digest.hash for one in outputs}
@@ -91,11 +91,11 @@ def verify_probe(
 
     try:
         bare, again = step(_BARE, None), step(_BARE, None)
-        recorded = step(options, _Releasing(model))
+        recorded = step(options, _ReleasingObserver(model))
         disturbed, unsteady = _differing(bare, recorded), _differing(bare, again)
         regrouped = False
         if disturbed and not unsteady and options.inputs and all(name.startswith("gradient") for name in disturbed):
-            regrouped = not _differing(bare, step(replace(options, inputs=False), _Releasing(model)))
+            regrouped = not _differing(bare, step(replace(options, inputs=False), _ReleasingObserver(model)))
     finally:
         model.reset()
     return ProbeFinding(len(bare), disturbed, unsteady, regrouped)
@@ -106,7 +106,7 @@ def _differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> tuple[st
 
 
 @dataclass
-class _Releasing:
+class _ReleasingObserver:
     """Hears of every boundary, as an alignment does, and lets go of what was recorded."""
 
     model: Model
@@ -125,7 +125,7 @@ class _Releasing:
         return self.releases > releases
 
     def _flush(self) -> None:
-        self.model.release_records(self.ids)
+        self.model.release_activations(self.ids)
         self.ids = []
         self.releases += 1
 

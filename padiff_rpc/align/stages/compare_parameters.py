@@ -61,7 +61,7 @@ class _Digests:
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class _OpenLink:
     """A link of one tensor to one, whose digests do not settle it."""
 
     link: ParameterLink
@@ -101,7 +101,7 @@ class ParameterComparer:
         """Judge what the links hold; return the verdicts by the link's number and raw's name, in their order."""
         found: dict[tuple[int, str], Verdict] = {}
         known: dict[Verdict, Verdict] = {}  # those of equal bytes are alike where the shapes are
-        still_open: dict[int, _Open] = {}
+        still_open: dict[int, _OpenLink] = {}
         for at, link in enumerate(links):
             beyond, base = _beyond_special(link, what), digests.of_base(link)
             absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base, digests.raw)
@@ -113,7 +113,7 @@ class ParameterComparer:
                 for name, tensor in self._in_raw_layout(link, what):
                     found[at, name] = self._judge(stage, tensor, name, what, digests.raw[name], scale)
                 continue
-            one = _Open(link, base[link.base[0]], digests.raw[link.raw[0]], scale)
+            one = _OpenLink(link, base[link.base[0]], digests.raw[link.raw[0]], scale)
             verdict = self._settle(stage, one)
             if verdict is None:
                 still_open[at] = one
@@ -184,7 +184,7 @@ class ParameterComparer:
         )
         return _Digests(base, turned, raw)
 
-    def _settle(self, stage: Stage, one: _Open) -> Verdict | None:
+    def _settle(self, stage: Stage, one: _OpenLink) -> Verdict | None:
         rules, single_step = self._sides.rules, self._sides.single_step
         base = self._specs["base"][one.link.base[0]]
         if one.link.rule == "transpose":
@@ -193,7 +193,7 @@ class ParameterComparer:
         return compare_digests(base, one.base, raw, one.raw, rules, stage, single_step, noise_scale=one.noise_scale)
 
     def _stream(
-        self, stage: Stage, still_open: Mapping[int, _Open], what: What, transposed: bool
+        self, stage: Stage, still_open: Mapping[int, _OpenLink], what: What, transposed: bool
     ) -> dict[tuple[int, str], Verdict]:
         """Read all that is open in one go, both sides abreast."""
         if not still_open:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.stages.api_calls import ApiFindings
-from padiff_rpc.align.stages.one_sided import Call, Missing
+from padiff_rpc.align.stages.judge_api_calls import ApiFindings
+from padiff_rpc.align.stages.one_sided import Missing
 from padiff_rpc.align.stages.optimizer_movement import Moved
+from padiff_rpc.model.model import LayerCall
 from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair
 
@@ -27,7 +28,7 @@ class StepFindings:
     forward: Sequence[Judged]
     backward: Sequence[Judged]
     others: Sequence[Pair]
-    one_sided: Mapping[Call, Sequence[str]]
+    one_sided: Mapping[LayerCall, Sequence[str]]
     missing: Sequence[Missing] = ()
     calls: ApiFindings = field(default_factory=ApiFindings)
 
@@ -65,7 +66,7 @@ class StepSoFar:
     forward: list[Judged] = field(default_factory=list)
     backward: list[Judged] = field(default_factory=list)
     others: list[Pair] = field(default_factory=list)
-    one_sided: Mapping[Call, Sequence[str]] = field(default_factory=dict)
+    one_sided: Mapping[LayerCall, Sequence[str]] = field(default_factory=dict)
     missing: list[Missing] = field(default_factory=list)
     calls: ApiFindings = field(default_factory=ApiFindings)
     notes: list[str] = field(default_factory=list)

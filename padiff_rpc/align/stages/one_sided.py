@@ -7,12 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.model.model import Boundary, Side, Unrecorded
+from padiff_rpc.model.model import Boundary, BoundarySide, LayerCall, SilentTensor, Unrecorded
 from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair
-
-Silent = tuple[str, int, Side, str]
-"""(route, call, side, name) of a tensor, as a BackwardResult has it."""
 
 
 class Leftovers:
@@ -24,7 +21,7 @@ class Leftovers:
 
     def calls(
         self, step: int, judged: Sequence[Judged], leftovers: Mapping[SideName, Sequence[Boundary]]
-    ) -> tuple[list[Pair], dict[Call, list[str]]]:
+    ) -> tuple[list[Pair], dict[LayerCall, list[str]]]:
         """Return a skipped pair per layer call that only one side made, and the same in words by enclosing base call.
 
         Skipped, not failed: whether a layer is called through its module or inlined is a matter of style, and what it
@@ -32,7 +29,7 @@ class Leftovers:
         """
         ran = {one.base.route for one in judged}
         pairs: list[Pair] = []
-        words: dict[Call, list[str]] = defaultdict(list)
+        words: dict[LayerCall, list[str]] = defaultdict(list)
         for side, boundaries in leftovers.items():
             for boundary in boundaries:
                 if boundary.side != "output":
@@ -55,7 +52,7 @@ class Leftovers:
         forward: Sequence[Judged],
         judged: Sequence[Judged],
         leftovers: Mapping[SideName, Sequence[Boundary]],
-        silent: Mapping[SideName, Collection[Silent]],
+        silent: Mapping[SideName, Collection[SilentTensor]],
         unrecorded: Mapping[SideName, Collection[Unrecorded]],
     ) -> list[Missing]:
         """Judge gradients that only one side has: a failure, unless what there is is zero, or the other is a dump without any.
@@ -117,9 +114,6 @@ def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
     return min(later) - 0.5 if later else float("inf")
 
 
-Call = tuple[str, int]
-
-
 @dataclass(frozen=True)
 class Missing:
     """One such gradient, in base's routes.
@@ -129,8 +123,8 @@ class Missing:
     """
 
     pair: Pair
-    call: Call
-    caller: Call | None
-    side: Side
+    call: LayerCall
+    caller: LayerCall | None
+    side: BoundarySide
     at: float
     detached: bool

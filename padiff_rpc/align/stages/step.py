@@ -13,12 +13,12 @@ from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.align.stages.api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
 from padiff_rpc.align.stages.findings import StepOutcome, StepSoFar
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
+from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
-from padiff_rpc.align.stages.one_sided import Leftovers, Silent
+from padiff_rpc.align.stages.one_sided import Leftovers
 from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
 from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
@@ -35,6 +35,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     Observer,
     RecordOptions,
+    SilentTensor,
     Unrecorded,
 )
 from padiff_rpc.per_side import SideName
@@ -124,7 +125,7 @@ class StepRunner:
     ) -> None:
         results = (forward.base, forward.raw), (backward.base, backward.raw)
         found.others.append(judge_loss(self._sides, found.step, self._settings, *results))
-        silent: dict[SideName, Collection[Silent]] = {
+        silent: dict[SideName, Collection[SilentTensor]] = {
             "base": backward.base.without_gradient,
             "raw": backward.raw.without_gradient,
         }

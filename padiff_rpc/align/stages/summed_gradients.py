@@ -8,7 +8,7 @@ from typing import Any
 
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.phase import PhaseRun
-from padiff_rpc.model.model import Boundary, Record, Side, Unrecorded
+from padiff_rpc.model.model import Boundary, BoundarySide, Record, Unrecorded
 from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.tensor import Digest
 
@@ -44,11 +44,11 @@ def _settled(one: Judged, summing: SideName, parts: _Parts) -> Judged:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _BoundaryGradient:
     """A boundary's tensor: the hash of its value, and its gradient."""
 
     route: str
-    side: Side
+    side: BoundarySide
     value: bytes
     gradient: Digest
 
@@ -60,7 +60,7 @@ class _Parts:
         self.side: SideName = side
         self._values = {place: record.digest.hash for place, record in _records(forward, side)}
         self._known = [
-            _Known(place[0], place[2], self._values[place], record.digest)
+            _BoundaryGradient(place[0], place[2], self._values[place], record.digest)
             for place, record in _records(backward, side)
             if place in self._values
         ]
@@ -93,7 +93,7 @@ def _alike(one: Digest, other: Digest) -> bool:
     )
 
 
-def _records(run: PhaseRun[Any], side: SideName) -> Iterator[tuple[tuple[str, int, Side, str], Record]]:
+def _records(run: PhaseRun[Any], side: SideName) -> Iterator[tuple[tuple[str, int, BoundarySide, str], Record]]:
     for boundary in (*(_boundary(one, side) for one in run.judged), *run.leftovers[side]):
         for record in boundary.records:
             yield (boundary.route, boundary.call, boundary.side, record.name), record

@@ -29,7 +29,7 @@ _OPPOSITE = 2.5
 
 
 @dataclass(frozen=True)
-class _Held:
+class _UpdatedParameter:
     """One of raw's parameters after the step: its name, its link, and the digests of its value and gradient."""
 
     name: str
@@ -92,14 +92,14 @@ class UpdateJudge:
         gradients = self._sides.raw.digest_parameters([name for name, _ in names], "gradient")
         judged: list[Pair] = []
         for pair, grad, (name, link) in zip(weights, grads, names, strict=True):
-            held = _Held(name, link, values[name], gradients.get(name))
+            held = _UpdatedParameter(name, link, values[name], gradients.get(name))
             verdict = self._within_steps(step, pair, held)
             if verdict.failure == "values":
                 verdict = self._without_noise(step, verdict, grad, held, noise, measured, goes_on)
             judged.append(verdict)
         return judged
 
-    def _within_steps(self, step: int, pair: Pair, held: _Held) -> Pair:
+    def _within_steps(self, step: int, pair: Pair, held: _UpdatedParameter) -> Pair:
         """Fail a pair whose values agree by the table, but which the two sides' steps moved differently."""
         if pair.status != "pass" or pair.metrics is None or not pair.metrics.rel_l2 or held.gradient is None:
             return pair
@@ -117,7 +117,7 @@ class UpdateJudge:
         metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed)
         return replace(pair, status="fail", failure="values", why=why, metrics=metrics)
 
-    def _steps_norm(self, step: int, held: _Held, gradient: Digest) -> float:
+    def _steps_norm(self, step: int, held: _UpdatedParameter, gradient: Digest) -> float:
         """Bound the L2 norm by which all steps so far have moved a parameter."""
         if not self._neutral:
             return math.hypot(*(self._moved[name] for name in held.link.base))
@@ -131,7 +131,9 @@ class UpdateJudge:
         options = self._optimizer.options
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
-    def _largest_move(self, step: int, gradient: float, held: _Held, measured: Mapping[str, StepSize]) -> float:
+    def _largest_move(
+        self, step: int, gradient: float, held: _UpdatedParameter, measured: Mapping[str, StepSize]
+    ) -> float:
         """Bound how far an element has moved whose gradients are at most so large: under SGD in all steps, else in one."""
         if not self._neutral:
             return max(measured[name].largest for name in held.link.base)
@@ -142,7 +144,7 @@ class UpdateJudge:
         step: int,
         pair: Pair,
         grad: Pair,
-        held: _Held,
+        held: _UpdatedParameter,
         noise: NoiseScale,
         measured: Mapping[str, StepSize],
         goes_on: bool,

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.stages.findings import StepFindings
-from padiff_rpc.align.stages.one_sided import Call
 from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.match.routes import listed
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import ModelDescription
+from padiff_rpc.model.model import LayerCall, ModelDescription
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
-_ROOT: Call = ("", 0)
+_ROOT: LayerCall = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
 _MOST_TOLD = 4
 """Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
@@ -72,7 +71,7 @@ class Blame:
             pair = one.failed
             if pair is None:
                 continue
-            culprit: Call = (one.base.route, one.base.call)
+            culprit: LayerCall = (one.base.route, one.base.call)
             if one.base.side == "input" and one.base.caller is None:
                 why = "the inputs given to the two models differ"
                 if one.base.route:
@@ -110,7 +109,7 @@ class Blame:
             pair = one.failed
             if pair is None:
                 continue
-            culprit: Call | None = (one.base.route, one.base.call)
+            culprit: LayerCall | None = (one.base.route, one.base.call)
             if one.base.side == "input":
                 inside = " and those inside it" if culprit in parents else ""
                 why = f"the gradients of its outputs{inside} agree, what it sends back to its input does not"
@@ -159,7 +158,7 @@ class Blame:
         return failing
 
     def _divergence(
-        self, findings: StepFindings, stage: Stage, culprit: Call, pair: Pair, why: str, tensor: str = ""
+        self, findings: StepFindings, stage: Stage, culprit: LayerCall, pair: Pair, why: str, tensor: str = ""
     ) -> Divergence:
         route, call = culprit
         if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
@@ -199,16 +198,16 @@ class _Inherited:
 
     def __init__(self) -> None:
         self.nan = False
-        self._spoiled: set[Call | None] = set()
+        self._spoiled: set[LayerCall | None] = set()
 
-    def take_forward(self, one: Judged, culprit: Call) -> bool:
+    def take_forward(self, one: Judged, culprit: LayerCall) -> bool:
         """Take a failing boundary in; tell whether it merely inherits."""
         inherits = culprit in self._spoiled or self._has_nan(one)
         if any(pair.failure in ("shape", "dtype") for pair in one.pairs):
             self._spoiled |= {(one.base.route, one.base.call), one.base.caller}
         return inherits
 
-    def take_backward(self, one: Judged, culprit: Call) -> bool:
+    def take_backward(self, one: Judged, culprit: LayerCall) -> bool:
         unlike = one.failed is not None and one.failed.failure in ("shape", "dtype")
         return (culprit in self._spoiled and unlike) or self._has_nan(one)
 

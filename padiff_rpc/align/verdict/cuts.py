@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.align.stages.one_sided import Call, Missing
-from padiff_rpc.model.model import Side
+from padiff_rpc.align.stages.one_sided import Missing
+from padiff_rpc.model.model import BoundarySide, LayerCall
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Cut:
     """A missing gradient that is a layer's own doing."""
 
     missing: Missing
-    culprit: Call
+    culprit: LayerCall
     why: str
 
 
@@ -35,7 +35,7 @@ class Cuts:
         """Routes of layers to whose output one side sends no gradient: none comes to their parameters either."""
         return {route for route, _ in self._silent_outputs}
 
-    def lacks_summand(self, call: Call) -> bool:
+    def lacks_summand(self, call: LayerCall) -> bool:
         """True when a layer called directly by this call cuts off a gradient that this one would add up."""
         return any(one.caller == call and one.call in self._cutters for one in self._missing)
 
@@ -70,11 +70,11 @@ class Cuts:
         elif one.caller not in self._silent_outputs and not self.lacks_summand(one.caller):
             yield Cut(one, one.caller, "its own code, run backward, sends no gradient here on one side")
 
-    def _below(self, call: Call) -> bool:
+    def _below(self, call: LayerCall) -> bool:
         return any(one.caller == call for one in self._missing)
 
-    def _is_detached(self, call: Call | None, side: Side) -> bool:
+    def _is_detached(self, call: LayerCall | None, side: BoundarySide) -> bool:
         return any(one.call == call and one.side == side and one.detached for one in self._missing)
 
-    def _made_without_history(self, caller: Call | None) -> bool:
+    def _made_without_history(self, caller: LayerCall | None) -> bool:
         return any(one.caller == caller and one.side == "output" and one.detached for one in self._missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.compare.hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
 from padiff_rpc.result import LayerRef, Pair

@@ -11,11 +11,11 @@ import numpy as np
 from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
-Layer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
-Native = Any  # a framework's own tensor
+NativeLayer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
+NativeTensor = Any  # a framework's own tensor
 Remove = Callable[[], None]
-Before = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
-After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+BeforeCall = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...], dict[str, Any]] | None"]
+AfterCall = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 OnCall = Callable[[str, Any], None]  # canonical name (api_names.py), what the function returned
 Listen = Callable[[bool], None]
 
@@ -29,7 +29,7 @@ class Backend(Protocol):
     # -- the environment ------------------------------------------------------------------------------------------
     def version(self) -> str: ...
 
-    def device(self, model: Layer) -> str:
+    def device(self, model: NativeLayer) -> str:
         """Where the model's first parameter lives, as the framework writes it (`cpu`, `cuda:0`, `gpu:0`)."""
         ...
 
@@ -48,25 +48,25 @@ class Backend(Protocol):
     # -- the model ------------------------------------------------------------------------------------------------
     def is_model(self, value: object) -> bool: ...
 
-    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+    def prepare(self, model: NativeLayer, device: str | None, dtype: str | None) -> NativeLayer:
         """Move to a device and cast floating parameters and buffers (`float64`, `float32`, `bfloat16`, `float16`).
 
         BAD_CONFIG for a device or dtype that the framework does not have here.
         """
         ...
 
-    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+    def children(self, layer: NativeLayer) -> Iterable[tuple[str, NativeLayer]]:
         """Direct sublayers with their names, in definition order; a slot that holds None is left out."""
         ...
 
-    def own_tensors(self, layer: Layer) -> Iterable[tuple[str, Native, ParameterKind, bool]]:
+    def own_tensors(self, layer: NativeLayer) -> Iterable[tuple[str, NativeTensor, ParameterKind, bool]]:
         """(name, tensor, kind, trainable) of what the layer itself holds, in definition order, parameters first.
 
         Running statistics are buffers, whatever the framework files them under.
         """
         ...
 
-    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+    def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
         """Plain JSON values off the layer's public attributes: numbers, strings, booleans, None, lists of these.
 
         `training` and the framework's own bookkeeping are left out; a tensor or layer never appears. `bias`
@@ -74,63 +74,63 @@ class Backend(Protocol):
         """
         ...
 
-    def is_training(self, layer: Layer) -> bool: ...
+    def is_training(self, layer: NativeLayer) -> bool: ...
 
-    def set_training(self, model: Layer, training: bool) -> None: ...
+    def set_training(self, model: NativeLayer, training: bool) -> None: ...
 
     # -- tensors --------------------------------------------------------------------------------------------------
     def is_tensor(self, value: object) -> bool: ...
 
-    def spec(self, tensor: Native) -> TensorSpec: ...
+    def spec(self, tensor: NativeTensor) -> TensorSpec: ...
 
-    def to_bytes(self, tensor: Native) -> np.ndarray:
+    def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
         """Flat uint8 view of a contiguous row-major image of the tensor; may share its memory, so copy before going on."""
         ...
 
-    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+    def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:
         """Make a framework tensor: on `like`'s device and of its dtype, or on the model's device, as it is."""
         ...
 
-    def traced(self, tensor: Native) -> Native:
+    def traced(self, tensor: NativeTensor) -> NativeTensor:
         """Return a copy of a tensor that autograd carries a gradient to, and that a model may write to in place."""
         ...
 
-    def address(self, tensor: Native) -> int:
+    def address(self, tensor: NativeTensor) -> int:
         """Where the memory of a tensor that is not empty begins, so that two tensors of one memory can be told."""
         ...
 
-    def overwrite(self, target: Native, tensor: Tensor) -> None:
+    def overwrite(self, target: NativeTensor, tensor: Tensor) -> None:
         """Write values into a parameter or buffer in place, outside autograd. The specs are equal."""
         ...
 
-    def writable(self, target: Native) -> np.ndarray | None:
+    def writable(self, target: NativeTensor) -> np.ndarray | None:
         """Flat uint8 view of a parameter's or buffer's own memory, to be written to outside autograd; None where there is none.
 
         Taking it counts as an in-place operation, so that no graph goes on with values that it has not seen.
         """
         ...
 
-    def gradient(self, parameter: Native) -> Native | None: ...
+    def gradient(self, parameter: NativeTensor) -> NativeTensor | None: ...
 
-    def clear_gradients(self, model: Layer) -> None: ...
+    def clear_gradients(self, model: NativeLayer) -> None: ...
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
         """Call model(**inputs), with autograd on or off."""
         ...
 
-    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+    def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
         """Call `before(args, kwargs)` and `after(args, kwargs, output)` around every call of this layer.
 
         What they return, unless None, replaces (args, kwargs) or the output. `after` sees the args that the layer got.
         """
         ...
 
-    def wants_gradient(self, tensor: Native) -> bool:
+    def wants_gradient(self, tensor: NativeTensor) -> bool:
         """True when autograd will carry a gradient to this tensor."""
         ...
 
-    def tap(self, tensor: Native, layer: Layer) -> Native:
+    def tap(self, tensor: NativeTensor, layer: NativeLayer) -> NativeTensor:
         """Return an alias of a layer's input whose gradient is the layer's own part of the tensor's.
 
         Values, memory and in-place semantics stay those of the tensor itself; where the framework cannot give
@@ -138,28 +138,28 @@ class Backend(Protocol):
         """
         ...
 
-    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+    def on_gradient(self, tensor: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]) -> Remove:
         """Call back with the gradient of the tensor as its present value had it; a returned tensor replaces it."""
         ...
 
-    def substitute(self, tensor: Native, value: Tensor) -> Native:
+    def substitute(self, tensor: NativeTensor, value: Tensor) -> NativeTensor:
         """Return a tensor with exactly the given values (dtype converted to the tensor's), through which the gradient passes
         to `tensor` unchanged."""
         ...
 
-    def writes(self, tensor: Native) -> int:
+    def writes(self, tensor: NativeTensor) -> int:
         """Count the in-place operations that changed the tensor's values so far, through any alias; 0 where not known."""
         ...
 
-    def copy_into(self, target: Native, source: Native) -> None:
+    def copy_into(self, target: NativeTensor, source: NativeTensor) -> None:
         """Write source's values into target in place and under autograd, so that target's gradient goes on to source."""
         ...
 
-    def is_own_layer(self, layer: Layer) -> bool:
+    def is_own_layer(self, layer: NativeLayer) -> bool:
         """True where the layer's forward is the framework's own code, and not that of the model's author."""
         ...
 
-    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+    def intercept(self, layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
         """Call `on_call(name, result)` after each functional call that code of this thread makes outside the framework.
 
         Only while listening: the block gets `listen(True)` and `listen(False)`, and begins deaf. What a function calls
@@ -169,22 +169,22 @@ class Backend(Protocol):
         ...
 
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
-    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+    def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
         """Build the neutral loss over the flattened outputs that are floating; scalar. BAD_CONFIG where it cannot."""
         ...
 
-    def backward(self, loss: Native) -> None: ...
+    def backward(self, loss: NativeTensor) -> None: ...
 
-    def item(self, tensor: Native) -> float: ...
+    def item(self, tensor: NativeTensor) -> float: ...
 
-    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+    def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
         """Make the neutral optimiser over the trainable parameters, every option passed explicitly."""
         ...
 
     def step(self, optimizer: Any) -> None: ...
 
 
-def module_of_forward(layer: Layer) -> str:
+def module_of_forward(layer: NativeLayer) -> str:
     """Return the module that the layer's forward was written in: a subclass may have taken it over from another."""
     kind = type(layer)
     return getattr(getattr(kind, "forward", None), "__module__", None) or kind.__module__

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from padiff_rpc.model.backends.backend import Layer, Listen, OnCall
+from padiff_rpc.model.backends.backend import Listen, NativeLayer, OnCall
 
 Owner = Any
 """Where an attribute lies: a class, or the dict of a module or of an instance."""
 
 
 @dataclass(frozen=True)
-class Place:
+class PatchedName:
     """A function under the attribute that calls find it by, and its canonical name."""
 
     owner: Owner
@@ -37,7 +37,7 @@ class _Listener:
 
 @dataclass
 class _Patch:
-    place: Place
+    place: PatchedName
     original: Any
     stand_in: Any
     users: int = 0
@@ -52,7 +52,7 @@ last one to end restores it."""
 
 @contextmanager
 def patched(
-    places: Iterable[Place], scopes: Iterable[dict[str, Any]], ignores: Callable[[str], bool], on_call: OnCall
+    places: Iterable[PatchedName], scopes: Iterable[dict[str, Any]], ignores: Callable[[str], bool], on_call: OnCall
 ) -> Iterator[Listen]:
     """Patch `places`, and what refers to the same functions in `scopes` (the dicts of modules and layers), for a block.
 
@@ -76,7 +76,7 @@ def patched(
                 _let_go(patch)
 
 
-def module_scopes(layers: Iterable[Layer], ignores: Callable[[str], bool]) -> list[dict[str, Any]]:
+def module_scopes(layers: Iterable[NativeLayer], ignores: Callable[[str], bool]) -> list[dict[str, Any]]:
     """Return where code of these layers looks functions up: its modules' globals, and the attributes of the layers."""
     found: dict[int, dict[str, Any]] = {}
     for layer in layers:
@@ -92,7 +92,7 @@ def module_scopes(layers: Iterable[Layer], ignores: Callable[[str], bool]) -> li
     return list(found.values())
 
 
-def _references(places: Iterable[Place], scopes: Iterable[dict[str, Any]]) -> Iterator[Place]:
+def _references(places: Iterable[PatchedName], scopes: Iterable[dict[str, Any]]) -> Iterator[PatchedName]:
     """Find the functions of `places` under other names; what is patched already is known by what it stands in for."""
     originals = {id(patch.stand_in): patch.original for patch in _patches.values()}
 
@@ -105,10 +105,10 @@ def _references(places: Iterable[Place], scopes: Iterable[dict[str, Any]]) -> It
         for attribute, value in list(scope.items()):
             name = names.get(identity(value))
             if name is not None and (id(scope), attribute) not in taken:
-                yield Place(scope, attribute, name)
+                yield PatchedName(scope, attribute, name)
 
 
-def _hold(place: Place, ignores: Callable[[str], bool]) -> _Patch:
+def _hold(place: PatchedName, ignores: Callable[[str], bool]) -> _Patch:
     key = (id(place.owner), place.attribute)
     patch = _patches.get(key)
     if patch is None:
@@ -156,7 +156,7 @@ def _content(owner: Owner, attribute: str) -> Any:
     return (owner if isinstance(owner, dict) else vars(owner)).get(attribute)
 
 
-def _put(place: Place, value: Any) -> None:
+def _put(place: PatchedName, value: Any) -> None:
     if isinstance(place.owner, dict):
         place.owner[place.attribute] = value
     else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import detect_backend, load_backend
-from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.native_inputs import check_call, to_native
@@ -22,6 +22,7 @@ from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
 from padiff_rpc.model.model import (
     BackwardResult,
+    BoundarySide,
     ForwardRequest,
     ForwardResult,
     LossSpec,
@@ -30,7 +31,6 @@ from padiff_rpc.model.model import (
     Observer,
     OptimizerSpec,
     RecordOptions,
-    Side,
     What,
 )
 from padiff_rpc.model.recording.native_tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
@@ -246,10 +246,10 @@ class HostedModel:
         silent = recorder.silent() if recorder else ()
         return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started)
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self._store.get(identifier) for identifier in ids)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         self._store.release(ids)
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
@@ -259,7 +259,7 @@ class HostedModel:
     # -- a user's own loop --------------------------------------------------------------------------------------------
     def record_call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
-    ) -> tuple[Any, Callable[[], tuple[tuple[str, int, Side, str], ...]]]:
+    ) -> tuple[Any, Callable[[], tuple[tuple[str, int, BoundarySide, str], ...]]]:
         """Call the model as its user does, and record it.
 
         Return what it returned, and a function that tells which tensors' gradients have not arrived so far. Arguments are
@@ -278,7 +278,7 @@ class HostedModel:
         self._called.append(recorder)
         return outputs, recorder.silent
 
-    def run_backward(self, loss: Native) -> None:
+    def run_backward(self, loss: NativeTensor) -> None:
         """Run backward from a native loss that was computed from what record_call() returned; gradients add up."""
         try:
             self.backend.backward(loss)
@@ -330,11 +330,11 @@ class HostedModel:
         others = [placed for placed in layers if id(placed) not in taken]
         return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart)
 
-    def _known_tensors(self) -> dict[str, Native]:
+    def _known_tensors(self) -> dict[str, NativeTensor]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
         return {name: each.tensor for each in tensors for name in (each.name, *each.aliases)}
 
-    def _named(self, names: Sequence[str]) -> list[tuple[str, Native]]:
+    def _named(self, names: Sequence[str]) -> list[tuple[str, NativeTensor]]:
         # Looked up anew each time: a framework may put another object in a buffer's place while it runs.
         found = find_tensors(self.backend, self.model, names)
         for name in names:
@@ -342,31 +342,31 @@ class HostedModel:
                 raise self._unknown_tensor(name, self._known_tensors())
         return [(name, found[name]) for name in names]
 
-    def _wanted(self, found: list[tuple[str, Native]], what: What) -> Iterator[tuple[str, Native]]:
+    def _wanted(self, found: list[tuple[str, NativeTensor]], what: What) -> Iterator[tuple[str, NativeTensor]]:
         for name, tensor in found:
             wanted = tensor if what == "value" else self.backend.gradient(tensor)
             if wanted is not None:
                 yield name, wanted
 
-    def _stream(self, name: str, tensor: Native, transposed: bool) -> TensorStream:
+    def _stream(self, name: str, tensor: NativeTensor, transposed: bool) -> TensorStream:
         if transposed:
             spec, matrix = self._matrix(name, tensor)
             return TensorStream(name, spec, transposed_chunks(matrix))
         return TensorStream(name, self.backend.spec(tensor), chunks_of(self.backend.to_bytes(tensor).data))
 
-    def _digest(self, name: str, tensor: Native, transposed: bool, statistics: Statistics) -> Digest:
+    def _digest(self, name: str, tensor: NativeTensor, transposed: bool, statistics: Statistics) -> Digest:
         if not transposed:
             return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor), statistics)
         spec, matrix = self._matrix(name, tensor)
         return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
 
-    def _matrix(self, name: str, tensor: Native) -> tuple[TensorSpec, np.ndarray]:
+    def _matrix(self, name: str, tensor: NativeTensor) -> tuple[TensorSpec, np.ndarray]:
         """Return the header of the transpose, and the tensor itself as an array."""
         spec = self.backend.spec(tensor)
         turned = transposed_spec(name, spec)
         return turned, self.backend.to_bytes(tensor).view(spec.dtype.storage).reshape(spec.shape)
 
-    def _unknown_tensor(self, name: str, known: Mapping[str, Native]) -> PadiffError:
+    def _unknown_tensor(self, name: str, known: Mapping[str, NativeTensor]) -> PadiffError:
         nearest = difflib.get_close_matches(name, known, n=1)
         return PadiffError(
             f"{type(self.model).__name__} has no parameter or buffer {name!r}",

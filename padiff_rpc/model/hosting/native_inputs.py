@@ -13,7 +13,7 @@ from padiff_rpc.tensors.tensor import Tensor
 
 
 @dataclass(frozen=True)
-class Native:
+class NativeInput:
     """An input that is the framework's own already, for a model in this process; it cannot travel.
 
     data: the values of a tensor, of which each forward gets a copy, so that a model that writes into its inputs does not
@@ -33,7 +33,7 @@ def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return backend.from_tensor(value, None, model)
-    if isinstance(value, Native):
+    if isinstance(value, NativeInput):
         if value.data is None:
             return value.value
         copy = backend.from_tensor(value.data, value.value, model)

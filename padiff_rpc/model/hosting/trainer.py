@@ -8,7 +8,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import nested
-from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.user_errors import user_error
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
@@ -41,7 +41,7 @@ class Trainer:
     def optimizer_names(self) -> tuple[str, ...]:
         return tuple(self._optimizers)
 
-    def loss(self, spec: LossSpec, outputs: Any) -> Native:
+    def loss(self, spec: LossSpec, outputs: Any) -> NativeTensor:
         """Compute a scalar loss of what the model returned.
 
         UNKNOWN_NAME; BAD_CONFIG: these outputs cannot have it, or it is no scalar; MODEL_FAILED: an offered one raised.
@@ -87,7 +87,7 @@ class Trainer:
         self._made.clear()
 
 
-def _selected(spec: LossSpec, outputs: dict[str, Native]) -> list[Native]:
+def _selected(spec: LossSpec, outputs: dict[str, NativeTensor]) -> list[NativeTensor]:
     for name in spec.outputs:
         if name not in outputs:
             raise PadiffError(

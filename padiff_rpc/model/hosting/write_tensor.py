@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import Backend, Native
+from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.tensors.tensor import TensorStream, data_loss
 
 
-def write_stream(backend: Backend, target: Native, stream: TensorStream) -> None:
+def write_stream(backend: Backend, target: NativeTensor, stream: TensorStream) -> None:
     """Overwrite a tensor with a stream of exactly its spec; BAD_TENSOR, before a byte is written, for another.
 
     Where the framework gives no memory to write to, the stream is collected whole first. DATA_LOSS for one that is short or

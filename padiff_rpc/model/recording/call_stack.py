@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from padiff_rpc.model.backends.backend import Native
+from padiff_rpc.model.backends.backend import NativeTensor
 
 
 @dataclass
-class Call:
+class RunningCall:
     """A layer call that is under way.
 
     caller: the recorded call around it. hears: functional calls made now are this layer's own, and wanted. recorded:
@@ -24,18 +24,18 @@ class Call:
     hears: bool = False
     recorded: bool = True
     restore: Callable[[], None] | None = None
-    given: list[tuple[Native, Native, int]] = field(default_factory=list)
+    given: list[tuple[NativeTensor, NativeTensor, int]] = field(default_factory=list)
 
 
 class Calls:
     """Layer calls as a stack. One that raised, and whose exception the model caught, ends when the one around it does."""
 
     def __init__(self) -> None:
-        self._stack: list[Call] = []
+        self._stack: list[RunningCall] = []
         self._counts: Counter[str] = Counter()
 
     @property
-    def innermost(self) -> Call | None:
+    def innermost(self) -> RunningCall | None:
         return self._stack[-1] if self._stack else None
 
     def number(self, route: str) -> int:
@@ -43,18 +43,18 @@ class Calls:
         self._counts[route] += 1
         return self._counts[route] - 1
 
-    def enter(self, route: str, hears: bool) -> Call:
+    def enter(self, route: str, hears: bool) -> RunningCall:
         """Begin a recorded call."""
         caller = next(((call.route, call.number) for call in reversed(self._stack) if call.recorded), None)
-        call = Call(route, self.number(route), caller, hears)
+        call = RunningCall(route, self.number(route), caller, hears)
         self._stack.append(call)
         return call
 
     def follow(self, route: str) -> None:
         """Begin a call that is not recorded."""
-        self._stack.append(Call(route, 0, None, recorded=False))
+        self._stack.append(RunningCall(route, 0, None, recorded=False))
 
-    def leave(self, route: str) -> Call:
+    def leave(self, route: str) -> RunningCall:
         """End the innermost call of this layer, and those inside it, and return it."""
         call = self._end()
         while call.route != route:
@@ -65,7 +65,7 @@ class Calls:
         while self._stack:
             self._end()
 
-    def _end(self) -> Call:
+    def _end(self) -> RunningCall:
         call = self._stack.pop()
         if call.restore is not None:
             call.restore()

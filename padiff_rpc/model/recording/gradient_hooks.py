@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from padiff_rpc.model.backends.backend import Backend, Remove
-from padiff_rpc.model.model import Side
+from padiff_rpc.model.model import BoundarySide
 
-Deliver = Callable[["Place", Any], Any]
+Deliver = Callable[["GradientPoint", Any], Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class GradientPoint:
     """Where a tensor was seen: one name on one side of one layer call."""
 
     route: str
     call: int
-    side: Side
+    side: BoundarySide
     caller: tuple[str, int] | None
     name: str
 
@@ -29,7 +29,7 @@ class _Point:
     """One value of one tensor object, and the places that saw it, in the order in which forward came by."""
 
     tensor: Callable[[], Any]
-    places: list[Place] = field(default_factory=list)
+    places: list[GradientPoint] = field(default_factory=list)
 
 
 class GradientHooks:
@@ -48,9 +48,9 @@ class GradientHooks:
         # in-place operation the same object has another gradient.
         self._points: dict[tuple[int, int], _Point] = {}
         self._removes: list[Remove] = []
-        self._pending: dict[Place, None] = {}  # in order; never delivered so far
+        self._pending: dict[GradientPoint, None] = {}  # in order; never delivered so far
 
-    def watch(self, tensor: Any, place: Place) -> None:
+    def watch(self, tensor: Any, place: GradientPoint) -> None:
         key = (id(tensor), self._backend.writes(tensor))
         point = self._points.get(key)
         if point is None or point.tensor() is not tensor:
@@ -59,7 +59,7 @@ class GradientHooks:
         point.places.append(place)
         self._pending[place] = None
 
-    def silent(self) -> tuple[Place, ...]:
+    def silent(self) -> tuple[GradientPoint, ...]:
         """Return the places whose gradient never arrived, in the order of the forward."""
         return tuple(self._pending)
 

@@ -22,7 +22,7 @@ class PlacedLayer:
 
 
 @dataclass
-class PlacedTensor:
+class NamedTensor:
     """A parameter or buffer under its first name."""
 
     name: str
@@ -44,18 +44,18 @@ def place_layers(backend: Backend, model: Any) -> list[PlacedLayer]:
     return list(placed.values())
 
 
-def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[PlacedTensor]:
+def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTensor]:
     """List every parameter and buffer once, layer by layer; further names of the same object become aliases.
 
     The names below a layer's aliases count as aliases too.
     """
-    placed: dict[int, PlacedTensor] = {}
+    placed: dict[int, NamedTensor] = {}
     for each in layers:
         for own_name, tensor, kind, trainable in backend.own_tensors(each.layer):
             names = [join(route, own_name) for route in (each.route, *each.aliases)]
             known = placed.get(id(tensor))
             if known is None:
-                known = placed[id(tensor)] = PlacedTensor(names.pop(0), tensor, kind, trainable)
+                known = placed[id(tensor)] = NamedTensor(names.pop(0), tensor, kind, trainable)
             known.aliases += [name for name in names if name not in known.aliases and name != known.name]
     return list(placed.values())
 

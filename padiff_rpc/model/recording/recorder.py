@@ -12,17 +12,17 @@ from typing import Any
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import nested
 from padiff_rpc.model.api_names import api_route
-from padiff_rpc.model.backends.backend import Backend, Listen, Native, Remove
-from padiff_rpc.model.model import Boundary, Observer, Phase, Record, RecordOptions, Releasing, Side
-from padiff_rpc.model.recording.call_stack import Call, Calls
-from padiff_rpc.model.recording.gradient_hooks import GradientHooks, Place
+from padiff_rpc.model.backends.backend import Backend, Listen, NativeTensor, Remove
+from padiff_rpc.model.model import Boundary, BoundarySide, Observer, Phase, Record, RecordOptions, Releasing
+from padiff_rpc.model.recording.call_stack import Calls, RunningCall
+from padiff_rpc.model.recording.gradient_hooks import GradientHooks, GradientPoint
 from padiff_rpc.model.recording.native_tree import PlacedLayer
 from padiff_rpc.model.recording.side_thread import Beside
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest_chunks, hash_of
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
-Named = list[tuple[str, Native]]
+Named = list[tuple[str, NativeTensor]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Recorder:
         self._seq = 0
         self._earlier_releases = self._store.releases
 
-    def silent(self) -> tuple[tuple[str, int, Side, str], ...]:
+    def silent(self) -> tuple[tuple[str, int, BoundarySide, str], ...]:
         """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
         return tuple((place.route, place.call, place.side, place.name) for place in self._gradients.silent())
 
@@ -163,8 +163,8 @@ class Recorder:
         return nested.rebuild(output, self._backend.is_tensor, new) if new else None
 
     def _watch_outputs(
-        self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]
-    ) -> Mapping[str, Native]:
+        self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
+    ) -> Mapping[str, NativeTensor]:
         """Watch the outputs that want a gradient, one for each object.
 
         Of several outputs one may have gone into another inside the layer (attention returns its weights beside what it
@@ -180,26 +180,28 @@ class Recorder:
             if len(wanting) > 1 and first not in replaced:
                 tensor = self._backend.tap(tensor, layer)
                 new.update({name: tensor for name, each in current.items() if id(each) == identity})
-            self._gradients.watch(tensor, Place(call.route, call.number, "output", call.caller, first))
+            self._gradients.watch(tensor, GradientPoint(call.route, call.number, "output", call.caller, first))
         return new
 
-    def _tap(self, call: Call, layer: Any, tensors: Named, replaced: Mapping[str, Native]) -> dict[str, Native]:
+    def _tap(
+        self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
+    ) -> dict[str, NativeTensor]:
         """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""
         new = dict(replaced)
-        taps: dict[int, Native] = {}
+        taps: dict[int, NativeTensor] = {}
         for name, tensor in tensors:
             current = replaced.get(name, tensor)
             if not self._backend.wants_gradient(current):
                 continue
             if id(current) not in taps:
                 taps[id(current)] = self._backend.tap(current, layer)
-                place = Place(call.route, call.number, "input", call.caller, name)
+                place = GradientPoint(call.route, call.number, "input", call.caller, name)
                 self._gradients.watch(taps[id(current)], place)
             if taps[id(current)] is not tensor:
                 new[name] = taps[id(current)]
         return new
 
-    def _write_back(self, call: Call, outputs: Named, replaced: Mapping[str, Native]) -> None:
+    def _write_back(self, call: RunningCall, outputs: Named, replaced: Mapping[str, NativeTensor]) -> None:
         """Where the layer wrote in place into an input that we had replaced, let its caller's tensor have the new value.
 
         When the layer returned that very tensor, the value is the replaced output.
@@ -246,19 +248,19 @@ class Recorder:
             if call is None or not tensors:
                 return
             route = api_route(call.route, name)
-            place = Place(route, self._calls.number(route), "output", (call.route, call.number), "")
+            place = GradientPoint(route, self._calls.number(route), "output", (call.route, call.number), "")
             self._tell("forward", place, tuple(self._capture(each, tensor) for each, tensor in tensors), api=True)
 
     # -- both phases --------------------------------------------------------------------------------------------------
-    def _announce(self, call: Call, side: Side, tensors: Named) -> dict[str, Native]:
+    def _announce(self, call: RunningCall, side: BoundarySide, tensors: Named) -> dict[str, NativeTensor]:
         """Record one side of a call, tell the observer, and return the tensors that take the place of recorded ones."""
         is_result = call.route == "" and side == "output"
         if self._observer is None and not is_result:
             return {}  # nobody would learn of the records
         captures = tuple(self._capture(name, tensor) for name, tensor in tensors)
-        values = self._tell("forward", Place(call.route, call.number, side, call.caller, ""), captures)
-        shared: dict[int, list[tuple[Tensor, Native]]] = {}
-        replaced: dict[str, Native] = {}
+        values = self._tell("forward", GradientPoint(call.route, call.number, side, call.caller, ""), captures)
+        shared: dict[int, list[tuple[Tensor, NativeTensor]]] = {}
+        replaced: dict[str, NativeTensor] = {}
         for name, tensor in tensors:
             if name not in values:
                 continue
@@ -271,7 +273,7 @@ class Recorder:
             replaced[name] = native
         return replaced
 
-    def _gradient_arrived(self, place: Place, gradient: Native) -> Native | None:
+    def _gradient_arrived(self, place: GradientPoint, gradient: NativeTensor) -> NativeTensor | None:
         with self._lock, self._failing():
             if self._observer is None:
                 return None
@@ -279,7 +281,7 @@ class Recorder:
             value = self._tell("backward", place, (capture,)).get(place.name)
             return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
 
-    def _capture(self, name: str, tensor: Native) -> _Capture:
+    def _capture(self, name: str, tensor: NativeTensor) -> _Capture:
         """Keep a tensor. Most are seen twice or more: a layer's input is another's output, its parent's output its own.
 
         So the hash comes first, which costs a third of a copy and a tenth of the statistics.
@@ -296,7 +298,7 @@ class Recorder:
         return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
     def _tell(
-        self, phase: Phase, place: Place, captures: tuple[_Capture, ...], api: bool = False
+        self, phase: Phase, place: GradientPoint, captures: tuple[_Capture, ...], api: bool = False
     ) -> Mapping[str, Tensor]:
         seq, self._seq = self._seq, self._seq + 1
         if self._beside is not None:
@@ -313,7 +315,7 @@ class Recorder:
         self,
         seq: int,
         phase: Phase,
-        place: Place,
+        place: GradientPoint,
         captures: tuple[_Capture, ...],
         api: bool,
         observer: Observer | None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from padiff_rpc.model.model import Place
+from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.budgets import memory_bytes
 from padiff_rpc.model.store.free_ranges import Gaps
 from padiff_rpc.system import memfd
@@ -102,9 +102,9 @@ class Arena:
         self._generation += 1
         self._tell_generation()
 
-    def place(self, offset: int) -> Place | None:
+    def place(self, offset: int) -> StorePlace | None:
         """Name a place as it is now to who has mapped the memory; None where nobody can."""
-        return Place(offset, self._generation) if self._descriptor >= 0 else None
+        return StorePlace(offset, self._generation) if self._descriptor >= 0 else None
 
     def offer(self) -> Offer | None:
         """Tell where a peer finds the memory; None where it is this process's alone."""

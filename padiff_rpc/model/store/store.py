@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Place
+from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.arena import Arena, Offer
 from padiff_rpc.model.store.budgets import default_disk_bytes, default_memory_bytes
 from padiff_rpc.model.store.overflow import Loose
@@ -127,7 +127,7 @@ class Store:
             # A reader that is under way still holds the old ones.
             self._arena, self._spill = Arena(self.memory_budget_bytes), SpillFile(self.disk_budget_bytes)
 
-    def place(self, identifier: int) -> Place | None:
+    def place(self, identifier: int) -> StorePlace | None:
         """Return where in the memory that offer() names a record lies; None where it does not, or is not here any more."""
         with self._lock:
             found = self._records.get(identifier)

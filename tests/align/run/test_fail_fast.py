@@ -29,7 +29,7 @@ from padiff_rpc.model.model import (
     Observer,
 )
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.result import Result
 from tests.align.pairs import Elsewhere, hosted, inputs_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+from padiff_servers.serve_step import StepObserver
 from padiff_servers.service import WorkerService
-from padiff_servers.step import StepObserver
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
@@ -84,7 +84,7 @@ def test_on_one_host_no_record_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         fed.append(placed.place.offset)
         return reach(self, placed)
 
-    monkeypatch.setattr(HostedModel, "read_records", refuse)
+    monkeypatch.setattr(HostedModel, "read_activations", refuse)
     monkeypatch.setattr(StepObserver, "_reach", noted)
     with workers() as (base, raw):
         result = run(base, raw, single_step=True)
@@ -124,7 +124,7 @@ def test_substitutes_of_two_stores_are_told_apart() -> None:
         wholes = []
         for model in models[:2]:
             outputs = model.forward(ForwardRequest(INPUTS, gradients=False)).outputs
-            whole = next(model.read_records([outputs[0].id])).whole
+            whole = next(model.read_activations([outputs[0].id])).whole
             assert whole is not None
             wholes.append(whole)
         substitution, sent = models[2]._substitution(1, dict(zip("ab", wholes, strict=True)))
@@ -138,7 +138,7 @@ def read_output(model: RemoteModel) -> list[int]:
     """Run a step, read what it returned, and give that record's id."""
     outputs = model.forward(ForwardRequest(INPUTS, gradients=False)).outputs
     ids = [record.id for record in outputs]
-    assert len(collect_all(model.read_records(ids))) == 1
+    assert len(collect_all(model.read_activations(ids))) == 1
     return ids
 
 
@@ -146,13 +146,13 @@ def test_after_the_session_has_ended_nothing_is_read_that_others_have_recorded()
     with serving(small(seed=0)) as worker:
         first = connect(worker.address)
         ids = read_output(first)
-        reading = first.read_records(ids)
+        reading = first.read_activations(ids)
         waiting = next(reading)
         first.close()
         with connect(worker.address) as second:
             read_output(second)
             with pytest.raises(PadiffError):
-                list(first.read_records(ids))
+                list(first.read_activations(ids))
             with pytest.raises(PadiffError):
                 waiting.collect()
         reading.close()
@@ -166,7 +166,7 @@ def test_after_the_lease_has_run_out_nothing_is_read_that_others_have_recorded()
         with connect(worker.address) as second:
             read_output(second)
             with pytest.raises(PadiffError) as raised:
-                list(first.read_records(ids))
+                list(first.read_activations(ids))
         assert raised.value.reason is Reason.UNKNOWN_NAME
         first.close()
 

@@ -27,13 +27,13 @@ class Asked:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def read_records(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         self.read.append(list(ids))
-        return self.model.read_records(ids)
+        return self.model.read_activations(ids)
 
-    def release_records(self, ids: Sequence[int]) -> None:
+    def release_activations(self, ids: Sequence[int]) -> None:
         self.released.append(list(ids))
-        self.model.release_records(ids)
+        self.model.release_activations(ids)
 
 
 def run(factory: str, rows: int, **settings: Any) -> tuple[Asked, Asked]:

@@ -15,7 +15,7 @@ from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.model import RecordOptions
 from padiff_rpc.model.recording import recorder
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import hosted, inputs_of
 

@@ -12,7 +12,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.numpy_framework import nn
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Result
 from tests.align.pairs import Claimed
 

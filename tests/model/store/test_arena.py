@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from padiff_rpc.model.model import Place
+from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.arena import FIRST_OFFSET, GENERATION_OFFSET, Arena
 from padiff_rpc.model.store.free_ranges import Gaps
 from padiff_rpc.system import memfd
@@ -65,7 +65,7 @@ def test_what_others_may_map_holds_the_nonce_the_generation_and_what_was_written
     assert os.fstat(offer.descriptor).st_size == offer.size_bytes
     assert memfd.has_fixed_size(offer.descriptor)
     for generation in (1, 2):
-        assert arena.place(place) == Place(place, generation)
+        assert arena.place(place) == StorePlace(place, generation)
         assert int.from_bytes(os.pread(offer.descriptor, 8, GENERATION_OFFSET), "little") == generation
         arena.renew()
 

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 
 from padiff_rpc.model.api_names import spellings
 from padiff_rpc.model.backends.backend import Listen, OnCall, module_of_forward
-from padiff_rpc.model.backends.patches import Place, module_scopes, patched
+from padiff_rpc.model.backends.patches import PatchedName, module_scopes, patched
+from padiff_rpc.numpy_framework import autograd as numpy_autograd
 from padiff_rpc.numpy_framework import functions as numpy_functions
-from padiff_rpc.numpy_framework import tensor as numpy_autograd
 from padiff_rpc.numpy_framework.nn import Layer
 
 _SPELLINGS = {**spellings("paddle"), **spellings("torch")}
@@ -23,7 +23,7 @@ def is_own_layer(layer: Layer) -> bool:
 def intercept(layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
     """See Backend."""
     places = [
-        Place(owner, spelling, name)
+        PatchedName(owner, spelling, name)
         for spelling, name in _SPELLINGS.items()
         for owner, held in (
             (vars(numpy_functions), vars(numpy_functions)),

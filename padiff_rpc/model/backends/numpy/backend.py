@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Listen, OnCall, Remove
+from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy import api_calls as numpy_api_calls
 from padiff_rpc.model.backends.numpy.training import Optimizer, neutral_loss
 from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.numpy_framework.autograd import OPAQUE, Tensor, apply
 from padiff_rpc.numpy_framework.functions import generator, seed_generator
 from padiff_rpc.numpy_framework.graph import grad_enabled, grad_mode
 from padiff_rpc.numpy_framework.nn import Layer
-from padiff_rpc.numpy_framework.tensor import OPAQUE, Tensor, apply
 from padiff_rpc.tensors.tensor import DType, TensorSpec
 from padiff_rpc.tensors.tensor import Tensor as PlainTensor
 
@@ -148,7 +148,7 @@ class NumpyBackend:
         with grad_mode(gradients), np.errstate(all="ignore"):
             return model(**inputs)
 
-    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+    def hook(self, layer: Layer, before: BeforeCall, after: AfterCall) -> Remove:
         return layer.register_hook(before, after)
 
     def wants_gradient(self, tensor: Tensor) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.functions import log_softmax
-from padiff_rpc.numpy_framework.tensor import Tensor
 from padiff_rpc.tensors.tensor import DType
 
 

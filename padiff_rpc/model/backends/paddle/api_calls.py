@@ -10,9 +10,9 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.api_names import spellings
-from padiff_rpc.model.backends.backend import Layer, Listen, OnCall, module_of_forward
+from padiff_rpc.model.backends.backend import Listen, NativeLayer, OnCall, module_of_forward
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
-from padiff_rpc.model.backends.patches import Place, module_scopes, patched
+from padiff_rpc.model.backends.patches import PatchedName, module_scopes, patched
 
 THIRD_PARTY = "PADDLE_THIRDPARTY_API"
 """The environment variable that names custom operators, as PaDiff has it: `pkg.mod.func,pkg2.func`."""
@@ -20,12 +20,12 @@ THIRD_PARTY = "PADDLE_THIRDPARTY_API"
 _NAMESPACES = (vars(paddle), paddle.Tensor, vars(paddle.nn.functional), vars(paddle.linalg))
 
 
-def is_own_layer(layer: Layer) -> bool:
+def is_own_layer(layer: NativeLayer) -> bool:
     """See Backend."""
     return _is_paddles(module_of_forward(layer))
 
 
-def intercept(layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+def intercept(layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
     """See Backend."""
     places = [*_own_places(), *_third_party_places(os.environ.get(THIRD_PARTY, ""))]
     return patched(places, module_scopes(layers, _is_paddles), _is_paddles, on_call)
@@ -36,23 +36,23 @@ def _is_paddles(module: str) -> bool:
     return module.partition(".")[0] == "paddle" and not module.startswith("paddle.vision.models")
 
 
-def _own_places() -> Iterator[Place]:
+def _own_places() -> Iterator[PatchedName]:
     for spelling, name in spellings("paddle").items():
         for namespace in _NAMESPACES:
             held = namespace if isinstance(namespace, dict) else vars(namespace)
             if callable(held.get(spelling)):
-                yield Place(namespace, spelling, name)
+                yield PatchedName(namespace, spelling, name)
 
 
-def _third_party_places(listed: str) -> Iterator[Place]:
+def _third_party_places(listed: str) -> Iterator[PatchedName]:
     for path in filter(None, (each.strip() for each in listed.split(","))):
         owner, _, attribute = path.rpartition(".")
         holder = _find(owner, path)
         if isinstance(holder, type):
-            place = Place(holder, attribute, attribute)
+            place = PatchedName(holder, attribute, attribute)
             known = attribute in vars(holder)
         else:
-            place = Place(vars(holder), attribute, attribute)
+            place = PatchedName(vars(holder), attribute, attribute)
             known = callable(vars(holder).get(attribute))
         if not known:
             raise _not_found(path, f"{owner} has no function {attribute!r}")

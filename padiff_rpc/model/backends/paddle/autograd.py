@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import Native, Remove
+from padiff_rpc.model.backends.backend import NativeTensor, Remove
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 
 _core = paddle.base.core
 _DenseTensor = getattr(_core, "LoDTensor", None) or _core.DenseTensor  # renamed on the way to 3.x
 _DIFFERENTIABLE = frozenset({"bfloat16", "float16", "float32", "float64", "complex64", "complex128"})
 
-Callback = Callable[[Native], "Native | None"]
+Callback = Callable[[NativeTensor], "NativeTensor | None"]
 
 
-def wants_gradient(tensor: Native) -> bool:
+def wants_gradient(tensor: NativeTensor) -> bool:
     """True when autograd is on and leads to this tensor."""
     dtype = str(tensor.dtype).removeprefix("paddle.")
     return not tensor.stop_gradient and paddle.is_grad_enabled() and dtype in _DIFFERENTIABLE
@@ -31,7 +31,7 @@ class _Gate:
 
     callbacks: dict[object, Callback] = field(default_factory=dict)
 
-    def passed(self, gradient: Native) -> Native:
+    def passed(self, gradient: NativeTensor) -> NativeTensor:
         for callback in list(self.callbacks.values()):
             new = callback(gradient)
             gradient = gradient if new is None else new
@@ -49,7 +49,9 @@ class Autograd:
 
     def __init__(self) -> None:
         self._gates: dict[int, _Gate] = {}  # by id() of the living tap or substitute
-        self._calls: list[list[tuple[Native, Native]]] = []  # of each layer call under way: (tensor, its tap)
+        self._calls: list[
+            list[tuple[NativeTensor, NativeTensor]]
+        ] = []  # of each layer call under way: (tensor, its tap)
         self._failure: BaseException | None = None
 
     @contextmanager
@@ -64,7 +66,7 @@ class Autograd:
         finally:
             self._calls.pop()
 
-    def tap(self, tensor: Native) -> Native:
+    def tap(self, tensor: NativeTensor) -> NativeTensor:
         """Return an alias of a tensor, with a history of its own; one that is empty, or wants no gradient, is returned itself.
 
         A tensor with three users or more then adds up its gradients in another order: a difference by rounding.
@@ -76,15 +78,15 @@ class Autograd:
             self._calls[-1].append((tensor, tap))
         return tap
 
-    def substitute(self, tensor: Native, value: Native) -> Native:
+    def substitute(self, tensor: NativeTensor, value: NativeTensor) -> NativeTensor:
         """Return `value` with the history of `tensor`, where that has one."""
         return self._gated(tensor, lambda: value) if wants_gradient(tensor) else value
 
-    def on_gradient(self, tensor: Native, callback: Callback) -> Remove:
+    def on_gradient(self, tensor: NativeTensor, callback: Callback) -> Remove:
         """Call back with the gradient of the tensor; a later in-place operation does not move the hook."""
         callbacks = {None: callback}
 
-        def fire(gradient: Native) -> Native | None:
+        def fire(gradient: NativeTensor) -> NativeTensor | None:
             try:
                 return callbacks[None](gradient) if callbacks else None
             except BaseException as err:
@@ -103,7 +105,7 @@ class Autograd:
         # Emptied, the hook goes when the graph goes.
         return callbacks.clear
 
-    def backward(self, loss: Native) -> None:
+    def backward(self, loss: NativeTensor) -> None:
         """Run backward and let a callback's exception through. MODEL_FAILED where autograd has nothing to follow."""
         if loss.stop_gradient:  # paddle would return as if all were well
             raise PadiffError(
@@ -121,7 +123,7 @@ class Autograd:
         if failure is not None:
             raise failure
 
-    def _gated(self, tensor: Native, make: Callable[[], Native]) -> Native:
+    def _gated(self, tensor: NativeTensor, make: Callable[[], NativeTensor]) -> NativeTensor:
         gate = _Gate()
         made = _Pass.apply(tensor, make, gate)
         # Not an attribute of the tensor: in 2.6 tensors take none.
@@ -134,17 +136,17 @@ class _Pass(paddle.autograd.PyLayer):
     """Return what make() makes in the place of a tensor, and pass its gradient through a gate to the tensor."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Native, make: Callable[[], Native], gate: _Gate) -> Native:
+    def forward(ctx: Any, tensor: NativeTensor, make: Callable[[], NativeTensor], gate: _Gate) -> NativeTensor:
         # Made in here, because an argument that is returned (in a list, too) counts as changed in place.
         ctx.gate = gate
         return make()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Native) -> Native:
+    def backward(ctx: Any, gradient: NativeTensor) -> NativeTensor:
         return ctx.gate.passed(gradient)
 
 
-def _alias(tensor: Native) -> Native:
+def _alias(tensor: NativeTensor) -> NativeTensor:
     """Return a tensor of the same memory, with its own count of writes.
 
     Other aliases share the count (view, slices), whose rise when the tensor takes over would look to the layer's own
@@ -157,7 +159,7 @@ def _alias(tensor: Native) -> Native:
     return paddle.Tensor(shared, tensor.place)
 
 
-def _take_over(tensor: Native, tap: Native) -> None:
+def _take_over(tensor: NativeTensor, tap: NativeTensor) -> None:
     """Give the tensor the value, shape and history of its tap."""
     moved = tap.data_ptr() != tensor.data_ptr()
     if tap.dtype != tensor.dtype or not (moved or tap.is_contiguous() == tensor.is_contiguous()):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.paddle import api_calls as paddle_api_calls
 from padiff_rpc.model.backends.paddle import tensor as paddle_tensor
@@ -42,7 +42,7 @@ class PaddleBackend:
     def version(self) -> str:
         return str(paddle.__version__)
 
-    def device(self, model: Layer) -> str:
+    def device(self, model: NativeLayer) -> str:
         place = _place(model)
         if place.is_cpu_place():
             return "cpu"
@@ -74,7 +74,7 @@ class PaddleBackend:
     def is_model(self, value: object) -> bool:
         return isinstance(value, paddle.nn.Layer)
 
-    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+    def prepare(self, model: NativeLayer, device: str | None, dtype: str | None) -> NativeLayer:
         if dtype is not None and dtype not in _CASTS:
             raise PadiffError(
                 f"a paddle model cannot be cast to the dtype {dtype!r}",
@@ -91,11 +91,11 @@ class PaddleBackend:
             model._to_impl(dtype=dtype, floating_only=True)  # what to() calls; to() casts integer buffers, too
         return model
 
-    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+    def children(self, layer: NativeLayer) -> Iterable[tuple[str, NativeLayer]]:
         # named_children() would leave out a layer that is registered under a second name.
         return [(name, child) for name, child in layer._sub_layers.items() if child is not None]
 
-    def own_tensors(self, layer: Layer) -> Iterator[tuple[str, Native, ParameterKind, bool]]:
+    def own_tensors(self, layer: NativeLayer) -> Iterator[tuple[str, NativeTensor, ParameterKind, bool]]:
         held = [(name, tensor) for name, tensor in layer._parameters.items() if tensor is not None]
         statistics = [(name, tensor) for name, tensor in held if name in _STATISTICS and tensor.stop_gradient]
         taken = {name for name, _ in statistics}
@@ -106,13 +106,13 @@ class PaddleBackend:
             if tensor is not None and name != "_dropout_state":  # a scratch area of LSTM and GRU, never filled on a CPU
                 yield name, tensor, "buffer", False
 
-    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+    def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
         return hyperparameters(layer)
 
-    def is_training(self, layer: Layer) -> bool:
+    def is_training(self, layer: NativeLayer) -> bool:
         return bool(layer.training)
 
-    def set_training(self, model: Layer, training: bool) -> None:
+    def set_training(self, model: NativeLayer, training: bool) -> None:
         if training:
             model.train()
         else:
@@ -122,58 +122,58 @@ class PaddleBackend:
     def is_tensor(self, value: object) -> bool:
         return isinstance(value, paddle.Tensor)
 
-    def spec(self, tensor: Native) -> TensorSpec:
+    def spec(self, tensor: NativeTensor) -> TensorSpec:
         return paddle_tensor.spec(tensor)
 
-    def to_bytes(self, tensor: Native) -> np.ndarray:
+    def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
         return paddle_tensor.to_bytes(tensor)
 
-    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+    def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:
         if like is None:
             return paddle_tensor.from_tensor(tensor, _place(model))
         return paddle_tensor.from_tensor(tensor, like.place).astype(like.dtype)
 
-    def traced(self, tensor: Native) -> Native:
+    def traced(self, tensor: NativeTensor) -> NativeTensor:
         leaf = tensor.detach()
         leaf.stop_gradient = False
         with paddle.set_grad_enabled(True):
             return leaf.clone()  # a leaf could not be written to in place
 
-    def address(self, tensor: Native) -> int:
+    def address(self, tensor: NativeTensor) -> int:
         return tensor.data_ptr()
 
-    def overwrite(self, target: Native, tensor: Tensor) -> None:
+    def overwrite(self, target: NativeTensor, tensor: Tensor) -> None:
         paddle_tensor.overwrite(target, tensor)
 
-    def writable(self, target: Native) -> np.ndarray | None:
+    def writable(self, target: NativeTensor) -> np.ndarray | None:
         return paddle_tensor.writable(target)
 
-    def gradient(self, parameter: Native) -> Native | None:
+    def gradient(self, parameter: NativeTensor) -> NativeTensor | None:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)
 
-    def clear_gradients(self, model: Layer) -> None:
+    def clear_gradients(self, model: NativeLayer) -> None:
         for parameter in model.parameters():
             parameter.clear_gradient(False)  # False: not to zeros
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
         with paddle.set_grad_enabled(gradients):
             return model(**inputs)
 
-    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+    def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
         return hook(layer, before, after, self._autograd)
 
-    def wants_gradient(self, tensor: Native) -> bool:
+    def wants_gradient(self, tensor: NativeTensor) -> bool:
         return wants_gradient(tensor)
 
-    def tap(self, tensor: Native, layer: Layer) -> Native:
+    def tap(self, tensor: NativeTensor, layer: NativeLayer) -> NativeTensor:
         return self._autograd.tap(tensor)
 
-    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+    def on_gradient(self, tensor: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]) -> Remove:
         return self._autograd.on_gradient(tensor, callback)
 
-    def substitute(self, tensor: Native, value: Tensor) -> Native:
+    def substitute(self, tensor: NativeTensor, value: Tensor) -> NativeTensor:
         if tuple(tensor.shape) != value.spec.shape:
             raise PadiffError(
                 f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
@@ -182,36 +182,36 @@ class PaddleBackend:
         made = paddle_tensor.from_tensor(value, tensor.place).astype(tensor.dtype)
         return self._autograd.substitute(tensor, made)
 
-    def writes(self, tensor: Native) -> int:
+    def writes(self, tensor: NativeTensor) -> int:
         return tensor.inplace_version
 
-    def copy_into(self, target: Native, source: Native) -> None:
+    def copy_into(self, target: NativeTensor, source: NativeTensor) -> None:
         paddle.assign(source, output=target)
 
-    def is_own_layer(self, layer: Layer) -> bool:
+    def is_own_layer(self, layer: NativeLayer) -> bool:
         return paddle_api_calls.is_own_layer(layer)
 
-    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+    def intercept(self, layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
         return paddle_api_calls.intercept(layers, on_call)
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
-    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+    def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
         return paddle_training.loss(spec, outputs, self._weights)
 
-    def backward(self, loss: Native) -> None:
+    def backward(self, loss: NativeTensor) -> None:
         self._autograd.backward(loss)
 
-    def item(self, tensor: Native) -> float:
+    def item(self, tensor: NativeTensor) -> float:
         return float(tensor.item())
 
-    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+    def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
         return paddle_training.optimizer(spec, model)
 
     def step(self, optimizer: Any) -> None:
         optimizer.step()
 
 
-def _place(model: Layer) -> Any:
+def _place(model: NativeLayer) -> Any:
     """Return where a model's first parameter or buffer lives; the current device for a model without any."""
     for tensors in (model.parameters(), model.buffers()):
         for tensor in tensors:

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Remove
+from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Remove
 from padiff_rpc.model.backends.paddle.autograd import Autograd
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 
@@ -15,7 +15,7 @@ ProgramTranslator, StaticFunction = (
 )
 
 
-def hook(layer: Any, before: Before, after: After, autograd: Autograd) -> Remove:
+def hook(layer: Any, before: BeforeCall, after: AfterCall, autograd: Autograd) -> Remove:
     """Call `before` and `after` around every call of the layer, until removed."""
     hooked = vars(layer).get("forward")
     if not isinstance(hooked, _HookedForward):
@@ -36,7 +36,7 @@ class _HookedForward:
         _refuse_static(layer)
         self._layer = layer
         self._autograd = autograd
-        self._hooks: dict[object, tuple[Before, After]] = {}
+        self._hooks: dict[object, tuple[BeforeCall, AfterCall]] = {}
         self._called = False
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # arguments of those that have left forward
         self._original = layer.forward
@@ -48,7 +48,7 @@ class _HookedForward:
             layer.register_forward_post_hook(self._after_call),
         ]
 
-    def add(self, before: Before, after: After) -> Remove:
+    def add(self, before: BeforeCall, after: AfterCall) -> Remove:
         key = object()
         self._hooks[key] = before, after
 

@@ -16,12 +16,12 @@ from torch.overrides import (
 )
 
 from padiff_rpc.model.api_names import spellings
-from padiff_rpc.model.backends.backend import Layer, Listen, OnCall, module_of_forward
+from padiff_rpc.model.backends.backend import Listen, NativeLayer, OnCall, module_of_forward
 
 _NAMESPACES = (torch, torch.Tensor, torch.nn.functional, torch.special, torch.linalg)
 
 
-def is_own_layer(layer: Layer) -> bool:
+def is_own_layer(layer: NativeLayer) -> bool:
     """See Backend."""
     return module_of_forward(layer).partition(".")[0] == "torch"
 

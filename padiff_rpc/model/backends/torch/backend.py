@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.backends.backend import After, Before, Layer, Listen, Native, OnCall, Remove
+from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.torch import api_calls as torch_api_calls
 from padiff_rpc.model.backends.torch.hyperparameters import hyperparameters
@@ -20,7 +20,7 @@ from padiff_rpc.model.backends.torch.training import backward, loss, optimizer
 from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
-_CASTS: dict[str, Callable[[Layer], Layer]] = {
+_CASTS: dict[str, Callable[[NativeLayer], NativeLayer]] = {
     "float64": torch.nn.Module.double,
     "float32": torch.nn.Module.float,
     "bfloat16": torch.nn.Module.bfloat16,
@@ -40,7 +40,7 @@ class TorchBackend:
     def version(self) -> str:
         return str(torch.__version__)
 
-    def device(self, model: Layer) -> str:
+    def device(self, model: NativeLayer) -> str:
         return str(_device(model))
 
     def seed(self, value: int) -> None:
@@ -66,7 +66,7 @@ class TorchBackend:
     def is_model(self, value: object) -> bool:
         return isinstance(value, torch.nn.Module)
 
-    def prepare(self, model: Layer, device: str | None, dtype: str | None) -> Layer:
+    def prepare(self, model: NativeLayer, device: str | None, dtype: str | None) -> NativeLayer:
         if dtype is not None and dtype not in _CASTS:
             raise PadiffError(
                 f"a torch model cannot be cast to the dtype {dtype!r}",
@@ -78,65 +78,65 @@ class TorchBackend:
             model = model.to(device=device)
         return model if dtype is None else _CASTS[dtype](model)
 
-    def children(self, layer: Layer) -> Iterable[tuple[str, Layer]]:
+    def children(self, layer: NativeLayer) -> Iterable[tuple[str, NativeLayer]]:
         # named_children() would leave out a layer that is registered under a second name.
         return [(name, child) for name, child in layer._modules.items() if child is not None]
 
-    def own_tensors(self, layer: Layer) -> Iterator[tuple[str, Native, ParameterKind, bool]]:
+    def own_tensors(self, layer: NativeLayer) -> Iterator[tuple[str, NativeTensor, ParameterKind, bool]]:
         for name, tensor in layer.named_parameters(recurse=False, remove_duplicate=False):
             yield name, tensor, "parameter", tensor.requires_grad
         for name, tensor in layer.named_buffers(recurse=False, remove_duplicate=False):
             yield name, tensor, "buffer", False
 
-    def hyperparameters(self, layer: Layer) -> dict[str, Any]:
+    def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
         return hyperparameters(layer)
 
-    def is_training(self, layer: Layer) -> bool:
+    def is_training(self, layer: NativeLayer) -> bool:
         return bool(layer.training)
 
-    def set_training(self, model: Layer, training: bool) -> None:
+    def set_training(self, model: NativeLayer, training: bool) -> None:
         model.train(training)
 
     # -- tensors --------------------------------------------------------------------------------------------------
     def is_tensor(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
 
-    def spec(self, tensor: Native) -> TensorSpec:
+    def spec(self, tensor: NativeTensor) -> TensorSpec:
         return spec(tensor)
 
-    def to_bytes(self, tensor: Native) -> np.ndarray:
+    def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
         return to_bytes(tensor)
 
-    def from_tensor(self, tensor: Tensor, like: Native | None, model: Layer) -> Native:
+    def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:
         made = from_tensor(tensor)
         return made.to(_device(model)) if like is None else made.to(device=like.device, dtype=like.dtype)
 
-    def traced(self, tensor: Native) -> Native:
+    def traced(self, tensor: NativeTensor) -> NativeTensor:
         with torch.enable_grad():
             return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
 
-    def address(self, tensor: Native) -> int:
+    def address(self, tensor: NativeTensor) -> int:
         return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin
 
-    def overwrite(self, target: Native, tensor: Tensor) -> None:
+    def overwrite(self, target: NativeTensor, tensor: Tensor) -> None:
         with torch.no_grad():
             target.copy_(from_tensor(tensor))
 
-    def writable(self, target: Native) -> np.ndarray | None:
+    def writable(self, target: NativeTensor) -> np.ndarray | None:
         return writable(target)
 
-    def gradient(self, parameter: Native) -> Native | None:
+    def gradient(self, parameter: NativeTensor) -> NativeTensor | None:
         return parameter.grad if parameter.is_leaf else None
 
-    def clear_gradients(self, model: Layer) -> None:
+    def clear_gradients(self, model: NativeLayer) -> None:
         model.zero_grad(set_to_none=True)
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
         with torch.set_grad_enabled(gradients):
             return model(**inputs)
 
-    def hook(self, layer: Layer, before: Before, after: After) -> Remove:
+    def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
         if isinstance(layer, torch.jit.ScriptModule):
             raise PadiffError(
                 f"a {layer.original_name} was made static by torch.jit, and cannot be recorded layer by layer so",
@@ -154,11 +154,11 @@ class TorchBackend:
 
         return remove
 
-    def wants_gradient(self, tensor: Native) -> bool:
+    def wants_gradient(self, tensor: NativeTensor) -> bool:
         # Inside a model's own no_grad block nothing is traced, whatever the tensor itself says.
         return bool(tensor.requires_grad) and torch.is_grad_enabled()
 
-    def tap(self, tensor: Native, layer: Layer) -> Native:
+    def tap(self, tensor: NativeTensor, layer: NativeLayer) -> NativeTensor:
         if getattr(layer, "inplace", False) or not self.wants_gradient(tensor):
             return tensor
         # A view shares memory and version counter, so in-place semantics stay; an autograd Function's output would not.
@@ -166,13 +166,13 @@ class TorchBackend:
         tapped._padiff_tapped = tensor
         return tapped
 
-    def on_gradient(self, tensor: Native, callback: Callable[[Native], Native | None]) -> Remove:
+    def on_gradient(self, tensor: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]) -> Remove:
         source = getattr(tensor, "_padiff_tapped", None)
         if source is None:
             return tensor.register_hook(callback).remove
         return _on_tap_gradient(tensor, source, callback)
 
-    def substitute(self, tensor: Native, value: Tensor) -> Native:
+    def substitute(self, tensor: NativeTensor, value: Tensor) -> NativeTensor:
         if tuple(tensor.shape) != value.spec.shape:
             raise PadiffError(
                 f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
@@ -182,29 +182,29 @@ class TorchBackend:
         made = torch.empty_like(tensor, requires_grad=False).copy_(from_tensor(value))
         return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
 
-    def writes(self, tensor: Native) -> int:
+    def writes(self, tensor: NativeTensor) -> int:
         return 0 if tensor.is_inference() else tensor._version
 
-    def copy_into(self, target: Native, source: Native) -> None:
+    def copy_into(self, target: NativeTensor, source: NativeTensor) -> None:
         target.copy_(source)
 
-    def is_own_layer(self, layer: Layer) -> bool:
+    def is_own_layer(self, layer: NativeLayer) -> bool:
         return torch_api_calls.is_own_layer(layer)
 
-    def intercept(self, layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
+    def intercept(self, layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
         return torch_api_calls.intercept(on_call)
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
-    def loss(self, spec: LossSpec, outputs: Sequence[Native]) -> Native:
+    def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
         return loss(spec, outputs, self._weights)
 
-    def backward(self, loss: Native) -> None:
+    def backward(self, loss: NativeTensor) -> None:
         backward(loss)
 
-    def item(self, tensor: Native) -> float:
+    def item(self, tensor: NativeTensor) -> float:
         return float(tensor.item())
 
-    def optimizer(self, spec: OptimizerSpec, model: Layer) -> Any:
+    def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
         return optimizer(spec, model)
 
     def step(self, optimizer: Any) -> None:
@@ -215,16 +215,18 @@ class _Substitute(torch.autograd.Function):
     """Pass a gradient from the substitute to the tensor whose place it takes."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Native, holder: tuple[Native]) -> Native:
+    def forward(ctx: Any, tensor: NativeTensor, holder: tuple[NativeTensor]) -> NativeTensor:
         # In a tuple, because a tensor argument that is returned becomes a view, which in-place layers may not change.
         return holder[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Native) -> tuple[Native, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: NativeTensor) -> tuple[NativeTensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return gradient, None
 
 
-def _on_tap_gradient(tapped: Native, source: Native, callback: Callable[[Native], Native | None]) -> Remove:
+def _on_tap_gradient(
+    tapped: NativeTensor, source: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]
+) -> Remove:
     """Listen for a tap's gradient, and at its source where the layer changes the tap in place.
 
     An in-place operation on a view moves the view's history behind its source's, so that the view's own node drops out of the
@@ -236,12 +238,12 @@ def _on_tap_gradient(tapped: Native, source: Native, callback: Callable[[Native]
     watch, version = tapped.detach(), tapped._version
     watch.data = watch.new_empty(0)
 
-    def at_tap(gradient: Native) -> Native | None:
+    def at_tap(gradient: NativeTensor) -> NativeTensor | None:
         nonlocal fired
         fired = True
         return callback(gradient)
 
-    def at_source(gradient: Native) -> Native | None:
+    def at_source(gradient: NativeTensor) -> NativeTensor | None:
         return None if fired or watch._version == version else callback(gradient)
 
     handles = (tapped.register_hook(at_tap), source.register_hook(at_source))
@@ -253,7 +255,7 @@ def _on_tap_gradient(tapped: Native, source: Native, callback: Callable[[Native]
     return remove
 
 
-def _device(model: Layer) -> Any:
+def _device(model: NativeLayer) -> Any:
     for tensors in (model.parameters(), model.buffers()):
         for tensor in tensors:
             return tensor.device

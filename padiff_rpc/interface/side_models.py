@@ -21,7 +21,7 @@ _LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
 
 
 @dataclass(frozen=True)
-class Side:
+class SideModel:
     """One side. name: what messages and log files call the model."""
 
     model: Model
@@ -32,7 +32,7 @@ class Side:
     optimizer: OptimizerSpec | None
 
 
-def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> Side:
+def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> SideModel:
     """Take a proxy, a native model, or any Model (a dump with the lists that it was made with).
 
     BAD_CONFIG for anything else, or for a loss or an optimiser that it cannot have.
@@ -58,10 +58,10 @@ def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> S
         name = f"{description.class_name}({side}_model)"
         if skip_wrap_layers():
             selection = wrap_layers(description)
-    return Side(model, name, selection, layer_map, _loss(loss), _optimizer(optimizer))
+    return SideModel(model, name, selection, layer_map, _loss(loss), _optimizer(optimizer))
 
 
-def map_between(base: Side, raw: Side) -> Mapping[str, str]:
+def map_between(base: SideModel, raw: SideModel) -> Mapping[str, str]:
     """Pair the two layer maps in their order; BAD_CONFIG where their lengths differ."""
     if len(base.layer_map) != len(raw.layer_map):
         raise PadiffError(

@@ -14,9 +14,9 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.running_variance import values_per_channel
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.interface.findings import Shown, show_result
 from padiff_rpc.interface.messages import DEFAULT_TOLERANCES, log
 from padiff_rpc.interface.places import as_path
+from padiff_rpc.interface.show_result import Shown, show_result
 from padiff_rpc.interface.structure import CURE, differing_structure, one_sided
 from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.match.scope import wrap_layers
@@ -80,7 +80,9 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
 
 def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
     base, raw = RecordedModel(place.folder_0), RecordedModel(place.folder_1)
-    phases: list[Phase] = [_phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))]
+    phases: list[DumpedBackward] = [
+        _phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))
+    ]
     settings = AlignSettings(
         compare=rules,
         assign=False,
@@ -113,11 +115,11 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple
     return result, (base, raw)
 
 
-Phase = Literal["none", "unrecorded", "both"]
+DumpedBackward = Literal["none", "unrecorded", "both"]
 """What a dump has of the backward: none was run, its gradients at layers' boundaries were not recorded, or all of it."""
 
 
-def _phase(model: RecordedModel, folder: os.PathLike[str]) -> Phase:
+def _phase(model: RecordedModel, folder: os.PathLike[str]) -> DumpedBackward:
     ran = {run.backward_ran for run in model.runs}
     if len(ran) > 1:
         raise PadiffError(
@@ -130,7 +132,7 @@ def _phase(model: RecordedModel, folder: os.PathLike[str]) -> Phase:
     return "unrecorded" if any({"input", "output"} <= set(run.unrecorded) for run in model.runs) else "both"
 
 
-def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: Sequence[Phase]) -> Iterator[Divergence]:
+def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: Sequence[DumpedBackward]) -> Iterator[Divergence]:
     """Yield what only one dump has as a whole: further forwards, the backward."""
     roots = LayerRef("", base.describe().class_name), LayerRef("", raw.describe().class_name)
     if len(base.runs) != len(raw.runs):

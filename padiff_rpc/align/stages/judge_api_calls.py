@@ -9,16 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from padiff_rpc.align.run.judged_boundary import Judged, Place
+from padiff_rpc.align.run.judged_boundary import BoundaryPlace, Judged
 from padiff_rpc.align.run.phase import PhaseRun
 from padiff_rpc.align.run.threads import T
 from padiff_rpc.model.api_names import api_name, api_route
-from padiff_rpc.model.model import Boundary
+from padiff_rpc.model.model import Boundary, LayerCall
 from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair
 
 _BOTH: tuple[SideName, SideName] = ("base", "raw")
-_Call = tuple[str, int]
 _Group = tuple[str, int, str]
 """Calls of one name in one layer call: base route, call, name."""
 
@@ -38,9 +37,9 @@ class ApiFindings:
 
     judged: Sequence[Judged] = ()
     alone: Sequence[Pair] = ()
-    words: Mapping[_Call, Sequence[str]] = field(default_factory=dict)
+    words: Mapping[LayerCall, Sequence[str]] = field(default_factory=dict)
 
-    def first_failing(self, layer_call: _Call, before: int) -> Judged | None:
+    def first_failing(self, layer_call: LayerCall, before: int) -> Judged | None:
         """Return the first call in that layer call that fails, among those before a point of base's execution order."""
         return next(
             (one for one in self.judged if one.failed and one.base.caller == layer_call and one.base.seq < before),
@@ -77,7 +76,7 @@ def settle_calls(step: int, calls: ApiCalls, layers: Sequence[Judged], to_base: 
     for group, side, _ in alone:
         counts[group][side] += 1
     doubts = {group: _doubt(group[2], count) for group, count in counts.items() if count["base"] != count["raw"]}
-    words: dict[_Call, list[str]] = defaultdict(list)
+    words: dict[LayerCall, list[str]] = defaultdict(list)
     for (route, call, _), doubt in doubts.items():
         words[route, call].append(doubt)
     at_fault, agreeing = _layer_calls(layers)
@@ -107,14 +106,14 @@ def _doubt(name: str, count: Counter[SideName]) -> str:
     return f"only {'base' if base else 'raw'} calls {name} here"
 
 
-def _layer_calls(layers: Sequence[Judged]) -> tuple[set[_Call | None], set[_Call | None]]:
+def _layer_calls(layers: Sequence[Judged]) -> tuple[set[LayerCall | None], set[LayerCall | None]]:
     """Return the layer calls whose own code may be at fault, and those of which an output agrees.
 
     At fault: an output fails, or an input of a layer called inside. In single step that input is replaced, so that the
     output behind it agrees.
     """
-    at_fault: set[_Call | None] = set()
-    agreeing: set[_Call | None] = set()
+    at_fault: set[LayerCall | None] = set()
+    agreeing: set[LayerCall | None] = set()
     for one in layers:
         own = (one.base.route, one.base.call) if one.base.side == "output" else one.base.caller
         if one.failed is not None:
@@ -124,7 +123,9 @@ def _layer_calls(layers: Sequence[Judged]) -> tuple[set[_Call | None], set[_Call
     return at_fault, agreeing
 
 
-def _settle(one: Judged, doubt: str, at_fault: Collection[_Call | None], agreeing: Collection[_Call | None]) -> Judged:
+def _settle(
+    one: Judged, doubt: str, at_fault: Collection[LayerCall | None], agreeing: Collection[LayerCall | None]
+) -> Judged:
     if doubt:
         pairs = (replace(pair, status="skipped", why=doubt, failure="", metrics=None) for pair in one.pairs)
         return replace(one, pairs=tuple(pairs))
@@ -144,7 +145,7 @@ def _settle(one: Judged, doubt: str, at_fault: Collection[_Call | None], agreein
     )
 
 
-def _group(boundary: Boundary | Place, to_base: Mapping[str, str] | None) -> _Group:
+def _group(boundary: Boundary | BoundaryPlace, to_base: Mapping[str, str] | None) -> _Group:
     route, call = boundary.caller or ("", 0)
     return (route if to_base is None else to_base[route], call, api_name(boundary.route, route))
 

@@ -27,7 +27,7 @@ from padiff_rpc.tape.unchanged import ValuesRead
 from padiff_rpc.tape.write_params import (
     PARAMS,
     SHARED,
-    Held,
+    HeldTensors,
     begin,
     finish,
     write_gradients,
@@ -148,8 +148,8 @@ class _StepWriter:
             backward = writing_backward.boundaries
             run = Run(forward, backward, result.loss, result.without_gradient, api_calls=self._api_calls)
         gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
-        finish(into, PARAMS, self._header, description, selection, Held(values, gradients), whole=True)
-        write_report(into, self._header, description, [run], model.read_records, selection=selection, files=files)
+        finish(into, PARAMS, self._header, description, selection, HeldTensors(values, gradients), whole=True)
+        write_report(into, self._header, description, [run], model.read_activations, selection=selection, files=files)
         if self._optimizer is not None:
             model.optimizer_step(self._optimizer)
         written = {} if begun is None else {name: values[name] for name in begun.unchanged()}

@@ -15,8 +15,11 @@ from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.remote.connect import connect
-from padiff_rpc.tape import Header, RecordedModel, record, write_params, write_weights
+from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.parameter_file import read_parameter_file
+from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_params import write_params, write_weights
+from padiff_rpc.tape.write_tape import record
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import serving

@@ -14,7 +14,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connect import connect
-from padiff_rpc.remote.reading import IDLE_STREAMS
+from padiff_rpc.remote.read_tensors import IDLE_STREAMS
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorStream, collect_all
 from padiff_rpc.wire.ring import SLOT_BYTES, TO_COORDINATOR, TO_WORKER
@@ -48,7 +48,7 @@ def test_every_element_type_travels_both_ways_bit_by_bit(dtype: DType, shared_me
     bits = GENERATOR.integers(0, 2 if dtype is DType.BOOL else 256, count * dtype.item_bytes, np.uint8)
     value = Tensor.from_array(bits.view(dtype.storage), dtype)
     with stub_worker({"0": value}, shared_memory=shared_memory) as (stub, _, model):
-        assert {"0": value} == collect_all(model.read_parameters(["0"])) == collect_all(model.read_records([0]))
+        assert {"0": value} == collect_all(model.read_parameters(["0"])) == collect_all(model.read_activations([0]))
         stub.tensors = {"0": Tensor.from_array(np.zeros(0))}
         model.write_parameters([value.stream("0")])
         assert {"0": value} == stub.tensors
@@ -59,7 +59,7 @@ def test_sizes_around_the_slots_travel_both_ways(shared_memory: bool) -> None:
     sizes = [n * SLOT_BYTES + extra for n in (1, TO_WORKER, TO_COORDINATOR + 1) for extra in (-65, -1, 0, 1, 64)]
     tensors = {str(number): tensor(size) for number, size in enumerate(sizes)}
     with stub_worker(dict(tensors), shared_memory=shared_memory) as (stub, _, model):
-        assert tensors == collect_all(model.read_records(range(len(sizes))))
+        assert tensors == collect_all(model.read_activations(range(len(sizes))))
         stub.tensors = dict.fromkeys(tensors, Tensor.from_array(np.zeros(0)))
         model.write_parameters(value.stream(name) for name, value in tensors.items())
         assert tensors == stub.tensors
@@ -69,7 +69,7 @@ def test_a_thousand_reads_and_writes_lose_no_slot() -> None:
     value = tensor(100_000)
     with stub_worker({"0": value}) as (_stub, worker, model):
         for _ in range(1000):
-            assert [100_000] == [sum(c.nbytes for c in s.chunks) for s in model.read_records([0])]
+            assert [100_000] == [sum(c.nbytes for c in s.chunks) for s in model.read_activations([0])]
         for _ in range(100):
             model.write_parameters([value.stream("0")])
         assert model._slots is not None
@@ -82,7 +82,7 @@ def test_reads_that_overlap_beyond_the_slots_all_come() -> None:
     count = TO_COORDINATOR + 3
     tensors = {str(number): tensor(3 * SLOT_BYTES + number) for number in range(count)}
     with stub_worker(tensors) as (_, _, model):
-        reads = [model.read_records([number]) for number in range(count)]
+        reads = [model.read_activations([number]) for number in range(count)]
         streams = [next(read) for read in reads]  # each holds what it was sent
         for number in reversed(range(count)):
             assert tensors[str(number)] == streams[number].collect()
@@ -96,7 +96,7 @@ def test_threads_that_read_at_once_get_their_own() -> None:
 
         def read(number: int) -> bool:
             return all(
-                {str(number): tensors[str(number)]} == collect_all(model.read_records([number])) for _ in range(10)
+                {str(number): tensors[str(number)]} == collect_all(model.read_activations([number])) for _ in range(10)
             )
 
         assert [True] * 12 == list(pool.map(read, range(12)))
@@ -105,10 +105,10 @@ def test_threads_that_read_at_once_get_their_own() -> None:
 def test_reads_that_are_left_in_the_middle_lose_no_slot() -> None:
     with stub_worker({"0": tensor(20 * SLOT_BYTES), "1": tensor(100_000)}) as (stub, worker, model):
         for _ in range(3 * TO_COORDINATOR):
-            read = model.read_records([0])
+            read = model.read_activations([0])
             assert next(next(read).chunks).nbytes > 0
             read.close()  # type: ignore[attr-defined]
-        assert {"1": stub.tensors["1"]} == collect_all(model.read_records([1]))
+        assert {"1": stub.tensors["1"]} == collect_all(model.read_activations([1]))
         assert free_slots(worker)[0] >= TO_COORDINATOR - 1
 
 
@@ -116,7 +116,7 @@ def test_reads_that_are_left_after_the_last_chunk_lose_no_slot() -> None:
     value = tensor(100_000)
     with stub_worker({"0": value}) as (_stub, worker, model):
         for _ in range(3 * TO_COORDINATOR):
-            read = model.read_records([0])
+            read = model.read_activations([0])
             assert value == next(read).collect()
             read.close()  # type: ignore[attr-defined]
         assert free_slots(worker)[0] >= TO_COORDINATOR - 1
@@ -127,7 +127,7 @@ def test_a_coordinator_that_stops_reading_stops_the_worker(shared_memory: bool) 
     class Endless(StubModel):
         produced = 0
 
-        def read_records(self, ids: Any) -> Iterator[TensorStream]:
+        def read_activations(self, ids: Any) -> Iterator[TensorStream]:
             return iter([TensorStream("0", whole.spec, self._chunks())])
 
         def _chunks(self) -> Iterator[memoryview]:
@@ -138,7 +138,7 @@ def test_a_coordinator_that_stops_reading_stops_the_worker(shared_memory: bool) 
     whole = Tensor.from_array(np.zeros(200 << 20, np.uint8))
     stub = Endless()
     with serving(stub) as worker, connect(worker.address, shared_memory=shared_memory) as model:
-        read = model.read_records([0])
+        read = model.read_activations([0])
         assert next(next(read).chunks).nbytes > 0
         settled: list[int] = []
 
@@ -206,7 +206,7 @@ def test_a_read_goes_on_where_its_connection_broke(parameters: bool) -> None:
     with serving(StubModel(tensors)) as worker:
         cutter = Cutter(worker.address, [4 << 20, 3 << 20, 6 << 20])
         with connect(cutter.address, shared_memory=False) as model:
-            read = model.read_parameters(list(tensors)) if parameters else model.read_records(range(5))
+            read = model.read_parameters(list(tensors)) if parameters else model.read_activations(range(5))
             assert tensors == collect_all(read)
         assert 3 == cutter.cuts
         cutter.close()
@@ -218,14 +218,14 @@ def test_what_lies_in_slots_stays_while_its_reader_has_it_though_the_connection_
         cutter = Cutter(worker.address, [])
         with connect(cutter.address) as model:
             assert "shared memory" == model.transport
-            read = model.read_records([0])
+            read = model.read_activations([0])
             stream = next(read)
             chunk = next(stream.chunks)
             copy = bytes(chunk)
             cutter.cut()
             for _ in range(3):
-                assert {"1": tensors["1"]} == collect_all(model.read_records([1]))
-            assert {"1": tensors["1"]} == collect_all(model.read_records([1]))
+                assert {"1": tensors["1"]} == collect_all(model.read_activations([1]))
+            assert {"1": tensors["1"]} == collect_all(model.read_activations([1]))
             assert copy == bytes(chunk)
             rest = b"".join(bytes(piece) for piece in stream.chunks)
             assert bytes(tensors["0"].data) == copy + rest
@@ -238,7 +238,7 @@ def test_a_read_that_never_gets_further_ends_with_the_lost_connection() -> None:
         with connect(cutter.address, shared_memory=False) as model:
             cutter.limits = [100] * 1000
             with pytest.raises(PadiffError) as caught:
-                collect_all(model.read_records([0]))
+                collect_all(model.read_activations([0]))
             assert Reason.WORKER_UNREACHABLE is caught.value.reason
             cutter.limits.clear()
         cutter.close()
@@ -249,7 +249,7 @@ def test_a_rest_that_is_of_another_tensor_is_data_loss() -> None:
     with serving(stub) as worker:
         cutter = Cutter(worker.address, [4 << 20])
         with connect(cutter.address, shared_memory=False) as model:
-            read = model.read_records([0])
+            read = model.read_activations([0])
             stream = next(read)
             first = next(stream.chunks)
             assert first.nbytes > 0
@@ -266,6 +266,6 @@ def test_a_connection_that_breaks_between_reads_is_not_noticed() -> None:
         cutter = Cutter(worker.address, [])
         with connect(cutter.address) as model:
             for _ in range(3):
-                assert {"0": value} == collect_all(model.read_records([0]))
+                assert {"0": value} == collect_all(model.read_activations([0]))
                 cutter.cut()
         cutter.close()

@@ -14,8 +14,8 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.numpy_framework import functions as F
 from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.graph import grad_mode
-from padiff_rpc.numpy_framework.tensor import Tensor
 from padiff_rpc.tensors.tensor import DType
 
 STEP = 1e-6

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from padiff_clients.progress import live_progress
+from padiff_clients.progress_display import live_progress
 
 from padiff_rpc.align.progress import Progress
 

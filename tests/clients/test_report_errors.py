@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 from click.testing import CliRunner, Result
-from padiff_clients.errors import handled
+from padiff_clients.report_errors import handled
 
 from padiff_rpc.errors import WORKER_REASONS, PadiffError, Reason
 

@@ -12,7 +12,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import load_backend
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.model.hosting.hosted import HostedModel
-from padiff_rpc.model.hosting.native_inputs import Native
+from padiff_rpc.model.hosting.native_inputs import NativeInput
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import Inputs, Model
 from padiff_rpc.tensors.tensor import Tensor
@@ -49,7 +49,7 @@ def _local(backend: Backend, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return Tensor.from_array(value)
     if backend.is_tensor(value):
-        return Native(value, _tensor(backend, value), backend.wants_gradient(value))
+        return NativeInput(value, _tensor(backend, value), backend.wants_gradient(value))
     other = _backend_of(value)
     if other is not None:
         return _tensor(other, value)
@@ -57,7 +57,7 @@ def _local(backend: Backend, value: Any) -> Any:
         return type(value)(_local(backend, item) for item in value)
     if type(value) is dict and all(isinstance(key, str) for key in value):
         return {key: _local(backend, item) for key, item in value.items()}
-    return value if isinstance(value, Tensor) else Native(value)
+    return value if isinstance(value, Tensor) else NativeInput(value)
 
 
 def _travelling(value: Any) -> Any:

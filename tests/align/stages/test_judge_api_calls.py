@@ -10,7 +10,7 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.numpy_framework import functions as numpy_functions
-from padiff_rpc.numpy_framework.tensor import Tensor
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Pair, Result
 from tests.align.pairs import AlignPair, hosted, inputs_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from padiff_clients.inputs import load_inputs, load_targets, model_inputs
+from padiff_clients.load_inputs import load_inputs, load_targets, model_inputs
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tensors.tensor import DType, Tensor

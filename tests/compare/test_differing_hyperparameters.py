@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from padiff_rpc.compare.hyperparameters import Difference, differing_hyperparameters
+from padiff_rpc.compare.differing_hyperparameters import Difference, differing_hyperparameters
 from padiff_rpc.result import LayerRef
 
 

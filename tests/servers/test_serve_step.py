@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from padiff_servers import step
-from padiff_servers.step import together
+from padiff_servers import serve_step as step
+from padiff_servers.serve_step import together
 
-from padiff_rpc.model.model import Boundary, Place, Record
+from padiff_rpc.model.model import Boundary, Record, StorePlace
 from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.handover import Handover
@@ -43,7 +43,7 @@ def test_boundaries_that_wait_go_in_one_message_and_arrive_as_they_were() -> Non
 
 
 def test_where_records_lie_is_told_where_they_lie_somewhere() -> None:
-    places = (Place(0, 1), Place(4096, 0), None)
+    places = (StorePlace(0, 1), StorePlace(4096, 0), None)
     records = tuple(Record(n, "", TensorSpec(DType.F32, (2,)), DIGEST, place) for n, place in enumerate(places))
     [[told]] = sent(Boundary(0, "forward", "", 0, "input", None, records))
     assert places == tuple(record.place for record in told.records)

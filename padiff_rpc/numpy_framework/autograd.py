@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.numpy_framework.graph import Node, Vjp, grad_enabled
+from padiff_rpc.numpy_framework.graph import GraphNode, Vjp, grad_enabled
 from padiff_rpc.tensors.tensor import DType
 
 OPAQUE = frozenset({DType.BF16, DType.F8_E4M3, DType.F8_E5M2})
@@ -41,7 +41,7 @@ class Tensor:
         self.data: np.ndarray = array
         self.dtype = dtype or _NATIVE[array.dtype]
         self.grad: Tensor | None = None
-        self.node: Node | None = None
+        self.node: GraphNode | None = None
         self.version = [0]  # shared by all tensors on the same memory
         self._seen = 0  # the version that `node` describes
         self._base: Tensor | None = None
@@ -81,7 +81,7 @@ class Tensor:
         """Make this tensor a leaf that collects gradients, or one that does not."""
         if wanted and self.data.dtype.kind != "f":
             raise TypeError(f"only a floating tensor can have a gradient, this is {self.dtype.value}")
-        self.node = Node(self.data) if wanted else None
+        self.node = GraphNode(self.data) if wanted else None
         self._seen = self.version[0]
         if self.node is not None:
             self.node.rest = self._accumulate
@@ -117,7 +117,7 @@ class Tensor:
         """Return a tensor on the same memory with a node of its own; changing it in place changes this one, tape and all."""
         twin = self.detach()
         if self.node is not None and grad_enabled():
-            twin.node = Node(self.values, (self.node,), lambda g: (g,))
+            twin.node = GraphNode(self.values, (self.node,), lambda g: (g,))
         twin._base = self
         return twin
 
@@ -306,7 +306,7 @@ def apply(
         raise TypeError("gradients of complex tensors are not supported")
     if result.dtype.is_floating:
         kept = [tensor.version for tensor in saved] + ([result.version] if saves_result else [])
-        result.node = Node(result.data, parents, vjp, *kept)
+        result.node = GraphNode(result.data, parents, vjp, *kept)
     return result
 
 
