@@ -218,7 +218,7 @@ class NumpyBackend:
 
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[Tensor]) -> Tensor:
-        """Build a neutral loss in float64; see neutral_loss() in training.py."""
+        """Build a neutral loss in float64; see `neutral_loss` in training.py."""
         with np.errstate(all="ignore"):
             return neutral_loss(spec, outputs)
 

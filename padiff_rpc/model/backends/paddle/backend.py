@@ -136,7 +136,7 @@ class PaddleBackend:
         return isinstance(value, paddle.Tensor)
 
     def spec(self, tensor: NativeTensor) -> TensorSpec:
-        """Return the header of a dense tensor; see spec() in tensor.py."""
+        """Return the header of a dense tensor; see `spec` in tensor.py."""
         return paddle_tensor.spec(tensor)
 
     def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
@@ -161,7 +161,7 @@ class PaddleBackend:
         return tensor.data_ptr()
 
     def overwrite(self, target: NativeTensor, tensor: Tensor) -> None:
-        """Assign the values in the target's own memory; see overwrite() in tensor.py."""
+        """Assign the values in the target's own memory; see `overwrite` in tensor.py."""
         paddle_tensor.overwrite(target, tensor)
 
     def writable(self, target: NativeTensor) -> np.ndarray | None:
@@ -228,7 +228,7 @@ class PaddleBackend:
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
-        """Build a neutral loss; see loss() in training.py."""
+        """Build a neutral loss; see `loss` in training.py."""
         return paddle_training.loss(spec, outputs, self._weights)
 
     def backward(self, loss: NativeTensor) -> None:
@@ -240,7 +240,7 @@ class PaddleBackend:
         return float(tensor.item())
 
     def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
-        """Make an optimiser of paddle.optimizer; see optimizer() in training.py."""
+        """Make an optimiser of paddle.optimizer; see `optimizer` in training.py."""
         return paddle_training.optimizer(spec, model)
 
     def step(self, optimizer: Any) -> None:

@@ -115,7 +115,7 @@ class TorchBackend:
         return isinstance(value, torch.Tensor)
 
     def spec(self, tensor: NativeTensor) -> TensorSpec:
-        """Return the header of a dense tensor; see spec() in tensor.py."""
+        """Return the header of a dense tensor; see `spec` in tensor.py."""
         return spec(tensor)
 
     def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
@@ -232,7 +232,7 @@ class TorchBackend:
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
-        """Build a neutral loss; see loss() in training.py."""
+        """Build a neutral loss; see `loss` in training.py."""
         return loss(spec, outputs, self._weights)
 
     def backward(self, loss: NativeTensor) -> None:
@@ -244,7 +244,7 @@ class TorchBackend:
         return float(tensor.item())
 
     def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
-        """Make an optimiser of torch.optim; see optimizer() in training.py."""
+        """Make an optimiser of torch.optim; see `optimizer` in training.py."""
         return optimizer(spec, model)
 
     def step(self, optimizer: Any) -> None:
