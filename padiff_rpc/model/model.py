@@ -388,10 +388,10 @@ class Model(Protocol):
         Args:
             names: The full names or aliases of parameters and buffers.
             what: "value" or "gradient".
-            transposed: Those of the names whose tensors are streamed as their transposes, row-major.
+            transposed: The subset of `names` whose tensors are streamed as their transposes, row-major.
 
         Raises:
-            PadiffError: UNKNOWN_NAME, before any stream, for a name that the model lacks; BAD_TENSOR where a tensor to
+            PadiffError: UNKNOWN_NAME, before any stream, for a name that the model lacks. BAD_TENSOR where a tensor to
                 transpose is no matrix.
         """
         ...
@@ -410,7 +410,7 @@ class Model(Protocol):
         Args:
             names: The full names or aliases of parameters and buffers.
             what: "value" or "gradient".
-            transposed: Those of the names whose tensors are summarised as their transposes.
+            transposed: The subset of `names` whose tensors are summarised as their transposes.
             statistics: The statistics that the digests hold at least.
 
         Raises:
@@ -426,7 +426,7 @@ class Model(Protocol):
         call is idempotent.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for a name that the model lacks; BAD_TENSOR for another spec than the target's;
+            PadiffError: UNKNOWN_NAME for a name that the model lacks. BAD_TENSOR for another spec than the target's.
                 DATA_LOSS for a stream that is too short or too long.
         """
         ...

@@ -37,6 +37,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run forward between the hooks, and return its output."""
         for before, _ in tuple(self._hooks):
             replaced = before(args, kwargs)
             if replaced is not None:

@@ -21,7 +21,7 @@ def load_backend(name: str) -> Backend:
     """Import a framework (`torch`, `paddle` or `numpy`) and return its backend.
 
     Raises:
-        PadiffError: FRAMEWORK_MISSING where this Python has no such framework, or where its import fails; BAD_SPEC for
+        PadiffError: FRAMEWORK_MISSING where this Python has no such framework, or where its import fails. BAD_SPEC for
             any other name.
     """
     if name not in _CLASSES:

@@ -19,7 +19,7 @@ BeforeCall = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[tuple[Any, ...],
 """Receives a layer call's args and kwargs, and returns others to use in their place, or None."""
 AfterCall = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 """Receives a layer call's args, kwargs and output, and returns another output to use in its place, or None."""
-OnCall = Callable[[str, Any], None]  # canonical name (api_names.py), what the function returned
+OnCall = Callable[[str, Any], None]
 """Receives a functional call's canonical name (see api_names.py), and the value that the function returned."""
 Listen = Callable[[bool], None]
 """Turns the reporting of functional calls on (True) or off (False)."""
@@ -44,7 +44,7 @@ class Backend(Protocol):
         ...
 
     def seed(self, value: int) -> None:
-        """Seed the framework's random generators, on all devices, and those of Python and NumPy."""
+        """Seed the random generators of the framework (on all devices), of Python and of NumPy."""
         ...
 
     def kept_randomness(self) -> AbstractContextManager[None]:
@@ -233,7 +233,7 @@ class Backend(Protocol):
 
     # -- loss, backward, optimiser ----------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
-        """Build a neutral loss, a scalar tensor, over those of the outputs that are floating, flattened.
+        """Build a neutral loss, a scalar tensor, over the floating outputs, each flattened.
 
         Raises:
             PadiffError: BAD_CONFIG where these outputs cannot have this loss.

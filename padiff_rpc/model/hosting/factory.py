@@ -22,7 +22,7 @@ def load_factory(spec: ModelSpec) -> Callable[..., Any]:
     """Import the file or module of a factory SPEC and return its factory.
 
     Raises:
-        PadiffError: BAD_SPEC where there is no such file, module or function; FACTORY_FAILED where the file raises when
+        PadiffError: BAD_SPEC where there is no such file, module or function. FACTORY_FAILED where the file raises when
             it is imported.
     """
     if spec.kind != "factory":
@@ -48,8 +48,8 @@ def build_model(spec: ModelSpec, backend: Backend, model_args: Mapping[str, Any]
     """Call a SPEC's factory as `factory(**model_args)` and return its model.
 
     Raises:
-        PadiffError: BAD_CONFIG for arguments that the factory does not take; FACTORY_FAILED where it raised (the
-            trimmed trace is in metadata["traceback"]), or returned no model of this framework; BAD_SPEC as in
+        PadiffError: BAD_CONFIG for arguments that the factory does not take. FACTORY_FAILED where it raised (the
+            trimmed trace is in metadata["traceback"]), or returned no model of this framework. BAD_SPEC as in
             load_factory().
     """
     factory = load_factory(spec)

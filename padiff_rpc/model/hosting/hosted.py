@@ -140,7 +140,7 @@ class HostedModel:
             summarise_apart: As in HostedModel().
 
         Raises:
-            PadiffError: BAD_SPEC, FRAMEWORK_MISSING or FACTORY_FAILED where the model cannot be built; BAD_CONFIG for
+            PadiffError: BAD_SPEC, FRAMEWORK_MISSING or FACTORY_FAILED where the model cannot be built. BAD_CONFIG for
                 arguments, a device or a dtype that do not fit, and as in HostedModel().
         """
         parsed = parse_spec(spec)
@@ -240,8 +240,8 @@ class HostedModel:
         """Run forward as Model says.
 
         Raises:
-            PadiffError: BAD_INPUTS for inputs that the model's forward does not take; MODEL_FAILED where the model raised
-                (metadata["layer"] is the innermost layer's route); UNKNOWN_NAME for a route to record that the model lacks;
+            PadiffError: BAD_INPUTS for inputs that the model's forward does not take. MODEL_FAILED where the model raised
+                (metadata["layer"] is the innermost layer's route). UNKNOWN_NAME for a route to record that the model lacks.
                 BAD_CONFIG for a synced run without an observer.
         """
         started = time.perf_counter()
@@ -274,8 +274,8 @@ class HostedModel:
         """Run backward as Model says.
 
         Raises:
-            PadiffError: BAD_CONFIG for a loss that these outputs cannot have, or that depends on no parameter; OUT_OF_ORDER
-                without a forward that ran with gradients; MODEL_FAILED where backward raised.
+            PadiffError: BAD_CONFIG for a loss that these outputs cannot have, or that depends on no parameter. OUT_OF_ORDER
+                without a forward that ran with gradients. MODEL_FAILED where backward raised.
         """
         started = time.perf_counter()
         step = self._step
@@ -323,7 +323,7 @@ class HostedModel:
         """Step as Model says.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for an unknown optimiser; BAD_CONFIG for options or a model that it cannot step;
+            PadiffError: UNKNOWN_NAME for an unknown optimiser. BAD_CONFIG for options or a model that it cannot step.
                 MODEL_FAILED where an offered optimiser raised.
         """
         self._trainer.step(optimizer)

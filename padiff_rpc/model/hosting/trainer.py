@@ -50,8 +50,8 @@ class Trainer:
         """Compute a scalar loss of the value that the model returned.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for an unknown loss or output; BAD_CONFIG where these outputs cannot have this loss, or
-                where it is no scalar; MODEL_FAILED where an offered loss raised.
+            PadiffError: UNKNOWN_NAME for an unknown loss or output. BAD_CONFIG where these outputs cannot have this loss, or
+                where it is no scalar. MODEL_FAILED where an offered loss raised.
         """
         offered = self._losses.get(spec.name)
         if offered is None:
@@ -74,8 +74,8 @@ class Trainer:
         """Apply one step of the optimiser of this spec, which is made at its first step.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for an unknown optimiser; BAD_CONFIG for a model without trainable parameters, or for
-                options of an offered optimiser; MODEL_FAILED where an offered optimiser raised.
+            PadiffError: UNKNOWN_NAME for an unknown optimiser. BAD_CONFIG for a model without trainable parameters, or for
+                options of an offered optimiser. MODEL_FAILED where an offered optimiser raised.
         """
         key = (spec.name, tuple(sorted(spec.options.items())))
         offered = self._optimizers.get(spec.name)

@@ -15,7 +15,7 @@ def write_stream(backend: Backend, target: NativeTensor, stream: TensorStream) -
     Where the framework gives no access to the target's memory, the stream is first collected whole.
 
     Raises:
-        PadiffError: BAD_TENSOR, before a byte is written, for a stream of another spec; DATA_LOSS for a stream that is
+        PadiffError: BAD_TENSOR, before a byte is written, for a stream of another spec. DATA_LOSS for a stream that is
             too short or too long, a part of which may have been written.
     """
     spec = backend.spec(target)

@@ -20,7 +20,8 @@ class RunningCall:
         hears: True where functional calls made now are this layer's own and are to be reported.
         recorded: False for a layer that is only followed.
         restore: Puts the original tensors back into the call's arguments, once the call is over.
-        given: (the caller's tensor, the tensor that the layer got in its place, that tensor's count of writes then).
+        given: For each replaced input, the caller's tensor, the tensor that the layer got in its place, and the count of
+            writes of the latter at that time.
     """
 
     route: str

@@ -232,9 +232,9 @@ class Recorder:
                 self._backend.copy_into(tensor, source)
 
     def _follow(self, placed: PlacedLayer) -> Remove:
-        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's calls.
+        """Follow a layer that is not recorded, so that functional calls inside it are not taken for its caller's.
 
-        It gets no hooks: torch's encoder layers leave their fast path, and round in another way, where they have any.
+        It gets no hooks, because with hooks torch's encoder layers leave their fast path, and round in another way.
         """
         held, forward = vars(placed.layer), placed.layer.forward
         own = held.get("forward")  # one that somebody set on the instance

@@ -126,7 +126,7 @@ class NumpyBackend:
         return TensorSpec(tensor.dtype, tensor.shape)
 
     def to_bytes(self, tensor: Tensor) -> np.ndarray:
-        """View the bytes of a tensor; those of a contiguous tensor are shared."""
+        """Return a tensor's bytes, sharing the memory of a contiguous tensor."""
         return np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
 
     def from_tensor(self, tensor: PlainTensor, like: Tensor | None, model: Layer) -> Tensor:

@@ -21,7 +21,7 @@ def neutral_loss(spec: LossSpec, outputs: Sequence[Tensor]) -> Tensor:
     The loss is a float64 scalar, so that nothing is lost in the sum.
 
     Raises:
-        PadiffError: UNKNOWN_NAME for a loss that is not neutral; BAD_CONFIG for an unknown option, without such an output,
+        PadiffError: UNKNOWN_NAME for a loss that is not neutral. BAD_CONFIG for an unknown option, without such an output,
             or where the target is missing or does not fit.
     """
     options = _options("loss", spec.name, spec.options, NEUTRAL_LOSSES)
@@ -113,7 +113,7 @@ class Optimizer:
     A parameter without a gradient is left alone. The formulas are those of torch.optim's documentation.
 
     Raises:
-        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral; BAD_CONFIG for an unknown option, or without a
+        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral. BAD_CONFIG for an unknown option, or without a
             parameter.
     """
 

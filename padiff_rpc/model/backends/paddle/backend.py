@@ -140,7 +140,7 @@ class PaddleBackend:
         return paddle_tensor.spec(tensor)
 
     def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
-        """View the bytes of a tensor; those of a contiguous CPU tensor are shared in paddle 3."""
+        """Return a tensor's bytes, sharing the memory of a contiguous CPU tensor in paddle 3."""
         return paddle_tensor.to_bytes(tensor)
 
     def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:

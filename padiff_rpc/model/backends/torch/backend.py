@@ -119,7 +119,7 @@ class TorchBackend:
         return spec(tensor)
 
     def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
-        """View the bytes of a tensor; those of a contiguous CPU tensor are shared."""
+        """Return a tensor's bytes, sharing the memory of a contiguous CPU tensor."""
         return to_bytes(tensor)
 
     def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:

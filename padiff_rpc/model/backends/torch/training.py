@@ -24,7 +24,7 @@ def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
     Outputs of half types are converted to float32 first.
 
     Raises:
-        PadiffError: UNKNOWN_NAME for a loss that is not neutral; BAD_CONFIG without such an output, or where the target is
+        PadiffError: UNKNOWN_NAME for a loss that is not neutral. BAD_CONFIG without such an output, or where the target is
             missing or does not fit.
     """
     if wanted.name not in NEUTRAL_LOSSES:
@@ -67,7 +67,7 @@ def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
     """Make a neutral optimiser of torch.optim over the model's trainable parameters.
 
     Raises:
-        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral; BAD_CONFIG for a model without trainable parameters.
+        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral. BAD_CONFIG for a model without trainable parameters.
     """
     if wanted.name not in NEUTRAL_OPTIMIZERS:
         raise unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)
