@@ -1,4 +1,4 @@
-"""The one error type of the library, and the catalogue of its machine-readable reasons."""
+"""The single exception type of the library, and the catalogue of its machine-readable reasons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Reason(str, Enum):
-    """Why something failed. Clients branch on this, never on text; the values travel on the wire."""
+    """Name the cause of a failure. Clients branch on the reason, never on text; the values travel on the wire."""
 
     # The caller asked for something that cannot be: exit status 2.
     BAD_SPEC = "BAD_SPEC"  # a SPEC that does not parse, or whose file or factory is missing
@@ -48,14 +48,17 @@ WORKER_REASONS = frozenset(
         Reason.INTERNAL,
     }
 )
-"""Reasons for which the command line exits with 3 (a worker or its connection failed) rather than 2."""
+"""The reasons for which the command line exits with 3 (a worker or its connection failed) rather than 2."""
 
 
 class PadiffError(Exception):
-    """Any failure that this library reports.
+    """A failure that this library reports; `str()` gives the message and, on the next line, the hint.
 
-    `message` says what happened, with the values, and where; `hint` says what to do next. `metadata` holds small
-    machine-readable facts, such as the layer's route or a trimmed traceback.
+    Attributes:
+        message: States what happened, with the values, and where.
+        reason: Names the cause, for programs.
+        hint: Tells the user what to do next; may be empty.
+        metadata: Holds small machine-readable facts, such as a layer's route or a trimmed traceback.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What each of the two sides has: one value for base, one for raw."""
+"""A value for each of the two sides, base and raw."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ OTHER_SIDE: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
 
 @dataclass(frozen=True, slots=True)
 class PerSide(Generic[T]):
-    """A pair of like things, base's and raw's. Iterating gives base's first, so that `base, raw = pair` unpacks it."""
+    """Hold two values of one type, base's and raw's.
+
+    Iteration yields base's value first, so that `base, raw = pair` unpacks it.
+    """
 
     base: T
     raw: T
 
     def of(self, side: SideName) -> T:
-        """Return the named side's value."""
+        """Return the value of the named side."""
         return self.base if side == "base" else self.raw
 
     def items(self) -> tuple[tuple[SideName, T], tuple[SideName, T]]:
@@ -30,7 +33,7 @@ class PerSide(Generic[T]):
         return ("base", self.base), ("raw", self.raw)
 
     def map(self, change: Callable[[T], U]) -> PerSide[U]:
-        """Return what `change` makes of each side's value; it is called for base first."""
+        """Apply `change` to each side's value, base's first, and return the results as a pair."""
         return PerSide(change(self.base), change(self.raw))
 
     def __iter__(self) -> Iterator[T]:

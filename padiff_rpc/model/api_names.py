@@ -1,7 +1,8 @@
-"""Canonical names of functional calls, and how each framework spells them.
+"""The canonical names of functional calls, and how each framework spells them.
 
-Left out on purpose: pure views and casts (reshape, transpose, squeeze, indexing, to, detach, ...), which both frameworks
-spell in their own ways and which compute nothing, and what only makes tensors (zeros, arange, ...).
+Two kinds of calls have no name here, on purpose: pure views and casts (reshape, transpose, squeeze, indexing, to,
+detach, ...), which both frameworks spell in their own ways and which compute nothing; and calls that only make tensors
+(zeros, arange, ...).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ALIKE = tuple(
     )
     for name in row.split()
 )
-"""Of one name in both frameworks."""
+"""The canonical names that both frameworks use."""
 
 _UNLIKE: dict[str, tuple[str, str]] = {
     "add": ("add", "add"),
@@ -52,7 +53,7 @@ _UNLIKE: dict[str, tuple[str, str]] = {
     "conv2d_transpose": ("conv_transpose2d", "conv2d_transpose"),
     "conv3d_transpose": ("conv_transpose3d", "conv3d_transpose"),
 }
-"""Canonical name -> torch's spellings, paddle's spellings."""
+"""Maps a canonical name to (torch's spellings, paddle's spellings)."""
 
 _OPERATORS = {
     "add": "add radd iadd",
@@ -72,7 +73,10 @@ NAMES = frozenset(_ALIKE) | frozenset(_UNLIKE)
 
 
 def spellings(framework: Literal["torch", "paddle"]) -> dict[str, str]:
-    """Return spelling -> canonical name: functions, their in-place forms (`relu_`) and operator methods (`__add__`)."""
+    """Return a framework's spellings, each mapped to its canonical name.
+
+    They include functions, their in-place forms (`relu_`) and operator methods (`__add__`).
+    """
     column = 0 if framework == "torch" else 1
     plain = {name: name for name in _ALIKE}
     plain.update((spelling, name) for name, spelled in _UNLIKE.items() for spelling in spelled[column].split())
@@ -82,10 +86,10 @@ def spellings(framework: Literal["torch", "paddle"]) -> dict[str, str]:
 
 
 def api_route(route: str, name: str) -> str:
-    """Return the route of a layer's functional call; the root's route is empty."""
+    """Return the route of a functional call that the layer at `route` makes (see `Boundary.api`)."""
     return f"{route}/{name}"
 
 
 def api_name(route: str, layer: str) -> str:
-    """Return the name in the route of a functional call of that layer."""
+    """Return the canonical name in the route of a functional call that the layer at route `layer` makes."""
     return route[len(layer) + 1 :]

@@ -1,4 +1,4 @@
-"""forward's inputs <-> a JSON skeleton and the tensors that it refers to by {"$tensor": NAME}."""
+"""Convert forward's inputs to a JSON skeleton and tensors, to which it refers by {"$tensor": NAME}, and back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from padiff_rpc.model.model import Inputs
 from padiff_rpc.tensors.tensor import Tensor
 
 INPUTS_JSON_LIMIT_BYTES = 1 << 20
-"""A larger skeleton means data in lists, which belongs into a tensor (and gRPC's message limit is near)."""
+"""The largest skeleton.
+
+A larger one means data in lists, which belong into a tensor (and gRPC's message limit is near).
+"""
 
 _TENSOR, _TUPLE, _FLOAT, _DICT = "$tensor", "$tuple", "$float", "$dict"
 
 
 def inputs_to_json(inputs: Inputs) -> tuple[str, dict[str, Tensor]]:
-    """Return the skeleton and the tensors by their place (`x`, `past.0.1`); BAD_INPUTS for what cannot travel."""
+    """Return the JSON skeleton of inputs, and their tensors by place (`x`, `past.0.1`).
+
+    Raises:
+        PadiffError: BAD_INPUTS for a value that cannot travel, and for a skeleton that is too large or nested too deeply.
+    """
     tensors: dict[str, Tensor] = {}
     try:
         text = json.dumps({name: _pack(value, name, tensors) for name, value in inputs.items()}, allow_nan=False)
@@ -34,7 +41,11 @@ def inputs_to_json(inputs: Inputs) -> tuple[str, dict[str, Tensor]]:
 
 
 def inputs_from_json(text: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Put the inputs together; BAD_INPUTS for a skeleton that does not parse or that names other tensors than came."""
+    """Put inputs together from a JSON skeleton and tensors.
+
+    Raises:
+        PadiffError: BAD_INPUTS for a skeleton that does not parse, or that refers to other tensors than the given ones.
+    """
     used: set[str] = set()
     try:
         skeleton = json.loads(text)

@@ -1,4 +1,4 @@
-"""Bring what people hold (NumPy arrays, numbers, nests of them) into the form that models take as inputs."""
+"""Convert values that people hold (NumPy arrays, numbers, nests of them) to the form that models take as inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from padiff_rpc.tensors.tensor import Tensor
 
 
 def as_inputs(values: Mapping[str, Any]) -> Inputs:
-    """Return forward's keyword arguments with arrays as Tensors; BAD_INPUTS names a value that cannot travel."""
+    """Return forward's keyword arguments with every array converted to a Tensor.
+
+    Raises:
+        PadiffError: BAD_INPUTS for a value that cannot travel; the message names it.
+    """
     if not isinstance(values, Mapping):
         raise PadiffError(
             f"inputs are a dict of forward's keyword arguments, got {type(values).__name__}", reason=Reason.BAD_INPUTS

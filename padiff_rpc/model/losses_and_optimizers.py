@@ -17,38 +17,50 @@ NEUTRAL_LOSSES: Mapping[str, Mapping[str, float]] = {
     "mse": {},
     "cross_entropy": {},
 }
-"""Loss name -> its options with their defaults. `mean` and `sum` run over all floating outputs together (mean: the mean of
-each output's mean, PaDiff's default for one output); `mse` and `cross_entropy` compare the first floating output with
-targets["target"] (same shape; class indices over the last axis)."""
+"""Maps each neutral loss to its options with their defaults.
+
+`mean` and `sum` run over all floating outputs together; `mean` is the mean of each output's mean, PaDiff's default for one
+output. `mse` and `cross_entropy` compare the first floating output with targets["target"], which has the output's
+shape for `mse`, and holds class indices over the last axis for `cross_entropy`. `projection` is the sum of all floating
+elements times pseudo-random weights (see projection_weights), divided by the square root of their number.
+"""
 
 NEUTRAL_OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
     "SGD": {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0},
     "Adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
     "AdamW": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
 }
-"""Optimiser name -> its options with their defaults, which are always passed on: a framework's own never apply."""
+"""Maps each neutral optimiser to its options with their defaults. They are always passed on: a framework's own never apply."""
 
 
 def parse_loss(text: str) -> LossSpec:
-    """Read `mean` or `projection(seed=3)`. A name that is not neutral is left for the worker to look up."""
+    """Read a loss such as `mean` or `projection(seed=3)`. A name that is not neutral is left for the worker to look up.
+
+    Raises:
+        PadiffError: BAD_CONFIG for text that does not parse, and for an option that a neutral loss does not take.
+    """
     name, options = _parse_call(text, "loss")
     return LossSpec(name, _with_defaults(text, name, options, NEUTRAL_LOSSES))
 
 
 def parse_optimizer(text: str) -> OptimizerSpec:
-    """Read `SGD(lr=0.1, momentum=0.9)`. A name that is not neutral is left for the worker to look up."""
+    """Read an optimiser such as `SGD(lr=0.1, momentum=0.9)`. A name that is not neutral is left for the worker to look up.
+
+    Raises:
+        PadiffError: BAD_CONFIG for text that does not parse, and for an option that a neutral optimiser does not take.
+    """
     name, options = _parse_call(text, "optimizer")
     return OptimizerSpec(name, _with_defaults(text, name, options, NEUTRAL_OPTIMIZERS))
 
 
 _BLOCK = 1 << 14
-"""Elements of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
+"""The number of projection weights made at a time: the several float64 arrays that their hash needs are to stay in cache."""
 
 
 def projection_weights(start: int, stop: int, seed: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
-    """Return the pseudo-random weights of elements start..stop of the projection loss: in [-1, 1), rounded to `dtype`.
+    """Return the pseudo-random weights of the projection loss for the elements start..stop: in [-1, 1), rounded to `dtype`.
 
-    A SplitMix64 hash of (seed, index), so that every NumPy version on every host yields the same numbers
+    They are a SplitMix64 hash of (seed, index), so that every NumPy version on every host yields the same numbers
     (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
     """
     weights = np.empty(stop - start, dtype)

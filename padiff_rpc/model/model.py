@@ -1,4 +1,4 @@
-"""The Model seam: what the coordinator may ask of a model, wherever it lives."""
+"""The Model seam: the operations that the coordinator performs on a model, wherever the model lives."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorSpec, TensorStream
 
 ParameterKind = Literal["parameter", "buffer"]
+"""A parameter belongs to the trained values of a layer; a buffer belongs to its state and is not trained."""
 Phase = Literal["forward", "backward"]
 BoundarySide = Literal["input", "output"]
+"""The tensors that enter a layer call, or the tensors that leave it."""
 Unrecorded = Literal["loss", "input", "output", "parts"]
+"""A quantity that a dump lacks (see `BackwardResult.unrecorded`)."""
 What = Literal["value", "gradient"]
+"""Whether an operation on parameters concerns their values or their gradients."""
 LayerCall = tuple[str, int]
-"""A layer's route, and which of its calls in this step: 0 for the first."""
+"""(route, call): a layer's route, and the number of the layer's call within the step, counted from 0."""
 SilentTensor = tuple[str, int, BoundarySide, str]
 """(route, call, side, name) of a tensor at a layer's boundary whose gradient never arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterInfo:
-    """One parameter or buffer, under its first name. `aliases` are the further names of a tied one."""
+    """Describe one parameter or buffer of a model, without its values.
+
+    Attributes:
+        name: The full name: the layer's route, a dot, and the name within the layer (`fc1.weight`).
+            A tensor that is registered several times (a tied weight) goes by the first of its names.
+        kind: Tells a parameter from a buffer.
+        spec: The dtype and the shape.
+        trainable: True where the framework computes a gradient for it; False for every buffer.
+        aliases: The further full names of a tied tensor.
+    """
 
     name: str
     kind: ParameterKind
@@ -32,9 +45,20 @@ class ParameterInfo:
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One layer. `parameters` are the full names of the tensors it holds itself, in definition order (a tied one under the
-    name it has here); `children` the routes of its direct sublayers; `hyperparameters` plain JSON values read off
-    its attributes (eps, stride, bias, p, ...). `aliases` are further routes of a layer registered more than once."""
+    """Describe one layer of a model.
+
+    Attributes:
+        route: The layer's dotted name below the model (`encoder.0.linear`); empty for the root.
+            A layer that is registered several times goes by the first of its routes.
+        class_name: The name of its class (`Linear`).
+        class_path: The module and the qualified name of its class (`torch.nn.modules.linear.Linear`).
+        children: The routes of its direct sublayers, in definition order.
+        parameters: The full names of the parameters and buffers that the layer holds itself, in definition order.
+            A tied tensor is listed under the name that it has in this layer.
+        hyperparameters: Plain JSON values that were read off its attributes (`eps`, `stride`, `bias`, `p`, ...).
+        training: True in training mode, False in evaluation mode.
+        aliases: The further routes of a layer that is registered several times.
+    """
 
     route: str
     class_name: str
@@ -48,10 +72,16 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The layer tree (pre-order, definition order, the root with route "" first) and all parameters and buffers.
+    """Describe a model: its layer tree, and all its parameters and buffers.
 
-    unrecorded: what a dump does not hold. "buffers": those are not even listed (PaDiff dumps parameters only); "tensors": the
-    values of no parameter or buffer can be read, listed or not.
+    Attributes:
+        framework: `torch`, `paddle` or `numpy`.
+        class_name: The name of the root layer's class.
+        layers: Every layer once, in pre-order and definition order. The root comes first, under the empty route.
+        parameters: Every parameter and buffer once.
+        unrecorded: Names what a dump does not hold; empty for a model that runs. "buffers": the buffers are
+            not even listed, since PaDiff dumps parameters only. "tensors": the values of no parameter or buffer
+            can be read, whether it is listed or not.
     """
 
     framework: str
@@ -61,14 +91,22 @@ class ModelDescription:
     unrecorded: Literal["", "buffers", "tensors"] = ""
 
     def layer(self, route: str) -> LayerInfo:
-        """Return the layer at a route or at one of its aliases; KeyError when there is none."""
+        """Return the layer at a route or at one of its aliases.
+
+        Raises:
+            KeyError: No layer has this route.
+        """
         for layer in self.layers:
             if layer.route == route or route in layer.aliases:
                 return layer
         raise KeyError(route)
 
     def parameter(self, name: str) -> ParameterInfo:
-        """Return the parameter of that name or alias; KeyError when there is none."""
+        """Return the parameter or buffer of this full name or alias.
+
+        Raises:
+            KeyError: No parameter or buffer has this name.
+        """
         for info in self.parameters:
             if info.name == name or name in info.aliases:
                 return info
@@ -77,7 +115,23 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Where a model runs: shown in results, and compared in the handshake. `recorded`: it ran there once, and is a dump now."""
+    """Describe where a model runs. Results show it, and the handshake between the two sides compares it.
+
+    Attributes:
+        framework: `torch`, `paddle` or `numpy`.
+        framework_version: The framework's own version string.
+        device: The device of the model, as the framework writes it (`cpu`, `cuda:0`, `gpu:0`).
+        python_version: The version of Python in the model's process.
+        packages: The name and version of each installed package that can change numbers or the connection.
+        padiff_version: The version of this library in the model's process.
+        host: The name of the machine.
+        pid: The id of the process.
+        losses: The names of the loss functions that the worker offers beside the neutral ones.
+        optimizers: The names of the optimisers that the worker offers beside the neutral ones.
+        store_memory_bytes: The memory that the model's records may take.
+        store_disk_bytes: The disk space that the model's records may take once memory is full.
+        recorded: True for a dump: the model ran there once, and can be read but not run.
+    """
 
     framework: str
     framework_version: str
@@ -96,9 +150,13 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class StorePlace:
-    """Where a record lies in the memory of its store (`model.store.arena`), which a process on the same host may share.
+    """Locate a record in the memory of its store (`model.store.arena`), which a process on the same host may map.
 
-    It holds until the record is released, and no longer than the memory's generation is this one.
+    The place is valid until the record is released, and only while the memory's generation equals `generation`.
+
+    Attributes:
+        offset: The record's first byte, counted from the start of the memory.
+        generation: The generation of the memory when the place was given out; each new step begins another.
     """
 
     offset: int
@@ -107,9 +165,14 @@ class StorePlace:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One captured tensor at a layer's boundary. `name` is its place in the nest (`0`, `logits`, `past.0.1`).
+    """Describe one tensor that was captured at a layer's boundary; its bytes are read by `Model.read_activations`.
 
-    place: where a process that shares the store's memory can read it; None where none can.
+    Attributes:
+        id: The record's number in the model's store, never used twice.
+        name: The tensor's place in the nested arguments or outputs (`0`, `logits`, `past.0.1`).
+        spec: The dtype and the shape.
+        digest: The tensor's statistics and hash.
+        place: The place where a process that shares the store's memory reads the tensor; None where none can.
     """
 
     id: int
@@ -121,19 +184,27 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """One side of one layer call, as it happened.
+    """Describe one side of one layer call, as it happened in the forward or the backward of a step.
 
-    Forward: all tensors that entered (side "input") or left (side "output") the layer, at once. Backward: the gradient
-    with respect to one of these, as it arrived; `records` then holds that one, named as in the forward. A boundary may
-    hold no record (a layer that returns no tensor).
-    `seq` numbers the boundaries of a phase in execution order. `caller` is the enclosing recorded layer call, None for
-    the root. For side "input" gradients are the layer's own: what it alone sends back, not the sum over all users
-    of the tensor. For side "output" they are what comes back from outside the layer; where a layer returns one tensor only
-    and uses it inside as well, that use is counted too.
+    In the forward a boundary holds all tensors that entered the layer (side "input") or left it (side "output"), at once.
+    In the backward it holds the gradient with respect to one of these tensors, as it arrived, under the tensor's name in
+    the forward. A boundary may hold no record, for a layer that returns no tensor.
 
-    api: a functional call (relu, add, ...) that the caller's own code made, in the forward. Its route is the caller's, a
-    slash and the canonical name (`fc1/relu`, the root's `/relu`); `call` counts that name within that route; side is
-    "output". It is never replaced, and no gradient of it is told.
+    The gradient of an input is the layer's own contribution: the part that this layer alone sends back, not the sum over
+    all users of the tensor. The gradient of an output is the part that comes back from outside the layer. Where a layer
+    returns one tensor only and also uses it inside, that inner use is counted, too.
+
+    Attributes:
+        seq: Numbers the boundaries of a phase in execution order.
+        phase: The forward or the backward.
+        route: The layer's route.
+        call: The number of the layer's call within the step, counted from 0.
+        side: "input" or "output".
+        caller: The route and call number of the enclosing recorded layer call; None for the root.
+        records: The captured tensors.
+        api: True for a functional call (relu, add, ...) that the caller's own code made in the forward. Its route is
+            the caller's route, a slash and the canonical name (`fc1/relu`, or `/relu` in the root), `call` counts that
+            name within that route, and the side is "output". It is never replaced, and no gradient of it is reported.
     """
 
     seq: int
@@ -147,46 +218,53 @@ class Boundary:
 
 
 class Observer(Protocol):
-    """What the caller of forward and backward hands in to hear of boundaries, in execution order."""
+    """Receive the boundaries of a forward or backward, in execution order; the caller of either hands one in."""
 
     def observe(self, boundary: Boundary) -> None:
-        """Take note. Called in every run, for every recorded boundary, in turn; perhaps from another thread than forward's.
+        """Take note of one recorded boundary. Every run calls this, once for each recorded boundary, in turn.
 
-        It must not block for long.
+        The call may come from another thread than forward's. It must not block for long.
         """
         ...
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        """In a synced run: return the tensors, by record name, that take the place of the recorded ones.
+        """Return the tensors that replace recorded ones, by record name. Only a synced run calls this.
 
-        Called after observe() for the same boundary while the model waits; not for functional calls. An empty mapping
-        keeps everything. Shapes must equal the recorded ones; dtypes are converted. Their bytes hold until the next call.
+        The call follows observe() for the same boundary, while the model waits; functional calls are left out. An empty
+        mapping keeps every tensor. A tensor's shape must equal the recorded shape; its dtype is converted to the
+        recorded one. The returned tensors' bytes must stay valid until the next call.
         """
         ...
 
 
 @runtime_checkable
 class Releasing(Protocol):
-    """What an Observer may be besides: one on whose account records are released while the phase runs.
+    """Extend an Observer whose owner releases records while the phase still runs, so that a full store can wait for room.
 
-    For any other a full store is an error at once.
+    With any other observer a full store is an error at once.
     """
 
     def await_room(self, releases: int) -> bool:
-        """Wait until records were released once more; False when that will not happen.
+        """Wait until records are released once more; return False when no further release will come.
 
-        `releases`: how many calls of release_activations() the store had seen, in this phase, before it was found full. Where
-        there were more by now, this returns at once.
+        Args:
+            releases: The number of release_activations() calls that the store had seen in this phase when it was found
+                full. Where it has seen more by now, this returns at once.
         """
         ...
 
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What a step records. `routes`: None for every layer. `sync`: ask the observer for substitutes at each boundary.
+    """Choose what a step records.
 
-    `api_calls`: tell the functional calls, too, that the recorded layers' own code makes (see `Boundary.api`). `statistics`: what
-    the records' digests hold at least.
+    Attributes:
+        routes: The routes of the layers to record; None for every layer.
+        inputs: Record the tensors that enter a layer, beside those that leave it.
+        gradients: Record the gradients at the layers' boundaries in the backward.
+        sync: Ask the observer for substitutes at each boundary (a synced run).
+        api_calls: Report the functional calls that the recorded layers' own code makes (see `Boundary.api`).
+        statistics: The statistics that the records' digests hold at least.
     """
 
     routes: tuple[str, ...] | None = None
@@ -203,9 +281,14 @@ Inputs = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ForwardRequest:
-    """One forward. training None leaves the model's mode. `seed` seeds the framework's generators first.
+    """Describe one forward.
 
-    `gradients` False runs without autograd, so that no backward can follow. `record` None records nothing.
+    Attributes:
+        inputs: forward's keyword arguments.
+        training: Sets training or evaluation mode first; None keeps the model's mode.
+        seed: Seeds the framework's random generators first; None leaves them as they are.
+        gradients: False runs without autograd, so that no backward can follow.
+        record: What the step records; None records nothing.
     """
 
     inputs: Inputs
@@ -217,11 +300,14 @@ class ForwardRequest:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss over the last forward's outputs.
+    """Name a loss over the outputs of the last forward.
 
-    name: one of `model.losses_and_optimizers.NEUTRAL_LOSSES`, or one that the worker offers. `targets`: tensors by name for
-    losses that need them. `options`: e.g. {"seed": 0} of the projection. `outputs`: the names of the outputs that a
-    neutral loss takes, in its order; empty for all, in the model's own.
+    Attributes:
+        name: One of `model.losses_and_optimizers.NEUTRAL_LOSSES`, or a loss that the worker offers.
+        options: The loss's options by name, such as {"seed": 0} of the projection.
+        targets: The tensors that the loss compares the outputs with, by name.
+        outputs: The names of the outputs that a neutral loss takes, in this order; empty for all outputs, in the
+            model's own order.
     """
 
     name: str
@@ -232,7 +318,12 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimiser: a neutral name (SGD, Adam, AdamW) with its options, or one that the worker offers."""
+    """Name an optimiser and its options.
+
+    Attributes:
+        name: A neutral optimiser (SGD, Adam, AdamW), or an optimiser that the worker offers.
+        options: The optimiser's options by name, such as {"lr": 0.1}.
+    """
 
     name: str
     options: Mapping[str, float] = field(default_factory=dict)
@@ -240,7 +331,12 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class ForwardResult:
-    """`outputs`: records of the model's own outputs when its root was recorded. `wall_s` includes the recording."""
+    """Report a forward that has ended.
+
+    Attributes:
+        outputs: The records of the model's own outputs, where its root was recorded.
+        wall_s: The duration in seconds, recording included.
+    """
 
     outputs: tuple[Record, ...]
     wall_s: float
@@ -248,11 +344,15 @@ class ForwardResult:
 
 @dataclass(frozen=True)
 class BackwardResult:
-    """`loss`: the scalar, in float64. `without_gradient`: (route, call, side, name) whose gradient never arrived.
+    """Report a backward that has ended.
 
-    `unrecorded`: what a dump does not hold, and so cannot be compared: the loss (it is NaN then), or the gradients of all
-    layers' inputs or outputs; or the "parts" of gradients: what each of several layers adds to that of a tensor which all of
-    them take, of which it has the sum. Empty for a model that runs.
+    Attributes:
+        loss: The scalar loss, in float64.
+        without_gradient: The tensors at layer boundaries whose gradient never arrived.
+        wall_s: The duration in seconds, recording included.
+        unrecorded: Names what a dump does not hold, and so cannot be compared; empty for a model that runs. "loss": the
+            loss, which is NaN then. "input", "output": the gradients of all layers' inputs or outputs. "parts": the
+            contributions of several layers that take one tensor; the dump has only the sum of the tensor's gradients.
     """
 
     loss: float
@@ -262,24 +362,37 @@ class BackwardResult:
 
 
 class Model(Protocol):
-    """A model in this process (HostedModel), behind gRPC (RemoteModel) or on disk (RecordedModel).
+    """A model that can be described, read, written and run, wherever it lives.
 
-    Any method raises PadiffError. read_activations and release_activations may be called from other threads while forward or
-    backward runs; everything else is called by one thread at a time.
+    A HostedModel lives in this process, a RemoteModel behind gRPC, and a RecordedModel is a dump on disk. Every method may
+    raise PadiffError. read_activations and release_activations may be called from other threads while forward or
+    backward runs; all other methods are called by one thread at a time.
     """
 
-    def info(self) -> ModelInfo: ...
+    def info(self) -> ModelInfo:
+        """Return where the model runs: its framework, versions, device and process."""
+        ...
 
-    def describe(self) -> ModelDescription: ...
+    def describe(self) -> ModelDescription:
+        """Return the layer tree, and the specs of all parameters and buffers."""
+        ...
 
     def read_parameters(
         self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
     ) -> Iterator[TensorStream]:
-        """Stream the named parameters or buffers, or their gradients, in the order asked.
+        """Stream the values or the gradients of parameters and buffers, in the order of `names`.
 
-        One without a gradient is left out of the stream. UNKNOWN_NAME before anything is sent. Each stream must be
-        read (or abandoned) before the next is taken, and a chunk holds only until the next one is. Those of the names that
-        are in `transposed` come as their transposes, row-major; BAD_TENSOR where one is no matrix.
+        A tensor without a gradient is left out of a stream of gradients. Each stream must be read, or abandoned, before the
+        next one is taken, and a chunk is valid only until the next chunk is taken.
+
+        Args:
+            names: The full names or aliases of parameters and buffers.
+            what: "value" or "gradient".
+            transposed: The subset of `names` whose tensors are streamed as their transposes, row-major.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME, before any stream, for a name that the model lacks. BAD_TENSOR where a tensor to
+                transpose is no matrix.
         """
         ...
 
@@ -290,46 +403,80 @@ class Model(Protocol):
         transposed: Collection[str] = (),
         statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
-        """Summarise the named ones without moving them, as read_parameters would stream them; one without a gradient is left
-        out. The digests hold these statistics at least."""
+        """Return the digests of parameters and buffers by name, of the bytes that read_parameters would stream.
+
+        No tensor is moved. A tensor without a gradient is left out.
+
+        Args:
+            names: The full names or aliases of parameters and buffers.
+            what: "value" or "gradient".
+            transposed: The subset of `names` whose tensors are summarised as their transposes.
+            statistics: The statistics that the digests hold at least.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME and BAD_TENSOR, as in read_parameters.
+        """
         ...
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
-        """Overwrite values in place, as the bytes come.
+        """Overwrite the values of parameters and buffers in place, as their bytes come.
 
-        Each must have the exact spec of its target, which is checked before its first byte is written: UNKNOWN_NAME,
-        BAD_TENSOR. DATA_LOSS for one that is short or long. After a failure some are written, and one may be in part;
-        repeating the whole call is idempotent.
+        Each stream bears the name of its target and must have exactly the target's spec, which is checked before the first
+        byte is written. After a failure some targets are written, and one may be written in part; repeating the whole
+        call is idempotent.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for a name that the model lacks. BAD_TENSOR for another spec than the target's.
+                DATA_LOSS for a stream that is too short or too long.
         """
         ...
 
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
-        """Run forward on the inputs; drops the records and the graph of the step before."""
+        """Run forward on the inputs, after dropping the records and the autograd graph of the step before.
+
+        Args:
+            request: The inputs, and how to run.
+            observer: Receives the boundaries of the recorded layers, and supplies the tensors of a synced run.
+        """
         ...
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
-        """Clear parameter gradients, compute the loss of the last forward's outputs and run backward.
+        """Clear the parameters' gradients, compute a loss of the last forward's outputs, and run backward.
 
-        Layers are recorded, and synced, as the forward's options said. OUT_OF_ORDER without such a forward.
+        Layers are recorded, and replaced in a synced run, according to the options of the forward.
+
+        Args:
+            loss: The loss to compute.
+            observer: Receives the boundaries' gradients, and supplies the gradients of a synced run.
+
+        Raises:
+            PadiffError: OUT_OF_ORDER where no forward with gradients went before.
         """
         ...
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        """Stream recorded tensors (named by str(id)), as read_parameters does. UNKNOWN_NAME for one that was released."""
+        """Stream recorded tensors by id, each named by str(id), under the rules of read_parameters.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for a record that was released.
+        """
         ...
 
     def release_activations(self, ids: Sequence[int]) -> None:
-        """Forget recorded tensors; ids already released are ignored."""
+        """Forget recorded tensors; ids that are already released are ignored."""
         ...
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
-        """Apply one step with the gradients at hand. The same spec continues the same optimiser's state."""
+        """Apply one optimiser step with the gradients that the parameters have now.
+
+        A repeated call with an equal spec continues the same optimiser, with its state.
+        """
         ...
 
     def reset(self) -> None:
-        """Drop records, graph, gradients and the state of optimisers; parameters, buffers and the mode stay."""
+        """Drop records, graph, gradients and optimiser states; parameters, buffers and the training mode stay."""
         ...
 
     def close(self) -> None:
-        """End it: a remote model ends its session (and its worker where launched). Idempotent."""
+        """End the use of the model: a remote model ends its session, and its worker where it launched one. Idempotent."""
         ...

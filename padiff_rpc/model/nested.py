@@ -1,4 +1,4 @@
-"""Tensors in nested Python values: list them under stable names, and put others in their places."""
+"""List the tensors in nested Python values under stable names, and put other tensors in their places."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 IsTensor = Callable[[object], bool]
+"""Returns True for a tensor of the framework at hand."""
 
 
 def flatten(value: Any, is_tensor: IsTensor) -> list[tuple[str, Any]]:
     """List the tensors in a value, in order, as (name, tensor).
 
-    Descends tuples and lists (`0`, `1`), named tuples and dataclasses (field names) and mappings (`str(key)`), joined by
-    dots: `past.0.1`. A bare tensor is `0`. Anything else is opaque. A tensor that occurs twice is listed twice.
-    Should two places spell the same name, the later one gets `#2` appended.
+    The walk descends into tuples and lists (`0`, `1`), named tuples and dataclasses (field names) and mappings (`str(key)`), and
+    joins the names by dots: `past.0.1`. A bare tensor is `0`. It does not look into anything else. A tensor that occurs
+    twice is listed twice. Where two places would have the same name, the later one gets `#2` appended.
     """
     found: list[tuple[str, Any]] = []
     _Walk(is_tensor, lambda name, tensor: found.append((name, tensor)) or tensor).start(value)
@@ -23,12 +24,15 @@ def flatten(value: Any, is_tensor: IsTensor) -> list[tuple[str, Any]]:
 
 
 def rebuild(value: Any, is_tensor: IsTensor, replacements: Mapping[str, Any]) -> Any:
-    """Return the value with the named tensors replaced; containers that change are copied, of the same type."""
+    """Return a value with its named tensors replaced; containers that change are copied, in their own type.
+
+    `replacements` maps the names that flatten() gives to the new tensors.
+    """
     return _Walk(is_tensor, lambda name, tensor: replacements.get(name, tensor)).start(value)
 
 
 def flatten_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], is_tensor: IsTensor) -> list[tuple[str, Any]]:
-    """List the tensors among a call's arguments: positional ones under `0`, `1`, ..., the others by keyword."""
+    """List the tensors among a call's arguments: positional arguments under `0`, `1`, ..., the others under their keywords."""
     found: list[tuple[str, Any]] = []
     _Walk(is_tensor, lambda name, tensor: found.append((name, tensor)) or tensor).call(args, kwargs)
     return found
@@ -40,7 +44,7 @@ def swap_arguments(
     """Return a call's arguments with the named tensors replaced, and a function to call once the call is over.
 
     Lists, mappings and dataclasses are changed in place, because the layer may write into them for its caller to see (a cache
-    that it appends to); the returned function puts the original tensors back wherever a replacement still lies.
+    that it appends to). The returned function puts the original tensors back wherever a replacement still lies.
     """
     walk = _Walk(is_tensor, lambda name, tensor: replacements.get(name, tensor), in_place=True)
     new_args, new_kwargs = walk.call(args, kwargs)
@@ -69,7 +73,7 @@ class _Walk:
         return new_args, {key: self._value(item, str(key)) for key, item in kwargs.items()}
 
     def restore(self) -> None:
-        """Undo the changes made in place, except where the call has put something else."""
+        """Undo the changes made in place, except where the call has put another value."""
         for container in self._changed:
             for key, item in list(_items(container)):
                 for new, old in self._originals:

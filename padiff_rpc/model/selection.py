@@ -1,4 +1,4 @@
-"""Which layers of one model are recorded, dumped and compared, and why the others are not."""
+"""Choose which layers of a model are recorded, dumped and compared, and say why the others are not."""
 
 from __future__ import annotations
 
@@ -10,28 +10,36 @@ from fnmatch import fnmatchcase
 from padiff_rpc.errors import PadiffError, Reason
 
 NOT_ASKED_FOR = "not asked for"
+"""The reason for leaving out a layer that the user's globs, or depth, do not cover."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """left_out: route -> why that layer is left out ("on the black list", "inside the mapped layer 'attn'", ...).
+    """The layers of a model that are left out; every other layer is recorded, dumped and compared.
 
-    Every other layer is recorded, dumped and compared. The root has the empty route.
+    Attributes:
+        left_out: Maps a route to the reason for leaving that layer out ("on the black list", "inside the mapped layer
+            'attn'", ...). The root has the empty route.
     """
 
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def keeps(self, route: str) -> bool:
+        """Return True where the layer at this route is not left out."""
         return route not in self.left_out
 
 
 EVERYTHING = Selection()
+"""The selection that leaves nothing out."""
 
 
 def asked_layers(routes: Iterable[str], globs: Sequence[str], depth: int | None) -> set[str]:
-    """Return the routes that match one of the globs (all where there are none) and lie at most `depth` levels below the root.
+    """Return the routes that match one of the globs and lie at most `depth` levels below the root.
 
-    A `*` stands for any text, dots included; "" is the root alone.
+    Args:
+        routes: The routes to choose from.
+        globs: Patterns in which `*` stands for any text, dots included, and "" is the root alone; none match all.
+        depth: The number of levels; None sets no limit.
     """
     return {
         route
@@ -42,13 +50,22 @@ def asked_layers(routes: Iterable[str], globs: Sequence[str], depth: int | None)
 
 
 def narrowed(selection: Selection, routes: Iterable[str], kept: Collection[str]) -> Selection:
-    """Leave out, of what a selection keeps, all but `kept`, as not asked for."""
+    """Return a selection that leaves out, beside the layers that `selection` leaves out, all but `kept`, as not asked for."""
     rest = {route: NOT_ASKED_FOR for route in routes if route not in kept}
     return Selection({**rest, **selection.left_out}) if rest else selection
 
 
 def check_globs(globs: Sequence[str], routes: Collection[str], whose: str) -> None:
-    """Refuse, with BAD_CONFIG, a glob that matches no route."""
+    """Refuse a glob that matches no route.
+
+    Args:
+        globs: The globs to check.
+        routes: The model's routes.
+        whose: The model, in the message's words.
+
+    Raises:
+        PadiffError: BAD_CONFIG; the hint names the nearest route.
+    """
     for glob in globs:
         if any(fnmatchcase(route, glob) for route in routes):
             continue

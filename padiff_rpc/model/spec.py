@@ -1,4 +1,4 @@
-"""The SPEC grammar: how a user names a model, in a file, at an address or on a tape."""
+"""The SPEC grammar: the text by which a user names a model in a file, at an address or on a tape."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ FORMS = (
 class ModelSpec:
     """A parsed SPEC.
 
-    factory: `framework`, `target` (a path that ends in .py, or a dotted module) and `factory` (a function in it).
-    address: `address`, as gRPC takes it (`host:port`, `unix:path`). tape: `target`, a folder.
+    Attributes:
+        text: The SPEC as the user wrote it.
+        kind: "factory" for a function that builds the model, "address" for a worker, "tape" for a dump.
+        framework: The framework of a factory.
+        target: The file of a factory (a path that ends in .py) or its dotted module; the folder of a tape.
+        factory: The name of the function in the target.
+        address: The address of a worker, as gRPC takes it (`host:port`, `unix:path`).
     """
 
     text: str
@@ -32,7 +37,11 @@ class ModelSpec:
 
 
 def parse_spec(text: str) -> ModelSpec:
-    """Read a SPEC; BAD_SPEC where it has none of the forms."""
+    """Read a SPEC.
+
+    Raises:
+        PadiffError: BAD_SPEC for text that has none of the forms; the hint lists them.
+    """
     if text.startswith("grpc://"):
         return ModelSpec(text, "address", address=_host_and_port(text))
     if text.startswith("unix:"):
@@ -55,7 +64,15 @@ def parse_spec(text: str) -> ModelSpec:
 
 
 def split_place(place: str, text: str) -> tuple[str, str]:
-    """Cut `file.py:function` or `package.module:function` at its last colon; BAD_SPEC, quoting `text`, otherwise."""
+    """Cut `file.py:function` or `package.module:function` at its last colon.
+
+    Args:
+        place: The text to cut.
+        text: The whole SPEC, for the error.
+
+    Raises:
+        PadiffError: BAD_SPEC for text of another form.
+    """
     target, colon, function = place.rpartition(":")
     if not colon or not target:
         raise _bad(text, "names no function", f"write {place}:build, where build is a function in it")

@@ -1,1 +1,1 @@
-"""A small autograd framework on NumPy, on which the fast tests run."""
+"""A small autograd framework on NumPy, for the fast tests."""

@@ -1,4 +1,4 @@
-"""Tensors with gradients over NumPy arrays: the framework below the NumPy backend.
+"""Tensors with gradients over NumPy arrays: the core of the framework that the NumPy backend adapts.
 
 Tensors own their memory and are never views of each other, `alias` and `detach` apart. Values that an operation keeps for
 its gradient carry a version, so that changing them in place is an error in backward, never a wrong gradient.
@@ -16,16 +16,23 @@ from padiff_rpc.numpy_framework.graph import GraphNode, Vjp, grad_enabled
 from padiff_rpc.tensors.tensor import DType
 
 OPAQUE = frozenset({DType.BF16, DType.F8_E4M3, DType.F8_E5M2})
-"""Types that NumPy can store but not compute with; their bytes are held as unsigned integers."""
+"""The types that NumPy can store but not compute with; their bytes are held as unsigned integers."""
 
 _NATIVE = {dtype.storage: dtype for dtype in DType if dtype not in OPAQUE}
 
 
 class Tensor:
-    """Values, and their place on the tape.
+    """An array of values with a node in the graph, through which its gradient comes.
 
-    `data`: the values, or unsigned integers for an opaque dtype. `node`: None where no gradient is wanted. `grad`: for leaves,
-    the sum of the gradients that arrived. Raises TypeError for a NumPy dtype that has no DType.
+    Attributes:
+        data: The values, or unsigned integers for an opaque dtype.
+        dtype: The element type.
+        grad: The sum of the gradients that have arrived at a leaf; None before the first.
+        node: The tensor's node in the graph; None where no gradient is wanted.
+        version: The number of changes in place, in a list that all tensors on the same memory share.
+
+    Raises:
+        TypeError: A NumPy dtype has no DType, or is not the storage of `dtype`.
     """
 
     __array_ufunc__ = None  # an array on the left leaves the operation to us
@@ -50,19 +57,28 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.data.ndim
 
     @property
     def requires_grad(self) -> bool:
+        """True where the tensor has a node, so that a gradient can reach it."""
         return self.node is not None
 
     @property
     def values(self) -> np.ndarray:
-        """The data, to compute with. NOT_SUPPORTED for an opaque dtype; RuntimeError when the node no longer describes it."""
+        """The data, to compute with.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED for an opaque dtype.
+            RuntimeError: The tensor was changed through another tensor on the same memory, so that its node no longer
+                describes it.
+        """
         if self.dtype in OPAQUE:
             raise PadiffError(
                 f"NumPy cannot compute with {self.dtype.value}",
@@ -78,7 +94,11 @@ class Tensor:
 
     # -- gradients ------------------------------------------------------------------------------------------------
     def requires_grad_(self, wanted: bool = True) -> Tensor:
-        """Make this tensor a leaf that collects gradients, or one that does not."""
+        """Make this tensor a leaf that collects gradients, or one that does not.
+
+        Raises:
+            TypeError: The tensor is not floating.
+        """
         if wanted and self.data.dtype.kind != "f":
             raise TypeError(f"only a floating tensor can have a gradient, this is {self.dtype.value}")
         self.node = GraphNode(self.data) if wanted else None
@@ -88,7 +108,13 @@ class Tensor:
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook` with the whole gradient of this tensor's present value; what it returns, unless None, replaces it."""
+        """Call `hook` with the whole gradient of this tensor's present value, and return the hook's removal.
+
+        A tensor that the hook returns replaces the gradient.
+
+        Raises:
+            RuntimeError: The tensor requires no gradient.
+        """
         if self.node is None:
             raise RuntimeError("no gradient will ever reach this tensor, so it takes no hook")
 
@@ -99,7 +125,11 @@ class Tensor:
         return self.node.add_hook(on_array)
 
     def backward(self) -> None:
-        """Carry the gradient of this scalar to the leaves, once. RuntimeError when it is none, or is off the tape."""
+        """Carry the gradient of this scalar back to the leaves, once.
+
+        Raises:
+            RuntimeError: The tensor is no scalar, requires no gradient, or its graph was run back before.
+        """
         if self.node is None or self.data.size != 1:
             raise RuntimeError(
                 f"backward starts from a scalar that depends on a parameter, not from a tensor of shape {self.shape} with "
@@ -108,13 +138,16 @@ class Tensor:
         self.node.walk_back()
 
     def detach(self) -> Tensor:
-        """Return a tensor on the same memory, off the tape."""
+        """Return a tensor on the same memory without a node."""
         twin = Tensor(self.data, dtype=self.dtype)
         twin.version, twin._seen = self.version, self.version[0]
         return twin
 
     def alias(self) -> Tensor:
-        """Return a tensor on the same memory with a node of its own; changing it in place changes this one, tape and all."""
+        """Return a tensor on the same memory with a node of its own.
+
+        Changing the alias in place changes this tensor, too, its node included.
+        """
         twin = self.detach()
         if self.node is not None and grad_enabled():
             twin.node = GraphNode(self.values, (self.node,), lambda g: (g,))
@@ -126,36 +159,48 @@ class Tensor:
 
     # -- in place -------------------------------------------------------------------------------------------------
     def add_(self, other: Any) -> Tensor:
+        """Add another tensor, or a number, in place."""
         return self._become(self + other)
 
     def mul_(self, other: Any) -> Tensor:
+        """Multiply by another tensor, or a number, in place."""
         # The gradient of `other` needs the factor as it was, so that one must be a copy.
         kept = isinstance(other, Tensor) and other.node is not None
         return self._become((self + 0 if kept else self) * other)
 
     def copy_(self, other: Tensor) -> Tensor:
+        """Take over another tensor's values in place, so that this tensor's gradient flows on to it."""
         return self._become(other.alias())  # a node of its own: `other` may be a leaf
 
     def relu_(self) -> Tensor:
+        """Set negative elements to zero in place."""
         return self._become(self.relu())
 
     __iadd__ = add_
     __imul__ = mul_
 
     def overwrite(self, array: np.ndarray) -> None:
-        """Set the values in place, off the tape. ValueError unless shape and storage dtype are equal."""
+        """Set the values in place, outside the graph.
+
+        Raises:
+            ValueError: The shape or the storage dtype differs.
+        """
         if array.shape != self.shape or array.dtype != self.data.dtype:
             raise ValueError(f"{array.dtype}{list(array.shape)} does not fit {self.data.dtype}{list(self.shape)}")
         self.data[...] = array
         self.note_write()
 
     def note_write(self) -> None:
-        """Count a write to the memory, off the tape."""
+        """Count a write to the memory that was made outside the graph."""
         self.version[0] += 1
         self._seen = self.version[0]
 
     def convert_(self, dtype: DType) -> None:
-        """Change the type of a tensor that no operation made, dropping its gradient."""
+        """Change the element type of a leaf, or of a tensor without a node, and drop its gradient.
+
+        Raises:
+            RuntimeError: An operation made the tensor.
+        """
         if self.node is not None and not self.node.is_leaf:
             raise RuntimeError("only a leaf can change its type in place")
         trained = self.requires_grad
@@ -164,7 +209,7 @@ class Tensor:
         self.requires_grad_(trained)
 
     def _become(self, result: Tensor) -> Tensor:
-        """Take over the result's values in this tensor's memory, and its place on the tape."""
+        """Take over a result's values in this tensor's memory, and its node in the graph."""
         if result.shape != self.shape:
             raise ValueError(f"a tensor of shape {self.shape} cannot become one of {result.shape} in place")
         result = result.cast(self.dtype)
@@ -232,25 +277,33 @@ class Tensor:
         return _lift(other, self) / self
 
     def exp(self) -> Tensor:
+        """Return e to the power of each element."""
         y = np.exp(self.values)
         return apply(y, (self,), lambda g: (g * y,), saves_result=True)
 
     def sqrt(self) -> Tensor:
+        """Return the square root of each element."""
         y = np.sqrt(self.values)
         return apply(y, (self,), lambda g: (g / (2 * y),), saves_result=True)
 
     def tanh(self) -> Tensor:
+        """Return the hyperbolic tangent of each element."""
         y = np.tanh(self.values)
         return apply(y, (self,), lambda g: (g * (1 - y * y),), saves_result=True)
 
     def relu(self) -> Tensor:
+        """Return max(element, 0); a NaN stays NaN."""
         x = self.values
         y = np.maximum(x, x.dtype.type(0))  # a NaN stays one
         return apply(y, (self,), lambda g: (g * (y > 0),), saves_result=True)
 
     # -- shape, type and sums ---------------------------------------------------------------------------------------
     def cast(self, dtype: DType) -> Tensor:
-        """Return this tensor in another type; itself where it has that type already."""
+        """Return this tensor in another element type; the tensor itself where it has that type already.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED for an opaque target, and from float8.
+        """
         if dtype is self.dtype:
             return self
         if dtype in OPAQUE:
@@ -260,6 +313,7 @@ class Tensor:
         return apply(self.values.astype(dtype.storage), (self,), lambda g: (g,))
 
     def reshape(self, *shape: int) -> Tensor:
+        """Return a copy of another shape, in which one size may be -1."""
         before = self.shape
         return apply(self.values.reshape(shape).copy(), (self,), lambda g: (g.reshape(before),))
 
@@ -280,11 +334,13 @@ class Tensor:
         return apply(np.array(self.values[index], order="C"), (self,), vjp)
 
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """Sum over one axis, several axes, or all of them."""
         shape = self.shape
         values = np.asarray(np.sum(self.values, axis=axis, keepdims=keepdims))
         return apply(values, (self,), lambda g: (_spread(g, shape, axis, keepdims),))
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        """Average over one axis, several axes, or all of them."""
         shape, size = self.shape, self.data.size
         values = np.asarray(np.mean(self.values, axis=axis, keepdims=keepdims))
         return apply(values, (self,), lambda g: (_spread(g, shape, axis, keepdims) * (values.size / size),))
@@ -293,10 +349,17 @@ class Tensor:
 def apply(
     values: Any, inputs: tuple[Tensor, ...], vjp: Vjp, saved: tuple[Tensor, ...] = (), saves_result: bool = False
 ) -> Tensor:
-    """Wrap an operation's result, which must not share memory with its inputs, and put it on the tape.
+    """Wrap an operation's result as a tensor, and give it a node where an input has one.
 
-    `vjp` maps the result's gradient to those of `inputs` (or None), in their shapes. `saved`: the inputs whose values it
-    still reads then; `saves_result`: it reads the result's. TypeError for a complex result that wants a gradient.
+    Args:
+        values: The result, which must not share memory with the inputs.
+        inputs: The operation's inputs.
+        vjp: Maps the result's gradient to the inputs' gradients (or None), in the inputs' shapes.
+        saved: The inputs whose values `vjp` reads.
+        saves_result: True where `vjp` reads the result's values.
+
+    Raises:
+        TypeError: A complex result wants a gradient.
     """
     result = Tensor(values)
     parents = tuple(tensor.node for tensor in inputs)
@@ -311,7 +374,7 @@ def apply(
 
 
 def _saved_by_product(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-    """Return the factors that a gradient still needs: each for the other's, where that one wants a gradient."""
+    """Return the factors that a product's gradient still reads: each factor where the other wants a gradient."""
     return tuple(kept for kept, partner in ((a, b), (b, a)) if partner.node is not None)
 
 
@@ -322,7 +385,10 @@ def _plain_index(index: Any) -> Any:
 
 
 def _lift(other: Any, like: Tensor) -> Tensor:
-    """Wrap an array, or a scalar in the type of `like` where that is floating (NumPy 1 and 2 promote scalars differently)."""
+    """Wrap an array or scalar as a tensor.
+
+    A scalar gets the type of `like` where that is floating (NumPy 1 and 2 promote scalars differently).
+    """
     if isinstance(other, Tensor):
         return other
     if isinstance(other, (int, float, np.generic)) and like.dtype.is_floating:
@@ -331,7 +397,7 @@ def _lift(other: Any, like: Tensor) -> Tensor:
 
 
 def _unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum over the axes along which an operand of `shape` was broadcast."""
+    """Sum a gradient over the axes along which an operand of `shape` was broadcast."""
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
     axes = tuple(i for i, size in enumerate(shape) if size == 1 and gradient.shape[i] != 1)
     return gradient.sum(axis=axes, keepdims=True)

@@ -1,4 +1,4 @@
-"""Functions over the NumPy autograd's tensors that layers are made of."""
+"""Functions of the NumPy autograd's tensors, of which layers are made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _random = threading.local()
 
 
 def seed_generator(seed: int) -> None:
-    """Seed this thread's generator. Each thread has its own, so that two models side by side do not share a sequence."""
+    """Seed this thread's generator.
+
+    Each thread has its own, so that two models side by side do not share a sequence.
+    """
     _random.generator = np.random.RandomState(seed % (1 << 32))
 
 
@@ -27,14 +30,19 @@ def generator() -> np.random.RandomState:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Map x [..., in] to [..., out] by `weight` [in, out]."""
+    """Map x [..., in] to [..., out] by `weight` [in, out] and `bias` [out]."""
     rows = x.reshape(-1, x.shape[-1]) @ weight
     y = rows.reshape(*x.shape[:-1], weight.shape[1])
     return y if bias is None else y + bias
 
 
 def embedding(ids: Tensor, weight: Tensor) -> Tensor:
-    """Look up rows of `weight` [count, size]: ids [...] -> [..., size]. IndexError for an id outside 0..count-1."""
+    """Look up rows of `weight` [count, size]: ids [...] become [..., size].
+
+    Raises:
+        TypeError: The ids are no integers.
+        IndexError: An id lies outside 0..count-1.
+    """
     index = ids.values
     if index.dtype.kind not in "iu":
         raise TypeError(f"embedding takes integer ids, not {ids.dtype.value}")
@@ -51,14 +59,14 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def log_softmax(x: Tensor) -> Tensor:
-    """Take the logarithm of softmax along the last axis."""
+    """Return the logarithm of softmax along the last axis."""
     shifted = x.values - x.values.max(axis=-1, keepdims=True)
     y = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return apply(y, (x,), lambda g: (g - np.exp(y) * g.sum(axis=-1, keepdims=True),), saves_result=True)
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """Gaussian error linear unit, exact ("none") or by "tanh" (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    """Return the Gaussian error linear unit, exact ("none") or by "tanh" (Hendrycks and Gimpel, arXiv 1606.08415)."""
     if approximate == "tanh":
         return x * 0.5 * (((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)).tanh() + 1)
     if approximate != "none":
@@ -74,14 +82,14 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise over the last axes, as many as `weight` has, with the biased variance."""
+    """Normalise over the last axes, as many as `weight` has, with the biased variance; scale by `weight` and add `bias`."""
     axes = tuple(range(-weight.ndim, 0))
     centred = x - x.mean(axes, keepdims=True)
     return centred / ((centred * centred).mean(axes, keepdims=True) + eps).sqrt() * weight + bias
 
 
 def batch_norm(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise x [N, C, ...] by statistics of shape [C]."""
+    """Normalise x [N, C, ...] by mean and variance of shape [C]; scale by `weight` [C] and add `bias` [C]."""
     shape = (1, -1) + (1,) * (x.ndim - 2)
     scale = (weight / (variance + eps).sqrt()).reshape(*shape)
     return (x - mean.reshape(*shape)) * scale + bias.reshape(*shape)
@@ -90,9 +98,15 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, heads: int, scale: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Attend from query [N, L, E] to key and value [N, S, E] in `heads` parts of E; scores are multiplied by `scale`.
+    """Attend from query [N, L, E] to key and value [N, S, E], in `heads` parts of E.
 
-    mask: boolean, broadcast to [N, heads, L, S]; true where a position may be attended to.
+    Args:
+        query: The queries.
+        key: The keys.
+        value: The values.
+        heads: The number of heads, which divides E.
+        scale: Multiplies the scores.
+        mask: Boolean, broadcast to [N, heads, L, S]; true where a position may be attended to.
     """
 
     def split(x: Tensor) -> Tensor:
@@ -105,13 +119,13 @@ def attention(
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each element with probability p and scale the rest by 1 / (1 - p)."""
+    """Zero each element with probability p and scale the rest by 1 / (1 - p), by this thread's generator."""
     kept = generator().random_sample(x.shape) >= p
     return x * Tensor(np.asarray(kept / (1 - p) if p < 1 else kept, x.values.dtype))
 
 
 def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Choose a where the condition holds and b elsewhere; all three of one shape after broadcasting."""
+    """Choose a where the condition holds and b elsewhere; all three are broadcast to one shape."""
     chosen = condition.values.astype(bool)
     shape = np.broadcast_shapes(chosen.shape, a.shape, b.shape)
     # Adding to zeros broadcasts a and b on the tape, so that NaN in the one not chosen does not leak through a product.
@@ -122,14 +136,20 @@ def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def concat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along an axis."""
+    """Join tensors along an axis."""
     cuts = np.cumsum([tensor.shape[axis] for tensor in tensors])[:-1]
     values = np.concatenate([tensor.values for tensor in tensors], axis)
     return apply(values, tuple(tensors), lambda g: tuple(np.split(g, cuts, axis)))
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """Cross-correlate x [N, C, H, W] with `weight` [O, C, kh, kw], through windows [N, C, H', W', kh, kw]."""
+    """Cross-correlate x [N, C, H, W] with `weight` [O, C, kh, kw], through windows [N, C, H', W', kh, kw].
+
+    The result is [N, O, H', W']; `bias` has the shape [O].
+
+    Raises:
+        ValueError: The shapes do not fit each other.
+    """
     w = weight.values
     if x.ndim != 4 or x.shape[1] != w.shape[1]:
         raise ValueError(f"an input of shape {x.shape} does not fit a convolution of shape {w.shape}")

@@ -1,4 +1,7 @@
-"""The tape of the NumPy autograd: nodes, the mode that turns it off, and the walk back. It sees arrays, not tensors."""
+"""The graph of the NumPy autograd: its nodes, the mode that turns recording off, and the walk back.
+
+It sees arrays, not tensors.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 Vjp = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 """Maps the gradient of an operation's result to those of its inputs; must not change the gradient that it is given."""
 Hook = Callable[[np.ndarray], "np.ndarray | None"]
+"""Receives a node's gradient, and returns a gradient to use in its stead, or None."""
 Version = list[int]
 """One counter, shared by all tensors on the same memory, that counts changes in place."""
 
@@ -21,13 +25,13 @@ _order = itertools.count()
 
 
 def grad_enabled() -> bool:
-    """Tell whether operations of this thread are put on the tape."""
+    """Return True where operations of this thread become nodes of the graph."""
     return getattr(_mode, "enabled", True)
 
 
 @contextmanager
 def grad_mode(enabled: bool) -> Iterator[None]:
-    """Turn the tape on or off for this thread, for the length of the block."""
+    """Turn the recording of operations on or off for this thread, for the length of the block."""
     before = grad_enabled()
     _mode.enabled = enabled
     try:
@@ -37,14 +41,26 @@ def grad_mode(enabled: bool) -> Iterator[None]:
 
 
 class GraphNode:
-    """One operation on the tape, or a leaf, where gradients come to rest. Its gradient has `shape` and `dtype`.
+    """One operation in the graph, or a leaf, where gradients come to rest.
 
-    `saved`: counters of the values that the operation keeps for its gradient.
+    Attributes:
+        shape: The shape of the node's gradient.
+        dtype: The dtype of the node's gradient.
+        parents: The nodes of the operation's inputs; None for an input that wants no gradient.
+        rest: Receives the gradient that arrives at a leaf; None for an operation.
     """
 
     def __init__(
         self, values: np.ndarray, parents: tuple[GraphNode | None, ...] = (), vjp: Vjp | None = None, *saved: Version
     ) -> None:
+        """Add a node.
+
+        Args:
+            values: The operation's result, for its shape and dtype.
+            parents: The nodes of the operation's inputs.
+            vjp: Maps the result's gradient to the inputs' gradients.
+            saved: The version counters of the values that the operation keeps for its gradient.
+        """
         self.shape = values.shape
         self.dtype = values.dtype
         self.parents = parents
@@ -56,10 +72,14 @@ class GraphNode:
 
     @property
     def is_leaf(self) -> bool:
+        """True where gradients come to rest here."""
         return self.rest is not None
 
     def add_hook(self, hook: Hook) -> Callable[[], None]:
-        """Call `hook` with this node's whole gradient; what it returns, unless None, replaces it. Returns its removal."""
+        """Call `hook` with this node's whole gradient, and return the hook's removal.
+
+        An array that the hook returns replaces the gradient.
+        """
         key = next(_order)
         self._hooks[key] = hook
 
@@ -71,7 +91,8 @@ class GraphNode:
     def walk_back(self) -> None:
         """Carry a gradient of ones from this node to the leaves, latest operation first.
 
-        Raises RuntimeError when an operation ran back before, or when values that it kept were changed in place.
+        Raises:
+            RuntimeError: An operation ran back before, or values that it kept were changed in place.
         """
         gradients: dict[GraphNode, np.ndarray] = {self: np.ones(self.shape, self.dtype)}
         queue: list[tuple[int, GraphNode]] = [(-self._order, self)]

@@ -1,4 +1,4 @@
-"""Layers over the NumPy autograd. Weights are laid out as in torch, apart from LinearIO's, which is as in paddle."""
+"""Layers over the NumPy autograd. Weights are laid out as in torch, except LinearIO's, which is as in paddle."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class Layer:
         self.training = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the layer's output; a subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run forward between the hooks, and return its output."""
         for before, _ in tuple(self._hooks):
             replaced = before(args, kwargs)
             if replaced is not None:
@@ -48,8 +50,11 @@ class Layer:
         return output
 
     def register_hook(self, before: PreHook, after: PostHook) -> Callable[[], None]:
-        """Call `before(args, kwargs)` and `after(args, kwargs, output)` around forward; a result other than None replaces
-        (args, kwargs) or the output. Returns their removal, which may be called again."""
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` around forward, and return their removal.
+
+        A result of `before` other than None replaces (args, kwargs), and a result of `after` other than None replaces the
+        output. The removal may be called again.
+        """
         entry = (before, after)
         self._hooks.append(entry)
 
@@ -63,23 +68,25 @@ class Layer:
         self._buffers[name] = tensor
 
     def children(self) -> dict[str, Layer]:
+        """Return the direct sublayers by name."""
         return dict(self._children)
 
     def parameters(self) -> dict[str, Parameter]:
-        """Return the parameters that this layer holds itself."""
+        """Return the parameters that this layer holds itself, by name."""
         return dict(self._parameters)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return the buffers that this layer holds itself."""
+        """Return the buffers that this layer holds itself, by name."""
         return dict(self._buffers)
 
     def walk(self) -> Iterator[Layer]:
-        """Yield this layer and all below it, pre-order; one registered twice comes twice."""
+        """Yield this layer and all layers below it, pre-order; a layer that is registered twice comes twice."""
         yield self
         for child in self._children.values():
             yield from child.walk()
 
     def train(self, training: bool = True) -> Layer:
+        """Put this layer and all layers below it into training mode, or into evaluation mode, and return it."""
         for layer in self.walk():
             layer.training = training
         return self
@@ -105,7 +112,7 @@ class Layer:
 
 
 class Linear(Layer):
-    """Affine map; weight [out, in]. `bias` is None where there is none."""
+    """Affine map with a weight [out, in] and a bias [out]; `bias` is None where there is none."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
@@ -114,11 +121,12 @@ class Linear(Layer):
         self.bias = _uniform((out_features,), in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in] to [..., out]."""
         return F.linear(x, self.weight.transpose(1, 0), self.bias)
 
 
 class LinearIO(Layer):
-    """Affine map; weight [in, out]: the same layer as a framework with the other layout has it."""
+    """Affine map with a weight [in, out]: Linear, as a framework with the other layout has it."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
@@ -127,11 +135,12 @@ class LinearIO(Layer):
         self.bias = _uniform((out_features,), in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in] to [..., out]."""
         return F.linear(x, self.weight, self.bias)
 
 
 class Conv2D(Layer):
-    """Convolution of [N, C, H, W]; weight [out, in, kernel, kernel]."""
+    """Convolution of [N, C, H, W] with a weight [out, in, kernel, kernel]."""
 
     def __init__(
         self,
@@ -150,6 +159,7 @@ class Conv2D(Layer):
         self.bias = _uniform((out_channels,), fan_in) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve x [N, in, H, W], padded with zeros."""
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
@@ -162,6 +172,7 @@ class Embedding(Layer):
         self.weight = Parameter(F.generator().standard_normal((num_embeddings, embedding_dim)).astype(np.float32))
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Look up ids [...] as [..., embedding_dim]."""
         return F.embedding(ids, self.weight)
 
 
@@ -175,6 +186,7 @@ class LayerNorm(Layer):
         self.bias = Parameter(np.zeros(normalized_shape, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [..., normalized_shape]."""
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
 
@@ -193,6 +205,7 @@ class BatchNorm(Layer):
         self.register_buffer("running_var", Tensor(np.ones(num_features, np.float32)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [N, C, ...], and update the running statistics in training."""
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
         axes = (0, *range(2, x.ndim))
@@ -209,52 +222,63 @@ class BatchNorm(Layer):
 
 
 class ReLU(Layer):
+    """Rectifier, in place where asked for."""
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return max(element, 0)."""
         return x.relu_() if self.inplace else x.relu()
 
 
 class GELU(Layer):
-    """Exact ("none") or by "tanh"."""
+    """Gaussian error linear unit, exact ("none") or by "tanh"."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply functions.gelu."""
         return F.gelu(x, self.approximate)
 
 
 class Tanh(Layer):
+    """Hyperbolic tangent."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Return the hyperbolic tangent of each element."""
         return x.tanh()
 
 
 class Softmax(Layer):
+    """Softmax along one axis."""
+
     def __init__(self, axis: int = -1) -> None:
         super().__init__()
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply functions.softmax along the axis."""
         return F.softmax(x, self.axis)
 
 
 class Dropout(Layer):
-    """Zero elements in training, by the thread's generator (numpy_functions.seed_generator)."""
+    """Zero elements in training, by the thread's generator (functions.seed_generator)."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop elements in training; return x itself otherwise."""
         return F.dropout(x, self.p) if self.training else x
 
 
 class LayerList(Layer):
-    """Children named 0, 1, ...; what runs them is up to the layer that holds the list."""
+    """Children named 0, 1, ...; the layer that holds the list runs them."""
 
     def __init__(self, *layers: Layer) -> None:
         super().__init__()
@@ -266,19 +290,17 @@ class LayerList(Layer):
 
 
 class Sequential(LayerList):
-    """Children run one after the other."""
+    """Children that run one after the other."""
 
     def forward(self, x: Any) -> Any:
+        """Pass x through the children in turn."""
         for layer in self:
             x = layer(x)
         return x
 
 
 class MultiHeadAttention(Layer):
-    """Attention of `query` [N, L, E] to `key` and `value` [N, S, E] (the query itself where they are None).
-
-    mask: boolean, broadcast to [N, heads, L, S]; true where a position may be attended to.
-    """
+    """Attention with projections of query, key, value and output."""
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -291,6 +313,14 @@ class MultiHeadAttention(Layer):
     def forward(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
+        """Attend from `query` [N, L, E] to `key` and `value` [N, S, E].
+
+        Args:
+            query: The queries.
+            key: The keys; the queries where it is None.
+            value: The values; the keys where it is None.
+            mask: Boolean, broadcast to [N, heads, L, S]; true where a position may be attended to.
+        """
         key = query if key is None else key
         value = key if value is None else value
         scale = 1 / math.sqrt(self.embed_dim // self.num_heads)

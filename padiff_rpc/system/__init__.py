@@ -1,1 +1,1 @@
-"""What is asked of the operating system: memory files, malloc, thread priority."""
+"""Services of the operating system: memory files, malloc, thread priority."""

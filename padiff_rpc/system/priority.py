@@ -1,4 +1,4 @@
-"""Threads that let others have the cores first."""
+"""Lower a thread's priority, so that other threads get the cores first."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 log = logging.getLogger(__name__)
 
 NICENESS = 10
-"""About a tenth of a core beside a thread that wants all of it; all of a core that nobody else wants."""
+"""The added niceness: about a tenth of a core beside a thread that wants all of it, all of a core that nobody else wants."""
 
 
 def give_way() -> None:
-    """Lower the priority of the calling thread for good, where the system has one for each thread and allows it."""
+    """Lower the calling thread's priority for good, where the system has a priority for each thread and allows it."""
     if sys.platform != "linux":
         return
     thread = threading.get_native_id()

@@ -1,1 +1,1 @@
-"""A tensor's bytes, blocks, digests, transposes; NumPy only."""
+"""Tensors as bytes: their headers, blocks, digests, conversions and transposes. NumPy only."""

@@ -1,4 +1,4 @@
-"""Tensor streams as blocks of whole elements, one stream or two abreast, however their chunks are cut."""
+"""Read tensor streams as blocks of whole elements, one stream or two abreast, wherever their chunks are cut."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from padiff_rpc.tensors.tensor import TensorStream, data_loss
 
 
 def blocks(stream: TensorStream, items: int) -> Iterator[np.ndarray]:
-    """Yield a stream's elements, so many at a time, in their storage type, valid until the next.
+    """Yield a stream's elements as 1-D arrays of their storage type, each valid until the next.
 
-    DATA_LOSS where the stream does not fill its spec exactly.
+    Args:
+        stream: The stream, which is read to its end.
+        items: The number of elements in a block; the last block may be shorter.
+
+    Raises:
+        PadiffError: DATA_LOSS where the stream does not fill its spec exactly.
     """
     side = _Blocks(stream, items)
     for start in range(0, stream.spec.count, items):
@@ -22,7 +27,14 @@ def blocks(stream: TensorStream, items: int) -> Iterator[np.ndarray]:
 
 
 def abreast(base: TensorStream, raw: TensorStream) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the two streams' elements as blocks of equal length, in their storage types, valid until the next."""
+    """Yield the elements of two streams as pairs of 1-D arrays of equal length, each pair valid until the next.
+
+    The arrays have the storage types of their streams, and at most BLOCK_ITEMS elements. The streams have equally many
+    elements.
+
+    Raises:
+        PadiffError: DATA_LOSS where a stream does not fill its spec exactly.
+    """
     sides = [_Blocks(base, BLOCK_ITEMS), _Blocks(raw, BLOCK_ITEMS)]
     for start in range(0, base.spec.count, BLOCK_ITEMS):
         items = min(BLOCK_ITEMS, base.spec.count - start)
@@ -32,7 +44,7 @@ def abreast(base: TensorStream, raw: TensorStream) -> Iterator[tuple[np.ndarray,
 
 
 class _Blocks:
-    """A stream's elements, up to `most` at a time. A block that lies within a chunk is not copied."""
+    """Read a stream's elements, up to `most` at a time. A block that lies within a chunk is not copied."""
 
     def __init__(self, stream: TensorStream, most: int) -> None:
         self._stream = stream

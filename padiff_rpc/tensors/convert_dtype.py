@@ -14,7 +14,10 @@ _HALVES_AND_FLOATS = frozenset({DType.BF16, DType.F16, DType.F32, DType.F64})
 
 
 def convertible(source: DType, target: DType) -> bool:
-    """True when `convert` takes source to target: equal types, any float to a float of 16 bits or more, exact widening."""
+    """Return True where convert() takes `source` to `target`.
+
+    It takes equal types, any float to a float of 16 bits or more, and exact widening.
+    """
     if source is target:
         return True
     if source.is_floating or target.is_floating:
@@ -23,10 +26,10 @@ def convertible(source: DType, target: DType) -> bool:
 
 
 def convert(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
-    """Return an array of `source.storage` as one of `target.storage`, of the same shape.
+    """Convert an array of `source.storage` to an array of `target.storage`, of the same shape.
 
-    Floats are rounded once, to nearest even; values beyond the target's range become infinite, and NaN stays NaN.
-    The pair must be convertible().
+    Floats are rounded once, to nearest even. Values beyond the target's range become infinite, and NaN stays NaN.
+    The pair of types must be convertible().
     """
     if source is target:
         return array
@@ -43,9 +46,15 @@ def convert(array: np.ndarray, source: DType, target: DType) -> np.ndarray:
 
 
 def convert_stream(stream: TensorStream, target: DType, on_overflow: Callable[[int], None]) -> TensorStream:
-    """Return the stream as one of `target`, converted piece by piece as it is read; DATA_LOSS where its length is wrong.
+    """Return a stream whose elements are converted to `target` piece by piece, as they are read.
 
-    `on_overflow` hears how many values of a piece became infinite, where some did.
+    Args:
+        stream: The stream to convert; it is returned itself where it has the type `target`.
+        target: The new element type. The pair of types must be convertible().
+        on_overflow: Receives the number of values in a piece that became infinite, for each piece that has such values.
+
+    Raises:
+        PadiffError: DATA_LOSS, while the result is read, where the stream's length is wrong.
     """
     source = stream.spec.dtype
     if source is target:
@@ -77,8 +86,9 @@ def count_overflow(before: np.ndarray, source: DType, after: np.ndarray, target:
 def _to_bfloat16(wide: np.ndarray) -> np.ndarray:
     """Round float64 to bfloat16 bits (uint16).
 
-    Through float32 rounded to odd, because rounding to nearest twice can miss the nearest (Boldo and Melquiond, "Emulation
-    of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE Trans. Computers 2008).
+    The way leads through float32 rounded to odd, because rounding to nearest twice can miss the nearest (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", IEEE Trans. Computers
+    2008).
     """
     single = wide.astype(np.float32)
     back = single.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Summarise a tensor's bytes: statistics in float64 and a hash, block by block."""
+"""Summarise a tensor's bytes, block by block: statistics in float64, and a hash."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ _TINY_SQUARES = 1e-280
 
 
 def hash_of(flat: np.ndarray) -> bytes:
-    """Return the hash that a digest of these bytes (flat uint8) has."""
+    """Return the hash that the digest of these bytes (flat uint8) has: xxh3-128, 16 bytes."""
     return xxhash.xxh3_128_digest(flat.data)
 
 
 def digest(flat: np.ndarray, spec: TensorSpec, statistics: Statistics = Statistics.ALL) -> Digest:
-    """Summarise `spec.size_bytes` bytes (flat uint8, row-major, little-endian).
+    """Summarise a tensor whose bytes lie in one piece.
 
-    Integers are exact up to 2**53 (min and max of larger ones are rounded to the nearest float64); booleans count as 0
-    and 1. Sums of finite numbers that overflow or underflow float64 are taken again, scaled by the largest magnitude.
+    Integers are exact up to 2**53; min and max of larger integers are rounded to the nearest float64. Booleans count as 0
+    and 1. Where sums of finite numbers overflow or underflow float64, they are taken again, scaled by the largest magnitude.
+
+    Args:
+        flat: `spec.size_bytes` bytes (flat uint8), row-major and little-endian.
+        spec: The tensor's dtype and shape.
+        statistics: The statistics that the digest holds beside extremes, counts and hash.
     """
     return digest_chunks(lambda: (flat.data,), spec, statistics=statistics)
 
@@ -37,11 +42,14 @@ def digest_chunks(
     hash: bytes | None = None,
     statistics: Statistics = Statistics.ALL,
 ) -> Digest:
-    """Summarise as digest() does what `read` returns piece by piece; it is called again where sums must be scaled.
+    """Summarise a tensor whose bytes come piece by piece, with the same result as digest().
 
-    `hash`: where it is known already.
-
-    Each piece but the last is a multiple of 1 MiB, so that sums are taken over the same blocks as in one piece.
+    Args:
+        read: Returns the pieces. It is called a second time where sums must be scaled. Each piece but the last must be a
+            multiple of 1 MiB, so that sums are taken over the same blocks as in one piece.
+        spec: The tensor's dtype and shape.
+        hash: The bytes' hash, where it is known already; None computes it.
+        statistics: The statistics that the digest holds beside extremes, counts and hash.
     """
     hasher = xxhash.xxh3_128()
 
@@ -79,7 +87,7 @@ def digest_chunks(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which sums to take. `roughly`: the norm of float32 need not be summed in float64."""
+    """The sums to take. `roughly`: the norm of float32 need not be summed in float64."""
 
     mean: bool
     abs_mean: bool
@@ -98,12 +106,12 @@ class _Wanted:
         )
 
     def figures(self, mean: float, abs_mean: float, norm: float) -> tuple[float | None, float | None, float | None]:
-        """Return those that are wanted, and None for the others."""
+        """Return the statistics that are wanted, and None for the others."""
         return mean if self.mean else None, abs_mean if self.abs_mean else None, norm if self.norm else None
 
 
 class _Sums:
-    """Running sums over blocks; `low` and `high` are unscaled. NaN in any element makes all of them NaN."""
+    """Hold running sums over blocks; `low` and `high` are unscaled. NaN in any element makes all of them NaN."""
 
     def __init__(self) -> None:
         self.total = 0.0

@@ -1,4 +1,4 @@
-"""Element types to float64, block by block: the one place that knows the bits of bfloat16 and float8."""
+"""Convert element types to float64, block by block. Only this module decodes bfloat16 and float8."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import numpy as np
 from padiff_rpc.tensors.tensor import DType
 
 BLOCK_ITEMS = 1 << 16
-"""Elements in a block: a quarter of a MiB of float64, so that a few of them stay in a core's cache."""
+"""The number of elements in a block: half a MiB of float64, so that a few blocks stay in a core's cache."""
 
 _DOT_ITEMS = 1 << 13
 """OpenBLAS splits dot by threads beyond 10,000 elements; the last digit would then depend on the machine."""
 
 
 def to_float64(block: np.ndarray, dtype: DType, out: np.ndarray | None = None) -> np.ndarray:
-    """Return a 1-D block of `dtype.storage` as float64, written to the front of `out` (float64, 1-D, long enough) if given.
+    """Convert a 1-D block of `dtype.storage` to float64.
 
-    Complex elements yield two values each, real and imaginary in turn. 64-bit integers beyond 2**53 are rounded to
-    nearest. A float64 block is returned as it is, `out` untouched.
+    Complex elements yield two values each, the real part and then the imaginary part. 64-bit integers beyond 2**53 are
+    rounded to nearest.
+
+    Args:
+        block: The elements. A block of F64 or C128 is not copied, and `out` stays untouched.
+        dtype: The elements' type.
+        out: Memory for the result (float64, 1-D, long enough), which is written to its front; None allocates it.
     """
     if dtype is DType.F64:
         return block
@@ -39,24 +44,24 @@ def to_float64(block: np.ndarray, dtype: DType, out: np.ndarray | None = None) -
 
 
 def square_sum(block: np.ndarray) -> float:
-    """Sum the squares of a 1-D block, piece by piece in its own precision."""
+    """Sum the squares of a 1-D block, piece by piece in the block's own precision."""
     pieces, rest = _cut(block)
     return _total(np.matmul(pieces[:, None, :], pieces[:, :, None])) + float(np.dot(rest, rest))
 
 
 def single_sum(block: np.ndarray) -> float:
-    """Sum a 1-D float32 block without negative elements piece by piece in float32, within 2e-5 of the sum.
+    """Sum a 1-D float32 block without negative elements, piece by piece in float32, within 2e-5 of the sum.
 
-    By a product, which BLAS makes five times as fast as NumPy a sum.
+    A product with ones makes the sum: BLAS is five times as fast at it as NumPy is at a sum.
     """
     pieces, rest = _cut(block)
     return _total(np.matmul(pieces[:, None, :], _ONES[:, None])) + float(np.dot(rest, _ONES[: rest.size]))
 
 
 def _cut(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pieces, one in a row, so that one call of matmul makes a dot of each; and what is left.
+    """Return the whole pieces of a block, one in a row, so that one call of matmul makes a dot of each; and the rest.
 
-    Aligned, since matmul is slow where its operands are not: a stream's chunk may begin anywhere.
+    The result is aligned, since matmul is slow where its operands are not: a stream's chunk may begin anywhere.
     """
     block = np.require(block, requirements="A")
     whole = block.size - block.size % _DOT_ITEMS
@@ -70,13 +75,16 @@ def _total(sums: np.ndarray) -> float:
 _ONES = np.ones(_DOT_ITEMS, np.float32)
 
 _SQUARABLE_PEAKS = (1e-15, 1e15)
-"""Greatest magnitudes of float32 of which the squares' sums overflow nowhere, and lose nothing that counts to underflow."""
+"""A float32 block whose largest magnitude lies between these has a sum of squares that overflows nowhere.
+
+The sum loses nothing that counts to underflow.
+"""
 
 
 def single_square_sum(block: np.ndarray, peak: float) -> float | None:
     """Sum the squares of a 1-D float32 block in float32, within 2e-5 of the sum; None where float32 does not hold them.
 
-    `peak`: max |element|.
+    `peak` is the block's largest magnitude, max |element|.
     """
     low, high = _SQUARABLE_PEAKS
     if peak == 0.0:

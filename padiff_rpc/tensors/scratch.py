@@ -1,4 +1,4 @@
-"""Memory for temporaries that every thread keeps: touching fresh pages costs more than what is computed in them."""
+"""Memory for temporaries that every thread keeps: touching fresh pages costs more than the computation in them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _kept = threading.local()
 
 
 def scratch(name: str, items: int, dtype: type[np.generic] = np.float64) -> np.ndarray:
-    """Return an array of `items` elements that this thread had under this name before, or a new one; its values are anything.
+    """Return an array of `items` elements under a name, with arbitrary values.
 
-    Whoever takes a name must be through with it before the same thread takes it again.
+    The same thread gets the same memory under this name again, unless it must grow. A user of a name must have finished
+    with the array before the same thread asks for the name again.
     """
     arrays: dict[str, np.ndarray] = _kept.__dict__
     array = arrays.get(name)

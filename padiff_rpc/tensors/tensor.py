@@ -1,4 +1,4 @@
-"""Tensors as the library sees them: a spec and raw bytes, whatever framework they came from."""
+"""Tensors as the library sees them: a header and raw bytes, whatever framework they came from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 
 CHUNK_BYTES = 1 << 20
-"""Size of the pieces in which tensors travel and are compared; gRPC streams peak at 1 MiB."""
+"""The size of the pieces in which tensors travel and are compared; gRPC streams are fastest at 1 MiB."""
 
 
 class DType(str, Enum):
-    """Element types, under the names that safetensors gives them."""
+    """The element types, under the names that safetensors gives them."""
 
     BOOL = "BOOL"
     U8 = "U8"
@@ -38,11 +38,12 @@ class DType(str, Enum):
 
     @property
     def storage(self) -> np.dtype:
-        """NumPy dtype that holds the bytes: the type itself, or unsigned integers for bfloat16 and float8."""
+        """The NumPy dtype that holds the bytes: the type itself, or unsigned integers for bfloat16 and float8."""
         return _STORAGE[self]
 
     @property
     def item_bytes(self) -> int:
+        """The size of one element in bytes."""
         return _STORAGE[self].itemsize
 
     @property
@@ -52,6 +53,7 @@ class DType(str, Enum):
 
     @property
     def is_complex(self) -> bool:
+        """True for complex64 and complex128."""
         return self in (DType.C64, DType.C128)
 
 
@@ -82,18 +84,19 @@ _FROM_NUMPY = {
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor's header. Row-major, little-endian, no padding."""
+    """A tensor's header: its dtype and shape. The bytes are row-major and little-endian, without padding."""
 
     dtype: DType
     shape: tuple[int, ...]
 
     @property
     def count(self) -> int:
-        """Number of elements; 1 for a 0-d tensor."""
+        """The number of elements; 1 for a 0-d tensor."""
         return math.prod(self.shape)
 
     @property
     def size_bytes(self) -> int:
+        """The size of the whole tensor in bytes."""
         return self.count * self.dtype.item_bytes
 
     def __str__(self) -> str:
@@ -102,9 +105,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A whole tensor: its spec and `spec.size_bytes` bytes.
+    """A whole tensor: its header and its bytes.
 
-    Raises PadiffError(BAD_TENSOR) when the bytes do not fill the spec exactly.
+    Attributes:
+        spec: The dtype and the shape.
+        data: `spec.size_bytes` bytes.
+
+    Raises:
+        PadiffError: BAD_TENSOR where the bytes do not fill the spec exactly.
     """
 
     spec: TensorSpec
@@ -119,9 +127,15 @@ class Tensor:
 
     @classmethod
     def from_array(cls, array: np.ndarray, dtype: DType | None = None) -> Tensor:
-        """Wrap a NumPy array (copied when it is not contiguous little-endian).
+        """Wrap a NumPy array, which is copied where it is not contiguous and little-endian.
 
-        `dtype` names the element type where NumPy has none: BF16 of a uint16 array, F8_* of a uint8 one.
+        Args:
+            array: The elements; its shape is the tensor's shape.
+            dtype: The element type where NumPy has none: BF16 for a uint16 array, F8_* for a uint8 array. None takes
+                the array's own.
+
+        Raises:
+            PadiffError: BAD_TENSOR for a NumPy dtype that has no DType.
         """
         if dtype is None:
             dtype = _FROM_NUMPY.get(array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype)
@@ -134,21 +148,27 @@ class Tensor:
         return cls(TensorSpec(dtype, tuple(shape)), flat.view(np.uint8).data if flat.size else memoryview(b""))
 
     def to_array(self) -> np.ndarray:
-        """View the bytes as an array of `spec.dtype.storage`, in the tensor's shape; no copy."""
+        """Return the bytes as an array of `spec.dtype.storage` in the tensor's shape, without a copy."""
         return np.frombuffer(self.data, dtype=self.spec.dtype.storage).reshape(self.spec.shape)
 
     def stream(self, name: str) -> TensorStream:
-        """Cut into chunks of CHUNK_BYTES."""
+        """Return the tensor as a stream of chunks of CHUNK_BYTES, under a name."""
         view = self.data.cast("B") if self.data.nbytes else memoryview(b"")
         return TensorStream(name, self.spec, chunks_of(view))
 
 
 @dataclass
 class TensorStream:
-    """A tensor on its way: its name, its spec, and its bytes piece by piece (read once, in order).
+    """A tensor whose bytes come piece by piece, to be read once and in order.
 
-    A chunk is a view of memory that is used again: it holds until the next one is taken. `whole`: the tensor itself, where it
-    lies in memory in one piece; it is a record then, and holds until that is released, or its model's next step begins.
+    A chunk is a view of memory that is used again, and is valid only until the next chunk is taken.
+
+    Attributes:
+        name: The tensor's name, such as a parameter's full name or a record's id.
+        spec: The dtype and the shape.
+        chunks: The bytes, piece by piece.
+        whole: The tensor itself, where it lies in memory in one piece. It is a record then, and is valid until the record
+            is released or its model's next step begins.
     """
 
     name: str
@@ -157,9 +177,13 @@ class TensorStream:
     whole: Tensor | None = None
 
     def collect(self, into: memoryview | None = None) -> Tensor:
-        """Read the chunks into one tensor; DATA_LOSS when they do not fill the spec exactly.
+        """Read the chunks into one tensor.
 
-        `into`: memory of exactly the tensor's size to use, instead of its own.
+        Args:
+            into: Memory of exactly the tensor's size, in which the tensor is built; None allocates it.
+
+        Raises:
+            PadiffError: DATA_LOSS where the chunks do not fill the spec exactly.
         """
         view = memoryview(bytearray(self.spec.size_bytes)) if into is None else into
         at = 0
@@ -174,12 +198,12 @@ class TensorStream:
 
 
 def chunks_of(view: memoryview) -> Iterator[memoryview]:
-    """Cut bytes into pieces of CHUNK_BYTES, the last one perhaps shorter; no copy."""
+    """Cut bytes into pieces of CHUNK_BYTES, without a copy; the last piece may be shorter."""
     return (view[start : start + CHUNK_BYTES] for start in range(0, view.nbytes, CHUNK_BYTES))
 
 
 def data_loss(name: str, spec: TensorSpec, got_bytes: int) -> PadiffError:
-    """Describe a tensor stream of the wrong length."""
+    """Return a DATA_LOSS error for a tensor stream that brought `got_bytes` bytes instead of the spec's."""
     return PadiffError(
         f"tensor {name!r} of {spec} takes {spec.size_bytes} bytes, its stream brought {got_bytes}",
         reason=Reason.DATA_LOSS,
@@ -187,14 +211,15 @@ def data_loss(name: str, spec: TensorSpec, got_bytes: int) -> PadiffError:
 
 
 def collect_all(streams: Iterable[TensorStream]) -> dict[str, Tensor]:
-    """Read every stream, in order, into whole tensors by name."""
+    """Read every stream, in order, and return the whole tensors by name."""
     return {stream.name: stream.collect() for stream in streams}
 
 
 class Statistics(Enum):
-    """Which statistics a digest is to hold beside extremes, counts and hash; each costs a pass over the tensor.
+    """Choose the statistics that a digest holds beside extremes, counts and hash; each costs a pass over the tensor.
 
-    ALL: mean, abs_mean and norm. MEAN, ABS_MEAN: that one. SIZES: the norm, of float32 summed in float32 (within 2e-5 of it).
+    ALL: mean, abs_mean and norm. MEAN: the mean alone. ABS_MEAN: the abs_mean alone. SIZES: the norm alone, where float32
+    is summed in float32 (within 2e-5 of the norm).
     """
 
     ALL = "all"
@@ -205,11 +230,21 @@ class Statistics(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A tensor's summary over its finite and non-finite elements alike, in float64 but for SIZES; None: not asked for.
+    """A tensor's summary over all its elements, finite or not.
 
-    mean, abs_mean, norm (L2), min and max are NaN where an element is NaN, and 0 for an empty tensor; complex tensors are
-    summarised over their real and imaginary parts. `hash` is xxh3-128 of the bytes, 16 bytes: equal hashes and
-    equal specs mean equal tensors.
+    mean, abs_mean, norm, min and max are NaN where an element is NaN, and 0 for an empty tensor. They are computed in
+    float64, except for the norm of Statistics.SIZES. Complex tensors are summarised over their real and imaginary parts.
+
+    Attributes:
+        count: The number of elements.
+        mean: The mean; None where it was not asked for.
+        abs_mean: The mean of the magnitudes; None where it was not asked for.
+        norm: The L2 norm; None where it was not asked for.
+        min: The smallest element.
+        max: The largest element.
+        nan_count: The number of NaN.
+        inf_count: The number of infinite elements.
+        hash: xxh3-128 of the bytes, in 16 bytes. Equal hashes and equal specs mean equal tensors.
     """
 
     count: int
@@ -224,17 +259,21 @@ class Digest:
 
     @property
     def is_zero(self) -> bool:
-        """True where all elements are zero, also of an empty tensor."""
+        """True where all elements are zero, and for an empty tensor."""
         return self.min == self.max == 0.0
 
     @property
     def peak(self) -> float:
-        """Return max |element|; NaN where an element is NaN."""
+        """The largest magnitude, max |element|; NaN where an element is NaN."""
         return max(abs(self.min), abs(self.max))
 
 
 def told(statistic: float | None) -> float:
-    """Return a statistic of a digest that was asked for."""
+    """Return a digest's statistic that was asked for.
+
+    Raises:
+        PadiffError: INTERNAL where the digest lacks it.
+    """
     if statistic is None:
         raise PadiffError("a digest lacks a statistic that its reader needs", reason=Reason.INTERNAL)
     return statistic

@@ -1,4 +1,4 @@
-"""A matrix as its transpose, block by block, in memory of one chunk."""
+"""Read a matrix as its transpose, block by block, in memory of one chunk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, TensorSpec
 
 _TILE_ROWS = 256
-"""Rows of the matrix that are read together: their part of a block stays in a core's cache."""
+"""The number of the matrix's rows that are read together: their part of a block stays in a core's cache."""
 
 
 def transposed_spec(name: str, spec: TensorSpec) -> TensorSpec:
-    """Return the header of a matrix's transpose; BAD_TENSOR for what is no matrix."""
+    """Return the header of a matrix's transpose.
+
+    Args:
+        name: The matrix's name, for the error.
+        spec: The matrix's dtype and shape.
+
+    Raises:
+        PadiffError: BAD_TENSOR for a tensor that does not have two dimensions.
+    """
     if len(spec.shape) != 2:
         raise PadiffError(
             f"{name!r} is {spec}: only a matrix has a transpose", reason=Reason.BAD_TENSOR, metadata={"parameter": name}
@@ -23,7 +31,7 @@ def transposed_spec(name: str, spec: TensorSpec) -> TensorSpec:
 
 
 def transposed_chunks(matrix: np.ndarray) -> Iterator[memoryview]:
-    """Yield the transpose's bytes, row-major, in pieces of CHUNK_BYTES, each valid until the next."""
+    """Yield the bytes of a matrix's transpose, row-major, in pieces of CHUNK_BYTES, each valid until the next."""
     items = CHUNK_BYTES // matrix.itemsize
     buffer = np.empty(min(items, matrix.size), matrix.dtype)
     for start in range(0, matrix.size, items):
@@ -33,7 +41,7 @@ def transposed_chunks(matrix: np.ndarray) -> Iterator[memoryview]:
 
 
 def _fill(out: np.ndarray, matrix: np.ndarray, start: int) -> None:
-    """Write the transpose's elements from flat place `start` on."""
+    """Fill `out` with the transpose's elements, beginning at the transpose's flat index `start`."""
     rows = matrix.shape[0]
     at = 0
     while at < out.size:

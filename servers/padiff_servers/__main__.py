@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from padiff_rpc.errors import WORKER_REASONS, PadiffError, Reason
-from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel, Placement
 from padiff_rpc.wire.channel import Address, parse_address
 from padiff_servers.access import read_access
 from padiff_servers.arguments import parse_arguments
@@ -81,9 +81,7 @@ def _serve(arguments: argparse.Namespace, announcement: _Announcement, ready_fd:
     model = HostedModel.from_spec(
         arguments.spec,
         model_args=dict(arguments.model_arg),
-        device=arguments.device,
-        dtype=arguments.dtype,
-        threads=arguments.threads,
+        placement=Placement(device=arguments.device, dtype=arguments.dtype, threads=arguments.threads),
         losses=dict(arguments.loss),
         optimizers=dict(arguments.optimizer),
         store_memory_bytes=arguments.store_memory,

@@ -1,4 +1,4 @@
-"""Find a framework's backend. Nothing is imported before it is asked for by name, or already there."""
+"""Find a framework's backend, importing a framework only when it is asked for by name or already imported."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _PIP = {
 
 
 def load_backend(name: str) -> Backend:
-    """Import a framework and return its backend: `torch`, `paddle` or `numpy`.
+    """Import a framework (`torch`, `paddle` or `numpy`) and return its backend.
 
-    FRAMEWORK_MISSING where this Python has no such framework, or one that does not import. BAD_SPEC for another name.
+    Raises:
+        PadiffError: FRAMEWORK_MISSING where this Python has no such framework, or where its import fails. BAD_SPEC for
+            any other name.
     """
     if name not in _CLASSES:
         raise PadiffError(
@@ -36,8 +38,13 @@ def load_backend(name: str) -> Backend:
 
 
 def detect_backend(model: object) -> Backend:
-    """Return the backend whose model this object is; BAD_CONFIG when it is none. Imports no framework that is not
-    imported yet: a model of it could not exist."""
+    """Return the backend of the framework that a model belongs to.
+
+    Only frameworks that are imported already are tried: a model of another framework could not exist.
+
+    Raises:
+        PadiffError: BAD_CONFIG for an object that is no model of a known framework.
+    """
     for name in _CLASSES:
         if name in sys.modules:
             backend = load_backend(name)

@@ -1,4 +1,4 @@
-"""What the backends' neutral losses and optimisers share, without a framework: what they refuse, and what they keep."""
+"""The framework-independent part of the backends' neutral losses and optimisers: their errors, and the kept weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from padiff_rpc.model.model import LossSpec
 from padiff_rpc.tensors.tensor import Tensor
 
 KEPT_BYTES = 32 << 20
-"""The most that the weights of one output may take of the model's device between steps."""
+"""The largest size, in bytes on the model's device, of one output's weights that are kept between steps."""
 
 
 class KeptWeights:
-    """Weights of the projection loss as native tensors. Making them costs more than their use, and steps are alike.
+    """Keep the weights of the projection loss as native tensors from step to step.
 
-    Kept are those of the last loss alone, and none of more than KEPT_BYTES.
+    Making them costs more than using them, and steps are alike. Only the weights of the last loss are kept, and no
+    weights of more than KEPT_BYTES.
     """
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Any] = {}
 
     def begin(self) -> Callable[[Hashable, int, Callable[[], Any]], Any]:
-        """Begin a loss. Returns what gives the weights of one output: those of this key (all that they depend on), or made.
+        """Begin a loss, and return a function `get(key, size_bytes, make)` that returns the weights of one output.
 
-        The number is how many bytes they take.
+        `key` holds all that the weights depend on, and `size_bytes` is their size. `get` returns the weights that the last loss
+        used under this key, or calls `make()`.
         """
         before, self._kept = self._kept, {}
         now = self._kept
@@ -42,7 +44,11 @@ class KeptWeights:
 
 
 def target_of(wanted: LossSpec) -> Tensor:
-    """Return the loss's target; BAD_CONFIG without one."""
+    """Return the tensor that a loss compares the first floating output with.
+
+    Raises:
+        PadiffError: BAD_CONFIG where the loss has none.
+    """
     if "target" not in wanted.targets:
         raise PadiffError(
             f"the loss {wanted.name!r} needs a target, got {sorted(wanted.targets) or 'none'}",
@@ -53,10 +59,12 @@ def target_of(wanted: LossSpec) -> Tensor:
 
 
 def is_integer(tensor: Tensor) -> bool:
+    """Return True for a tensor of a signed or unsigned integer dtype."""
     return np.issubdtype(tensor.spec.dtype.storage, np.integer) and not tensor.spec.dtype.is_floating
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> PadiffError:
+    """Return an UNKNOWN_NAME error for a loss or optimiser that is not neutral; `what` says which of the two."""
     return PadiffError(
         f"there is no neutral {what} {name!r}", reason=Reason.UNKNOWN_NAME, hint=f"choose one of {', '.join(known)}"
     )

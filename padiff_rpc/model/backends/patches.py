@@ -1,4 +1,4 @@
-"""Stand in for functions of a framework while a run listens for calls of them, and put them back when it ends."""
+"""Patch functions of a framework while a run listens for calls to them, and restore them when the run ends."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from padiff_rpc.model.backends.backend import Listen, NativeLayer, OnCall
 
 Owner = Any
-"""Where an attribute lies: a class, or the dict of a module or of an instance."""
+"""The holder of an attribute: a class, or the dict of a module or of an instance."""
 
 
 @dataclass(frozen=True)
 class PatchedName:
-    """A function under the attribute that calls find it by, and its canonical name."""
+    """Name one function to patch: the owner and attribute through which callers find it, and its canonical name."""
 
     owner: Owner
     attribute: str
@@ -28,7 +28,10 @@ class PatchedName:
 
 @dataclass
 class _Listener:
-    """One run's, in one thread. `inside`: a function that was told of, or on_call itself, is under way."""
+    """The listener of one run in one thread.
+
+    `inside` is True while a reported function, or on_call itself, runs.
+    """
 
     on_call: OnCall
     listening: bool = False
@@ -46,18 +49,26 @@ class _Patch:
 _here = threading.local()  # .listener: this thread's
 _lock = threading.Lock()
 _patches: dict[tuple[int, str], _Patch] = {}
-"""What is patched now, by owner and attribute. The attributes are the process's, so two runs at once share a patch, and the
-last one to end restores it."""
+"""The patches in force, by owner and attribute.
+
+The attributes belong to the whole process, so two runs at once share a patch, and the run that ends last restores it.
+"""
 
 
 @contextmanager
 def patched(
     places: Iterable[PatchedName], scopes: Iterable[dict[str, Any]], ignores: Callable[[str], bool], on_call: OnCall
 ) -> Iterator[Listen]:
-    """Patch `places`, and what refers to the same functions in `scopes` (the dicts of modules and layers), for a block.
+    """Patch functions for the length of a block, and call `on_call` for the calls that this thread makes.
 
-    Calls of this thread are told to `on_call` while it listens, save those from modules that `ignores` names. Other
-    threads get through to the functions.
+    The block receives the function that turns listening on and off; it begins off. Calls from other threads go straight
+    to the original functions.
+
+    Args:
+        places: The functions to patch.
+        scopes: The dicts of modules and layers in which other references to these functions are patched, too.
+        ignores: Tells by its name whether a module's calls go unreported.
+        on_call: Receives the canonical name and the returned value of each reported call.
     """
     listener = _Listener(on_call)
     before = getattr(_here, "listener", None)
@@ -77,7 +88,10 @@ def patched(
 
 
 def module_scopes(layers: Iterable[NativeLayer], ignores: Callable[[str], bool]) -> list[dict[str, Any]]:
-    """Return where code of these layers looks functions up: its modules' globals, and the attributes of the layers."""
+    """Return the dicts in which code of these layers looks functions up: its modules' globals and the layers' attributes.
+
+    `ignores` tells by its name whether a class's module is left out.
+    """
     found: dict[int, dict[str, Any]] = {}
     for layer in layers:
         scopes = [vars(layer)]
@@ -93,7 +107,7 @@ def module_scopes(layers: Iterable[NativeLayer], ignores: Callable[[str], bool])
 
 
 def _references(places: Iterable[PatchedName], scopes: Iterable[dict[str, Any]]) -> Iterator[PatchedName]:
-    """Find the functions of `places` under other names; what is patched already is known by what it stands in for."""
+    """Find other names of the functions of `places`. A function that is patched already is known by its original."""
     originals = {id(patch.stand_in): patch.original for patch in _patches.values()}
 
     def identity(value: Any) -> int:
@@ -152,7 +166,7 @@ def _stand_in(original: Any, name: str, ignores: Callable[[str], bool]) -> Any:
 
 
 def _content(owner: Owner, attribute: str) -> Any:
-    """Return what the owner itself holds, as it lies there, and not as a lookup would bind it."""
+    """Return an attribute's value as it lies in the owner itself, not as a lookup would bind it."""
     return (owner if isinstance(owner, dict) else vars(owner)).get(attribute)
 
 

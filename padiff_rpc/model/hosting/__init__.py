@@ -1,1 +1,1 @@
-"""A model in this process: HostedModel and what it needs."""
+"""A model in this process: HostedModel, and the modules that only it needs."""

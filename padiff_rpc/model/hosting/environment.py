@@ -1,4 +1,4 @@
-"""Where a hosted model runs: framework, device, packages, host."""
+"""Report where a hosted model runs: framework, device, packages, host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def model_info(
     store_memory_bytes: int,
     store_disk_bytes: int,
 ) -> ModelInfo:
-    """Describe this process; packages are those installed whose version can change numbers or the connection."""
+    """Return a ModelInfo of this process and its model.
+
+    `packages` lists the installed packages whose version can change numbers or the connection.
+    """
     return ModelInfo(
         framework=backend.name,
         framework_version=backend.version(),

@@ -1,4 +1,4 @@
-"""Load a model's factory, or any function that the user names, and call it; say clearly what went wrong."""
+"""Load a model's factory, or any function that the user names, and call it; errors say clearly what went wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from padiff_rpc.model.spec import ModelSpec, split_place
 def load_factory(spec: ModelSpec) -> Callable[..., Any]:
     """Import the file or module of a factory SPEC and return its factory.
 
-    BAD_SPEC: no such file, module or function. FACTORY_FAILED: the file raises when it is imported.
+    Raises:
+        PadiffError: BAD_SPEC where there is no such file, module or function. FACTORY_FAILED where the file raises when
+            it is imported.
     """
     if spec.kind != "factory":
         raise PadiffError(f"the SPEC {spec.text!r} names no factory", reason=Reason.BAD_SPEC)
@@ -29,16 +31,26 @@ def load_factory(spec: ModelSpec) -> Callable[..., Any]:
 
 
 def load_function(place: str, framework: str = "") -> Callable[..., Any]:
-    """Load `file.py:function` or `package.module:function`, such as a loss that a worker offers. Errors as load_factory."""
+    """Load a function that the user names, such as a loss that a worker offers.
+
+    Args:
+        place: `file.py:function` or `package.module:function`.
+        framework: The framework whose frames are cut from an error's trace.
+
+    Raises:
+        PadiffError: BAD_SPEC and FACTORY_FAILED, as in load_factory().
+    """
     target, function = split_place(place, place)
     return _load(target, function, place, framework)
 
 
 def build_model(spec: ModelSpec, backend: Backend, model_args: Mapping[str, Any] | None = None) -> Any:
-    """Call the factory as `factory(**model_args)` and return its model.
+    """Call a SPEC's factory as `factory(**model_args)` and return its model.
 
-    BAD_CONFIG: arguments that the factory does not take. FACTORY_FAILED: it raised (trimmed trace in
-    metadata["traceback"]) or returned something else than a model of this framework.
+    Raises:
+        PadiffError: BAD_CONFIG for arguments that the factory does not take. FACTORY_FAILED where it raised (the
+            trimmed trace is in metadata["traceback"]), or returned no model of this framework. BAD_SPEC as in
+            load_factory().
     """
     factory = load_factory(spec)
     arguments = dict(model_args or {})
@@ -123,7 +135,7 @@ def _search_first(folder: Path) -> None:
 
 
 def _callables(module: ModuleType) -> list[str]:
-    """Name the functions and classes that a module defines itself."""
+    """Return the names of the functions and classes that a module defines itself."""
     return [
         name
         for name, value in vars(module).items()

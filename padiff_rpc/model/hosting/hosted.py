@@ -1,4 +1,4 @@
-"""HostedModel: a framework's model in this very process, behind the Model protocol."""
+"""HostedModel: a framework's model in this process, behind the Model protocol."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStre
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Choose what a model computes with.
+
+    Attributes:
+        device: The device, as the framework writes it (`cpu`, `cuda:0`, `gpu:0`); None leaves the model where it is.
+        dtype: The floating type of its parameters and buffers (`float64`, `float32`, `bfloat16`, `float16`); None casts
+            nothing.
+        threads: The number of CPU threads that a single operation may use; None leaves it to the framework.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    threads: int | None = None
+
+
 @dataclass
 class _Step:
     """A forward that a backward may follow. `outputs` is the structure that the model returned."""
@@ -53,12 +69,13 @@ class _Step:
 
 
 class HostedModel:
-    """A model of one framework in this process; the one thread that calls it does all the framework's work.
+    """Host a model of one framework in this process, behind the Model protocol.
 
-    `losses`: further losses by name, each `loss(outputs) -> scalar` over what the model returned. `optimizers`: further
-    optimisers by name, each `make(model)` returning an object with `step()`. BAD_CONFIG where a name is a neutral one.
-    store_memory_bytes, store_disk_bytes: how much of what it records it keeps; None for a share of what the machine has.
-    summarise_apart: summarise records, and tell forward's and backward's observer of them, in a thread beside the caller's.
+    The thread that calls it does all the framework's work; only one thread may.
+
+    Attributes:
+        model: The framework's own model.
+        backend: The framework.
     """
 
     def __init__(
@@ -72,6 +89,22 @@ class HostedModel:
         store_disk_bytes: int | None = None,
         summarise_apart: bool = False,
     ) -> None:
+        """Host a model.
+
+        Args:
+            model: The framework's own model.
+            backend: The framework; None finds it by the model.
+            losses: Further losses by name, each `loss(outputs) -> scalar` over the value that the model returned.
+            optimizers: Further optimisers by name, each `make(model)`, which returns an object with `step()`.
+            store_memory_bytes: The memory that the model's records may take; None for a share of what the machine has.
+            store_disk_bytes: The disk space that they may take once memory is full; None for a share of what the machine has.
+            summarise_apart: Compute the records' digests, and call the observer of forward and backward, in a thread
+                beside the caller's.
+
+        Raises:
+            PadiffError: BAD_CONFIG where a loss or optimiser has the name of a neutral one, or the model is of no known
+                framework.
+        """
         self.model = model
         self.backend = backend if backend is not None else detect_backend(model)
         self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
@@ -86,19 +119,29 @@ class HostedModel:
         spec: str,
         *,
         model_args: Mapping[str, Any] | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        threads: int | None = None,
+        placement: Placement | None = None,
         losses: Mapping[str, str] | None = None,
         optimizers: Mapping[str, str] | None = None,
         store_memory_bytes: int | None = None,
         store_disk_bytes: int | None = None,
         summarise_apart: bool = False,
     ) -> HostedModel:
-        """Load the framework, call the factory, move and cast its model.
+        """Load a framework, call a model's factory, move and cast its model, and host it.
 
-        `losses` and `optimizers`: name -> `file.py:function`. BAD_SPEC, FRAMEWORK_MISSING, FACTORY_FAILED, or BAD_CONFIG for
-        arguments, device or dtype.
+        Args:
+            spec: Names the framework and the factory: `torch@path/to/file.py:factory`.
+            model_args: The factory's keyword arguments.
+            placement: The device, dtype and threads to compute with; None leaves all as the framework and the factory have
+                them.
+            losses: Further losses by name, each as `file.py:function`.
+            optimizers: Further optimisers by name, each as `file.py:function`.
+            store_memory_bytes: As in HostedModel().
+            store_disk_bytes: As in HostedModel().
+            summarise_apart: As in HostedModel().
+
+        Raises:
+            PadiffError: BAD_SPEC, FRAMEWORK_MISSING or FACTORY_FAILED where the model cannot be built. BAD_CONFIG for
+                arguments, a device or a dtype that do not fit, and as in HostedModel().
         """
         parsed = parse_spec(spec)
         if parsed.kind != "factory":
@@ -108,13 +151,14 @@ class HostedModel:
                 hint="host a factory: torch@path/to/file.py:factory, paddle@package.module:factory",
             )
         backend = load_backend(parsed.framework)
-        if threads is not None:
-            backend.set_threads(threads)
+        placement = placement or Placement()
+        if placement.threads is not None:
+            backend.set_threads(placement.threads)
         offered = [
             {name: load_function(place, backend.name) for name, place in (places or {}).items()}
             for places in (losses, optimizers)
         ]
-        model = backend.prepare(build_model(parsed, backend, model_args), device, dtype)
+        model = backend.prepare(build_model(parsed, backend, model_args), placement.device, placement.dtype)
         return cls(
             model,
             backend,
@@ -126,6 +170,7 @@ class HostedModel:
         )
 
     def info(self) -> ModelInfo:
+        """Return the ModelInfo of this process."""
         return model_info(
             self.backend,
             self.model,
@@ -136,17 +181,25 @@ class HostedModel:
         )
 
     def describe(self) -> ModelDescription:
+        """Return the description, which is read off the model anew at every call."""
         return describe(self.backend, self.model)
 
     def native_layer(self, route: str) -> Any:
-        """Return the framework's own layer at a route or alias, for code in this process; UNKNOWN_NAME where there is none."""
+        """Return the framework's own layer at a route or alias, for code in this process.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME where no layer has this route.
+        """
         placed = {alias: one for one in place_layers(self.backend, self.model) for alias in (one.route, *one.aliases)}
         if route not in placed:
             raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
         return placed[route].layer
 
     def memory(self) -> dict[int, str]:
-        """Return where parameters and buffers that are not empty lie in memory, and their names, for code in this process."""
+        """Return the memory addresses of the parameters and buffers that are not empty, each mapped to a name.
+
+        Code in this process can thus tell which tensors of two models share memory.
+        """
         held = [(name, tensor) for name, tensor in self._known_tensors().items() if self.backend.spec(tensor).count]
         return {self.backend.address(tensor): name for name, tensor in reversed(held)}
 
@@ -167,10 +220,15 @@ class HostedModel:
         transposed: Collection[str] = (),
         statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
+        """Return digests as Model says, computed in the calling thread."""
         wanted = self._wanted(self._named(names), what)
         return {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
+        """Overwrite as Model says.
+
+        Where the framework gives no access to a tensor's memory, the tensor's stream is first collected whole.
+        """
         known = self._known_tensors()
         for stream in tensors:
             if stream.name not in known:
@@ -181,8 +239,10 @@ class HostedModel:
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         """Run forward as Model says.
 
-        BAD_INPUTS: inputs that forward's signature does not take. MODEL_FAILED: the model raised; metadata["layer"] is the
-        innermost layer's route. UNKNOWN_NAME: a route to record that is not there. BAD_CONFIG: synced without observer.
+        Raises:
+            PadiffError: BAD_INPUTS for inputs that the model's forward does not take. MODEL_FAILED where the model raised
+                (metadata["layer"] is the innermost layer's route). UNKNOWN_NAME for a route to record that the model lacks.
+                BAD_CONFIG for a synced run without an observer.
         """
         started = time.perf_counter()
         self._drop_step()
@@ -211,7 +271,12 @@ class HostedModel:
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
-        """Run backward as Model says. BAD_CONFIG: a loss that these outputs cannot have, or that depends on no parameter."""
+        """Run backward as Model says.
+
+        Raises:
+            PadiffError: BAD_CONFIG for a loss that these outputs cannot have, or that depends on no parameter. OUT_OF_ORDER
+                without a forward that ran with gradients. MODEL_FAILED where backward raised.
+        """
         started = time.perf_counter()
         step = self._step
         if step is None or not step.gradients:
@@ -247,13 +312,20 @@ class HostedModel:
         return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started)
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Stream as Model says, out of this model's store."""
         return (self._store.get(identifier) for identifier in ids)
 
     def release_activations(self, ids: Sequence[int]) -> None:
+        """Forget records as Model says, and count the release."""
         self._store.release(ids)
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
-        """Step as Model says. UNKNOWN_NAME, BAD_CONFIG; MODEL_FAILED when an offered optimiser raises."""
+        """Step as Model says.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for an unknown optimiser. BAD_CONFIG for options or a model that it cannot step.
+                MODEL_FAILED where an offered optimiser raised.
+        """
         self._trainer.step(optimizer)
 
     # -- a user's own loop --------------------------------------------------------------------------------------------
@@ -262,9 +334,19 @@ class HostedModel:
     ) -> tuple[Any, Callable[[], tuple[tuple[str, int, BoundarySide, str], ...]]]:
         """Call the model as its user does, and record it.
 
-        Return what it returned, and a function that tells which tensors' gradients have not arrived so far. Arguments are
-        native, and grad mode, autocast and seeds are the caller's. Unlike forward() it keeps the records of the calls
-        before, and raises what the model raises as it is. Gradients are recorded whenever they come, until drop_records().
+        Arguments are native, and grad mode, autocast and seeds are the caller's. Unlike forward() this keeps the records of the
+        calls before, and raises the model's exceptions as they are. Gradients are recorded whenever they come, until
+        drop_records().
+
+        Args:
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+            options: What to record.
+            observer: Receives the boundaries of the forward and of any later backward.
+
+        Returns:
+            The value that the model returned, and a function that returns the tensors whose gradients have not arrived so far,
+            each as (route, call, side, name).
         """
         recorder = self._recorder(options, observer, options.gradients, apart=False)
         try:
@@ -279,7 +361,7 @@ class HostedModel:
         return outputs, recorder.silent
 
     def run_backward(self, loss: NativeTensor) -> None:
-        """Run backward from a native loss that was computed from what record_call() returned; gradients add up."""
+        """Run backward from a native loss that was computed from a result of record_call(); gradients add up."""
         try:
             self.backend.backward(loss)
         except Exception as err:
@@ -302,16 +384,16 @@ class HostedModel:
         self.backend.clear_gradients(self.model)
 
     def close(self) -> None:
-        """Drop all that reset() drops, and give the store's memory and disk back."""
+        """Drop everything that reset() drops, and give the store's memory and disk back."""
         self.reset()
         self._store.close()
 
     def offer_store(self) -> Offer | None:
-        """Tell where another process of this host finds the records that lie in memory; None where none can."""
+        """Return where another process of this host finds the records that lie in memory; None where none can."""
         return self._store.offer()
 
     def store_figures(self) -> StoreFigures:
-        """Return how much the store has held since reset()."""
+        """Return how much the store holds, and has held since reset()."""
         return self._store.figures()
 
     def _drop_step(self) -> None:
@@ -361,7 +443,7 @@ class HostedModel:
         return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
 
     def _matrix(self, name: str, tensor: NativeTensor) -> tuple[TensorSpec, np.ndarray]:
-        """Return the header of the transpose, and the tensor itself as an array."""
+        """Return the header of a tensor's transpose, and the tensor itself as an array."""
         spec = self.backend.spec(tensor)
         turned = transposed_spec(name, spec)
         return turned, self.backend.to_bytes(tensor).view(spec.dtype.storage).reshape(spec.shape)

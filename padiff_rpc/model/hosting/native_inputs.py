@@ -1,4 +1,4 @@
-"""Forward's inputs on their way into a native model."""
+"""Convert forward's inputs to the framework's own, and check their names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from padiff_rpc.tensors.tensor import Tensor
 
 @dataclass(frozen=True)
 class NativeInput:
-    """An input that is the framework's own already, for a model in this process; it cannot travel.
+    """An input that is the framework's own already, for a model in this process. It cannot travel to a worker.
 
-    data: the values of a tensor, of which each forward gets a copy, so that a model that writes into its inputs does not
-    change them for the next run. None for what is passed as it is. traced: the copy is to get a gradient, as the tensor
-    would: that of the user's own stays as it is, and what it was made of is not run backward through.
+    Attributes:
+        value: The framework's own value.
+        data: The values of a tensor. Each forward gets a copy of them, so that a model that writes into its inputs does
+            not change them for the next run. None for a value that is passed as it is.
+        traced: True where the copy receives a gradient. The gradient of the user's own tensor stays as it is, and
+            backward does not run through the operations that made that tensor.
     """
 
     value: Any
@@ -27,9 +30,16 @@ class NativeInput:
 
 
 def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
-    """Turn an input into what the framework takes: its tensors on the model's device, all else as it is.
+    """Convert an input to the framework's own: its tensors lie on the model's device, all else stays as it is.
 
-    BAD_INPUTS for a value of a type that inputs cannot have; `name` says which input.
+    Args:
+        backend: The framework.
+        model: The model whose device the tensors go to.
+        name: The input's name, for the error.
+        value: The input; see `model.Inputs`.
+
+    Raises:
+        PadiffError: BAD_INPUTS for a value of a type that inputs cannot have.
     """
     if isinstance(value, Tensor):
         return backend.from_tensor(value, None, model)
@@ -53,7 +63,11 @@ def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
 
 
 def check_call(model: Any, inputs: Mapping[str, Any]) -> None:
-    """Hold the names of the inputs against forward's signature; BAD_INPUTS names what it takes."""
+    """Check the names of the inputs against the signature of the model's forward.
+
+    Raises:
+        PadiffError: BAD_INPUTS where forward does not take them; the hint quotes the signature.
+    """
     try:
         signature = inspect.signature(model.forward)
     except (TypeError, ValueError):

@@ -15,7 +15,11 @@ from padiff_rpc.model.model import LossSpec, OptimizerSpec
 
 
 class Trainer:
-    """Keeps optimisers, and their state, by spec. BAD_CONFIG when an offered name is a neutral one."""
+    """Compute losses and step optimisers for one model. It keeps each optimiser, with its state, under its spec.
+
+    Raises:
+        PadiffError: BAD_CONFIG where an offered loss or optimiser has the name of a neutral one.
+    """
 
     def __init__(
         self,
@@ -34,17 +38,20 @@ class Trainer:
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """Names of the losses offered beside the neutral ones."""
+        """The names of the losses that are offered beside the neutral ones."""
         return tuple(self._losses)
 
     @property
     def optimizer_names(self) -> tuple[str, ...]:
+        """The names of the optimisers that are offered beside the neutral ones."""
         return tuple(self._optimizers)
 
     def loss(self, spec: LossSpec, outputs: Any) -> NativeTensor:
-        """Compute a scalar loss of what the model returned.
+        """Compute a scalar loss of the value that the model returned.
 
-        UNKNOWN_NAME; BAD_CONFIG: these outputs cannot have it, or it is no scalar; MODEL_FAILED: an offered one raised.
+        Raises:
+            PadiffError: UNKNOWN_NAME for an unknown loss or output. BAD_CONFIG where these outputs cannot have this loss, or
+                where it is no scalar. MODEL_FAILED where an offered loss raised.
         """
         offered = self._losses.get(spec.name)
         if offered is None:
@@ -64,7 +71,12 @@ class Trainer:
         return value
 
     def step(self, spec: OptimizerSpec) -> None:
-        """Apply one step. UNKNOWN_NAME, BAD_CONFIG; MODEL_FAILED when an offered optimiser raises."""
+        """Apply one step of the optimiser of this spec, which is made at its first step.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for an unknown optimiser. BAD_CONFIG for a model without trainable parameters, or for
+                options of an offered optimiser. MODEL_FAILED where an offered optimiser raised.
+        """
         key = (spec.name, tuple(sorted(spec.options.items())))
         offered = self._optimizers.get(spec.name)
         if offered is None:
@@ -83,7 +95,7 @@ class Trainer:
             raise user_error(what, err, self._backend.name, Reason.MODEL_FAILED) from err
 
     def reset(self) -> None:
-        """Forget every optimiser and its state."""
+        """Forget every optimiser, with its state."""
         self._made.clear()
 
 

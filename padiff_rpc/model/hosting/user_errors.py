@@ -1,4 +1,4 @@
-"""Errors in user code: the trace cut to the user's own frames, and the layer that raised."""
+"""Report errors in user code: the trace cut to the user's own frames, and the layer that raised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from padiff_rpc.errors import PadiffError, Reason
 
 TRACE_LIMIT = 2000
-"""Characters of a trace that travel with an error, whose detail must stay under 4 KiB on the wire."""
+"""The most characters of a trace that travel with an error, whose detail must stay under 4 KiB on the wire."""
 _TEXT_LIMIT = 800
 _OURS = str(Path(__file__).resolve().parents[2])
 
@@ -26,9 +26,18 @@ def user_error(
     hint: str = "",
     metadata: Mapping[str, str] | None = None,
 ) -> PadiffError:
-    """Describe an exception that user code raised: `what`, the exception, and the innermost line of the user's own.
+    """Return a PadiffError for an exception that user code raised.
 
-    The trace, cut to the user's frames where there are any, goes into metadata["traceback"].
+    The message gives `what`, the exception, and the innermost line of the user's own code. The trace, cut to the user's
+    frames where there are any, goes into metadata["traceback"].
+
+    Args:
+        what: The operation that raised, as the beginning of the message.
+        err: The exception.
+        framework: The framework whose frames are cut from the trace.
+        reason: The error's reason.
+        hint: The advice to the user.
+        metadata: Further facts for the error's metadata.
     """
     users, others = _frames(err, framework)
     where = f" ({users[-1].filename}:{users[-1].lineno})" if users else ""
@@ -46,8 +55,8 @@ def user_error(
 def raising_layer(err: BaseException, routes: Mapping[int, str]) -> str | None:
     """Return the route of the innermost layer whose method was running when `err` was raised, or None.
 
-    `routes`: id(layer) -> route. Read off the trace, so that layers that are not hooked are found too, and a failure that
-    the model itself caught leaves nothing behind.
+    The layer is read off the trace, so that layers without hooks are found, too, and a failure that the model itself
+    caught leaves nothing behind. `routes` maps id(layer) to the layer's route.
     """
     route = None
     trace = err.__traceback__
@@ -61,7 +70,7 @@ def raising_layer(err: BaseException, routes: Mapping[int, str]) -> str | None:
 
 
 def _frames(err: BaseException, framework: str) -> tuple[list[traceback.FrameSummary], list[traceback.FrameSummary]]:
-    """Return the frames outside this library and the framework, and all those outside this library."""
+    """Return the frames outside this library and the framework, and all frames outside this library."""
     trace: TracebackType | None = err.__traceback__
     frames = [frame for frame in traceback.extract_tb(trace) if not _is_below(frame.filename, _OURS)]
     frames = [frame for frame in frames if not frame.filename.startswith("<frozen importlib")]

@@ -10,10 +10,13 @@ from padiff_rpc.tensors.tensor import TensorStream, data_loss
 
 
 def write_stream(backend: Backend, target: NativeTensor, stream: TensorStream) -> None:
-    """Overwrite a tensor with a stream of exactly its spec; BAD_TENSOR, before a byte is written, for another.
+    """Overwrite a parameter or buffer with a stream of exactly its spec.
 
-    Where the framework gives no memory to write to, the stream is collected whole first. DATA_LOSS for one that is short or
-    long, of which a part may have been written.
+    Where the framework gives no access to the target's memory, the stream is first collected whole.
+
+    Raises:
+        PadiffError: BAD_TENSOR, before a byte is written, for a stream of another spec. DATA_LOSS for a stream that is
+            too short or too long, a part of which may have been written.
     """
     spec = backend.spec(target)
     if stream.spec != spec:

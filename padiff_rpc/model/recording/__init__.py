@@ -1,1 +1,1 @@
-"""Hooks that record and replace tensors at the boundaries of layers."""
+"""Record and replace tensors at the boundaries of layers, by hooks."""

@@ -1,4 +1,4 @@
-"""The layer calls that are under way, and the numbers of all calls of a step."""
+"""Keep a step's running layer calls as a stack, and number all calls of the step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from padiff_rpc.model.backends.backend import NativeTensor
 class RunningCall:
     """A layer call that is under way.
 
-    caller: the recorded call around it. hears: functional calls made now are this layer's own, and wanted. recorded:
-    False for a layer that is only followed. given: (the caller's tensor, what the layer got for it, its count of writes
-    then). restore: gives the arguments back.
+    Attributes:
+        route: The layer's route.
+        number: The number of the layer's call within the step, counted from 0.
+        caller: The route and call number of the recorded call around it; None for the outermost.
+        hears: True where functional calls made now are this layer's own and are to be reported.
+        recorded: False for a layer that is only followed.
+        restore: Puts the original tensors back into the call's arguments, once the call is over.
+        given: For each replaced input, the caller's tensor, the tensor that the layer got in its place, and the count of
+            writes of the latter at that time.
     """
 
     route: str
@@ -28,7 +34,10 @@ class RunningCall:
 
 
 class Calls:
-    """Layer calls as a stack. One that raised, and whose exception the model caught, ends when the one around it does."""
+    """A stack of layer calls.
+
+    A call that raised, and whose exception the model caught, ends when the call around it ends.
+    """
 
     def __init__(self) -> None:
         self._stack: list[RunningCall] = []
@@ -36,6 +45,7 @@ class Calls:
 
     @property
     def innermost(self) -> RunningCall | None:
+        """The innermost call under way; None outside the model."""
         return self._stack[-1] if self._stack else None
 
     def number(self, route: str) -> int:
@@ -44,7 +54,7 @@ class Calls:
         return self._counts[route] - 1
 
     def enter(self, route: str, hears: bool) -> RunningCall:
-        """Begin a recorded call."""
+        """Begin a recorded call of the layer at a route; `hears` is the call's `RunningCall.hears`."""
         caller = next(((call.route, call.number) for call in reversed(self._stack) if call.recorded), None)
         call = RunningCall(route, self.number(route), caller, hears)
         self._stack.append(call)
@@ -55,13 +65,14 @@ class Calls:
         self._stack.append(RunningCall(route, 0, None, recorded=False))
 
     def leave(self, route: str) -> RunningCall:
-        """End the innermost call of this layer, and those inside it, and return it."""
+        """End the innermost call of this layer, and the calls inside it, and return it."""
         call = self._end()
         while call.route != route:
             call = self._end()
         return call
 
     def end_all(self) -> None:
+        """End all calls that are under way."""
         while self._stack:
             self._end()
 

@@ -11,11 +11,12 @@ from padiff_rpc.model.backends.backend import Backend, Remove
 from padiff_rpc.model.model import BoundarySide
 
 Deliver = Callable[["GradientPoint", Any], Any]
+"""Receives a place and the gradient that arrived there, and returns a gradient to use in its stead, or None."""
 
 
 @dataclass(frozen=True)
 class GradientPoint:
-    """Where a tensor was seen: one name on one side of one layer call."""
+    """A place where a tensor was seen: a name on one side of one layer call."""
 
     route: str
     call: int
@@ -26,19 +27,19 @@ class GradientPoint:
 
 @dataclass
 class _Point:
-    """One value of one tensor object, and the places that saw it, in the order in which forward came by."""
+    """One value of one tensor object, and the places that saw it, in the order of the forward."""
 
     tensor: Callable[[], Any]
     places: list[GradientPoint] = field(default_factory=list)
 
 
 class GradientHooks:
-    """Calls `deliver(place, gradient)` for every place watched; what it returns, unless None, replaces the gradient.
+    """Call `deliver(place, gradient)` for every watched place; a result other than None replaces the gradient.
 
     One tensor may be seen at several places: a parent returns its child's output, a layer its own input. Backward
-    leaves them in reverse: the parent's output comes before the child's, the layer's output before its input. Each place is
-    delivered the gradient as the places before it left it. (A framework calls hooks of one tensor in the order of
-    registration, which is the wrong one; so each tensor gets one hook.)
+    leaves them in reverse: the parent's output comes before the child's, the layer's output before its input. Each place
+    receives the gradient as the places before it left it. (A framework calls hooks of one tensor in the order of
+    registration, which is the wrong order; so each tensor gets one hook.)
     """
 
     def __init__(self, backend: Backend, deliver: Deliver) -> None:
@@ -51,6 +52,7 @@ class GradientHooks:
         self._pending: dict[GradientPoint, None] = {}  # in order; never delivered so far
 
     def watch(self, tensor: Any, place: GradientPoint) -> None:
+        """Watch the gradient of a tensor's present value at a place; watching it at several places hooks it once."""
         key = (id(tensor), self._backend.writes(tensor))
         point = self._points.get(key)
         if point is None or point.tensor() is not tensor:
@@ -64,7 +66,7 @@ class GradientHooks:
         return tuple(self._pending)
 
     def remove(self) -> None:
-        """Take every hook off. Places that were silent stay known."""
+        """Remove every hook; silent() still returns the places without a gradient."""
         while self._removes:
             self._removes.pop()()
         self._points.clear()
@@ -82,7 +84,10 @@ class GradientHooks:
 
 
 def _reference(tensor: Any) -> Callable[[], Any]:
-    """Refer to a tensor, weakly where its type allows: holding every activation until backward would cost its memory."""
+    """Return a function that returns the tensor; it holds the tensor weakly where the tensor's type allows.
+
+    Holding every activation until backward would cost its memory.
+    """
     try:
         return weakref.ref(tensor)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The layer tree of a native model: layers and tensors under their routes, first names and aliases."""
+"""Walk the layer tree of a native model, and name its layers and tensors by routes, first names and aliases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo, P
 
 @dataclass
 class PlacedLayer:
-    """A layer under its first route. `children`: routes of its direct sublayers, as they are named below this one."""
+    """A layer under its first route.
+
+    Attributes:
+        route: The first route at which the walk found the layer.
+        layer: The framework's own layer.
+        children: The routes of its direct sublayers, as they are named below this layer.
+        aliases: The further routes of the same object.
+    """
 
     route: str
     layer: Any
@@ -23,7 +30,7 @@ class PlacedLayer:
 
 @dataclass
 class NamedTensor:
-    """A parameter or buffer under its first name."""
+    """A parameter or buffer under its first full name; see `ParameterInfo` for the attributes."""
 
     name: str
     tensor: Any
@@ -47,7 +54,7 @@ def place_layers(backend: Backend, model: Any) -> list[PlacedLayer]:
 def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTensor]:
     """List every parameter and buffer once, layer by layer; further names of the same object become aliases.
 
-    The names below a layer's aliases count as aliases too.
+    The names below a layer's aliases count as aliases, too.
     """
     placed: dict[int, NamedTensor] = {}
     for each in layers:
@@ -61,7 +68,7 @@ def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTens
 
 
 def find_tensors(backend: Backend, model: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters and buffers of these names or aliases, without those that are unknown.
+    """Return the parameters and buffers of these full names or aliases, by name; unknown names are left out.
 
     Only layers on the way to a name are visited: a model is read name by name, and must not be walked whole for each.
     """
@@ -71,7 +78,7 @@ def find_tensors(backend: Backend, model: Any, names: Sequence[str]) -> dict[str
 
 
 def describe(backend: Backend, model: Any) -> ModelDescription:
-    """Describe a native model."""
+    """Return the description of a native model."""
     layers = place_layers(backend, model)
     return ModelDescription(
         framework=backend.name,
@@ -98,7 +105,7 @@ def join(route: str, name: str) -> str:
 def _visit(
     backend: Backend, layer: Any, route: str, path: tuple[int, ...]
 ) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    """Yield (route, layer, routes of children) in pre-order; a layer that holds one of its ancestors is cut there."""
+    """Yield (route, layer, routes of children) in pre-order; the walk does not descend into a layer's own ancestor."""
     children = [(join(route, name), child) for name, child in backend.children(layer)]
     path = (*path, id(layer))
     children = [(child_route, child) for child_route, child in children if id(child) not in path]
@@ -110,7 +117,10 @@ def _visit(
 def _find(
     backend: Backend, layer: Any, wanted: Mapping[str, str], path: tuple[int, ...], found: dict[str, Any]
 ) -> None:
-    """Add to `found` what is wanted in a layer and below, by full name; `wanted` is name below this layer -> full name."""
+    """Add to `found`, by full name, the wanted tensors of a layer and the layers below it.
+
+    `wanted` maps a tensor's name below this layer to its full name.
+    """
     own = {name: tensor for name, tensor, _, _ in backend.own_tensors(layer)}
     below: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, full_name in wanted.items():

@@ -1,4 +1,4 @@
-"""Record, and in a synced run replace, what passes the boundaries of layers in one step of a native model."""
+"""Record, and in a synced run replace, the tensors that cross the boundaries of layers in one step of a native model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from padiff_rpc.tensors.digest import digest_chunks, hash_of
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
 Named = list[tuple[str, NativeTensor]]
+"""Tensors with their places in the nested arguments or outputs (see nested.py)."""
 
 
 @dataclass(frozen=True)
 class _Capture:
-    """A tensor that the store keeps under this id, and that is not summarised yet."""
+    """A tensor that the store keeps under this id, and that has no digest yet."""
 
     id: int
     name: str
@@ -36,12 +37,16 @@ class _Capture:
 
 
 class Recorder:
-    """Hooks for one step: `recording()` around forward, then `start_backward()`, and `close()` when the step is over.
+    """Hook a native model's layers for one step, keep the tensors in a store, and report boundaries to an observer.
 
-    `outputs` holds the records of the root's outputs. `failure` is the first exception that was raised in a hook, by the
-    observer or the store; frameworks and models may wrap or swallow it on its way out, so look here. `others`: the layers
-    that are not recorded; what they compute is not taken for functional calls of the layer around them. `apart`: summarise and
-    tell in a thread beside the model's, but in a synced run, where the model waits for the answer anyway.
+    `recording()` surrounds the forward, `start_backward()` precedes the backward, and `close()` ends the step. With
+    `apart`, digests are computed and the observer is called in a thread beside the model's; a synced run does both in
+    the model's thread, since the model waits for the answer anyway.
+
+    Attributes:
+        outputs: The records of the root's outputs, once the forward has ended.
+        failure: The first exception that was raised in a hook, by the observer or by the store; None where there was none.
+            Frameworks and models may wrap or swallow it on its way out, so that callers must look here.
     """
 
     def __init__(
@@ -55,6 +60,18 @@ class Recorder:
         others: Sequence[PlacedLayer] = (),
         apart: bool = False,
     ) -> None:
+        """Prepare to record; nothing is hooked before `recording()`.
+
+        Args:
+            backend: The framework.
+            layers: The layers to record, in pre-order.
+            options: What to record.
+            store: Keeps the captured tensors.
+            observer: Receives the boundaries of the forward; None records the root's outputs only.
+            gradients: True where the forward runs with autograd.
+            others: The layers that are not recorded. Their functional calls are not taken for calls of the layer around them.
+            apart: Compute digests, and call the observer, in a thread beside the model's.
+        """
         self.outputs: tuple[Record, ...] = ()
         self.failure: BaseException | None = None
         self._backend = backend
@@ -76,7 +93,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Hook the layers for the length of the block, and leave no hook behind however it ends."""
+        """Hook the layers for the length of the block; no hook stays behind, however the block ends."""
         removes: list[Remove] = []
         try:
             for placed in self._layers:
@@ -93,7 +110,7 @@ class Recorder:
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
-        """Hear of functional calls for the length of the block, where they are asked for."""
+        """Listen for functional calls for the length of the block, where the options ask for them."""
         if not self._hears:
             yield
             return
@@ -105,7 +122,7 @@ class Recorder:
                 self._listen = _deaf
 
     def start_backward(self, observer: Observer | None) -> None:
-        """Send what backward brings to this observer, numbered from 0."""
+        """Report the backward's boundaries to this observer, numbered from 0."""
         self._observer = observer
         self._seq = 0
         self._earlier_releases = self._store.releases
@@ -115,7 +132,7 @@ class Recorder:
         return tuple((place.route, place.call, place.side, place.name) for place in self._gradients.silent())
 
     def settle(self) -> None:
-        """Wait until the observer has heard of all that was captured; where that fails, `failure` tells."""
+        """Wait until the observer has received every captured boundary; an error on the way goes into `failure`."""
         if self._beside is not None:
             try:
                 self._beside.settle()
@@ -123,7 +140,7 @@ class Recorder:
                 self.failure = self.failure or err
 
     def close(self) -> None:
-        """Take the gradient hooks off."""
+        """Remove the gradient hooks, and settle."""
         self._gradients.remove()
         self.settle()
 
@@ -165,10 +182,10 @@ class Recorder:
     def _watch_outputs(
         self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
     ) -> Mapping[str, NativeTensor]:
-        """Watch the outputs that want a gradient, one for each object.
+        """Watch the outputs that want a gradient, each tensor object once.
 
-        Of several outputs one may have gone into another inside the layer (attention returns its weights beside what it
-        made with them). What counts is the gradient that comes from outside, so these are handed out as aliases.
+        Of several outputs one may have gone into another inside the layer (attention returns its weights beside the output
+        that it made with them). Only the gradient that comes from outside counts, so these outputs are handed out as aliases.
         """
         current = {name: replaced.get(name, tensor) for name, tensor in tensors}
         wanting = {
@@ -186,7 +203,7 @@ class Recorder:
     def _tap(
         self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
     ) -> dict[str, NativeTensor]:
-        """Give the layer aliases of the inputs that want a gradient, one for each object, and watch them."""
+        """Give the layer aliases of the inputs that want a gradient, one for each tensor object, and watch the aliases."""
         new = dict(replaced)
         taps: dict[int, NativeTensor] = {}
         for name, tensor in tensors:
@@ -202,9 +219,9 @@ class Recorder:
         return new
 
     def _write_back(self, call: RunningCall, outputs: Named, replaced: Mapping[str, NativeTensor]) -> None:
-        """Where the layer wrote in place into an input that we had replaced, let its caller's tensor have the new value.
+        """Write a layer's in-place changes of replaced inputs back into its caller's tensors.
 
-        When the layer returned that very tensor, the value is the replaced output.
+        Where the layer returned the changed tensor itself, the caller's tensor gets the replaced output.
         """
         for tensor, given, writes in call.given:
             if self._backend.writes(given) == writes:
@@ -215,9 +232,9 @@ class Recorder:
                 self._backend.copy_into(tensor, source)
 
     def _follow(self, placed: PlacedLayer) -> Remove:
-        """Follow a layer that is not recorded, so that functional calls inside it can be told from its caller's.
+        """Follow a layer that is not recorded, so that functional calls inside it are not taken for its caller's.
 
-        Without hooks: torch's encoder layers leave their fast path, and round in another way, where they have any.
+        It gets no hooks, because with hooks torch's encoder layers leave their fast path, and round in another way.
         """
         held, forward = vars(placed.layer), placed.layer.forward
         own = held.get("forward")  # one that somebody set on the instance
@@ -242,7 +259,7 @@ class Recorder:
         return remove
 
     def _api_called(self, name: str, result: Any) -> None:
-        """Record what a functional call of the innermost layer returned."""
+        """Record the result of a functional call that the innermost layer made."""
         with self._failing():
             call, tensors = self._calls.innermost, nested.flatten(result, self._backend.is_tensor)
             if call is None or not tensors:
@@ -253,7 +270,7 @@ class Recorder:
 
     # -- both phases --------------------------------------------------------------------------------------------------
     def _announce(self, call: RunningCall, side: BoundarySide, tensors: Named) -> dict[str, NativeTensor]:
-        """Record one side of a call, tell the observer, and return the tensors that take the place of recorded ones."""
+        """Record one side of a call, tell the observer, and return the tensors that replace recorded ones."""
         is_result = call.route == "" and side == "output"
         if self._observer is None and not is_result:
             return {}  # nobody would learn of the records
@@ -282,9 +299,10 @@ class Recorder:
             return None if value is None else self._backend.from_tensor(value, gradient, self._layers[0].layer)
 
     def _capture(self, name: str, tensor: NativeTensor) -> _Capture:
-        """Keep a tensor. Most are seen twice or more: a layer's input is another's output, its parent's output its own.
+        """Keep a tensor in the store.
 
-        So the hash comes first, which costs a third of a copy and a tenth of the statistics.
+        Most tensors are seen twice or more: a layer's input is another's output, and its parent's output is its own. So
+        the hash comes first, which costs a third of a copy and a tenth of the statistics.
         """
         spec = self._backend.spec(tensor)
         flat = self._backend.to_bytes(tensor)
@@ -341,7 +359,7 @@ class Recorder:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Keep the first exception of a hook, let none run after it, and hear of no call that a hook makes."""
+        """Keep the first exception of a hook, run no hook after it, and ignore functional calls that a hook makes."""
         if self.failure is not None:
             raise self.failure
         self._listen(False)
@@ -356,11 +374,11 @@ class Recorder:
 
 
 def _deaf(listening: bool) -> None:
-    """Hear of nothing."""
+    """Ignore the wish to listen, where there is nothing to listen to."""
 
 
 def _check(values: Mapping[str, Tensor], boundary: Boundary) -> None:
-    """Refuse replacements for records that are not there, or of another shape."""
+    """Refuse replacements for records that do not exist, or of another shape than the record."""
     specs = {record.name: record.spec for record in boundary.records}
     where = f"the {boundary.side} of layer {boundary.route!r} (call {boundary.call}, {boundary.phase})"
     for name, value in values.items():

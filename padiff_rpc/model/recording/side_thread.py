@@ -9,10 +9,14 @@ from collections.abc import Callable
 from padiff_rpc.system.priority import give_way
 
 Job = Callable[[], object]
+"""A piece of work without arguments, whose result is dropped."""
 
 
 class Beside:
-    """Runs jobs one by one, in the order they were put. Once one has failed none is run; put() and settle() raise its error."""
+    """Run jobs one by one in a thread of its own, in the order in which they were put.
+
+    Once a job has failed no other is run, and put() and settle() raise its error.
+    """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -20,6 +24,7 @@ class Beside:
         self._failure: BaseException | None = None
 
     def put(self, job: Job) -> None:
+        """Queue a job, and start the thread where none runs."""
         if self._failure is not None:
             raise self._failure
         if self._thread is None:

@@ -1,1 +1,1 @@
-"""Where what a step recorded waits: memory, then disk, then a clear error."""
+"""Keep the tensors that a step recorded: in memory, then on disk, then end with a clear error."""

@@ -1,4 +1,4 @@
-"""Memory for records: one range whose places are used again, and which another process of this host can map."""
+"""Memory for records: one range whose places are reused, and which another process of this host can map."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ from padiff_rpc.tensors.tensor import chunks_of
 log = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-store"
+"""The name of the memory file, as /proc shows it."""
 GENERATION_OFFSET = 16
+"""The offset of the generation (uint64, little-endian) in the memory."""
 FIRST_OFFSET = 4096
-"""Where records begin. Before it stand the nonce by which a peer knows the right memory, and the generation (uint64)."""
+"""The offset of the first record.
+
+Before it stand the nonce by which a peer recognises the right memory, and the generation.
+"""
 ALIGNMENT_BYTES = 64
+"""Every record begins at a multiple of this."""
 _STEP_BYTES = 8 << 20
 _LEAST_SLACK_BYTES, _MOST_SLACK_BYTES = 64 << 10, 32 << 20
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Where an arena is to be found: /proc/PID/fd/DESCRIPTOR, a memfd of so many bytes that begins with the nonce."""
+    """Tell another process where to find an arena: /proc/PID/fd/DESCRIPTOR, a memfd of `size_bytes` that begins with `nonce`."""
 
     pid: int
     descriptor: int
@@ -39,12 +45,14 @@ class Offer:
 
 
 class Arena:
-    """Places for records of `budget_bytes` together, and a little more for what lies idle between them.
+    """Memory for records of `budget_bytes` together, and a little more for the gaps between them.
 
-    Pages are made as they are first used and kept: touching fresh ones costs ten times a copy into warm ones. So places are
-    taken first fit, the same ones again and again. The caller holds a lock around all but write() and read().
+    Pages are made as they are first used and kept, since touching fresh pages costs ten times a copy into warm ones. So
+    places are taken first fit, the same places again and again. The caller holds a lock around all methods but write() and
+    read().
 
-    shared: in a memfd. Else in memory that a process gets a copy of when it forks, and nobody else can map.
+    With `shared` the memory lies in a memfd, which another process can map. Otherwise a process that forks copies it, and
+    nobody else can map it.
     """
 
     def __init__(self, budget_bytes: int, shared: bool = False) -> None:
@@ -65,10 +73,15 @@ class Arena:
 
     @property
     def used_bytes(self) -> int:
+        """The number of bytes that records occupy now."""
         return self._gaps.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
-        """Reserve a place and return its offset; None where no gap is long enough. OSError where the system refuses memory."""
+        """Reserve a place and return its offset; None where no gap is long enough.
+
+        Raises:
+            OSError: The system refuses the memory.
+        """
         if self._memory is None:
             return None
         gap = self._gaps.take(_aligned(size_bytes)) if size_bytes else 0
@@ -83,7 +96,7 @@ class Arena:
         return offset
 
     def give(self, offset: int, size_bytes: int) -> None:
-        """Give a place back."""
+        """Free a place again."""
         if size_bytes:
             self._gaps.give(offset - FIRST_OFFSET, _aligned(size_bytes))
 
@@ -93,21 +106,21 @@ class Arena:
         np.copyto(self._memory[offset : offset + flat.nbytes], flat)
 
     def read(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield what was written, piece by piece, in place."""
+        """Yield the bytes at a place, piece by piece, without a copy."""
         assert self._memory is not None
         return chunks_of(self._memory[offset : offset + size_bytes].data.toreadonly())
 
     def renew(self) -> None:
-        """Tell whoever has mapped the memory that places which were told before may be taken by others from now on."""
+        """Begin another generation: places that were given out before may be taken by other records from now on."""
         self._generation += 1
         self._tell_generation()
 
     def place(self, offset: int) -> StorePlace | None:
-        """Name a place as it is now to who has mapped the memory; None where nobody can."""
+        """Return a place in a form that a process that maps the memory understands; None where none can map it."""
         return StorePlace(offset, self._generation) if self._descriptor >= 0 else None
 
     def offer(self) -> Offer | None:
-        """Tell where a peer finds the memory; None where it is this process's alone."""
+        """Return where a peer finds the memory; None where it is this process's alone."""
         return None if self._descriptor < 0 else Offer(os.getpid(), self._descriptor, self._size_bytes, self._nonce)
 
     def _mapped(self, shared: bool) -> mmap.mmap:
@@ -123,7 +136,7 @@ class Arena:
         return mmap.mmap(self._descriptor, self._size_bytes)
 
     def _make(self, end: int) -> None:
-        """Have the memory up to there, where a touch would end in SIGBUS if there were none."""
+        """Allocate the memory up to `end`; a touch of memory that could not be allocated would end in SIGBUS."""
         if self._descriptor < 0 or end <= self._made_bytes:
             return
         ahead = min(max(end, self._made_bytes + _STEP_BYTES), self._size_bytes)

@@ -1,4 +1,4 @@
-"""What a store may take where nobody says so: shares of what this machine has."""
+"""Default budgets of a store: shares of this machine's memory and disk."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ DISK_MOST_BYTES = 64 << 30
 
 
 def default_memory_bytes() -> int:
-    """Return a sixteenth of the memory that this process may use, and at least 256 MiB, at most 4 GiB."""
+    """Return a sixteenth of the memory that this process may use, but at least 256 MiB and at most 4 GiB."""
     least, most = MEMORY_RANGE_BYTES
     return min(max(memory_bytes() // MEMORY_SHARE, least), most)
 
 
 def default_disk_bytes() -> int:
-    """Return a quarter of what is free now where the spill file would lie, and at most 64 GiB; 0 where it cannot lie."""
+    """Return a quarter of the space that is free now in the folder of the spill file, but at most 64 GiB.
+
+    0 where there is no such folder, or where it cannot be examined.
+    """
     try:
         free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:  # no folder for temporary files, or none that can be looked at
@@ -30,7 +33,12 @@ def default_disk_bytes() -> int:
 
 
 def memory_bytes(system: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the machine's memory, or the least limit of the control groups around this process (a container's)."""
+    """Return the machine's memory, or the smallest limit of the control groups around this process (a container's).
+
+    Args:
+        system: The folder where the control groups are mounted.
+        process: The file that lists the control groups of this process.
+    """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for line in _read(process).splitlines():
         _, controllers, group = line.split(":", 2)
@@ -46,7 +54,7 @@ def memory_bytes(system: Path = Path("/sys/fs/cgroup"), process: Path = Path("/p
 
 
 def _read(path: Path) -> str:
-    """Return a file's text; empty where there is none, or none for us."""
+    """Return a file's text; empty where the file does not exist or cannot be read."""
     with contextlib.suppress(OSError):
         return path.read_text()
     return ""

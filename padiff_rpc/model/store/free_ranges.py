@@ -1,4 +1,4 @@
-"""Which places of a range are free."""
+"""Keep track of the free ranges of a stretch of bytes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from bisect import bisect
 
 
 class Gaps:
-    """The free places of a range of bytes. The caller holds a lock around each call."""
+    """The free ranges of a stretch of bytes. The caller holds a lock around each call."""
 
     def __init__(self, size_bytes: int) -> None:
         self.used_bytes = 0
         self._gaps: list[tuple[int, int]] = [(0, size_bytes)]  # (start, end), sorted, never adjacent
 
     def take(self, size_bytes: int) -> int | None:
-        """Reserve a place, in the first gap that is long enough, and return its offset; None when there is no such gap."""
+        """Reserve a range in the first gap that is long enough, and return its offset; None where there is no such gap."""
         for index, (start, end) in enumerate(self._gaps):
             if size_bytes <= end - start:
                 self._gaps[index : index + 1] = [(start + size_bytes, end)] if start + size_bytes < end else []
@@ -22,7 +22,7 @@ class Gaps:
         return None
 
     def give(self, offset: int, size_bytes: int) -> None:
-        """Give a place back; the gaps around it merge."""
+        """Free a range again, and merge it with the gaps around it."""
         self.used_bytes -= size_bytes
         start, end = offset, offset + size_bytes
         at = bisect(self._gaps, (start, end))

@@ -1,4 +1,4 @@
-"""Memory for a record that finds no gap, though the budget has room for it."""
+"""Memory for records that find no gap in the arena, though the budget has room for them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from padiff_rpc.tensors.tensor import chunks_of
 
 
 class Loose:
-    """Copies of bytes, each in memory of its own, which goes when they do. The caller holds a lock around take() and give().
+    """Keep copies of bytes, each in memory of its own, which is freed with the copy.
 
     The gaps that were too short stay with the process meanwhile, so that it may hold up to twice the budget while small records
-    that nobody releases lie between large ones.
+    that nobody releases lie between large ones. The caller holds a lock around take() and give().
     """
 
     def __init__(self) -> None:
@@ -21,17 +21,18 @@ class Loose:
         self._next = 1
 
     def take(self) -> int:
-        """Return a number for a copy."""
+        """Return a number for a new copy."""
         number, self._next = self._next, self._next + 1
         return number
 
     def give(self, number: int, size_bytes: int) -> None:
-        """Let go of a copy of so many bytes, if it was written."""
+        """Free a copy, if it was written."""
         self._held.pop(number, None)
 
     def write(self, number: int, flat: np.ndarray) -> None:
+        """Copy bytes (uint8) under a number that take() returned."""
         self._held[number] = flat.tobytes()
 
     def read(self, number: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield what was written, piece by piece, in place."""
+        """Yield the bytes of a copy, piece by piece, without copying them."""
         return chunks_of(memoryview(self._held[number])[:size_bytes])

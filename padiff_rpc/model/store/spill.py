@@ -1,4 +1,4 @@
-"""The spill file: where records wait on disk once memory is full."""
+"""The spill file: records wait there on disk once memory is full."""
 
 from __future__ import annotations
 
@@ -27,22 +27,27 @@ class SpillFile:
 
     @property
     def used_bytes(self) -> int:
+        """The number of bytes that records occupy now."""
         return self._gaps.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
-        """Reserve a place and return its offset; None where there is none."""
+        """Reserve a place and return its offset; None where no gap is long enough."""
         offset = self._gaps.take(size_bytes)
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return offset
 
     def give(self, offset: int, size_bytes: int) -> None:
-        """Give a place back."""
+        """Free a place again."""
         self._gaps.give(offset, size_bytes)
         if self.used_bytes == 0 and self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
 
     def write(self, offset: int, flat: np.ndarray) -> None:
-        """Write bytes at a place that was taken for them; OSError when the disk refuses."""
+        """Write bytes (uint8) at a place that was taken for them.
+
+        Raises:
+            OSError: The disk refuses them.
+        """
         if self._descriptor < 0:
             with tempfile.TemporaryFile(prefix="padiff-spill-") as file:
                 self._descriptor = os.dup(file.fileno())
@@ -54,7 +59,11 @@ class SpillFile:
                 piece, start = piece[written:], start + written
 
     def read(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield what was written, piece by piece; the pieces are not kept."""
+        """Read the bytes at a place and yield them piece by piece, each in new memory.
+
+        Raises:
+            PadiffError: DATA_LOSS where the file ends too early.
+        """
         end = offset + size_bytes
         while offset < end:
             data = os.pread(self._descriptor, min(CHUNK_BYTES, end - offset), offset) if self._descriptor >= 0 else b""

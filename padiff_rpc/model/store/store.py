@@ -1,4 +1,4 @@
-"""Where recorded tensors wait: in memory up to a budget, then in one spill file up to a budget, then a clear error."""
+"""Keep recorded tensors: in memory up to a budget, then in one spill file up to a budget, then end with a clear error."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 log = logging.getLogger(__name__)
 
 AwaitRoom = Callable[[int], bool]
-"""Told how many releases there were: waits for another, and returns whether there was one; False when none will come."""
+"""Waits for another release than the given number of releases; returns False when none will come."""
 
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """How much the store holds now, and has held at most since restart_figures(). `spilled_bytes` counts all that went to disk.
+    """The sizes of a store's records, in bytes. A copy that several records share counts once.
 
-    What several records share is counted once.
+    Attributes:
+        memory_bytes: The records in memory now.
+        disk_bytes: The records on disk now.
+        peak_memory_bytes: The most since restart_figures().
+        peak_disk_bytes: The most since restart_figures().
+        spilled_bytes: The sum of all writes to disk since restart_figures().
     """
 
     memory_bytes: int
@@ -41,9 +46,9 @@ class StoreFigures:
 
 @dataclass
 class _Copy:
-    """The bytes of one or more records: at a place in memory, or in the spill file.
+    """The bytes of one or more records, at a place in memory or in the spill file.
 
-    Readers keep the place from being used again after the last record was released.
+    While it has readers, its place is not used again, even when the last record was released.
     """
 
     size_bytes: int
@@ -55,7 +60,11 @@ class _Copy:
 
 
 class Store:
-    """Copies of tensors by id. One thread puts; any may get and release. Budgets default to shares of what the machine has."""
+    """Keep copies of tensors by id, in memory and then on disk.
+
+    One thread puts tensors in; any thread may get and release them. A budget of None is a share of what the machine has
+    (see budgets.py).
+    """
 
     def __init__(self, memory_budget_bytes: int | None = None, disk_budget_bytes: int | None = None) -> None:
         self.memory_budget_bytes = default_memory_bytes() if memory_budget_bytes is None else memory_budget_bytes
@@ -74,14 +83,23 @@ class Store:
 
     @property
     def releases(self) -> int:
-        """How many calls of release() there were."""
+        """The number of release() calls so far."""
         return self._releases
 
     def put(self, flat: np.ndarray, spec: TensorSpec, hash: bytes = b"", await_room: AwaitRoom | None = None) -> int:
-        """Keep `spec.size_bytes` bytes (flat uint8) and return their id, which is never used twice, also not after clear().
+        """Keep a tensor and return its id, which is never used twice, even after clear().
 
-        They are copied, unless a record of that hash (xxh3-128 of the bytes) is still here, which then shares its copy.
-        When neither budget has room `await_room` is asked, as often as it takes; STORE_FULL where it says no.
+        The bytes are copied, unless a record of the same hash is still here; the new record then shares its copy.
+
+        Args:
+            flat: `spec.size_bytes` bytes (flat uint8).
+            spec: The tensor's dtype and shape.
+            hash: xxh3-128 of the bytes; empty shares no copy.
+            await_room: Called, as often as needed, when neither budget has room for the tensor.
+
+        Raises:
+            PadiffError: STORE_FULL where neither budget has room and `await_room` is missing or returns False, or where the
+                tensor is larger than both budgets.
         """
         while True:
             releases = self._releases
@@ -93,9 +111,10 @@ class Store:
                 raise self._full(spec, refusal) from refusal
 
     def get(self, identifier: int) -> TensorStream:
-        """Return a record as a stream named by its id, safe against a release while it is read.
+        """Return a record as a stream named by its id. A release during the reading does no harm.
 
-        UNKNOWN_NAME when it is not there, now or when the first chunk is taken.
+        Raises:
+            PadiffError: UNKNOWN_NAME for a record that is not here, now or when the first chunk is taken.
         """
         with self._lock:
             found = self._records.get(identifier)
@@ -113,7 +132,7 @@ class Store:
             self._releases += 1
 
     def clear(self) -> None:
-        """Forget everything; the memory stays for the next step."""
+        """Forget all records; the memory stays for the next step."""
         with self._lock:
             self._arena.renew()
             for _, copy in self._records.values():
@@ -121,14 +140,14 @@ class Store:
             self._records.clear()
 
     def close(self) -> None:
-        """Forget everything and give memory and disk back."""
+        """Forget all records, and give memory and disk back."""
         self.clear()
         with self._lock:
             # A reader that is under way still holds the old ones.
             self._arena, self._spill = Arena(self.memory_budget_bytes), SpillFile(self.disk_budget_bytes)
 
     def place(self, identifier: int) -> StorePlace | None:
-        """Return where in the memory that offer() names a record lies; None where it does not, or is not here any more."""
+        """Return a record's place in the memory that offer() names; None where the record lies elsewhere or is no longer here."""
         with self._lock:
             found = self._records.get(identifier)
             if found is None or not isinstance(found[1].home, Arena):
@@ -136,9 +155,9 @@ class Store:
             return found[1].home.place(found[1].place)
 
     def offer(self) -> Offer | None:
-        """Keep records, until close(), where another process can read them, and tell where that is.
+        """Keep records, until close(), where another process can read them, and return where that is.
 
-        None where the system does not allow it, or records lie elsewhere now.
+        None where the system does not allow it, or where records lie in other memory now.
         """
         with self._lock:
             if self._arena.offer() is None and not self._arena.used_bytes:
@@ -147,6 +166,7 @@ class Store:
             return self._arena.offer()
 
     def figures(self) -> StoreFigures:
+        """Return the sizes of the records now, and their peaks since restart_figures()."""
         with self._lock:
             return StoreFigures(
                 memory_bytes=self._memory_bytes,
@@ -157,14 +177,14 @@ class Store:
             )
 
     def restart_figures(self) -> None:
-        """Begin to measure anew."""
+        """Restart the peaks from the present sizes, and the count of spilled bytes from 0."""
         with self._lock:
             self._peak_memory_bytes = self._memory_bytes
             self._spill.peak_bytes = self._spill.used_bytes
             self._spilled_bytes = 0
 
     def _try(self, flat: np.ndarray, spec: TensorSpec, hash: bytes) -> tuple[int | None, OSError | None]:
-        """Return a new record's id; or None where there is no room, and what the disk said if it was the disk."""
+        """Return a new record's id; or None where there is no room, with the disk's error if the disk had none."""
         size_bytes = spec.size_bytes
         with self._lock:
             copy = self._by_hash.get(hash)
@@ -252,7 +272,7 @@ class Store:
 
 
 def store_full(message: str, memory_budget_bytes: int, disk_budget_bytes: int) -> PadiffError:
-    """Describe a store that has no room, and will get none."""
+    """Return a STORE_FULL error with both budgets, for a store that has no room and will get none."""
     return PadiffError(
         message,
         reason=Reason.STORE_FULL,
@@ -270,7 +290,7 @@ def _refused(size_bytes: int, err: OSError) -> PadiffError:
 
 
 def unknown_record(identifier: int) -> PadiffError:
-    """Describe a record that is not there, or not any more."""
+    """Return an UNKNOWN_NAME error for a record that is not in the store, or no longer."""
     return PadiffError(
         f"record {identifier} is not in the store",
         reason=Reason.UNKNOWN_NAME,

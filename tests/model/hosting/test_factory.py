@@ -12,7 +12,7 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.numpy.backend import NumpyBackend
 from padiff_rpc.model.hosting.factory import build_model, load_factory, load_function
-from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.hosting.hosted import HostedModel, Placement
 from padiff_rpc.model.spec import parse_spec
 
 SOURCE = """
@@ -181,7 +181,7 @@ def test_a_hosted_model_is_built_from_a_spec_with_what_it_offers(net: Path) -> N
     model = HostedModel.from_spec(
         spec,
         model_args={"width": 2},
-        dtype="float64",
+        placement=Placement(dtype="float64"),
         losses={"mine": f"{net}:my_loss"},
         optimizers={"own": f"{net}:build_text"},
     )

@@ -1,4 +1,4 @@
-"""Hear of the functional calls that a NumPy model's own code makes, by the same patches as in paddle."""
+"""Report the functional calls that a NumPy model's own code makes, by the same patches as in paddle."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SPELLINGS = {**spellings("paddle"), **spellings("torch")}
 
 
 def is_own_layer(layer: Layer) -> bool:
-    """See Backend."""
+    """Return True where the layer's forward was written in numpy_framework."""
     return _is_ours(module_of_forward(layer))
 
 
 def intercept(layers: Iterable[Layer], on_call: OnCall) -> AbstractContextManager[Listen]:
-    """See Backend."""
+    """Report functional calls to `on_call`, as Backend.intercept says."""
     places = [
         PatchedName(owner, spelling, name)
         for spelling, name in _SPELLINGS.items()

@@ -1,4 +1,4 @@
-"""Neutral losses and optimisers over the NumPy autograd, by torch's formulas."""
+"""Neutral losses and optimisers on numpy_framework, by torch's formulas."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from padiff_rpc.tensors.tensor import DType
 
 
 def neutral_loss(spec: LossSpec, outputs: Sequence[Tensor]) -> Tensor:
-    """Build the loss over the outputs that are floating and not empty; a float64 scalar, so that nothing is lost in the sum.
+    """Build a neutral loss over the floating outputs that are not empty.
 
-    Raises UNKNOWN_NAME for a name that is not neutral; BAD_CONFIG for an unknown option, without such an output, or when
-    the target is missing or does not fit.
+    The loss is a float64 scalar, so that nothing is lost in the sum.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for a loss that is not neutral. BAD_CONFIG for an unknown option, without such an output,
+            or where the target is missing or does not fit.
     """
     options = _options("loss", spec.name, spec.options, NEUTRAL_LOSSES)
     floating = [output.cast(DType.F64) for output in outputs if output.dtype.is_floating and output.data.size]
@@ -107,8 +110,11 @@ def _options(
 class Optimizer:
     """SGD, Adam or AdamW over parameters, with the state that they keep from step to step.
 
-    One without a gradient is left alone. Formulas: torch.optim's documentation. UNKNOWN_NAME for a name that is not
-    neutral; BAD_CONFIG for an unknown option, or without a parameter.
+    A parameter without a gradient is left alone. The formulas are those of torch.optim's documentation.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral. BAD_CONFIG for an unknown option, or without a
+            parameter.
     """
 
     def __init__(self, spec: OptimizerSpec, parameters: Sequence[Tensor]) -> None:
@@ -125,6 +131,7 @@ class Optimizer:
         self._steps: dict[int, int] = {}
 
     def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
         update = self._sgd if self._name == "SGD" else self._adam
         for index, parameter in enumerate(self._parameters):
             if parameter.grad is None:

@@ -1,4 +1,4 @@
-"""Hear of the functional calls that a paddle model's own code makes, by patches that last as long as a run."""
+"""Report the functional calls that a paddle model's own code makes, by patches that last as long as a run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from padiff_rpc.model.backends.paddle.import_paddle import paddle
 from padiff_rpc.model.backends.patches import PatchedName, module_scopes, patched
 
 THIRD_PARTY = "PADDLE_THIRDPARTY_API"
-"""The environment variable that names custom operators, as PaDiff has it: `pkg.mod.func,pkg2.func`."""
+"""The environment variable that names custom operators, as in PaDiff: `pkg.mod.func,pkg2.func`."""
 
 _NAMESPACES = (vars(paddle), paddle.Tensor, vars(paddle.nn.functional), vars(paddle.linalg))
 
 
 def is_own_layer(layer: NativeLayer) -> bool:
-    """See Backend."""
+    """Return True where the layer's forward was written in the package paddle, but not in paddle.vision.models."""
     return _is_paddles(module_of_forward(layer))
 
 
 def intercept(layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
-    """See Backend."""
+    """Report functional calls to `on_call`, as Backend.intercept says, those of custom operators included.
+
+    Raises:
+        PadiffError: BAD_CONFIG where the environment variable THIRD_PARTY names an operator that cannot be found.
+    """
     places = [*_own_places(), *_third_party_places(os.environ.get(THIRD_PARTY, ""))]
     return patched(places, module_scopes(layers, _is_paddles), _is_paddles, on_call)
 
@@ -60,7 +64,7 @@ def _third_party_places(listed: str) -> Iterator[PatchedName]:
 
 
 def _find(owner: str, path: str) -> Any:
-    """Import the module, or a class in one, that holds a custom operator."""
+    """Import and return the module, or the class in a module, that holds a custom operator."""
     if not owner:
         raise _not_found(path, "it names no module")
     try:

@@ -20,14 +20,14 @@ Callback = Callable[[NativeTensor], "NativeTensor | None"]
 
 
 def wants_gradient(tensor: NativeTensor) -> bool:
-    """True when autograd is on and leads to this tensor."""
+    """Return True where autograd is on and leads to this tensor, whose dtype is differentiable."""
     dtype = str(tensor.dtype).removeprefix("paddle.")
     return not tensor.stop_gradient and paddle.is_grad_enabled() and dtype in _DIFFERENTIABLE
 
 
 @dataclass
 class _Gate:
-    """What happens to the gradient that passes from a tap, or a substitute, to the tensor behind it."""
+    """Hold the callbacks through which a gradient passes from a tap, or a substitute, to the tensor behind it."""
 
     callbacks: dict[object, Callback] = field(default_factory=dict)
 
@@ -39,12 +39,12 @@ class _Gate:
 
 
 class Autograd:
-    """Keeps what paddle's tensors cannot: the gates behind taps and substitutes, and which taps a layer call got.
+    """Keep the state that paddle's tensors cannot: the gates behind taps and substitutes, and the taps of each layer call.
 
     Unlike torch, paddle does not carry an in-place operation on a view over to the history of the tensor that it views: the
-    values change, the gradient silently is wrong. So when a layer is left, the tensor behind each tap that was written to
-    takes over the tap's history. What this cannot follow: code that changes a tap in place after its layer has returned
-    it as its output, while the tensor behind it is used again.
+    values change, and the gradient is silently wrong. So when a layer is left, the tensor behind each tap that was written to
+    takes over the tap's history. This cannot follow code that changes a tap in place after its layer has returned it
+    as its output, while the tensor behind it is used again.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Autograd:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Surround one layer call, from its taps to the end of its forward."""
+        """Surround one layer call, from the making of its taps to the end of its forward."""
         self._calls.append([])
         try:
             yield
@@ -67,9 +67,9 @@ class Autograd:
             self._calls.pop()
 
     def tap(self, tensor: NativeTensor) -> NativeTensor:
-        """Return an alias of a tensor, with a history of its own; one that is empty, or wants no gradient, is returned itself.
+        """Return an alias of a tensor, with a history of its own; the tensor itself where it is empty or wants no gradient.
 
-        A tensor with three users or more then adds up its gradients in another order: a difference by rounding.
+        A tensor with three users or more then adds up its gradients in another order, which differs by rounding.
         """
         if not wants_gradient(tensor) or 0 in tensor.shape:
             return tensor
@@ -79,11 +79,15 @@ class Autograd:
         return tap
 
     def substitute(self, tensor: NativeTensor, value: NativeTensor) -> NativeTensor:
-        """Return `value` with the history of `tensor`, where that has one."""
+        """Return `value`, with the history of `tensor` where that has one."""
         return self._gated(tensor, lambda: value) if wants_gradient(tensor) else value
 
     def on_gradient(self, tensor: NativeTensor, callback: Callback) -> Remove:
-        """Call back with the gradient of the tensor; a later in-place operation does not move the hook."""
+        """Call back with the gradient of a tensor, and return the hook's removal.
+
+        A later in-place operation on the tensor does not move the hook. A tensor that the callback returns replaces the
+        gradient.
+        """
         callbacks = {None: callback}
 
         def fire(gradient: NativeTensor) -> NativeTensor | None:
@@ -106,7 +110,11 @@ class Autograd:
         return callbacks.clear
 
     def backward(self, loss: NativeTensor) -> None:
-        """Run backward and let a callback's exception through. MODEL_FAILED where autograd has nothing to follow."""
+        """Run backward, and raise a callback's exception as it is.
+
+        Raises:
+            PadiffError: MODEL_FAILED where the loss depends on no trainable parameter.
+        """
         if loss.stop_gradient:  # paddle would return as if all were well
             raise PadiffError(
                 "the loss depends on no trainable parameter, so there is no gradient to compute",
@@ -133,7 +141,7 @@ class Autograd:
 
 
 class _Pass(paddle.autograd.PyLayer):
-    """Return what make() makes in the place of a tensor, and pass its gradient through a gate to the tensor."""
+    """Return the result of make() in the place of a tensor, and pass its gradient through a gate to the tensor."""
 
     @staticmethod
     def forward(ctx: Any, tensor: NativeTensor, make: Callable[[], NativeTensor], gate: _Gate) -> NativeTensor:
@@ -147,11 +155,11 @@ class _Pass(paddle.autograd.PyLayer):
 
 
 def _alias(tensor: NativeTensor) -> NativeTensor:
-    """Return a tensor of the same memory, with its own count of writes.
+    """Return a tensor on the same memory, with its own count of writes.
 
-    Other aliases share the count (view, slices), whose rise when the tensor takes over would look to the layer's own
-    operations as if what they saved had been overwritten; or count as the tensor itself (detach); or lose strides
-    (_share_buffer_to, DLPack in 2.6).
+    Other ways to make an alias fail. A view or a slice shares the count, whose rise when the tensor takes over would look to
+    the layer's own operations as if the values that they saved had been overwritten. detach() counts as the tensor itself.
+    _share_buffer_to, and DLPack in 2.6, lose strides.
     """
     source = tensor.detach()  # must outlive what get_tensor() returns, which only refers to it
     shared = _DenseTensor()

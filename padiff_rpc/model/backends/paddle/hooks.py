@@ -1,4 +1,4 @@
-"""Hooks around a paddle layer's calls, with keyword arguments, the same in paddle 2.6 and 3."""
+"""Hook the calls of a paddle layer, keyword arguments included, in the same way in paddle 2.6 and 3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ ProgramTranslator, StaticFunction = (
 
 
 def hook(layer: Any, before: BeforeCall, after: AfterCall, autograd: Autograd) -> Remove:
-    """Call `before` and `after` around every call of the layer, until removed."""
+    """Call `before` and `after` around every call of a layer, until the returned function is called.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED for a layer that paddle.jit.to_static made static.
+    """
     hooked = vars(layer).get("forward")
     if not isinstance(hooked, _HookedForward):
         hooked = _HookedForward(layer, autograd)
@@ -24,10 +28,10 @@ def hook(layer: Any, before: BeforeCall, after: AfterCall, autograd: Autograd) -
 
 
 class _HookedForward:
-    """Stands in for a layer's `forward` while the layer is hooked.
+    """Stand in for a layer's `forward` while the layer is hooked.
 
     Paddle 2.6 hands no keyword arguments to hooks, so arguments are taken, and replaced, here: after a user's own
-    pre-hooks, as the layer gets them. Two hooks of paddle's go with it. The first tells a call of the layer from a direct
+    pre-hooks, as the layer gets them. Two of paddle's own hooks support this. The first tells a call of the layer from a direct
     call of its `forward`, which by the rules of both frameworks fires no hooks. The second takes the output after a
     user's own post-hooks, as the layer's caller gets it.
     """
@@ -49,6 +53,7 @@ class _HookedForward:
         ]
 
     def add(self, before: BeforeCall, after: AfterCall) -> Remove:
+        """Add a pair of hooks, and return their removal; removing the last pair restores the layer's forward."""
         key = object()
         self._hooks[key] = before, after
 
@@ -93,7 +98,7 @@ class _HookedForward:
 
 
 def _refuse_static(layer: Any) -> None:
-    """A forward that to_static compiles runs no hooks of ours, and would take their code for the model's."""
+    """Refuse a forward that to_static compiles: it runs no hooks of ours, and would take their code for the model's."""
     if isinstance(layer.forward, StaticFunction) and ProgramTranslator().enable_to_static:
         raise PadiffError(
             f"a {type(layer).__name__} was made static by paddle.jit.to_static, and cannot be recorded layer by layer so",

@@ -1,4 +1,4 @@
-"""Hyper-parameters of a paddle layer, as plain JSON values read off its attributes."""
+"""Read the hyper-parameters of a paddle layer off its attributes, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 64
 """A longer list is data (a vocabulary, a schedule), no hyper-parameter."""
 
 _RENAMED = {"ksize": "kernel_size", "divisor": "divisor_override", "_pad": "padding"}
-"""Attributes that hold a constructor argument of paddle's own layers under another name."""
+"""The attributes that hold a constructor argument of paddle's own layers under another name."""
 
 _BOOKKEEPING = frozenset({"training", "name", "device", "dtype", "could_use_cudnn", "state_components"})
 
@@ -25,8 +25,12 @@ _LEFT_OUT = object()
 
 
 def hyperparameters(layer: Any) -> dict[str, Any]:
-    """Read the public attributes of the instance, the plain ones of its classes (`expansion = 4`), and its constructor's
-    arguments, which paddle's layers keep under private names (`_epsilon`)."""
+    """Return a layer's public attributes, its classes' plain ones (`expansion = 4`), and its constructor's arguments, by name.
+
+    Paddle's layers keep their constructor's arguments under private names (`_epsilon`). Numbers, strings, booleans, None and
+    lists of these are kept; a function appears by name, and Infinity and NaN as text. `bias` is True or False where the
+    layer's class can hold a bias.
+    """
     arguments = _constructor_arguments(type(layer))
     found: dict[str, Any] = {}
     for kind in reversed(type(layer).__mro__):
@@ -48,7 +52,7 @@ def hyperparameters(layer: Any) -> dict[str, Any]:
 
 @cache
 def _constructor_arguments(kind: type) -> frozenset[str]:
-    """Names that the constructors of a class and its bases take, down to Layer."""
+    """Return the names of the arguments that the constructors of a class and its bases, down to Layer, take."""
     names: set[str] = set()
     for each in kind.__mro__:
         if each is paddle.nn.Layer:
@@ -69,7 +73,7 @@ def _public_name(name: str, arguments: frozenset[str]) -> str | None:
 
 
 def _linear_features(layer: Any) -> dict[str, Any]:
-    """Linear does not keep its sizes."""
+    """Return the sizes of a Linear, which does not keep them itself, off its weight."""
     if not isinstance(layer, paddle.nn.Linear):
         return {}
     inputs, outputs = layer.weight.shape
@@ -77,7 +81,7 @@ def _linear_features(layer: Any) -> dict[str, Any]:
 
 
 def _bias(layer: Any, arguments: frozenset[str]) -> bool | None:
-    """Tell whether the layer holds a bias; None where its class can hold none."""
+    """Return whether a layer holds a bias; None where its class can hold none."""
     if "bias" in layer._parameters or "bias" in vars(layer):
         return getattr(layer, "bias") is not None  # noqa: B009  a parameter, found through __getattr__
     if "bias" in arguments or any(name.startswith("bias_") and name.endswith("_attr") for name in arguments):

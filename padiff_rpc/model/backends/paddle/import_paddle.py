@@ -1,4 +1,4 @@
-"""Import paddle; every module of this package that needs it takes it from here."""
+"""Import paddle; each module of this package that needs it takes it from here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paddle tensors <-> spec and bytes."""
+"""Convert paddle tensors to spec and bytes, and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ _DTYPES = {f"paddle.{name}": dtype for dtype, name in _NAMES.items()}  # str(): 
 
 
 def spec(tensor: Any) -> TensorSpec:
-    """Return a tensor's header. NOT_SUPPORTED for one that is sparse, holds nothing yet, or is of an exotic dtype."""
+    """Return a tensor's dtype and shape.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED for a tensor that is sparse, holds nothing yet, or is of an exotic dtype.
+    """
     if not tensor.is_dense():
         raise _not_supported(f"a tensor that is not dense, of shape {list(tensor.shape)}", "make it dense")
     dtype = _DTYPES.get(str(tensor.dtype))
@@ -43,7 +47,11 @@ def spec(tensor: Any) -> TensorSpec:
 
 
 def to_bytes(tensor: Any) -> np.ndarray:
-    """View a tensor as flat uint8, row-major; shares the memory of a contiguous CPU tensor in paddle 3."""
+    """Return a tensor's bytes as a flat uint8 array, row-major; it shares the memory of a contiguous CPU tensor in paddle 3.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED, as in spec().
+    """
     header = spec(tensor)
     if header.count == 0:
         return np.empty(0, np.uint8)  # a view of an empty tensor as another dtype raises
@@ -64,7 +72,11 @@ def to_bytes(tensor: Any) -> np.ndarray:
 
 
 def from_tensor(tensor: Tensor, place: Any) -> Any:
-    """Make a tensor of its own memory. NOT_SUPPORTED for a dtype that paddle does not have."""
+    """Make a tensor on a place (a device of paddle's) that has its own copy of the bytes.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED for a dtype that this paddle does not have.
+    """
     name = _NAMES.get(tensor.spec.dtype)
     if name is None:
         raise PadiffError(
@@ -78,13 +90,16 @@ def from_tensor(tensor: Tensor, place: Any) -> Any:
 
 
 def overwrite(target: Any, tensor: Tensor) -> None:
-    """Write into the memory that the target has: set_value() may move it to the current device."""
+    """Write values into the memory that the target has now; set_value() may move the target to the current device."""
     with paddle.no_grad():
         paddle.assign(from_tensor(tensor, target.place), output=target)
 
 
 def writable(tensor: Any) -> np.ndarray | None:
-    """View the memory of a contiguous CPU tensor as flat uint8; None for any other, and in paddle 2.6 (see to_bytes)."""
+    """Return the memory of a contiguous CPU tensor as a flat uint8 array, and count a write to it.
+
+    None for any other tensor, for an empty one, and in paddle 2.6 (see to_bytes).
+    """
     if not (_HAS_FLOAT8 and tensor.place.is_cpu_place() and tensor.is_contiguous() and spec(tensor).count):
         return None
     memory = to_bytes(tensor)
@@ -95,7 +110,10 @@ def writable(tensor: Any) -> np.ndarray | None:
 
 
 def dense(gradient: Any) -> Any:
-    """Add up the rows of a sparse gradient (Embedding(sparse=True)), which come with repetitions."""
+    """Return a gradient as a dense tensor.
+
+    The rows of a sparse gradient (Embedding(sparse=True)) come with repetitions, and are added up.
+    """
     if not gradient.is_selected_rows():
         return gradient
     rows = gradient.get_selected_rows()

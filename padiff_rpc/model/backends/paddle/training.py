@@ -19,7 +19,14 @@ from padiff_rpc.tensors.tensor import Tensor
 
 
 def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
-    """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
+    """Build a neutral loss, a scalar tensor, over the floating outputs that are not empty.
+
+    Outputs of half types are converted to float32 first.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for a loss that is not neutral. BAD_CONFIG without such an output, or where the target is
+            missing or does not fit.
+    """
     if wanted.name not in NEUTRAL_LOSSES:
         raise unknown("loss", wanted.name, NEUTRAL_LOSSES)
     floats = [out for out in outputs if out.is_floating_point() and 0 not in out.shape]
@@ -43,12 +50,15 @@ def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
 
 
 def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
-    """Make a neutral optimiser. UNKNOWN_NAME; BAD_CONFIG for a model without trainable parameters.
+    """Make a neutral optimiser of paddle.optimizer over the model's trainable parameters.
 
-    Adam's epsilon stands where torch has it: paddle's eps * sqrt(1 - beta2^t) beside sqrt(v) is the same formula. What differs
-    is rounding: Momentum and AdamW take their coefficients in float32 also for float64 parameters (4e-8 of the step), and
+    Adam's epsilon stands where torch has it: paddle's eps * sqrt(1 - beta2^t) beside sqrt(v) is the same formula. Rounding
+    differs: Momentum and AdamW take their coefficients in float32 also for float64 parameters (4e-8 of the step), and
     for float32 parameters Adam computes 1 - beta2 in float32 (1e-5 of the step at beta2 = 0.999). A learning rate factor or a
     regularizer that a parameter carries itself (ParamAttr) goes beyond the neutral options, and stays in force.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral. BAD_CONFIG for a model without trainable parameters.
     """
     if wanted.name not in NEUTRAL_OPTIMIZERS:
         raise unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)

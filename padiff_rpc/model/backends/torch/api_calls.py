@@ -1,4 +1,4 @@
-"""Hear of the functional calls that a torch model's own code makes. Nothing is patched: torch has a mode for it."""
+"""Report the functional calls that a torch model's own code makes, through torch's function mode; nothing is patched."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ _NAMESPACES = (torch, torch.Tensor, torch.nn.functional, torch.special, torch.li
 
 
 def is_own_layer(layer: NativeLayer) -> bool:
-    """See Backend."""
+    """Return True where the layer's forward was written in the package torch."""
     return module_of_forward(layer).partition(".")[0] == "torch"
 
 
 @contextmanager
 def intercept(on_call: OnCall) -> Iterator[Listen]:
-    """See Backend. The stack of modes, which is the thread's, is as it was at the end."""
+    """Report functional calls to `on_call`, as Backend.intercept says.
+
+    At the end the thread's stack of function modes is as it was before the block.
+    """
     before = _get_current_function_mode_stack()
     mode = _Listening(on_call)
     try:
@@ -42,7 +45,10 @@ def intercept(on_call: OnCall) -> Iterator[Listen]:
 
 
 class _Listening(TorchFunctionMode):
-    """On the stack only while it listens: under any mode torch's own layers leave their fast paths (attention in eval)."""
+    """Report functional calls while it is on the stack of modes.
+
+    It is on the stack only while it listens: under any mode torch's own layers leave their fast paths (attention in eval).
+    """
 
     def __init__(self, on_call: OnCall) -> None:
         super().__init__()
@@ -74,7 +80,7 @@ class _Listening(TorchFunctionMode):
 
 
 def _set_stack(modes: list[Any]) -> None:
-    """Make these the thread's modes; not by their own entries and exits, which may do more."""
+    """Replace the thread's stack of modes, without calling the modes' own __enter__ and __exit__, which may do more."""
     while _get_current_function_mode() is not None:
         _pop_mode()
     for mode in modes:

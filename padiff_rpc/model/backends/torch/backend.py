@@ -29,7 +29,7 @@ _CASTS: dict[str, Callable[[NativeLayer], NativeLayer]] = {
 
 
 class TorchBackend:
-    """See `Backend` for what each method must do; comments here say how torch makes that hard."""
+    """Implement Backend with torch. `Backend` says what each method must do; comments here say how torch makes that hard."""
 
     name = "torch"
 
@@ -38,18 +38,22 @@ class TorchBackend:
 
     # -- the environment ------------------------------------------------------------------------------------------
     def version(self) -> str:
+        """Return torch.__version__, such as `2.4.1+cpu`."""
         return str(torch.__version__)
 
     def device(self, model: NativeLayer) -> str:
+        """Return the device of the first parameter, else of the first buffer; `cpu` for a model without either."""
         return str(_device(model))
 
     def seed(self, value: int) -> None:
+        """Seed the generators of Python, NumPy (with the low 32 bits) and torch."""
         random.seed(value)
         np.random.seed(value % (1 << 32))  # NumPy's legacy generator takes 32 bits
         torch.manual_seed(value)
 
     @contextmanager
     def kept_randomness(self) -> Iterator[None]:
+        """Restore the generators of Python, NumPy, the CPU and, where CUDA is initialised, all CUDA devices."""
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         pythons, numpys = random.getstate(), np.random.get_state()
         try:
@@ -60,13 +64,16 @@ class TorchBackend:
             np.random.set_state(numpys)
 
     def set_threads(self, count: int) -> None:
+        """Set the number of threads with torch.set_num_threads."""
         torch.set_num_threads(count)
 
     # -- the model ------------------------------------------------------------------------------------------------
     def is_model(self, value: object) -> bool:
+        """Return True for a torch.nn.Module."""
         return isinstance(value, torch.nn.Module)
 
     def prepare(self, model: NativeLayer, device: str | None, dtype: str | None) -> NativeLayer:
+        """Move a module with Module.to, and cast it with Module.double, float, bfloat16 or half."""
         if dtype is not None and dtype not in _CASTS:
             raise PadiffError(
                 f"a torch model cannot be cast to the dtype {dtype!r}",
@@ -79,64 +86,85 @@ class TorchBackend:
         return model if dtype is None else _CASTS[dtype](model)
 
     def children(self, layer: NativeLayer) -> Iterable[tuple[str, NativeLayer]]:
+        """List the direct submodules."""
         # named_children() would leave out a layer that is registered under a second name.
         return [(name, child) for name, child in layer._modules.items() if child is not None]
 
     def own_tensors(self, layer: NativeLayer) -> Iterator[tuple[str, NativeTensor, ParameterKind, bool]]:
+        """Yield the module's own parameters and buffers, each under all its names; `trainable` is requires_grad."""
         for name, tensor in layer.named_parameters(recurse=False, remove_duplicate=False):
             yield name, tensor, "parameter", tensor.requires_grad
         for name, tensor in layer.named_buffers(recurse=False, remove_duplicate=False):
             yield name, tensor, "buffer", False
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
+        """Read the module's attributes; see hyperparameters.py."""
         return hyperparameters(layer)
 
     def is_training(self, layer: NativeLayer) -> bool:
+        """Return the module's `training`."""
         return bool(layer.training)
 
     def set_training(self, model: NativeLayer, training: bool) -> None:
+        """Set the mode with Module.train."""
         model.train(training)
 
     # -- tensors --------------------------------------------------------------------------------------------------
     def is_tensor(self, value: object) -> bool:
+        """Return True for a torch.Tensor."""
         return isinstance(value, torch.Tensor)
 
     def spec(self, tensor: NativeTensor) -> TensorSpec:
+        """Return the header of a dense tensor; see `spec` in tensor.py."""
         return spec(tensor)
 
     def to_bytes(self, tensor: NativeTensor) -> np.ndarray:
+        """Return a tensor's bytes, sharing the memory of a contiguous CPU tensor."""
         return to_bytes(tensor)
 
     def from_tensor(self, tensor: Tensor, like: NativeTensor | None, model: NativeLayer) -> NativeTensor:
+        """Make a tensor on the CPU, then move it to its device, and cast it where `like` is given."""
         made = from_tensor(tensor)
         return made.to(_device(model)) if like is None else made.to(device=like.device, dtype=like.dtype)
 
     def traced(self, tensor: NativeTensor) -> NativeTensor:
+        """Return a clone of a new leaf, whatever grad mode the caller is in."""
         with torch.enable_grad():
             return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
 
     def address(self, tensor: NativeTensor) -> int:
+        """Return the address of the tensor's storage."""
         return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin
 
     def overwrite(self, target: NativeTensor, tensor: Tensor) -> None:
+        """Copy the values into the target under no_grad."""
         with torch.no_grad():
             target.copy_(from_tensor(tensor))
 
     def writable(self, target: NativeTensor) -> np.ndarray | None:
+        """Return the memory of a contiguous CPU tensor; None for any other tensor."""
         return writable(target)
 
     def gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a leaf; None for a tensor that an operation made."""
         return parameter.grad if parameter.is_leaf else None
 
     def clear_gradients(self, model: NativeLayer) -> None:
+        """Set every parameter's `grad` to None."""
         model.zero_grad(set_to_none=True)
 
     # -- running --------------------------------------------------------------------------------------------------
     def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+        """Call the module with torch's grad mode set."""
         with torch.set_grad_enabled(gradients):
             return model(**inputs)
 
     def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
+        """Register a forward pre-hook and a forward hook of torch's own.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED for a module that torch.jit made static.
+        """
         if isinstance(layer, torch.jit.ScriptModule):
             raise PadiffError(
                 f"a {layer.original_name} was made static by torch.jit, and cannot be recorded layer by layer so",
@@ -155,10 +183,12 @@ class TorchBackend:
         return remove
 
     def wants_gradient(self, tensor: NativeTensor) -> bool:
+        """Return True where the tensor requires a gradient and grad mode is on."""
         # Inside a model's own no_grad block nothing is traced, whatever the tensor itself says.
         return bool(tensor.requires_grad) and torch.is_grad_enabled()
 
     def tap(self, tensor: NativeTensor, layer: NativeLayer) -> NativeTensor:
+        """Return a view; in-place layers, and inputs that want no gradient, keep the tensor itself."""
         if getattr(layer, "inplace", False) or not self.wants_gradient(tensor):
             return tensor
         # A view shares memory and version counter, so in-place semantics stay; an autograd Function's output would not.
@@ -167,12 +197,14 @@ class TorchBackend:
         return tapped
 
     def on_gradient(self, tensor: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]) -> Remove:
+        """Register a tensor hook; a tap's gradient may come through the tensor behind it (see _on_tap_gradient)."""
         source = getattr(tensor, "_padiff_tapped", None)
         if source is None:
             return tensor.register_hook(callback).remove
         return _on_tap_gradient(tensor, source, callback)
 
     def substitute(self, tensor: NativeTensor, value: Tensor) -> NativeTensor:
+        """Return a tensor with the strides of the recorded one, tied to it by an autograd Function."""
         if tuple(tensor.shape) != value.spec.shape:
             raise PadiffError(
                 f"a tensor of shape {tuple(tensor.shape)} cannot be replaced by one of shape {value.spec.shape}",
@@ -183,31 +215,40 @@ class TorchBackend:
         return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
 
     def writes(self, tensor: NativeTensor) -> int:
+        """Return the tensor's version counter; 0 for an inference tensor, which has none."""
         return 0 if tensor.is_inference() else tensor._version
 
     def copy_into(self, target: NativeTensor, source: NativeTensor) -> None:
+        """Copy with Tensor.copy_."""
         target.copy_(source)
 
     def is_own_layer(self, layer: NativeLayer) -> bool:
+        """Return True for a layer whose forward was written in the package torch."""
         return torch_api_calls.is_own_layer(layer)
 
     def intercept(self, layers: Iterable[NativeLayer], on_call: OnCall) -> AbstractContextManager[Listen]:
+        """Listen through a torch function mode; `layers` is not needed, since nothing is patched."""
         return torch_api_calls.intercept(on_call)
 
     # -- loss, backward, optimiser --------------------------------------------------------------------------------
     def loss(self, spec: LossSpec, outputs: Sequence[NativeTensor]) -> NativeTensor:
+        """Build a neutral loss; see `loss` in training.py."""
         return loss(spec, outputs, self._weights)
 
     def backward(self, loss: NativeTensor) -> None:
+        """Run backward; MODEL_FAILED where the loss requires no gradient."""
         backward(loss)
 
     def item(self, tensor: NativeTensor) -> float:
+        """Return the element as a float."""
         return float(tensor.item())
 
     def optimizer(self, spec: OptimizerSpec, model: NativeLayer) -> Any:
+        """Make an optimiser of torch.optim; see `optimizer` in training.py."""
         return optimizer(spec, model)
 
     def step(self, optimizer: Any) -> None:
+        """Apply one step of the optimiser."""
         optimizer.step()
 
 
@@ -227,7 +268,7 @@ class _Substitute(torch.autograd.Function):
 def _on_tap_gradient(
     tapped: NativeTensor, source: NativeTensor, callback: Callable[[NativeTensor], NativeTensor | None]
 ) -> Remove:
-    """Listen for a tap's gradient, and at its source where the layer changes the tap in place.
+    """Listen for the gradient of a tap, and at the tensor behind it where the layer changes the tap in place.
 
     An in-place operation on a view moves the view's history behind its source's, so that the view's own node drops out of the
     graph and its hook never fires. The tensor as it entered the layer is then the source's node alone.

@@ -1,4 +1,4 @@
-"""Hyper-parameters of a torch module, as plain JSON values read off its attributes."""
+"""Read the hyper-parameters of a torch module off its attributes, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _LEFT_OUT = object()
 
 
 def hyperparameters(layer: Any) -> dict[str, Any]:
-    """Read the public attributes of the instance, and the plain ones of its classes (`expansion = 4`)."""
+    """Return the public attributes of the instance, and the plain ones of its classes (`expansion = 4`), by name.
+
+    Numbers, strings, booleans, None and lists of these are kept; a dtype, a device and a function appear by name. Infinity and
+    NaN appear as text. `bias` is True or False where the module has a parameter slot `bias` or `in_proj_bias`.
+    """
     found: dict[str, Any] = {}
     for kind in reversed(type(layer).__mro__):
         if issubclass(kind, torch.nn.Module) and kind is not torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Torch tensors <-> spec and bytes."""
+"""Convert torch tensors to spec and bytes, and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ _FROM_TORCH = {native: dtype for dtype, native in _TO_TORCH.items()}
 
 
 def spec(tensor: Any) -> TensorSpec:
-    """Return a tensor's header. NOT_SUPPORTED for one that is sparse, quantised, nested, lazy or of an exotic dtype."""
+    """Return a tensor's dtype and shape.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED for a tensor that is sparse, quantised, nested, lazy or of an exotic dtype.
+    """
     if torch.nn.parameter.is_lazy(tensor):
         raise _not_supported("a lazy parameter that has no shape yet", "run one forward before the model is hosted")
     if tensor.is_nested:
@@ -49,7 +53,11 @@ def spec(tensor: Any) -> TensorSpec:
 
 
 def to_bytes(tensor: Any) -> np.ndarray:
-    """View a tensor as flat uint8, row-major; shares the memory of a contiguous CPU tensor."""
+    """Return a tensor's bytes as a flat uint8 array, row-major; it shares the memory of a contiguous CPU tensor.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED as in spec(), and for a tensor on the meta device.
+    """
     spec(tensor)
     if tensor.is_meta:
         raise _not_supported(f"a tensor on the meta device, of shape {tuple(tensor.shape)}", "it holds no values")
@@ -59,7 +67,7 @@ def to_bytes(tensor: Any) -> np.ndarray:
 
 
 def from_tensor(tensor: Tensor) -> Any:
-    """Make a CPU tensor of its own memory."""
+    """Make a CPU tensor that has its own copy of the bytes."""
     made = torch.empty(tensor.spec.shape, dtype=_TO_TORCH[tensor.spec.dtype])
     # Through NumPy, because frombuffer warns of read-only buffers, refuses empty ones, and would share the memory.
     made.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(tensor.data, dtype=np.uint8)
@@ -67,7 +75,7 @@ def from_tensor(tensor: Tensor) -> Any:
 
 
 def writable(tensor: Any) -> np.ndarray | None:
-    """View the memory of a contiguous CPU tensor as flat uint8; None for any other."""
+    """Return the memory of a contiguous CPU tensor as a flat uint8 array, and count a write to it; None for any other tensor."""
     if not _lies_plainly(tensor) or tensor.is_inference():
         return None
     torch.autograd.graph.increment_version(tensor)
@@ -75,7 +83,7 @@ def writable(tensor: Any) -> np.ndarray | None:
 
 
 def _memory(tensor: Any) -> np.ndarray:
-    """View the memory of a tensor that lies plainly as flat uint8."""
+    """View the memory of a contiguous CPU tensor as a flat uint8 array."""
     row = tensor.detach().reshape(-1)
     if row.numel() < 2:  # its stride may be 0 (backward of sum()), of which there is no view as bytes
         row = row.as_strided(row.shape, (1,))
@@ -83,7 +91,7 @@ def _memory(tensor: Any) -> np.ndarray:
 
 
 def _lies_plainly(tensor: Any) -> bool:
-    """Tell whether a tensor's memory is its elements, row-major, in this host's memory."""
+    """Return True where the tensor's memory is its elements, row-major, in this host's memory."""
     return tensor.device.type == "cpu" and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
 
 

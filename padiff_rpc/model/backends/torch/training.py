@@ -19,7 +19,14 @@ from padiff_rpc.tensors.tensor import Tensor
 
 
 def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
-    """Build a neutral loss; half types are taken to float32 first, and outputs that are empty do not count."""
+    """Build a neutral loss, a scalar tensor, over the floating outputs that are not empty.
+
+    Outputs of half types are converted to float32 first.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for a loss that is not neutral. BAD_CONFIG without such an output, or where the target is
+            missing or does not fit.
+    """
     if wanted.name not in NEUTRAL_LOSSES:
         raise unknown("loss", wanted.name, NEUTRAL_LOSSES)
     floats = [out for out in outputs if out.is_floating_point() and out.numel() > 0]
@@ -42,7 +49,11 @@ def loss(wanted: LossSpec, outputs: Sequence[Any], kept: KeptWeights) -> Any:
 
 
 def backward(loss: Any) -> None:
-    """Run backward. MODEL_FAILED where autograd has nothing to follow."""
+    """Run backward.
+
+    Raises:
+        PadiffError: MODEL_FAILED where the loss depends on no trainable parameter.
+    """
     if not loss.requires_grad:
         raise PadiffError(
             "the loss depends on no trainable parameter, so there is no gradient to compute",
@@ -53,7 +64,11 @@ def backward(loss: Any) -> None:
 
 
 def optimizer(wanted: OptimizerSpec, model: Any) -> Any:
-    """Make a neutral optimiser. UNKNOWN_NAME; BAD_CONFIG for a model without trainable parameters."""
+    """Make a neutral optimiser of torch.optim over the model's trainable parameters.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for an optimiser that is not neutral. BAD_CONFIG for a model without trainable parameters.
+    """
     if wanted.name not in NEUTRAL_OPTIMIZERS:
         raise unknown("optimizer", wanted.name, NEUTRAL_OPTIMIZERS)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
