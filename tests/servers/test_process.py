@@ -18,9 +18,9 @@ import os, sys
 from padiff_rpc.system.malloc import give_back_freed_memory, keep_freed_memory
 from padiff_servers.process import prepare_process
 {"worker": prepare_process, "command": keep_freed_memory}[sys.argv[1]]()
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+statm = os.open("/proc/self/statm", os.O_RDONLY)
+def resident():  # without a buffer, which malloc might put above the blocks, where it would hold them
+    return int(os.pread(statm, 64, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 step = [bytearray(b"x") * (4 << 20) for _ in range(40)]
 held = resident()
 step = None
