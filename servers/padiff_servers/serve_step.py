@@ -44,7 +44,8 @@ def together(responses: Handover[Any], respond: Callable[..., Message], linger_s
 class StepObserver:
     """The model's observer in a worker: it puts each boundary among the responses, to be sent.
 
-    In a synced step it then waits for the Substitution, which comes after each layer's boundary, asked for or not.
+    In a synced step it then waits for a Substitution after each layer's boundary, whether or not substitute() is
+    called.
 
     Args:
         responses: The queue of what is to be sent.
