@@ -78,7 +78,7 @@ def open_session(
         address: The worker's address, for errors.
         token: The worker's token; None if it has none.
         connect_timeout_s: For how many seconds to try again while nobody listens at the address.
-        explain: Turns the error of a failed call into one that knows more, such as how the worker's process ended.
+        explain: Replaces the error of a failed call by a better one, such as how the worker's process ended.
         after_close: Called once, after the model was closed.
         shared_memory: As in connect().
 

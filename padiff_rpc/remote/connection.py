@@ -26,8 +26,7 @@ class Connection:
         channel: The channel, which close() closes.
         address: The worker's address, for errors.
         token: Sent with each call as `authorization: Bearer TOKEN`; None sends none.
-        explain: Turns the error of a failed call into one that knows more: that a launched worker's process ended, and
-            how.
+        explain: Replaces the error of a failed call by a better one: that a launched worker's process ended, and how.
     """
 
     def __init__(

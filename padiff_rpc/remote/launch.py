@@ -51,8 +51,8 @@ def launch(
         optimizers: Names of optimisers to offer beside the neutral ones, each with its `file.py:function`.
         store_memory_bytes: How much memory its records may take; None takes a sixteenth of the host's (256 MiB to 4
             GiB).
-        store_disk_bytes: How much disk they may take where memory ends; None takes a quarter of what is free (at most
-            64 GiB).
+        store_disk_bytes: How much disk they may take beyond that; None takes a quarter of what is free (at most 64
+            GiB).
         threads: How many CPU threads one operation uses.
         cwd: The worker's folder, where relative paths start; None takes this process's.
         env: Environment variables to set beside those of this process.

@@ -308,7 +308,7 @@ class RemoteModel:
         return self._records.read([str(identifier) for identifier in ids], query)
 
     def release_activations(self, ids: Sequence[int]) -> None:
-        """Have the worker forget records, as Model does; those being read go when that has ended."""
+        """Have the worker forget records, as Model does; a record that is being read goes after its last read."""
         self._placed.release(ids)
 
     def _have_released(self, ids: Sequence[int]) -> None:

@@ -30,7 +30,7 @@ class CallEnded(Exception):
 
 
 class SendingCall:
-    """A call with streams both ways: what is fed goes out as fast as the worker takes it. Iterating it gives the responses.
+    """A call with streams both ways: requests go out as fast as the worker takes them. Iterating it gives the responses.
 
     Args:
         call: gRPC's call, an iterator of responses.

@@ -93,11 +93,11 @@ def spec_from_json(node: Mapping[str, Any], source: Path) -> TensorSpec:
     """Read a spec.
 
     Args:
-        node: The object that spec_json() made, or one that has its keys.
+        node: An object with the keys that spec_json() writes; it may have others.
         source: The JSON file, for errors.
 
     Raises:
-        PadiffError: DATA_LOSS, naming the file, if the element type or the shape is none.
+        PadiffError: DATA_LOSS, naming the file, if the element type is unknown or the shape is invalid.
     """
     text, shape = need(node, "dtype", str, source), need(node, "shape", list, source)
     if text not in DType.__members__:

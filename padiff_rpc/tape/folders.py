@@ -51,7 +51,7 @@ def walk_one(path: str | Path) -> list[Dump]:
 
     Raises:
         PadiffError: BAD_CONFIG if the path is no folder, or the folder is empty.
-        PadiffError: DATA_LOSS if a step or rank has no number, or one that another has.
+        PadiffError: DATA_LOSS if a step or rank has no number, or the number of another.
     """
     root = Path(path)
     if not root.is_dir():

@@ -48,7 +48,7 @@ class TapedRun:
     Attributes:
         forward: The forward's boundaries, in order.
         backward: The backward's boundaries, in order.
-        callers: The enclosing call of each layer call; None for one that has none.
+        callers: The enclosing call of each layer call, or None.
         loss: The loss; None if it is not known.
         without_gradient: Tensors at boundaries whose gradient never arrived.
         backward_ran: Whether there was a backward.

@@ -73,7 +73,7 @@ def write_report(
         folder: The dump's folder, which is made if it is missing.
         header: Which model it is.
         description: Its layers.
-        runs: The runs, of which each becomes a root in "tree".
+        runs: The runs; each becomes a root in "tree".
         read: Reads the records' tensors.
         selection: Which layers were recorded.
         files: The files of records that were written already; None if none were.

@@ -152,7 +152,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def ReachStore(self, request: pb.ReachStoreRequest, context: Context) -> pb.ReachStoreResponse:
-        """Map another worker's store, in place of the one that was reached before."""
+        """Map another worker's store, which replaces the store that was reached before."""
         session = self._sessions.get(request.session_id)
         session.reached = shared_store(serde.store_offer_from_proto(request.store))
         return pb.ReachStoreResponse(reached=session.reached is not None)

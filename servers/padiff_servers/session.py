@@ -81,7 +81,7 @@ class Session:
 
 
 class Sessions:
-    """The worker's session, of which there is one at most. Thread-safe.
+    """The worker's session: one at most. Thread-safe.
 
     A thread ends the session when its lease runs out, whether or not anybody asks.
 
