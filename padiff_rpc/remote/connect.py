@@ -1,4 +1,4 @@
-"""connect(): take a worker that runs already."""
+"""connect(): open a session on a worker that runs already."""
 
 from __future__ import annotations
 
@@ -35,12 +35,26 @@ def connect(
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     shared_memory: bool = True,
 ) -> RemoteModel:
-    """Connect to the worker at `grpc://host:port` or `unix:path` and open a session.
+    """Connect to the worker at an address and open a session.
 
-    `token`: the one the worker was started with. `tls`: True to trust this system's authorities, or the path of a PEM file
-    with the certificate to trust. An address where nobody listens yet is tried again for connect_timeout_s. `shared_memory`:
-    move tensors through memory that both processes share, where they can prove that they do.
-    BAD_CONFIG, WORKER_UNREACHABLE, TIMED_OUT, VERSION_MISMATCH, ACCESS_DENIED, WORKER_BUSY.
+    A worker serves one session at a time. The model is a context manager; its close() ends the session, and the worker
+    runs on.
+
+    Args:
+        address: `grpc://host:port` or `unix:path`, as the worker printed it when it was ready.
+        token: The token that the worker was started with, as text; None if it has none.
+        tls: True to trust this system's certificate authorities, or the path of a PEM file with the certificate to
+            trust. False connects without TLS.
+        connect_timeout_s: For how many seconds to try again while nobody listens at the address.
+        shared_memory: Whether to move tensors through memory that both processes share, if they can prove that they do.
+            Otherwise tensors travel in gRPC messages.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the address is malformed, or the certificate file cannot be read.
+        PadiffError: WORKER_UNREACHABLE if nobody listens there, TIMED_OUT if the worker does not answer in time.
+        PadiffError: VERSION_MISMATCH if the worker speaks none of this side's protocol versions, or is no worker.
+        PadiffError: ACCESS_DENIED if the token is missing or wrong.
+        PadiffError: WORKER_BUSY if another session holds the worker.
     """
     place = parse_address(address)
     channel = open_channel(place, _credentials(tls) if tls else None)
@@ -57,7 +71,20 @@ def open_session(
     after_close: Callable[[], None] = lambda: None,
     shared_memory: bool = True,
 ) -> RemoteModel:
-    """Shake hands over a channel; it is closed again when that fails."""
+    """Check versions with the worker behind a channel and open a session. The channel is closed if that fails.
+
+    Args:
+        channel: A channel to the worker; the model closes it in the end.
+        address: The worker's address, for errors.
+        token: The worker's token; None if it has none.
+        connect_timeout_s: For how many seconds to try again while nobody listens at the address.
+        explain: Replaces the error of a failed call by a better one, such as how the worker's process ended.
+        after_close: Called once, after the model was closed.
+        shared_memory: As in connect().
+
+    Raises:
+        PadiffError: As connect() does.
+    """
     connection = Connection(channel, str(address), token, explain)
     stub = connection.stub
     try:
@@ -80,7 +107,7 @@ def open_session(
 
 
 def _share(connection: Connection, session: pb.OpenSessionResponse) -> tuple[Ring | None, SharedStore | None]:
-    """Take up the worker's ring and store; None where it cannot be proved that they are in this process's reach."""
+    """Map the worker's ring and store; None for either that cannot be proved to be within this process's reach."""
     request = pb.ShareMemoryRequest(session_id=session.session_id)
     found = None
     try:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -37,14 +37,44 @@ def launch(
     start_timeout_s: float = START_TIMEOUT_S,
     shared_memory: bool = True,
 ) -> RemoteModel:
-    """Start a worker for a factory SPEC and connect to it; close() ends it.
+    """Start a worker process for a factory SPEC on this host, and connect to it.
 
-    `python`: the interpreter of the environment that holds the framework (default: this one). `model_args`: the
-    factory's keyword arguments, JSON values. `losses`, `optimizers`: name -> `file.py:function`, offered beside the neutral
-    ones. `cwd`: where relative paths start. `env`: further environment variables. `shared_memory`: as in connect().
-    Raises what the worker reports (BAD_SPEC, FACTORY_FAILED, FRAMEWORK_MISSING, BAD_CONFIG), BAD_CONFIG for a Python that
-    cannot run a worker, WORKER_DIED, or TIMED_OUT.
+    The model is a context manager. Its close() ends the worker, which also ends when this process does.
+
+    Args:
+        spec: `torch@FILE.py:FACTORY` or `paddle@PACKAGE.MODULE:FACTORY`.
+        python: Interpreter of the environment that holds the framework; None takes this one.
+        device: Where the model goes, as its framework writes it, such as `cuda:0` or `gpu:0`.
+        dtype: What floating parameters and buffers are cast to: `float64`, `float32`, `bfloat16`, `float16`.
+        model_args: Keyword arguments of the factory, JSON values.
+        losses: Names of losses to offer beside the neutral ones, each with its `file.py:function`.
+        optimizers: Names of optimisers to offer beside the neutral ones, each with its `file.py:function`.
+        store_memory_bytes: How much memory its records may take; None takes a sixteenth of the host's (256 MiB to 4
+            GiB).
+        store_disk_bytes: How much disk they may take beyond that; None takes a quarter of what is free (at most 64
+            GiB).
+        threads: How many CPU threads one operation uses.
+        cwd: The worker's folder, where relative paths start; None takes this process's.
+        env: Environment variables to set beside those of this process.
+        start_timeout_s: How many seconds importing the framework and building the model may take.
+        shared_memory: As in connect().
+
+    Raises:
+        PadiffError: BAD_SPEC, FACTORY_FAILED, FRAMEWORK_MISSING or BAD_CONFIG as the worker reports them.
+        PadiffError: BAD_CONFIG if the Python cannot run a worker, or `cwd` is no folder.
+        PadiffError: WORKER_DIED if the process ended before it served, TIMED_OUT if it was not ready in time.
     """
+    _check_launchable(spec, cwd)
+    single: dict[str, Any] = {"--device": device, "--dtype": dtype, "--threads": threads}
+    single |= {"--store-memory": store_memory_bytes, "--store-disk": store_disk_bytes}
+    named = {"--model-arg": _as_json(model_args or {}), "--loss": losses or {}, "--optimizer": optimizers or {}}
+    arguments = [spec, *_options(single), *_named_options(named)]
+    folder = None if cwd is None else os.fspath(cwd)
+    worker = WorkerProcess(_interpreter(python), arguments, name=spec, cwd=folder, env=env)
+    return _session_with(worker, start_timeout_s, shared_memory)
+
+
+def _check_launchable(spec: str, cwd: str | os.PathLike[str] | None) -> None:
     if parse_spec(spec).kind != "factory":
         raise PadiffError(
             f"cannot launch {spec!r}: it names no factory",
@@ -53,23 +83,24 @@ def launch(
         )
     if cwd is not None and not os.path.isdir(cwd):
         raise PadiffError(f"cannot launch {spec!r} in {os.fspath(cwd)!r}: no such folder", reason=Reason.BAD_CONFIG)
-    options: dict[str, Any] = {
-        "--device": device,
-        "--dtype": dtype,
-        "--threads": threads,
-        "--store-memory": store_memory_bytes,
-        "--store-disk": store_disk_bytes,
-    }
-    arguments = [spec, *(text for name, value in options.items() if value is not None for text in (name, str(value)))]
-    for name, value in (model_args or {}).items():
-        arguments += ["--model-arg", f"{name}={_json(name, value)}"]
-    for name, place in (losses or {}).items():
-        arguments += ["--loss", f"{name}={place}"]
-    for name, place in (optimizers or {}).items():
-        arguments += ["--optimizer", f"{name}={place}"]
-    worker = WorkerProcess(
-        _interpreter(python), arguments, name=spec, cwd=None if cwd is None else os.fspath(cwd), env=env
-    )
+
+
+def _options(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield options of the worker program and their values; an option whose value is None is left out."""
+    for option, value in values.items():
+        if value is not None:
+            yield from (option, str(value))
+
+
+def _named_options(values: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield options of the worker program that may be repeated, each with NAME=VALUE."""
+    for option, named in values.items():
+        for name, value in named.items():
+            yield from (option, f"{name}={value}")
+
+
+def _session_with(worker: WorkerProcess, start_timeout_s: float, shared_memory: bool) -> RemoteModel:
+    """Wait until a worker serves and open a session, whose close() ends the worker; end it now if that fails."""
     try:
         worker.wait_until_ready(start_timeout_s)
         address = parse_address(worker.address)
@@ -86,13 +117,20 @@ def launch(
 
 
 def _interpreter(python: str | os.PathLike[str] | None) -> str:
-    """Return the interpreter as a path that holds in another folder too; links stay, they are what a venv is made of."""
+    """Return the interpreter as a path that is valid in another folder too.
+
+    Links are not resolved: they are what a venv is made of.
+    """
     if python is None:
         return sys.executable
     text = os.path.expanduser(os.fspath(python))
     if os.sep in text:
         return os.path.abspath(text)
     return shutil.which(text) or text
+
+
+def _as_json(model_args: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _json(name, value) for name, value in model_args.items()}
 
 
 def _json(name: str, value: Any) -> str:

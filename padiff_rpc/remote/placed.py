@@ -1,4 +1,4 @@
-"""Records of a worker that lie in memory which this process shares: read where they are, without a message."""
+"""A worker's records that lie in memory which this process shares: they are read in place, without a message."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _SharedRecord:
-    """Where a record lies."""
+    """Where a record lies in a shared store."""
 
     store: SharedStore
     spec: TensorSpec
     place: StorePlace
 
     def whole(self) -> PlacedTensor:
+        """Return the record as a tensor whose bytes are a view of the store."""
         return PlacedTensor(self.spec, self.store.view(self.place.offset, self.spec.size_bytes), self.store, self.place)
 
 
 class PlacedRecords:
-    """Which records lie where. Thread-safe. A record that is read while it is released goes once that has ended."""
+    """Knows where a worker's records lie in its store. Thread-safe.
+
+    A record that is released while it is read is kept until that read has ended.
+
+    Args:
+        store: The worker's store; None if it shares no memory, and then no record is known here.
+        release: Asks the worker to release the records with these ids.
+    """
 
     def __init__(self, store: SharedStore | None, release: Callable[[Sequence[int]], None]) -> None:
-        """`store`: None where the worker shares no memory; then no record is known here. `release` has it release records."""
         self._store = store
         self._release = release
         self._lock = threading.Lock()
@@ -42,6 +49,7 @@ class PlacedRecords:
         self._late: set[int] = set()  # released while they were read
 
     def note(self, records: Iterable[Record]) -> None:
+        """Remember where records lie. Those without a `place` are passed over."""
         store = self._store
         if store is not None:
             with self._lock:
@@ -50,12 +58,16 @@ class PlacedRecords:
                 )
 
     def has(self, ids: Sequence[int]) -> bool:
-        """Tell whether all of these are known to lie there."""
+        """Tell whether all of these ids can be read in place."""
         with self._lock:
             return all(identifier in self._held for identifier in ids)
 
     def read(self, ids: Sequence[int]) -> Iterator[TensorStream]:
-        """Stream them as read_activations() does; UNKNOWN_NAME for one that was released meanwhile."""
+        """Stream records as Model.read_activations() does, each also as a whole.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if a record is not known, or was released meanwhile.
+        """
         for identifier in ids:
             with self._lock:
                 held = self._held.get(identifier)
@@ -69,6 +81,10 @@ class PlacedRecords:
                 self._read(identifier)
 
     def release(self, ids: Sequence[int]) -> None:
+        """Forget these records and have the worker release them.
+
+        A record that is being read is released when its last read has ended.
+        """
         with self._lock:
             read = self._reading.keys() & set(ids)
             self._late |= read
@@ -79,7 +95,7 @@ class PlacedRecords:
             self._release(now)
 
     def forget(self) -> None:
-        """Forget all: a new step begins, whose records take their places."""
+        """Forget all records: a new step begins, whose records take their places."""
         with self._lock:
             self._held.clear()
 
@@ -90,7 +106,10 @@ class PlacedRecords:
             self._check(identifier, held)
 
     def _check(self, identifier: int, held: _SharedRecord) -> None:
-        """Raise UNKNOWN_NAME where what was read there may be another record's: this one was released, or its step is over."""
+        """Raise UNKNOWN_NAME if the bytes that were read may be another record's.
+
+        They may be if this record was released, or if its step is over.
+        """
         with self._lock:
             is_here = identifier in self._held or self._reading.get(identifier, 0) > 0
         if not (is_here and held.store.holds(held.place)):

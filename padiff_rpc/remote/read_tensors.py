@@ -1,4 +1,4 @@
-"""Read tensors from a worker: streams that stay open for the next read, and go on where a connection broke."""
+"""Read tensors from a worker in gRPC streams that stay open for the next read, and resume if a connection broke."""
 
 from __future__ import annotations
 
@@ -24,16 +24,31 @@ from padiff_rpc.wire.slots import Region
 log = logging.getLogger(__name__)
 
 IDLE_STREAMS = 4
-"""Streams of a kind that wait for the next read. Two sides' reads, and a second thread's, want no more."""
+"""How many streams of one kind wait for the next read.
+
+Two sides' reads, and a second thread's, want no more.
+"""
 RESUMES = 5
-"""How often in a row a read goes on without having got anything further."""
+"""How often in a row a read is resumed without having got anything further."""
 
 Query = Callable[[int, int], Any]
-"""Makes the request for what is left: the first name's place among all, and how many of its bytes are there already."""
+"""Makes the request for the tensors that are left.
+
+Its arguments are the place of the first of them among all names, and how many of that tensor's bytes have come.
+"""
 
 
 class Readers:
-    """The open streams of one kind of read. Several threads may read at once; each read has a stream to itself."""
+    """The open streams of one kind of read. Several threads may read at once; each read has a stream to itself.
+
+    Args:
+        connection: The connection to the worker.
+        method: The stub's method of this read, with streams both ways.
+        session_id: The session that reads.
+        request: Class of the method's request message.
+        region: The ring's slots that the worker fills; None if tensors travel in messages.
+        numbers: Gives numbers to streams, unique in the session.
+    """
 
     def __init__(
         self,
@@ -44,8 +59,6 @@ class Readers:
         region: Region | None,
         numbers: Iterator[int],
     ) -> None:
-        """`request`: the message's class. `region`: the ring's slots that the worker fills. `numbers`: for streams, unique in
-        the session."""
         self._connection = connection
         self._method = method
         self._session_id = session_id
@@ -57,7 +70,18 @@ class Readers:
         self._ended: list[int] = []  # streams whose end the worker has not heard of
 
     def read(self, names: Sequence[str], query: Query) -> Iterator[TensorStream]:
-        """Stream what the query asks for; `names` are those of the tensors in order, of which the worker may leave some out."""
+        """Yield one stream per tensor, in order.
+
+        The read is resumed from where it broke off if the connection did.
+
+        Args:
+            names: Names of the tensors that are asked for, in order. The worker may leave some out.
+            query: Makes the request for those that are left.
+
+        Raises:
+            PadiffError: The worker's error; WORKER_UNREACHABLE if resuming fails; DATA_LOSS if other tensors come than
+                were asked for, or other bytes than their specs say.
+        """
         answer = _Answer(self, names, query)
         try:
             yield from answer.streams()
@@ -65,7 +89,7 @@ class Readers:
             answer.end()
 
     def take(self, fresh: bool = False) -> _OpenStream:
-        """Return an idle stream, or a new one."""
+        """Return an idle stream, or a new one. `fresh` demands a new one and ends the idle ones."""
         with self._lock:
             if fresh:
                 idle, self._idle = self._idle, []
@@ -79,7 +103,7 @@ class Readers:
         return _OpenStream(self._connection, self._method, number)
 
     def put_back(self, stream: _OpenStream) -> None:
-        """Keep a stream whose answer was read to its end."""
+        """Keep a stream for the next read; its answer must have been read to the end."""
         with self._lock:
             others = len(self._idle)
             if others < IDLE_STREAMS:
@@ -91,14 +115,19 @@ class Readers:
             stream.send(self.request(stream))
 
     def drop(self, stream: _OpenStream) -> None:
-        """End a stream; the worker hears with the next query that it may have its slots back."""
+        """End a stream. The next query tells the worker that it may have the stream's slots back."""
         stream.cancel()
         if stream.number:
             with self._lock:
                 self._ended.append(stream.number)
 
     def request(self, stream: _OpenStream, query: Any = None) -> Any:
-        """Make a message: a query and what is to be said of the ring."""
+        """Make a request message, which also returns slots and names streams that have ended.
+
+        Args:
+            stream: The stream that it is for.
+            query: What to read; None makes a message that is only about the ring.
+        """
         with self._lock:
             tickets, stream.tickets = stream.tickets, []
             ended, self._ended = self._ended, []
@@ -108,7 +137,7 @@ class Readers:
         return self._request(session_id=self._session_id, query=query, ring=use)
 
     def close(self) -> None:
-        """End the streams that wait, and let go of the ring."""
+        """End the idle streams, and let go of the ring."""
         with self._lock:
             idle, self._idle = self._idle, []
             self._region = None
@@ -117,9 +146,11 @@ class Readers:
 
     @property
     def region(self) -> Region | None:
+        """The ring's slots that the worker fills; None if tensors travel in messages."""
         return self._region
 
     def failures(self) -> Any:
+        """Return the context manager that raises gRPC's errors as PadiffErrors (Connection.failures)."""
         return self._connection.failures()
 
 
@@ -148,7 +179,7 @@ class _OpenStream:
 
 
 class _Answer:
-    """One read: which of the tensors it is at, and the stream that it has at the moment."""
+    """One read: the tensor that it has come to, and the stream that it uses at the moment."""
 
     def __init__(self, readers: Readers, names: Sequence[str], query: Query) -> None:
         self._readers = readers
@@ -169,7 +200,7 @@ class _Answer:
             yield from unpack(pieces)
 
     def end(self) -> None:
-        """Keep the stream for the next read, or end it where this one was left before its end."""
+        """Keep the stream for the next read, or end it if this read was left before its end."""
         stream, self._stream = self._stream, None
         if stream is None:
             return
@@ -196,7 +227,7 @@ class _Answer:
             frame = self._receive()
 
     def _ask(self, fresh: bool) -> Frame | None:
-        """Ask for what is left and return the first response; None when the connection is lost."""
+        """Ask for the tensors that are left and return the first response; None if the connection is lost."""
         self._stream = stream = self._readers.take(fresh)
         stream.send(self._readers.request(stream, self._query(self._first, self._got_bytes)))
         return self._receive()
@@ -232,7 +263,7 @@ class _Answer:
         return self._lost
 
     def _continued(self, frame: Frame) -> Frame:
-        """Make the first piece of the rest follow those that came before."""
+        """Check that the first piece of a resumed answer goes on where the last one ended, and drop its spec."""
         if self._spec is not None and frame.batch is not None and frame.batch.pieces:
             chunk = frame.batch.pieces[0].chunk
             name = self._names[self._first]
@@ -246,7 +277,7 @@ class _Answer:
         return frame
 
     def _advance(self, batch: Batch) -> None:
-        """Note how far this batch goes."""
+        """Note how far a batch goes."""
         for piece in batch.pieces:
             chunk = piece.chunk
             if chunk.HasField("spec"):
@@ -268,7 +299,7 @@ class _Answer:
         raise PadiffError(f"tensor {name!r} came, which was not asked for there", reason=Reason.DATA_LOSS)
 
     def _give_back(self, ticket: int) -> None:
-        """Return a slot at once while the worker may wait for it; else with the next query."""
+        """Return a slot at once while the worker may be waiting for it, otherwise with the next query."""
         if self._stream is not None:
             self._stream.tickets.append(ticket)
             if not self._done:
@@ -276,5 +307,5 @@ class _Answer:
 
 
 def stream_numbers() -> Iterator[int]:
-    """Number a session's streams; 0 is for those that do not use the ring."""
+    """Number a session's streams from 1. Number 0 is for streams that do not use the ring."""
     return itertools.count(1)

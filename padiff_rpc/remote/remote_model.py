@@ -1,4 +1,4 @@
-"""RemoteModel: the Model protocol over gRPC."""
+"""RemoteModel: the Model protocol over gRPC, for a model in a worker process."""
 
 from __future__ import annotations
 
@@ -43,11 +43,20 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class RemoteModel:
-    """A model in a worker, under a session that this object holds until close(). A context manager.
+    """A model in a worker, under a session that this object holds until close(). launch() and connect() make it.
 
-    Made by launch() and connect(). `after_close` runs once at the end: launch() ends its worker there. `ring`: memory that it
-    shares with the worker, through which tensors then go; without, they go through messages. `store`: the worker's store, where
-    records can be read in place.
+    It is a context manager. A thread of its own renews the session's lease. Calls that read, and release_activations(),
+    are repeated for RETRY_S seconds while the worker cannot be reached; others are made once. Any method raises the
+    PadiffError that the worker reports, and WORKER_UNREACHABLE, WORKER_DIED (of a launched worker) or SESSION_EXPIRED.
+
+    Args:
+        connection: The connection to the worker, which close() closes.
+        info: Where the model runs, as the worker told it.
+        session_id: The session that was opened.
+        lease_s: For how many seconds the worker keeps the session without hearing of it.
+        after_close: Runs once at the end; launch() ends its worker there.
+        ring: Memory shared with the worker, through which tensors then move; None moves them in messages.
+        store: The worker's store, if its records can be read in place.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class RemoteModel:
 
     @property
     def address(self) -> str:
+        """The worker's address: `grpc://host:port` or `unix:path`."""
         return self._connection.address
 
     @property
@@ -97,9 +107,12 @@ class RemoteModel:
         return self._transport
 
     def info(self) -> ModelInfo:
+        """Return where the model runs, as the worker told it when the session was opened. Makes no call."""
         return self._info
 
     def describe(self) -> ModelDescription:
+        """Ask the worker for the layer tree, the parameters and the buffers."""
+
         def call() -> ModelDescription:
             request = pb.DescribeModelRequest(session_id=self._session_id)
             with self._connection.streaming(self._stub.DescribeModel, request) as responses:
@@ -111,6 +124,8 @@ class RemoteModel:
     def read_parameters(
         self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
     ) -> Iterator[TensorStream]:
+        """Stream tensors from the worker, as Model does; the read resumes where a connection broke."""
+
         def query(first: int, offset: int) -> pb.ParametersQuery:
             left = names[first:]
             turned = [name for name in dict.fromkeys(left) if name in transposed]
@@ -125,6 +140,7 @@ class RemoteModel:
         transposed: Collection[str] = (),
         statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
+        """Have the worker summarise tensors, as Model does; only the digests travel."""
         request = pb.DigestParametersRequest(
             session_id=self._session_id,
             names=names,
@@ -140,7 +156,10 @@ class RemoteModel:
         return retry_idempotent(call, RETRY_S)
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
-        """Write as Model says. `tensors` is iterated in the calling thread, as fast as the worker takes them."""
+        """Send tensors to the worker, as Model does. Never repeated.
+
+        `tensors` is iterated in the calling thread, as fast as the worker takes them.
+        """
         number = next(self._numbers)
         method = self._stub.WriteParameters
         with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
@@ -154,6 +173,12 @@ class RemoteModel:
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
+        """Run forward in the worker, as Model does. The observer is called in this thread, while the worker runs.
+
+        Raises:
+            PadiffError: BAD_CONFIG if the run is synced and has no observer.
+            PadiffError: STORE_FULL if the worker's store is full and the observer says that no record will be released.
+        """
         self._sync = request.record is not None and request.record.sync
         if self._sync and observer is None:
             raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
@@ -167,6 +192,12 @@ class RemoteModel:
         return result
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
+        """Run the loss and backward in the worker, as Model does. The observer is called in this thread, while the worker runs.
+
+        Raises:
+            PadiffError: BAD_CONFIG if the forward was synced and there is no observer.
+            PadiffError: STORE_FULL if the worker's store is full and the observer says that no record will be released.
+        """
         if self._sync and observer is None:
             raise PadiffError("the backward of a synced forward needs an observer", reason=Reason.BAD_CONFIG)
         header = pb.BackwardHeader(
@@ -207,7 +238,7 @@ class RemoteModel:
         raise no_result(self.address, "a step")
 
     def _substitution(self, seq: int, values: Mapping[str, Tensor]) -> tuple[pb.Substitution, dict[str, Tensor]]:
-        """Make the answer to a boundary, and tell which of the tensors have to be sent after it."""
+        """Make the answer to a boundary, and return it with the tensors that have to be sent after it."""
         sent: dict[str, Tensor] = {}
         placed: list[pb.PlacedTensor] = []
         stores = {value.store for value in values.values() if isinstance(value, PlacedTensor)}
@@ -221,7 +252,7 @@ class RemoteModel:
         return pb.Substitution(seq=seq, tensor_count=len(sent), placed=placed), sent
 
     def _can_reach(self, store: SharedStore) -> bool:
-        """Tell whether the worker reads that store in place, too; it is asked once."""
+        """Tell whether the worker, too, can read that store in place. It is asked once per store."""
         if self._slots is None:
             return False  # tensors are to go through messages
         if self._asked_for is not store:
@@ -239,7 +270,10 @@ class RemoteModel:
         return self._reaches
 
     def _await_room(self, observer: Observer | None, releases: int) -> None:
-        """Hold back until the worker, whose store is full, can go on; STORE_FULL, which ends the call, where it never will."""
+        """Wait until the worker, whose store is full, can go on.
+
+        Raises STORE_FULL, which ends the call, if it never will.
+        """
         if not isinstance(observer, Releasing) or not observer.await_room(releases):
             memory, disk = self._info.store_memory_bytes, self._info.store_disk_bytes
             raise store_full(
@@ -250,17 +284,20 @@ class RemoteModel:
             )
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
+        """Have the worker apply one optimiser step, as Model does."""
         request = pb.OptimizerStepRequest(
             session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
         )
         self._connection.unary(self._stub.OptimizerStep, request)
 
     def reset(self) -> None:
+        """Have the worker drop records, graph, gradients and optimisers, as Model does."""
         self._placed.forget()
         self._connection.unary(self._stub.ResetModel, pb.ResetModelRequest(session_id=self._session_id))
 
     # -- records ------------------------------------------------------------------------------------------------------
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Stream records, as Model does: in place if their memory is shared, otherwise from the worker."""
         placed = self._placed  # close() may put another in its place
         if placed.has(ids):
             return placed.read(ids)
@@ -271,6 +308,7 @@ class RemoteModel:
         return self._records.read([str(identifier) for identifier in ids], query)
 
     def release_activations(self, ids: Sequence[int]) -> None:
+        """Have the worker forget records, as Model does; a record that is being read goes after its last read."""
         self._placed.release(ids)
 
     def _have_released(self, ids: Sequence[int]) -> None:
@@ -280,7 +318,7 @@ class RemoteModel:
         )
 
     def store_figures(self) -> StoreFigures:
-        """Return how much the worker's store has held since reset()."""
+        """Return how many bytes the worker's store holds, and has held at most since reset()."""
         request = pb.GetStoreFiguresRequest(session_id=self._session_id)
         return retry_idempotent(
             lambda: serde.store_figures_from_proto(
@@ -291,7 +329,10 @@ class RemoteModel:
 
     # -- the session --------------------------------------------------------------------------------------------------
     def close(self) -> None:
-        """End the session and, where it was launched, the worker. A worker that is gone already is no error."""
+        """End the session and, if it was launched, the worker. Idempotent.
+
+        A worker that is gone already is no error. Records and parameters cannot be read afterwards.
+        """
         with self._close_lock:
             if self._closing.is_set():
                 return

@@ -1,4 +1,7 @@
-"""Send tensors to a worker within a call: fed from the calling thread, through slots of the ring where there are any."""
+"""Send tensors to a worker within a call.
+
+The calling thread feeds the call; tensors go through slots of the shared ring if there is one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from padiff_rpc.wire.slots import Slot, Slots
 log = logging.getLogger(__name__)
 
 REQUEST_DEPTH = 4
-"""Messages of up to 1 MiB that may wait for a slow worker."""
+"""How many messages, of up to 1 MiB, may wait for a slow worker."""
 
 
 class CallEnded(Exception):
@@ -27,9 +30,14 @@ class CallEnded(Exception):
 
 
 class SendingCall:
-    """A call with streams both ways: what is fed goes out as fast as the worker takes it. Iterating it gives the responses.
+    """A call with streams both ways: requests go out as fast as the worker takes them. Iterating it gives the responses.
 
-    `returned`: the tickets of slots in a response, by which the worker returns them.
+    Args:
+        call: gRPC's call, an iterator of responses.
+        requests: The queue from which gRPC takes the call's requests.
+        slots: The ring's slots that this side fills; None sends all bytes in messages.
+        stream: The call's number in the session, under which it holds slots.
+        returned: Reads from a response the tickets of the slots that the worker returns with it.
     """
 
     def __init__(
@@ -48,7 +56,14 @@ class SendingCall:
         self._early: deque[Any] = deque()  # responses that came while slots were waited for
 
     def feed(self, messages: Iterator[Any], *, last: bool) -> None:
-        """Hand messages to gRPC's thread. When the call has ended already, its response side says why."""
+        """Hand messages to gRPC's thread, waiting while REQUEST_DEPTH of them are pending.
+
+        If the call has ended already, this returns without an error: the responses say why.
+
+        Args:
+            messages: Serialised requests, taken one by one.
+            last: Whether no further request follows.
+        """
         try:
             for message in messages:
                 self._requests.put(message)
@@ -58,12 +73,23 @@ class SendingCall:
             self._requests.close()
 
     def batches(self, kind: Any, streams: Iterable[TensorStream]) -> Iterator[bytes]:
-        """Pack tensors into messages of a kind."""
+        """Pack tensors into serialised messages.
+
+        Args:
+            kind: Class of the protobuf message, which has a field `batch`.
+            streams: The tensors, in order.
+        """
         for batch in pack(streams, None if self._slots is None else self):
             yield encode(kind(), batch)
 
     def take(self) -> Slot | None:
-        """Give packing a slot; see SlotSource. While all of this call's own are with the worker, hear its responses."""
+        """Give packing a slot, as SlotSource does.
+
+        While the worker has all slots of this call, its responses are read, to be given to the caller later.
+
+        Raises:
+            CallEnded: If the call ended meanwhile.
+        """
         assert self._slots is not None
         while True:
             slot = self._slots.take(self._stream)
@@ -76,6 +102,7 @@ class SendingCall:
             self._early.append(response)
 
     def __iter__(self) -> Iterator[Any]:
+        """Yield the responses in the order they came, after taking back the slots that each returns."""
         while self._early:
             yield self._early.popleft()
         for response in self._call:
@@ -91,7 +118,15 @@ class SendingCall:
 def sending(
     connection: Connection, method: Any, slots: Slots | None, stream: int, returned: Callable[[Any], Iterable[int]]
 ) -> Iterator[SendingCall]:
-    """Make a call; at the end of the `with` it is over, and its slots are free."""
+    """Make a call with streams both ways. At the end of the `with` it is over, and its slots are free.
+
+    Args:
+        connection: The connection to the worker.
+        method: The stub's method.
+        slots: The ring's slots that this side fills; None sends all bytes in messages.
+        stream: The call's number in the session.
+        returned: Reads from a response the tickets of the slots that the worker returns with it.
+    """
     requests: Handover[Any] = Handover(REQUEST_DEPTH)
     try:
         with connection.streaming(method, _until_ended(requests)) as call, _ending_with(call, requests):
@@ -102,11 +137,12 @@ def sending(
 
 
 def no_result(address: str, what: str) -> PadiffError:
+    """Make the DATA_LOSS error for a call that ended without its result. `what` names the call, such as `a step`."""
     return PadiffError(f"the worker at {address} ended {what} without a result", reason=Reason.DATA_LOSS)
 
 
 def _until_ended(requests: Handover[Any]) -> Iterator[Any]:
-    """Give gRPC's sending thread the requests; it must not see an exception, which it would log."""
+    """Yield the requests to gRPC's sending thread, which must not see an exception: it would log it."""
     try:
         yield from requests
     except CallEnded:

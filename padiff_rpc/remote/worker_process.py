@@ -21,12 +21,15 @@ from padiff_rpc.wire.channel import UNIX_PATH_LIMIT_BYTES
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 100
+"""How many of the last lines of the worker's stderr are kept."""
 TAIL_LINE_BYTES = 1000
+"""Longer lines are cut into several."""
 SHOWN_LINES = 10
-"""Of the tail, in an error's message; all of it is in metadata["stderr"]."""
+"""How many of the kept lines an error's message shows; all of them are in metadata["stderr"]."""
 DEATH_WAIT_S = 2.0
 """How long after its connection broke a process may take to be seen dead."""
 END_GRACE_S = 5.0
+"""How long a process may take to end after SIGTERM, before it is killed."""
 PROBE_TIMEOUT_S = 60.0
 # Tells a Python without padiff-rpc, or without what it needs, from a worker that failed for its own reasons.
 PROBE = """
@@ -39,12 +42,25 @@ except ImportError as err:
 
 
 class WorkerProcess:
-    """A worker that lives no longer than this process: its stdin is a pipe whose other end only we hold."""
+    """A worker process that lives no longer than this one: its stdin is a pipe whose other end only this process holds.
+
+    It listens at a unix socket in a private folder, `address`, and its stderr is read and its end kept for errors.
+
+    Args:
+        python: The interpreter to run.
+        arguments: Arguments of the worker program, which begin with the SPEC.
+        name: Names the worker in errors and logs, such as by its SPEC.
+        cwd: The process's folder; None takes this process's.
+        env: Environment variables to set beside this process's own.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the interpreter cannot be started.
+    """
 
     def __init__(
         self, python: str, arguments: Sequence[str], *, name: str, cwd: str | None, env: Mapping[str, str] | None
     ) -> None:
-        """Start `python -m padiff_servers ARGUMENTS` at a unix socket of its own. BAD_CONFIG when that cannot be started."""
+        """Start `python -m padiff_servers ARGUMENTS`."""
         self._python = python
         self._name = name
         self._folder = _socket_folder()
@@ -80,7 +96,13 @@ class WorkerProcess:
         self._reader.start()
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return once the worker serves; raise what it reports, or BAD_CONFIG, WORKER_DIED, TIMED_OUT."""
+        """Return once the worker serves.
+
+        Raises:
+            PadiffError: The error that the worker reports; TIMED_OUT if it is not ready after `timeout_s` seconds.
+            PadiffError: If its process ended: BAD_CONFIG if this Python lacks what a worker needs, or the worker
+                refused its options, otherwise WORKER_DIED.
+        """
         line = self._announcement(time.monotonic() + timeout_s)
         if line is None:
             raise PadiffError(
@@ -100,7 +122,10 @@ class WorkerProcess:
             )
 
     def explain(self, error: PadiffError) -> PadiffError:
-        """Say WORKER_DIED where a connection broke because the process did."""
+        """Return a better error for a connection that broke because the process ended: WORKER_DIED, and how it ended.
+
+        Returns any other error as it is. It is BAD_CONFIG instead if the worker refused its options.
+        """
         if error.reason is not Reason.WORKER_UNREACHABLE:
             return error
         try:
@@ -110,7 +135,7 @@ class WorkerProcess:
         return self._death()
 
     def end(self) -> None:
-        """End the process, by force after a grace, and remove its socket. Idempotent."""
+        """End the process, by force if it does not end within END_GRACE_S, and remove its socket. Idempotent."""
         if self._ended:
             return
         self._ended = True
@@ -131,7 +156,7 @@ class WorkerProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _announcement(self, deadline: float) -> bytes | None:
-        """Read the one line; b"" when the process ended without it, None when it is late."""
+        """Read the one line that the worker writes; b"" if the process ended without it, None if late."""
         line = b""
         poller = select.poll()
         poller.register(self._announced, select.POLLIN | select.POLLHUP)
@@ -150,7 +175,7 @@ class WorkerProcess:
         return line
 
     def _unusable_python(self) -> PadiffError | None:
-        """Ask the interpreter what it lacks; None when it can run a worker."""
+        """Ask the interpreter which package it lacks; return None if it can run a worker."""
         try:
             done = subprocess.run(
                 [self._python, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False

@@ -1,1 +1,1 @@
-"""Dumps on disk, in PaDiff's format extended: writing them, and RecordedModel, which reads them back as a Model."""
+"""Dumps on disk, in PaDiff's format extended: written, and read back as a Model by RecordedModel."""

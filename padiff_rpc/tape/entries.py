@@ -1,4 +1,4 @@
-"""Tensors as a dump's JSON refers to them: PaDiff's words, and beside them what brings the tensor back exactly."""
+"""Tensor entries in a dump's JSON: PaDiff's keys, and under our own key what brings the tensor back exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ _BITS = (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor in a file whose header was found to be what the JSON says. `recorded`: its digest as written, if any."""
+    """A tensor in a .npy file whose header agrees with the JSON that refers to it.
+
+    Attributes:
+        name: The name of the record or of the parameter.
+        file: The file.
+        spec: The tensor's spec. The file holds bfloat16 and float8 as integers of their bits.
+        recorded: The digest that was written into the JSON; None if there is none.
+    """
 
     name: str
     file: NpyFile
@@ -34,16 +41,24 @@ class TensorRef:
     recorded: Digest | None = None
 
     def stream(self, name: str) -> TensorStream:
+        """Stream the file's elements, under this name."""
         return TensorStream(name, self.spec, self.file.chunks())
 
     def transposed(self) -> TensorRef:
-        """A matrix's transpose: the same file read in the other order. BAD_TENSOR for what is no matrix."""
+        """Return the transpose of a matrix: the same file, read in the other order.
+
+        Raises:
+            PadiffError: BAD_TENSOR if the tensor is no matrix.
+        """
         spec = transposed_spec(self.name, self.spec)
         file = replace(self.file, shape=spec.shape, column_major=not self.file.column_major)
         return replace(self, file=file, spec=spec, recorded=None)
 
     def digest(self) -> Digest:
-        """Summarise the bytes as they are now. The written digest serves only where its hash is theirs: files get edited."""
+        """Summarise the file's elements as they are now.
+
+        The digest in the JSON is returned only if its hash is that of the elements, since files get edited.
+        """
         if self.recorded is not None:
             hasher = xxhash.xxh3_128()
             for chunk in self.file.chunks():
@@ -54,7 +69,15 @@ class TensorRef:
 
 
 def record_entry(record: Record, path: str, framework: str, device: str, seq: int | None = None) -> dict[str, Any]:
-    """Describe a recorded tensor; `seq` numbers a gradient's boundary."""
+    """Return the JSON entry of a recorded tensor.
+
+    Args:
+        record: The tensor's name, spec and digest.
+        path: Its file, as the JSON names it.
+        framework: The model's framework.
+        device: The tensor's device, as its framework names it.
+        seq: Number of a gradient's boundary; None for tensors of the forward, whose call has the numbers.
+    """
     ours: dict[str, Any] = {"name": record.name, **spec_json(record.spec), "digest": _digest_json(record.digest)}
     if seq is not None:
         ours["seq"] = seq
@@ -62,11 +85,20 @@ def record_entry(record: Record, path: str, framework: str, device: str, seq: in
 
 
 def spec_json(spec: TensorSpec) -> dict[str, Any]:
+    """Return a spec as JSON: element type (safetensors' name) and shape."""
     return {"dtype": spec.dtype.value, "shape": list(spec.shape)}
 
 
 def spec_from_json(node: Mapping[str, Any], source: Path) -> TensorSpec:
-    """Read a spec; `source` is the JSON file, for the errors."""
+    """Read a spec.
+
+    Args:
+        node: An object with the keys that spec_json() writes; it may have others.
+        source: The JSON file, for errors.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if the element type is unknown or the shape is invalid.
+    """
     text, shape = need(node, "dtype", str, source), need(node, "shape", list, source)
     if text not in DType.__members__:
         raise damaged(source, f"names the unknown element type {text!r}")
@@ -76,16 +108,23 @@ def spec_from_json(node: Mapping[str, Any], source: Path) -> TensorSpec:
 
 
 class Paths:
-    """Finds tensor files: where the writer's own folder is in a path, beside the JSON file, wherever the dump lies now."""
+    """Finds the tensor files that a JSON file refers to, wherever the dump lies now.
+
+    Args:
+        source: The JSON file.
+        written_as: Its path when it was written (its `file_path`). The folder in it stands for the one it lies in now.
+    """
 
     def __init__(self, source: Path, written_as: str) -> None:
         self.source = source
         self._written_in = written_as.replace("\\", "/").rpartition("/")[0]
 
     def find(self, path: str) -> Path:
-        """Return the file that a path of the JSON means.
+        """Return the file that a path in the JSON means.
 
-        Never the place where the dump was once written, while it is being read elsewhere: that may hold another one by now.
+        A path below the folder that the dump was written to means the same place beside the JSON file, and never the
+        place where it was written, while the dump is read elsewhere: that may hold another dump by now. Any other path
+        holds if it exists; else its last folder and name are looked for beside the JSON file.
         """
         plain = path.replace("\\", "/")
         if plain.startswith(f"{self._written_in}/"):
@@ -96,7 +135,17 @@ class Paths:
 
 
 def read_entry(entry: Mapping[str, Any], paths: Paths, default_name: str) -> TensorRef:
-    """Read a tensor entry of ours or of PaDiff's, and hold it against its file; DATA_LOSS naming the file."""
+    """Read a tensor's entry, of our dumps or of PaDiff's, and compare it with the header of its file.
+
+    Args:
+        entry: The JSON object.
+        paths: Finds the tensor's file.
+        default_name: The tensor's name if the entry is PaDiff's, which gives none.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if the entry or the file is missing, damaged, or not what the other
+            says.
+    """
     file = open_npy(paths.find(need(entry, "path", str, paths.source)))
     if OURS in entry:
         ours = need(entry, OURS, dict, paths.source)
@@ -107,19 +156,26 @@ def read_entry(entry: Mapping[str, Any], paths: Paths, default_name: str) -> Ten
 
 
 def check_spec(file: NpyFile, spec: TensorSpec) -> TensorSpec:
-    """Return the spec where the file is that; DATA_LOSS otherwise."""
+    """Return the spec.
+
+    Raises:
+        PadiffError: DATA_LOSS if the file has another shape, or elements of another type.
+    """
     if file.shape != spec.shape or file.stored != spec.dtype.storage:
         raise unlike(file, str(spec))
     return spec
 
 
 def natural_spec(file: NpyFile) -> TensorSpec:
-    """Return the spec of a file that nothing is said about: 16-bit unsigned integers are what paddle makes of bfloat16."""
+    """Return the spec of a file whose element type no JSON names.
+
+    16-bit unsigned integers are taken for bfloat16, which paddle writes so.
+    """
     return TensorSpec(DType.BF16 if file.dtype is DType.U16 else file.dtype, file.shape)
 
 
 def unlike(file: NpyFile, said: str) -> PadiffError:
-    """Describe a file that is something else than its JSON says."""
+    """Make the DATA_LOSS error for a file that is something else than its JSON says. `said` is what it says."""
     return damaged(file.path, f"holds {file.stored}{list(file.shape)}, the JSON file that refers to it says {said}")
 
 
@@ -139,7 +195,7 @@ def _spec_in_words(entry: Mapping[str, Any], file: NpyFile, source: Path) -> Ten
 
 
 def _digest_json(digest: Digest) -> dict[str, Any]:
-    """JSON has no NaN and no infinity, so these are words."""
+    """Return a digest as JSON, which has no NaN and no infinity, so these become words."""
     floats = {name: _number_or_word(told(getattr(digest, name))) for name in _FLOATS}
     return {**{name: getattr(digest, name) for name in _COUNTS}, **floats, "hash": digest.hash.hex()}
 
@@ -159,7 +215,19 @@ def _digest_from_json(node: Mapping[str, Any], source: Path) -> Digest:
 
 
 def entries(node: Mapping[str, Any], key: str, paths: Paths) -> Iterator[tuple[int | None, TensorRef]]:
-    """Read a list of entries: each with the number of its boundary, where it has one of its own."""
+    """Yield (seq, tensor) for each entry of a list.
+
+    `seq` is the number of the entry's boundary, or None if the entry has none. A tensor that PaDiff wrote is named by
+    its index.
+
+    Args:
+        node: The JSON object that has the list.
+        key: The list's key.
+        paths: Finds the tensors' files.
+
+    Raises:
+        PadiffError: As read_entry() does.
+    """
     for index, entry in enumerate(need(node, key, list, paths.source)):
         if not isinstance(entry, dict):
             raise damaged(paths.source, f"has something else than objects in the list {key!r}")

@@ -1,4 +1,4 @@
-"""Where the dumps lie below a folder: its steps, in each its ranks, in the order of their numbers."""
+"""Find the dumps below a folder: one folder per step, in it one per rank, in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ TAPE, INPUTS = "tape.json", "inputs"
 
 
 class Dump(NamedTuple):
-    """One dump; None where the folder has no steps, or no ranks."""
+    """The folder of one dump.
+
+    Attributes:
+        step: Number of the step; None if the folder that was searched has no steps.
+        rank: Number of the rank; None if its step has no ranks.
+        folder: Where the dump's JSON files lie.
+    """
 
     step: int | None
     rank: int | None
@@ -21,7 +27,14 @@ class Dump(NamedTuple):
 
 
 class DumpPair(NamedTuple):
-    """Two dumps of the same step and rank."""
+    """Two dumps of the same step and rank.
+
+    Attributes:
+        step: Number of the step; None if the folders that were searched have no steps.
+        rank: Number of the rank; None if their steps have no ranks.
+        folder_0: The first dump's folder.
+        folder_1: The second dump's folder.
+    """
 
     step: int | None
     rank: int | None
@@ -30,10 +43,15 @@ class DumpPair(NamedTuple):
 
 
 def walk_one(path: str | Path) -> list[Dump]:
-    """List the dumps below a path.
+    """List the dumps below a path, by step and rank.
 
-    Where all entries begin with `step_` each is a step, and in each, where all begin with `rank_`, each is a rank, as PaDiff
-    has it; a tape's own files are passed over. BAD_CONFIG for a folder that is not there, or holds nothing.
+    A folder has steps if the names of all its entries begin with `step_`, and a step has ranks if all begin with
+    `rank_`, as PaDiff has it. A tape's own files, and hidden entries, which are dumps that were never finished, are
+    passed over.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the path is no folder, or the folder is empty.
+        PadiffError: DATA_LOSS if a step or rank has no number, or the number of another.
     """
     root = Path(path)
     if not root.is_dir():
@@ -51,7 +69,11 @@ def walk_one(path: str | Path) -> list[Dump]:
 
 
 def walk(path_0: str | Path, path_1: str | Path) -> list[DumpPair]:
-    """Pair the dumps below two paths by step and rank; BAD_CONFIG names what only one of them has."""
+    """Pair the dumps below two paths by step and rank.
+
+    Raises:
+        PadiffError: BAD_CONFIG, naming them, if only one path has some steps or ranks; otherwise as walk_one() does.
+    """
     dumps: list[Mapping[tuple[int | None, int | None], Path]] = [
         {(dump.step, dump.rank): dump.folder for dump in walk_one(path)} for path in (path_0, path_1)
     ]
@@ -71,7 +93,11 @@ def walk(path_0: str | Path, path_1: str | Path) -> list[DumpPair]:
 
 
 def of_rank(path: str | Path, rank: int) -> list[Path]:
-    """Return the dumps of one rank, by step; BAD_CONFIG where some step lacks it."""
+    """Return the folders of one rank, by step. A dump without ranks is of rank 0.
+
+    Raises:
+        PadiffError: BAD_CONFIG if a step does not have the rank; otherwise as walk_one() does.
+    """
     dumps = walk_one(path)
     found = [dump.folder for dump in dumps if dump.rank == (None if dump.rank is None else rank)]
     steps = {dump.step for dump in dumps}
@@ -83,7 +109,7 @@ def of_rank(path: str | Path, rank: int) -> list[Path]:
 
 
 def _numbered(folder: Path, prefix: str) -> dict[int | None, Path]:
-    """Return the numbered folders in one, or the folder itself where it is not made of such."""
+    """Return the numbered folders in a folder, by number; the folder itself, under None, if it has others."""
     entries = _visible(folder)
     if not entries or not all(entry.name.startswith(prefix) for entry in entries):
         return {None: folder}
@@ -97,7 +123,7 @@ def _numbered(folder: Path, prefix: str) -> dict[int | None, Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """List what counts: hidden entries are dumps that were never finished, and a tape's own files are no steps."""
+    """List a folder's entries but hidden ones, which were never finished, and a tape's own files, which are no steps."""
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as err:

@@ -1,4 +1,4 @@
-"""What all JSON files of one dump say at their top."""
+"""The top of every JSON file of a dump: whose it is, where the model ran, and what was left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from padiff_rpc.tape.layer_tree import plain_route, shown_route
 
 @dataclass(frozen=True)
 class Header:
-    """Who ran. layer_map: routes of the layers that were mapped by hand, in order. device: as the framework names it."""
+    """Which model was dumped, and where it ran.
+
+    Attributes:
+        model_name: The model's name, with which the routes in the dump begin.
+        framework: Its framework.
+        layer_map: Routes of the layers that were mapped by hand, in order.
+        device: Its device, as the framework names it.
+        info: Where it ran; None if that is not known.
+    """
 
     model_name: str
     framework: str
@@ -24,16 +32,18 @@ class Header:
     info: ModelInfo | None = None
 
     def top(self, shown_path: str) -> dict[str, Any]:
+        """Return the keys that PaDiff's files have at the top. `shown_path` is the file's own path."""
         return {"model_name": self.model_name, "framework": self.framework, "file_path": shown_path}
 
     def layer_map_json(self, description: ModelDescription) -> dict[str, list[str]]:
+        """Return the layer map as PaDiff writes it into report.json: routes, and full names of classes."""
         return {
             "route": [shown_route(self.model_name, route) for route in self.layer_map],
             "fullname": [f"{self.framework}::{description.layer(route).class_name}" for route in self.layer_map],
         }
 
     def ours(self, selection: Selection) -> dict[str, Any]:
-        """Return what stands under our own key at the top of each file."""
+        """Return what stands under our own key at the top of each file, with the layers that a selection leaves out."""
         info = None if self.info is None else asdict(self.info)
         return {
             "format": FORMAT,
@@ -44,7 +54,15 @@ class Header:
 
 
 def info_from_json(node: Mapping[str, Any], source: Path) -> ModelInfo:
-    """Read where a model ran."""
+    """Read where a model ran; `recorded` is set.
+
+    Args:
+        node: The JSON object.
+        source: The JSON file, for errors.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming file and key, if something is missing or of another type.
+    """
     return ModelInfo(
         framework=need(node, "framework", str, source),
         framework_version=need(node, "framework_version", str, source),
@@ -63,7 +81,12 @@ def info_from_json(node: Mapping[str, Any], source: Path) -> ModelInfo:
 
 
 def layer_map_of(content: Mapping[str, Any], source: Path) -> tuple[str, ...]:
-    """Read the routes of the layers that were mapped by hand; () for a file of PaDiff's that does not tell."""
+    """Read the routes of the layers that were mapped by hand, in order; () if a file of PaDiff's does not tell.
+
+    Args:
+        content: The JSON file's content.
+        source: The JSON file, for errors.
+    """
     if OURS in content:
         return tuple(map(str, need(content[OURS], "layer_map", list, source)))
     if "layer_map" not in content:
@@ -74,5 +97,10 @@ def layer_map_of(content: Mapping[str, Any], source: Path) -> tuple[str, ...]:
 
 
 def selection_of(content: Mapping[str, Any], source: Path) -> Selection:
-    """Read what was left out of a dump; nothing is known to have been in PaDiff's own."""
+    """Read which layers were left out of a dump, and why. PaDiff's own dumps do not tell, and are taken to have all.
+
+    Args:
+        content: The JSON file's content.
+        source: The JSON file, for errors.
+    """
     return Selection(need(content[OURS], "left_out", dict, source)) if OURS in content else EVERYTHING

@@ -1,4 +1,4 @@
-"""A model's layers as the tree of nodes that PaDiff dumps, and back to exactly the description they came from."""
+"""Turn a model's description into the tree of nodes that PaDiff dumps, and back into exactly that description."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from padiff_rpc.tape.json_files import OURS, damaged, need, need_nodes
 from padiff_rpc.tape.texts import layer_text
 
 Fill = Callable[[LayerInfo, dict[str, Any]], None]
-"""Adds to a layer's node what belongs to it: paths of its tensors."""
+"""Adds to a layer's node, the second argument, the paths of that layer's tensors."""
 
 
 def layer_tree(description: ModelDescription, model_name: str, selection: Selection, fill: Fill) -> dict[str, Any]:
-    """Return the root's node. A layer that is registered again comes again, as in PaDiff, marked as an alias."""
+    """Return the tree's root node.
+
+    A layer that is registered at several places has a node at each, as in PaDiff; all but the first are marked as
+    aliases.
+
+    Args:
+        description: The model.
+        model_name: The name with which the nodes' routes begin.
+        selection: Which layers the dump keeps. Nodes of the others say that they are not available.
+        fill: Called with each layer and its node.
+    """
     by_route = {route: layer for layer in description.layers for route in (layer.route, *layer.aliases)}
     tensors = {name: info for info in description.parameters for name in (info.name, *info.aliases)}
 
@@ -47,14 +57,25 @@ def shown_route(model_name: str, route: str) -> str:
 
 
 def local_name(layer: LayerInfo, name: str) -> str:
-    """Return a tensor's name in its layer."""
+    """Return a tensor's name in its layer: its full name without the layer's route."""
     return name.removeprefix(f"{layer.route}.") if layer.route else name
 
 
 def description_of(
     root: Mapping[str, Any], framework: str, class_name: str, model_name: str, source: Path
 ) -> ModelDescription:
-    """Read a tree of ours; DATA_LOSS, naming the file `source`, where something is missing."""
+    """Read a model's description from a tree that layer_tree() made.
+
+    Args:
+        root: The tree's root node.
+        framework: The model's framework.
+        class_name: The model's class.
+        model_name: The name with which the nodes' routes begin.
+        source: The JSON file, for errors.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if something is missing or of another type.
+    """
     layers: list[LayerInfo] = []
     parameters: list[ParameterInfo] = []
     for node in first_nodes(root, source):
@@ -82,7 +103,7 @@ def description_of(
 
 
 def first_nodes(node: Mapping[str, Any], source: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the nodes of all layers in pre-order, each layer once."""
+    """Yield the node of each layer once, in pre-order: aliases are left out."""
     if "at" in need(node, OURS, dict, source):
         return
     yield node
@@ -91,7 +112,13 @@ def first_nodes(node: Mapping[str, Any], source: Path) -> Iterator[Mapping[str, 
 
 
 def plain_route(route: str, model_name: str, source: Path) -> str:
-    """Return a route without the model's name in front. `/relu` is a functional call in the root's own code."""
+    """Return a route without the model's name in front, as shown_route() wrote it.
+
+    `/relu` is a functional call in the root's own code.
+
+    Raises:
+        PadiffError: DATA_LOSS if the route does not begin with the model's name.
+    """
     rest = route.removeprefix(model_name)
     if route.startswith(model_name) and (not rest or rest.startswith("/")):
         return rest

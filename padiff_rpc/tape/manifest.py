@@ -1,4 +1,4 @@
-"""tape.json: with what a tape was recorded, so that it says no to whoever asks for something else."""
+"""tape.json: the inputs and settings that a tape was recorded with. A run that asks for others is refused."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 @dataclass(frozen=True)
 class Manifest:
-    """How a tape was recorded. `training` None: the model's mode was left as it was. `seed`: of step 0; step n has seed + n.
+    """How a tape was recorded.
 
-    `loss` None: no backward ran.
+    Attributes:
+        model_name: The model's name.
+        steps: How many steps were run.
+        inputs: forward's keyword arguments, the same in each step.
+        training: The mode that was set; None if the model's mode was left as it was.
+        seed: The seed of step 0; step n has seed + n. None if nothing was seeded.
+        loss: The loss; None if no backward ran.
+        optimizer: The optimiser; None if no step was taken.
+        info: Where the model ran.
     """
 
     model_name: str
@@ -39,7 +47,7 @@ class Manifest:
 
 
 def write_manifest(into: DumpFolder, manifest: Manifest) -> None:
-    """Write tape.json, and beside it the inputs and the targets of the loss."""
+    """Write tape.json, and beside it the tensors of the inputs and of the loss's targets."""
     text, tensors = inputs_to_json(manifest.inputs)
     loss, optimizer = manifest.loss, manifest.optimizer
     content = {
@@ -63,7 +71,12 @@ def write_manifest(into: DumpFolder, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read tape.json and its tensors; DATA_LOSS names the file that is missing or wrong."""
+    """Read tape.json and its tensors.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if one is missing or damaged; BAD_CONFIG if its format is of a newer
+            release.
+    """
     source = folder / TAPE
     content = read_json(source)
     inputs = need(content, "inputs", dict, source)
@@ -100,7 +113,17 @@ def _read_optimizer(content: Mapping[str, Any], source: Path) -> OptimizerSpec:
 
 # -- what may be asked of a tape ----------------------------------------------------------------------------------
 def check_forward(manifest: Manifest, request: ForwardRequest, step: int, description: ModelDescription) -> None:
-    """Refuse a forward in another mode, or from another seed, than the recorded one. None asks for nothing."""
+    """Refuse a forward in another mode, or from another seed, than the recorded one.
+
+    Args:
+        manifest: How the tape was recorded.
+        request: The forward. A mode or seed of None asks for nothing, and always holds.
+        step: The step that it would replay.
+        description: The model as recorded in that step, which tells the mode of each layer.
+
+    Raises:
+        PadiffError: BAD_CONFIG, naming both.
+    """
     if request.training is not None and any(layer.training != request.training for layer in description.layers):
         modes = {layer.training for layer in description.layers}
         was = f"training={modes.pop()}" if len(modes) == 1 else "some layers in training mode and some not"
@@ -111,7 +134,16 @@ def check_forward(manifest: Manifest, request: ForwardRequest, step: int, descri
 
 
 def check_loss(manifest: Manifest, asked: LossSpec, outputs: Sequence[str]) -> None:
-    """Refuse another loss than the recorded one. outputs: names of the floating ones, of which a neutral loss takes all."""
+    """Refuse another loss than the recorded one.
+
+    Args:
+        manifest: How the tape was recorded.
+        asked: The loss that is asked for.
+        outputs: Names of the model's floating-point outputs, all of which a neutral loss takes unless it names some.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if no backward was recorded, BAD_CONFIG, naming both, if the losses differ.
+    """
     recorded = manifest.loss
     if recorded is None:
         raise PadiffError(
@@ -122,7 +154,15 @@ def check_loss(manifest: Manifest, asked: LossSpec, outputs: Sequence[str]) -> N
 
 
 def check_optimizer(manifest: Manifest, asked: OptimizerSpec | None) -> None:
-    """Refuse another optimiser than the recorded one, or a step where there was none, or none where there was one."""
+    """Refuse another optimiser than the recorded one, a step if none was recorded, or no step if one was.
+
+    Args:
+        manifest: How the tape was recorded.
+        asked: The optimiser that is asked for; None asks for no step.
+
+    Raises:
+        PadiffError: BAD_CONFIG, naming both.
+    """
     recorded = manifest.optimizer
     if (asked and _plain_optimizer(asked)) != (recorded and _plain_optimizer(recorded)):
         raise _contradiction("the optimiser's step", _optimizer_words(asked), _optimizer_words(recorded))
@@ -145,7 +185,7 @@ def _plain_loss(loss: LossSpec, outputs: Sequence[str]) -> tuple[object, ...]:
 
 
 def _outputs(loss: LossSpec, outputs: Sequence[str]) -> list[str]:
-    """Return what a loss is computed of; the order is nothing to a mean or a sum."""
+    """Return the outputs that a loss is computed of; to a mean or a sum their order is nothing."""
     taken = [name for name in loss.outputs if name in outputs] if loss.outputs else list(outputs)
     return sorted(taken) if loss.name in ("mean", "sum") else taken
 

@@ -1,4 +1,4 @@
-"""The layers of dumps that PaDiff itself wrote, which say less than ours: what they leave out is guessed."""
+"""Describe the models of dumps that PaDiff itself wrote. They say less than ours do; the rest is guessed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _FRAMEWORK_CLASSES = _words(
     rnn lstm gru simplernn rnncell lstmcell grucell simplernncell nondynamicallyquantizablelinear
     """
 )
-"""Classes that are the framework's own where PaDiff names them; any other is the user's, and its structure speaks for it."""
+"""Classes that are taken for the framework's own when PaDiff names them.
+
+Any other class is the user's, and its structure speaks for it.
+"""
 
 
 def describe_parameters(
@@ -47,7 +50,22 @@ def describe_parameters(
     specs: Mapping[str, TensorSpec],
     gradients: Mapping[str, object],
 ) -> ModelDescription:
-    """Describe a model by the tree of params.json. specs: of all tensors, by full name. gradients: those that there are."""
+    """Describe a model by the tree in PaDiff's params.json.
+
+    That lists no buffers, but for the statistics of paddle's batch normalisation; `unrecorded` says so.
+
+    Args:
+        root: The tree's root node.
+        framework: The model's framework.
+        model_name: The name with which the nodes' routes begin.
+        source: The JSON file, for errors.
+        specs: The specs of all tensors, by full name.
+        gradients: The gradients that the dump has, by full name. If it has any, parameters without one are not
+            trainable.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if something is missing or of another type.
+    """
     layers: list[LayerInfo] = []
     parameters: list[ParameterInfo] = []
     for route, node in routed_nodes(root, model_name, source):
@@ -66,7 +84,17 @@ def describe_parameters(
 def describe_calls(
     tree: Sequence[Mapping[str, Any]], framework: str, model_name: str, source: Path
 ) -> ModelDescription:
-    """Describe a model by the layers that a report saw running, without parameters."""
+    """Describe a model by the layers that a report saw running, without parameters.
+
+    Args:
+        tree: The report's nodes, each a call of a layer.
+        framework: The model's framework.
+        model_name: The model's name, taken for the root's class unless the report has a call of the root.
+        source: The JSON file, for errors.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if something is missing or of another type.
+    """
     seen: dict[str, str] = {"": model_name}
     for node in _calls(tree, source):
         if need(node, "type", str, source) != "api":
@@ -82,7 +110,7 @@ def describe_calls(
 
 
 def routed_nodes(node: Mapping[str, Any], model_name: str, source: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (route, node) in pre-order; a layer that is registered twice comes once."""
+    """Yield (route, node) of each layer in pre-order; a layer that is registered twice comes once."""
     seen: set[str] = set()
     waiting = [node]
     while waiting:

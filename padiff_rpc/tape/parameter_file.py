@@ -1,4 +1,4 @@
-"""Read params.json, weights.json or grads.json: the layers, and where each tensor lies."""
+"""Read params.json, weights.json or grads.json: the model's layers, and the files of its tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ from padiff_rpc.tensors.tensor import TensorSpec
 
 @dataclass(frozen=True)
 class ParameterFile:
-    """What one JSON file holds, by first names; every tensor file was found to be what it should."""
+    """What one of these files holds. Each tensor's file was found, and its header agrees with the JSON.
+
+    Attributes:
+        source: The JSON file.
+        content: Its content, as parsed.
+        description: The model's layers, parameters and buffers.
+        values: Parameters and buffers, by their first names.
+        gradients: Gradients, by the first names of their parameters.
+        selection: Which layers were left out of the dump, and why.
+    """
 
     source: Path
     content: Mapping[str, Any]
@@ -32,9 +41,19 @@ class ParameterFile:
     selection: Selection
 
     def find(self, name: str, what: What) -> TensorRef | None:
-        """Return a tensor by its first name; None for a gradient that there is none of.
+        """Return the value or the gradient of a tensor.
 
-        NOT_SUPPORTED for values that were not to be written, DATA_LOSS for one that should be there.
+        Args:
+            name: The tensor's first name.
+            what: Which of the two.
+
+        Returns:
+            The tensor in its file; None for a gradient that the file does not hold.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED if the value was not to be written: its layer was left out, or the file has no
+                values.
+            PadiffError: DATA_LOSS if the value should be in the file, and is not.
         """
         if what == "gradient":
             return self.gradients.get(name)
@@ -52,7 +71,7 @@ class ParameterFile:
         )
 
     def _why_left_out(self, name: str) -> str:
-        """Say why the layer that holds a tensor was left out, "" where none was."""
+        """Return why the layer that holds a tensor was left out of the dump; "" if it was not."""
         names = {alias for info in self.description.parameters if info.name == name for alias in (name, *info.aliases)}
         reasons = [
             self.selection.left_out[layer.route]
@@ -63,7 +82,13 @@ class ParameterFile:
 
 
 def read_parameter_file(source: Path) -> ParameterFile:
-    """Read one; DATA_LOSS names the file, the JSON or the tensor's, that is missing or wrong."""
+    """Read one of these files, and the headers of its tensors' files.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if the JSON or a tensor's file is missing, damaged, or not what it
+            should be.
+        PadiffError: BAD_CONFIG if the JSON's format is of a newer release.
+    """
     content = read_json(source)
     framework = need(content, "framework", str, source)
     root = need(content, "tree", dict, source)
@@ -125,7 +150,10 @@ def _padiff_paths(root: Mapping[str, Any], model_name: str, paths: Paths, kind: 
 
 
 def _padiff_gradient(name: str, path: str, spec: TensorSpec | None, paths: Paths) -> TensorRef:
-    """A gradient has its parameter's shape, and mostly its element type; half types may have gradients in float32."""
+    """Read a gradient of PaDiff's, whose entry does not tell its spec.
+
+    It has its parameter's shape, and mostly its element type; half types may have gradients in float32.
+    """
     file = open_npy(paths.find(path))
     if spec is None:
         return TensorRef(name, file, natural_spec(file))

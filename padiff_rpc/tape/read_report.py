@@ -26,7 +26,14 @@ _LISTS: Mapping[BoundarySide, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TapedBoundary:
-    """A boundary on disk."""
+    """One side of one layer call, as a report has it.
+
+    Attributes:
+        route: The layer's route, or that of a functional call.
+        call: Which of the calls at this route in this run, from 0.
+        side: Whether the tensors entered or left the layer.
+        tensors: Of the forward: all tensors of this side. Of the backward: one gradient.
+    """
 
     route: str
     call: int
@@ -36,7 +43,18 @@ class TapedBoundary:
 
 @dataclass(frozen=True)
 class TapedRun:
-    """One forward and its backward. callers: of each layer call. `loss` None where it is unknown."""
+    """One forward and its backward, as a report has them.
+
+    Attributes:
+        forward: The forward's boundaries, in order.
+        backward: The backward's boundaries, in order.
+        callers: The enclosing call of each layer call, or None.
+        loss: The loss; None if it is not known.
+        without_gradient: Tensors at boundaries whose gradient never arrived.
+        backward_ran: Whether there was a backward.
+        unrecorded: What the report lacks as a whole, as in BackwardResult.
+        api_calls: Whether functional calls were recorded.
+    """
 
     forward: tuple[TapedBoundary, ...]
     backward: tuple[TapedBoundary, ...]
@@ -50,7 +68,15 @@ class TapedRun:
 
 @dataclass(frozen=True)
 class Report:
-    """A report: its runs, and the model as far as it tells of it."""
+    """A report.json.
+
+    Attributes:
+        source: The file.
+        content: Its content, as parsed.
+        description: The model; in a report of PaDiff's only the layers that ran.
+        runs: The runs that it holds, in order.
+        selection: Which layers were left out of it, and why.
+    """
 
     source: Path
     content: Mapping[str, Any]
@@ -60,7 +86,13 @@ class Report:
 
 
 def read_report(source: Path) -> Report:
-    """Read one; DATA_LOSS names the file, the JSON or a tensor's, that is missing or wrong."""
+    """Read a report, and the headers of its tensors' files.
+
+    Raises:
+        PadiffError: DATA_LOSS, naming the file, if the JSON or a tensor's file is missing, damaged, or not what it
+            should be.
+        PadiffError: BAD_CONFIG if the report's format is of a newer release.
+    """
     content = read_json(source)
     framework = need(content, "framework", str, source)
     model_name = need(content, "model_name", str, source)
@@ -78,7 +110,7 @@ def read_report(source: Path) -> Report:
 
 
 class _Reader:
-    """Turns the nodes of one file into runs."""
+    """Turns the nodes of one report into runs."""
 
     def __init__(self, model_name: str, framework: str, paths: Paths) -> None:
         self._model_name = model_name
@@ -89,6 +121,7 @@ class _Reader:
 
     # -- ours -----------------------------------------------------------------------------------------------------
     def our_runs(self, tree: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> tuple[TapedRun, ...]:
+        """Read the runs of a report of ours; each node tells its run, and the numbers of its boundaries."""
         forward: list[dict[int, TapedBoundary]] = [{} for _ in runs]
         backward: list[dict[int, TapedBoundary]] = [{} for _ in runs]
         callers: list[dict[CallKey, CallKey | None]] = [{} for _ in runs]
@@ -164,9 +197,10 @@ class _Reader:
 
     # -- PaDiff's ---------------------------------------------------------------------------------------------------
     def padiff_run(self, root: Mapping[str, Any]) -> TapedRun:
-        """Read one root: outputs alone in the forward, gradients of inputs in the backward, both in guessed places.
+        """Read one root of a report of PaDiff's as a run.
 
-        PaDiff numbers calls as they end ("fwd_step"); a backward leaves them in the reverse of the order in which they began.
+        The forward has outputs alone, the backward gradients of inputs, both in a guessed order: PaDiff numbers calls
+        as they end ("fwd_step"), and a backward leaves them in the reverse of the order in which they began.
         """
         nodes = list(self._nodes([root]))
         ended = sorted(range(len(nodes)), key=lambda index: self._fwd_step(nodes[index]))
@@ -196,7 +230,10 @@ class _Reader:
     def _padiff_routes(
         self, node: Mapping[str, Any], route_above: str, above: Mapping[str, Any] | None = None
     ) -> dict[int, tuple[str, Mapping[str, Any] | None]]:
-        """Return, by a node's identity, its route and the node around it; functional calls have no route of their own."""
+        """Return each node's route and the node around it, by the node's identity.
+
+        Functional calls have no route of their own, so they get one below their caller's.
+        """
         if need(node, "type", str, self._source) == "api":
             name = need(node, "name", str, self._source)
             route = api_route(route_above, self._names.get(name, name))

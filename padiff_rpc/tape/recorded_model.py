@@ -33,20 +33,31 @@ from padiff_rpc.tape.step_folder import StepFolder
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorStream
 
 Moment = Literal["before", "forward", "stepped"]
-"""How far a step was replayed: not at all, its forward (and backward), its optimiser's step."""
+"""How far the step has been replayed.
+
+"before": not at all. "forward": its forward, and perhaps its backward. "stepped": its optimiser's step too.
+"""
 
 
 class RecordedModel:
-    """A dump of ours or of PaDiff's, replayed.
+    """A dump of ours or of PaDiff's that is replayed as a model.
 
-    path: a folder of steps (forward number n replays the n-th of them, reset() goes back to the first), or of one dump.
-    A dump of several forwards is replayed forward by forward. only: look at one file of parameters, such as "weights.json",
-    alone: no forward then, and its values and gradients are at hand at once.
+    Each forward replays the next one recorded: of the same step if that holds several, else of the next step. reset()
+    goes back to the first. Nothing can be written into the dump. A request must be for what was recorded; if tape.json
+    says otherwise, it is refused with BAD_CONFIG. If the dump does not tell the loss, the loss is NaN, and
+    `BackwardResult.unrecorded` says so. Gradients of parameters in a step of several forwards are those after its last;
+    before it there are none. Steps are read when they are reached.
 
-    Nothing can be written into it, and what is asked of it must be what was recorded: BAD_CONFIG where the tape says
-    otherwise. The loss of a dump that does not tell it is NaN, and `BackwardResult.unrecorded` says so. Gradients of a dump
-    of several forwards are those after the last one; before it there are none.
-    DATA_LOSS names the file that is missing or damaged, when its step is reached: the first one's when it is opened.
+    Args:
+        path: A folder of steps, or of one dump.
+        rank: Which rank to read of each step. A dump without ranks is of rank 0.
+        only: Name of the one file of parameters to look at, such as "weights.json". There is no forward then, and its
+            values and gradients can be read at once. None looks at all files.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the path holds no dump, or not this rank.
+        PadiffError: DATA_LOSS, naming it, if a file of the first step is missing or damaged; for other steps the method
+            that reaches them raises it.
     """
 
     def __init__(self, path: str | Path, rank: int = 0, *, only: str | None = None) -> None:
@@ -70,7 +81,7 @@ class RecordedModel:
     # -- what was recorded ------------------------------------------------------------------------------------------
     @property
     def recorded(self) -> Manifest | None:
-        """With what it was recorded: loss, optimiser, seed, mode; None for a dump that is no tape."""
+        """What the tape was recorded with: loss, optimiser, seed, mode. None for a dump that is no tape."""
         return self._manifest
 
     @property
@@ -80,12 +91,12 @@ class RecordedModel:
 
     @property
     def steps(self) -> int:
-        """How many steps there are."""
+        """How many steps the dump has."""
         return len(self._folders)
 
     @property
     def selection(self) -> Selection:
-        """Which layers were left out, and why."""
+        """Which layers were left out of the dump, and why."""
         return self._folders[0].selection
 
     @property
@@ -100,23 +111,30 @@ class RecordedModel:
 
     @property
     def runs(self) -> tuple[TapedRun, ...]:
-        """All forwards of all steps, in order, with what each left of its backward."""
+        """All forwards of all steps, in order, each with its backward. Reads all reports."""
         return tuple(run for folder in self._folders for run in folder.report.runs)
 
     def info(self) -> ModelInfo:
-        """Tell where it ran, as far as the dump knows; `recorded` is set."""
+        """Return where the model ran, as far as the dump tells; `recorded` is set."""
         return self._folders[0].info if self._manifest is None else self._manifest.info
 
     def describe(self) -> ModelDescription:
+        """Return the model as it was in the first step. `unrecorded` says what the dump does not hold."""
         return self._description
 
     # -- parameters ---------------------------------------------------------------------------------------------------
     def read_parameters(
         self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
     ) -> Iterator[TensorStream]:
-        """Stream as Model says: values of before the step, buffers of after its forward, values of after the optimiser's step.
+        """Stream tensors from files, as Model does.
 
-        NOT_SUPPORTED for values that were not written.
+        Values are those before the step. Once its forward was replayed, buffers are those that the step left; after
+        optimizer_step() all values are. Gradients are those of the last step whose backward was replayed.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if the dump describes no such tensor, NOT_SUPPORTED if its value was not written.
+            PadiffError: BAD_TENSOR if a tensor in `transposed` is no matrix, DATA_LOSS if its file is missing or
+                damaged.
         """
         found = self._find(names, what)
         turned = [(name, ref.transposed() if name in transposed else ref) for name, ref in found]
@@ -129,6 +147,11 @@ class RecordedModel:
         transposed: Collection[str] = (),
         statistics: Statistics = Statistics.ALL,
     ) -> dict[str, Digest]:
+        """Summarise what read_parameters() would stream.
+
+        The digests have all statistics, whatever is asked for. Files of tensors that are not transposed are read once
+        until the next forward.
+        """
         # What is remembered of files is of their elements in order.
         return {
             name: ref.transposed().digest() if name in transposed else self._replay.digest(ref)
@@ -136,7 +159,7 @@ class RecordedModel:
         }
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
-        """Refuse: NOT_SUPPORTED."""
+        """Raise NOT_SUPPORTED: nothing can be written into a dump."""
         raise PadiffError(
             f"nothing can be written into the dump {str(self.path)!r}",
             reason=Reason.NOT_SUPPORTED,
@@ -145,7 +168,15 @@ class RecordedModel:
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
-        """Replay the next forward. OUT_OF_ORDER past the last; NOT_SUPPORTED in a synced run: a tape cannot be fed."""
+        """Replay the next forward: tell the observer of its boundaries.
+
+        Raises:
+            PadiffError: OUT_OF_ORDER after the last forward.
+            PadiffError: NOT_SUPPORTED if the run is synced (a tape cannot be fed), functional calls are asked for that
+                were not recorded, or the dump holds no forward.
+            PadiffError: BAD_CONFIG if mode or seed are not the tape's, or the tape's optimiser was not stepped before.
+            PadiffError: UNKNOWN_NAME if a layer that is asked for is not in the dump.
+        """
         started = time.perf_counter()
         options = request.record
         at = self._next_place()
@@ -162,7 +193,12 @@ class RecordedModel:
         return ForwardResult(outputs, time.perf_counter() - started)
 
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
-        """Replay the backward after the last forward. NOT_SUPPORTED where none was recorded."""
+        """Replay the backward after the last forward: tell the observer of its gradients, and return the recorded loss.
+
+        Raises:
+            PadiffError: OUT_OF_ORDER without a forward that has gradients.
+            PadiffError: NOT_SUPPORTED if no backward was recorded, BAD_CONFIG if the loss is not the tape's.
+        """
         started = time.perf_counter()
         if not self._graph:
             raise PadiffError(
@@ -189,13 +225,19 @@ class RecordedModel:
         return BackwardResult(value, silent, time.perf_counter() - started, run.unrecorded)
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Stream records of the last forward and backward from their files, as Model does."""
         return (self._replay.find(identifier).stream(str(identifier)) for identifier in ids)
 
     def release_activations(self, ids: Sequence[int]) -> None:
-        """Do nothing: they stay on disk."""
+        """Do nothing: the records stay on disk."""
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
-        """Go on to what was written after the recorded step. NOT_SUPPORTED where there is no weights.json."""
+        """Go on to the values that were written after the recorded step.
+
+        Raises:
+            PadiffError: OUT_OF_ORDER without a backward.
+            PadiffError: BAD_CONFIG if the optimiser is not the tape's, NOT_SUPPORTED if there is no weights.json.
+        """
         if self._graded is None or self._moment != "forward":
             raise PadiffError(
                 "an optimiser's step without a backward",
@@ -223,7 +265,7 @@ class RecordedModel:
         self._replay.clear()
 
     def close(self) -> None:
-        """Let go of what was read of the dump."""
+        """Go back to before the first step, and let go of what was read. Files are read again when needed."""
         self.reset()
         for folder in self._folders:
             folder.forget()
@@ -231,7 +273,7 @@ class RecordedModel:
     # -- inside -------------------------------------------------------------------------------------------------------
     @property
     def _folder(self) -> StepFolder:
-        """The step that was replayed last; the first before any."""
+        """The step that was replayed last; the first if none was."""
         return self._folders[max(self._at[0], 0)]
 
     def _next_place(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Tell an observer of recorded boundaries, as a recorder tells of live ones, and keep the records' files at hand."""
+"""Tell an observer of recorded boundaries, as a recorder tells of live ones, and find the files of their records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from padiff_rpc.tensors.tensor import Digest, TensorSpec
 
 
 class Replay:
-    """The records of the step that was replayed last. Ids are never used twice."""
+    """Gives ids to the records of a dump. Those of the forward and backward that were replayed last can be found by id.
+
+    Ids are never used twice.
+
+    Args:
+        path: The dump, for errors.
+        description: The recorded model.
+    """
 
     def __init__(self, path: Path, description: ModelDescription) -> None:
         self._path = path
@@ -25,12 +32,21 @@ class Replay:
         self._next_id = 1
 
     def clear(self) -> None:
-        """Forget the records."""
+        """Forget the records, and the digests of their files."""
         self._records.clear()
         self._digests.clear()
 
     def check(self, options: RecordOptions, run: TapedRun) -> None:
-        """Refuse a synced run and functional calls that were not recorded (NOT_SUPPORTED), and unknown routes."""
+        """Refuse to replay what was not recorded.
+
+        Args:
+            options: What is asked for.
+            run: The run that would be replayed.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED for a synced run, or for functional calls that were not recorded.
+            PadiffError: UNKNOWN_NAME for a layer that the dump does not have.
+        """
         if options.api_calls and not run.api_calls:
             raise PadiffError(
                 f"the dump {str(self._path)!r} holds no functional calls",
@@ -60,7 +76,20 @@ class Replay:
         options: RecordOptions,
         observer: Observer | None,
     ) -> tuple[Record, ...]:
-        """Tell of those that were asked for, numbered anew; return the model's own outputs, if they are among them."""
+        """Call the observer for the boundaries that were asked for, in order and numbered anew.
+
+        A caller that was not asked for is replaced by the nearest one around it that was.
+
+        Args:
+            boundaries: The boundaries of a phase.
+            phase: Which phase that is.
+            run: The run that they are of.
+            options: What is asked for.
+            observer: Whom to call. None only makes records of the model's own outputs.
+
+        Returns:
+            The records of the model's own outputs; () in a backward, or if the root was not asked for.
+        """
         outputs: tuple[Record, ...] = ()
         asked = self._asked(options)
         seq = 0
@@ -84,7 +113,7 @@ class Replay:
         return outputs
 
     def silent(self, run: TapedRun, options: RecordOptions) -> tuple[SilentTensor, ...]:
-        """Return the places, of those that were asked for, whose gradient never arrived."""
+        """Return the tensors, of those that were asked for, whose gradient never arrived."""
         asked = self._asked(options)
         return tuple(
             place
@@ -93,7 +122,11 @@ class Replay:
         )
 
     def find(self, identifier: int) -> TensorRef:
-        """Return a record; UNKNOWN_NAME where it is of an earlier step."""
+        """Return the tensor of a record.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if the record is not of the forward that was replayed last.
+        """
         if identifier not in self._records:
             raise PadiffError(
                 f"record {identifier} is not of the step that was replayed last",
@@ -103,14 +136,14 @@ class Replay:
         return self._records[identifier]
 
     def digest(self, ref: TensorRef) -> Digest:
-        """Summarise a tensor; a file that several records share is read once a step."""
+        """Summarise a tensor; a file that several records share is read once."""
         key = (ref.file.path, ref.spec)
         if key not in self._digests:
             self._digests[key] = ref.digest()
         return self._digests[key]
 
     def _asked(self, options: RecordOptions) -> set[str] | None:
-        """Return first routes, whatever alias was asked for; None for all."""
+        """Return the routes that were asked for, aliases replaced by first routes; None if all were."""
         return None if options.routes is None else {self._first.get(route, route) for route in options.routes}
 
     def _capture(self, ref: TensorRef) -> Record:

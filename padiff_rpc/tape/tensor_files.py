@@ -18,21 +18,34 @@ Read = Callable[[Sequence[int]], Iterator[TensorStream]]
 
 @dataclass(frozen=True)
 class DumpFolder:
-    """A dump's folder: where its files are laid, and as what the JSON names it (another one, until it is renamed)."""
+    """A dump's folder.
+
+    Attributes:
+        actual: Where its files are written.
+        shown: What the JSON calls the folder: the place that it will be renamed to.
+    """
 
     actual: Path
     shown: str
 
     @classmethod
     def of(cls, folder: str | Path | DumpFolder) -> DumpFolder:
+        """Return the folder itself, or make one from a path, which the JSON then names as it is given."""
         return folder if isinstance(folder, DumpFolder) else cls(Path(folder), str(folder))
 
     def shown_file(self, name: str) -> str:
+        """Return a file's path as the JSON names it."""
         return f"{self.shown}/{name}"
 
 
 class NumberedFiles:
-    """`kind/prefix_0.npy`, `kind/prefix_1.npy`, ...; those of an earlier dump are removed first."""
+    """Writes `kind/prefix_0.npy`, `kind/prefix_1.npy`, ... Those of an earlier dump are removed first.
+
+    Args:
+        folder: The dump's folder.
+        kind: The folder in it.
+        prefix: How the files' names begin.
+    """
 
     def __init__(self, folder: DumpFolder, kind: str, prefix: str) -> None:
         self._folder = folder
@@ -43,7 +56,7 @@ class NumberedFiles:
                 old.unlink()
 
     def write(self, stream: TensorStream) -> str:
-        """Write one tensor and return its path as the JSON names it."""
+        """Write one tensor and return its path as the JSON names it. DATA_LOSS if the stream is short or long."""
         name = f"{self._stem}_{self._count}.npy"
         self._count += 1
         (self._folder.actual / name).parent.mkdir(exist_ok=True)
@@ -52,8 +65,11 @@ class NumberedFiles:
 
 
 class RecordFiles:
-    """Recorded tensors of one report. What has the hash and the spec of an earlier one is that one: a layer's input mostly
-    is what the layer before it put out."""
+    """Writes the recorded tensors of one report. Those of an earlier report in the folder are removed first.
+
+    A record with the hash and the spec of an earlier one shares its file: a layer's input mostly is what the layer
+    before it put out.
+    """
 
     def __init__(self, folder: DumpFolder) -> None:
         shutil.rmtree(folder.actual / "tensors", ignore_errors=True)
@@ -61,7 +77,15 @@ class RecordFiles:
         self._paths: dict[tuple[TensorSpec, bytes], str] = {}
 
     def take(self, records: Sequence[Record], read: Read) -> None:
-        """Write those records that are new, in their order."""
+        """Write those records whose tensors are new, in their order.
+
+        Args:
+            records: The records, still held by their model.
+            read: Reads their tensors.
+
+        Raises:
+            PadiffError: DATA_LOSS if other tensors come than were asked for.
+        """
         new: dict[tuple[TensorSpec, bytes], int] = {}
         for record in records:
             if _key(record) not in self._paths:
@@ -80,6 +104,7 @@ class RecordFiles:
             self._paths[key] = self._files.write(stream)
 
     def path(self, record: Record) -> str:
+        """Return the path of a record that was taken, as the JSON names it."""
         return self._paths[_key(record)]
 
 

@@ -1,4 +1,4 @@
-"""What PaDiff's files say in words, made and read: shapes, dtypes, places and layers as their framework prints them."""
+"""Write and read PaDiff's words for shapes, dtypes, devices and layers, which are as the framework prints them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LAYOUTS = {"torch": "torch.strided", "paddle": "NCHW"}
 
 
 def tensor_texts(framework: str, spec: TensorSpec, device: str) -> dict[str, str]:
-    """Return shape, dtype, place and layout of a tensor, as PaDiff writes them."""
+    """Return a tensor's shape, dtype, place and layout as PaDiff writes them. `device` is as the framework names it."""
     return {
         "shape": f"{framework}.Size({list(spec.shape)})",
         "dtype": f"{framework}.{_NAMES[spec.dtype]}",
@@ -49,13 +49,13 @@ def dtype_from_text(text: str) -> DType | None:
 
 
 def shape_from_text(text: str) -> tuple[int, ...] | None:
-    """Read `torch.Size([2, 5])` or `[2, 5]`; None where there are no brackets."""
+    """Read `torch.Size([2, 5])` or `[2, 5]`; None if there are no brackets."""
     found = re.search(r"\[([\d, ]*)\]", text)
     return None if found is None else tuple(int(number) for number in re.findall(r"\d+", found[1]))
 
 
 def device_from_text(text: str) -> str:
-    """Read `cpu`, `cuda:0` or `Place(gpu:0)`."""
+    """Read `cpu`, `cuda:0` or `Place(gpu:0)`, and return the part without `Place()`."""
     return text.removeprefix("Place(").removesuffix(")")
 
 
@@ -65,7 +65,10 @@ def layer_text(layer: LayerInfo) -> str:
 
 
 def hyperparameters_from_text(text: str) -> Mapping[str, Any]:
-    """Read what a printed layer names (`LayerNorm((8,), eps=1e-05)`: eps); what it gives without a name is passed over."""
+    """Read the hyperparameters that a printed layer names: eps of `LayerNorm((8,), eps=1e-05)`.
+
+    Values without a name are passed over. A value that is no Python literal stays text, and a tuple becomes a list.
+    """
     inside = text.partition("(")[2].rpartition(")")[0]
     found: dict[str, Any] = {}
     for item in re.split(r",\s*(?![^(\[{]*[)\]}])", inside):

@@ -1,4 +1,4 @@
-"""Which values a model still holds, bit by bit, after a step in which nothing should change them."""
+"""Find the values that a step left as they were, bit by bit, so that they need not be written twice."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from padiff_rpc.tensors.tensor import Statistics, TensorStream
 
 
 class ValuesRead:
-    """Reads parameters and buffers, and keeps the hashes of their bytes as they passed."""
+    """Reads parameters and buffers of a model, and keeps the hashes of their bytes as they pass."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._hashes: dict[str, bytes] = {}
 
     def read(self, names: Sequence[str]) -> Iterator[TensorStream]:
-        """Stream them as the model does."""
+        """Stream parameters or buffers, as Model.read_parameters does."""
         for stream in self._model.read_parameters(names):
             yield replace(stream, chunks=self._hashed(stream))
 
     def unchanged(self) -> list[str]:
-        """Name those that were read to their end and are the same now."""
+        """Return the names of tensors that read() streamed to their end, and whose bytes are the same now."""
         now = self._model.digest_parameters([*self._hashes], statistics=Statistics.SIZES)
         return [name for name, digest in now.items() if digest.hash == self._hashes[name]]
 

@@ -18,22 +18,28 @@ from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 PARAMS, WEIGHTS, GRADS = "params.json", "weights.json", "grads.json"
 SHARED = "params.json and weights.json"
+"""Stands for both files, as the owner of tensor files that both refer to."""
 _PREFIX = {PARAMS: "", WEIGHTS: "_only", GRADS: "_only", SHARED: "_shared"}
-"""What tells the tensor files of the JSON files apart: `weights_0.npy` of params.json, `weights_only_0.npy` of weights.json.
+"""How the names of each JSON file's tensor files go on: `weights_0.npy` of params.json, `weights_only_0.npy` of weights.json.
 
-What both refer to has a name of its own, so that neither takes it away from the other when it is written anew.
+Files that both refer to have a name of their own, so that neither takes them from the other when it is written anew.
 """
 
 _PADDLE_STATISTICS = ("_mean", "_variance")
 """Buffers that paddle's batch normalisation lists among its parameters, and PaDiff therefore among the weights."""
 
 ReadNamed = Callable[[Sequence[str]], Iterator[TensorStream]]
-"""Streams parameters or buffers by name, in the order asked; one that there is none of is left out."""
+"""Streams parameters or buffers by name, in the order asked; those that do not exist are left out."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A tensor that was written: its path as the JSON names it, and its spec."""
+    """A tensor that was written.
+
+    Attributes:
+        path: Its file, as the JSON names it.
+        spec: Its spec.
+    """
 
     path: str
     spec: TensorSpec
@@ -41,7 +47,12 @@ class Written:
 
 @dataclass(frozen=True)
 class HeldTensors:
-    """Tensors by first name. gradients: None for a parameter that has none."""
+    """The tensors of one JSON file, by first name.
+
+    Attributes:
+        values: Parameters and buffers.
+        gradients: Gradients of parameters; None for a parameter that has none.
+    """
 
     values: Mapping[str, Written] = field(default_factory=dict)
     gradients: Mapping[str, Written | None] = field(default_factory=dict)
@@ -55,7 +66,16 @@ def write_params(
     read_values: ReadNamed,
     read_gradients: ReadNamed,
 ) -> None:
-    """Write params.json: parameters, buffers, and the gradients of parameters."""
+    """Write params.json: parameters, buffers, and the gradients of parameters. A file that is there is replaced.
+
+    Args:
+        folder: The dump's folder, which is made if it is missing.
+        header: Which model it is.
+        description: Its layers and tensors.
+        selection: Which layers to keep. Tensors that only others hold are left out.
+        read_values: Reads parameters and buffers.
+        read_gradients: Reads gradients of parameters.
+    """
     into = begin(folder, PARAMS)
     values = write_values(into, PARAMS, description, selection, read_values)
     gradients = write_gradients(into, PARAMS, description, selection, read_gradients)
@@ -72,8 +92,17 @@ def write_weights(
     whole: bool = False,
     written: Mapping[str, Written] | None = None,
 ) -> None:
-    """Write weights.json: parameters and buffers. whole: those of layers that are left out, too. written: what lies in
-    the folder already."""
+    """Write weights.json: parameters and buffers. A file that is there is replaced.
+
+    Args:
+        folder: The dump's folder, which is made if it is missing.
+        header: Which model it is.
+        description: Its layers and tensors.
+        selection: Which layers to keep. Tensors that only others hold are left out.
+        read_values: Reads parameters and buffers.
+        whole: Write the tensors of layers that are left out too.
+        written: Tensors whose files lie in the folder already.
+    """
     into = begin(folder, WEIGHTS)
     values = write_values(into, WEIGHTS, description, EVERYTHING if whole else selection, read_values, written)
     finish(into, WEIGHTS, header, description, selection, HeldTensors(values=values), whole=whole)
@@ -86,14 +115,25 @@ def write_grads(
     selection: Selection,
     read_gradients: ReadNamed,
 ) -> None:
-    """Write grads.json: the gradients of parameters."""
+    """Write grads.json: the gradients of parameters. A file that is there is replaced.
+
+    Args:
+        folder: The dump's folder, which is made if it is missing.
+        header: Which model it is.
+        description: Its layers and tensors.
+        selection: Which layers to keep. Tensors that only others hold are left out.
+        read_gradients: Reads gradients of parameters.
+    """
     into = begin(folder, GRADS)
     gradients = write_gradients(into, GRADS, description, selection, read_gradients)
     finish(into, GRADS, header, description, selection, HeldTensors(gradients=gradients))
 
 
 def begin(folder: str | Path | DumpFolder, name: str) -> DumpFolder:
-    """Take an earlier file of that name away, so that it never stands beside tensors that are not its own."""
+    """Make the dump's folder, and remove an earlier JSON file of that name from it.
+
+    An old file then never stands beside tensors that are not its own.
+    """
     into = DumpFolder.of(folder)
     into.actual.mkdir(parents=True, exist_ok=True)
     (into.actual / name).unlink(missing_ok=True)
@@ -108,7 +148,16 @@ def write_values(
     read: ReadNamed,
     written: Mapping[str, Written] | None = None,
 ) -> dict[str, Written]:
-    """Write parameters and buffers but those that are `written`, and tell where all lie. name: of their JSON file, or SHARED."""
+    """Write parameters and buffers, and return where they lie, by first name.
+
+    Args:
+        into: The dump's folder.
+        name: The JSON file that they are for, or SHARED.
+        description: The model's layers and tensors.
+        selection: Which layers to keep. Tensors that only others hold are left out.
+        read: Reads parameters and buffers.
+        written: Tensors whose files lie in the folder already; they are not read.
+    """
     there = written or {}
     kept = _kept(description, selection)
     weights = NumberedFiles(into, "weights", f"weights{_PREFIX[name]}")
@@ -124,7 +173,15 @@ def write_values(
 def write_gradients(
     into: DumpFolder, name: str, description: ModelDescription, selection: Selection, read: ReadNamed
 ) -> dict[str, Written | None]:
-    """Write the gradients of parameters, and tell where they lie; None where there is no gradient."""
+    """Write the gradients of parameters, and return where they lie, by first name; None for a parameter that has none.
+
+    Args:
+        into: The dump's folder.
+        name: The JSON file that they are for.
+        description: The model's layers and tensors.
+        selection: Which layers to keep. Gradients of tensors that only others hold are left out.
+        read: Reads gradients of parameters.
+    """
     names = [info.name for info in _kept(description, selection) if info.kind == "parameter"]
     files = NumberedFiles(into, "grads", f"grads{_PREFIX[name]}")
     written = {stream.name: Written(files.write(stream), stream.spec) for stream in read(names)}
@@ -141,7 +198,17 @@ def finish(
     *,
     whole: bool = False,
 ) -> None:
-    """Write the JSON file, when all its tensors are there. whole: layers that are left out are in `held`, too."""
+    """Write the JSON file, once all its tensors are written.
+
+    Args:
+        into: The dump's folder.
+        name: The JSON file's name.
+        header: Which model it is.
+        description: Its layers and tensors.
+        selection: Which layers the dump keeps.
+        held: The tensors that were written.
+        whole: Whether `held` has the tensors of layers that are left out too.
+    """
     tensors = {alias: info for info in description.parameters for alias in (info.name, *info.aliases)}
 
     def fill(layer: LayerInfo, node: dict[str, Any]) -> None:
@@ -168,7 +235,7 @@ def finish(
 
 
 def _kept(description: ModelDescription, selection: Selection) -> list[ParameterInfo]:
-    """List the tensors that some kept layer holds, a tied one under its first name."""
+    """List the tensors that a kept layer holds, a tied one under its first name."""
     held = {name for layer in description.layers if selection.keeps(layer.route) for name in layer.parameters}
     return [info for info in description.parameters if held & {info.name, *info.aliases}]
 

@@ -19,18 +19,26 @@ from padiff_rpc.tape.tensor_files import DumpFolder, Read, RecordFiles
 REPORT = "report.json"
 
 CallKey = tuple[str, int]
+"""A layer's route, and which of its calls in this run, from 0."""
 
 _NEVER = sys.maxsize
-"""When a call began of which only the backward was kept: after all others."""
+"""When a call begins and ends of which only the backward was kept: after all others."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One forward, and the backward after it, as an observer heard of them.
 
-    loss: None where nobody knows it. without_gradient: as a BackwardResult has it. backward_ran: False where there was none.
-    gradients: whether those at boundaries were recorded. api_calls: whether functional calls were. stacks: the caller's
-    code, in words, by (route, call).
+    Attributes:
+        forward: The forward's boundaries, in order.
+        backward: The backward's boundaries, in order.
+        loss: The loss; None if it is not known.
+        without_gradient: Tensors whose gradient never arrived, as BackwardResult has them.
+        backward_ran: Whether there was a backward.
+        inputs: Whether the inputs of layers were recorded.
+        gradients: Whether gradients at boundaries were recorded.
+        api_calls: Whether functional calls were recorded.
+        stacks: Where in the user's code each call was made, in words.
     """
 
     forward: Sequence[Boundary]
@@ -45,6 +53,7 @@ class Run:
 
     @property
     def records(self) -> list[Record]:
+        """All records of the forward and the backward."""
         return [record for boundary in (*self.forward, *self.backward) for record in boundary.records]
 
 
@@ -58,9 +67,16 @@ def write_report(
     selection: Selection = EVERYTHING,
     files: RecordFiles | None = None,
 ) -> None:
-    """Write report.json and its tensors into a folder; a report that is there is replaced.
+    """Write report.json and its tensors into a folder. A report that is there is replaced.
 
-    Several runs become several roots in "tree". `files`: where some of the records were written already.
+    Args:
+        folder: The dump's folder, which is made if it is missing.
+        header: Which model it is.
+        description: Its layers.
+        runs: The runs; each becomes a root in "tree".
+        read: Reads the records' tensors.
+        selection: Which layers were recorded.
+        files: The files of records that were written already; None if none were.
     """
     into = DumpFolder.of(folder)
     into.actual.mkdir(parents=True, exist_ok=True)
@@ -84,7 +100,10 @@ def write_report(
 
 
 class _Layers:
-    """Names and numbers of layers. PaDiff pairs the children of two sides by the number, so those left out have none."""
+    """Names and numbers of layers.
+
+    PaDiff pairs the children of two sides by the number, so layers that are left out have none (-1).
+    """
 
     def __init__(self, description: ModelDescription, selection: Selection) -> None:
         kept = [layer.route for layer in description.layers if selection.keeps(layer.route)]
@@ -95,7 +114,7 @@ class _Layers:
         return self._numbers.get(route, -1)
 
     def is_call(self, route: str) -> bool:
-        """Tell a functional call, `layer/relu`, from a layer (whose own name may hold a slash)."""
+        """Tell a functional call, `layer/relu`, from a layer, whose own name may hold a slash."""
         return route not in self._class_names
 
     def name(self, route: str) -> str:
@@ -134,7 +153,7 @@ class _RecordedCall:
 
 
 class _CallTree:
-    """The calls of one run as nodes."""
+    """The calls of one run, as nodes of the report."""
 
     def __init__(self, run: Run, number: int, header: Header, files: RecordFiles, layers: _Layers) -> None:
         self._run = run
@@ -190,7 +209,7 @@ class _CallTree:
         return [self._entry(record) for record in boundary.records] if boundary else []
 
     def _gradients(self, call: _RecordedCall, side: BoundarySide) -> list[dict[str, Any]]:
-        """Give the gradients in the order of the tensors that they belong to; their numbers tell how they came."""
+        """Return gradients in the order of the tensors that they belong to; their numbers tell how they came."""
         forward = call.sides.get(side)
         order = {record.name: index for index, record in enumerate(forward.records)} if forward else {}
         arrived = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,11 +41,17 @@ from padiff_rpc.tape.writing_thread import WritingThread
 from padiff_rpc.tensors.tensor import TensorStream
 
 OnBoundary = Callable[[int, Boundary], None]
+"""Called with the number of a step and each boundary recorded in it."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What recording took: seconds of each step's forward, as the model tells them, and bytes on disk."""
+    """What a recording cost.
+
+    Attributes:
+        forward_s: Seconds that each step's forward took, as the model tells them.
+        size_bytes: Size of the tape on disk.
+    """
 
     forward_s: tuple[float, ...]
     size_bytes: int
@@ -66,44 +73,71 @@ def record(
     api_calls: bool = False,
     progress: OnBoundary | None = None,
 ) -> Recording:
-    """Run `steps` steps of a model, hosted here or remote, on the same inputs, and write folder/step_N/rank_0 and tape.json.
+    """Run a model, of this process or of a worker, and write a tape of it: step_N/rank_0 per step, and tape.json.
 
-    Layers that the selection leaves out are not recorded; what they hold is written all the same, to be assigned from.
-    The folder appears when all of it is written. Step n runs from seed + n, as in an alignment. `progress` hears of each boundary
-    and its step. BAD_CONFIG for a folder that holds something, or settings that contradict each other; and whatever the model
-    raises.
+    The folder appears when all of it is written. Layers that are not recorded have their values written, to be assigned
+    from.
+
+    Args:
+        model: The model. It is reset first.
+        inputs: forward's keyword arguments, the same in each step.
+        folder: Where the tape goes: a new or an empty folder.
+        model_name: The model's name in the tape, without a slash.
+        steps: How many steps to run, 1 or more.
+        training: The mode to set, True for training; None leaves each layer's mode.
+        seed: Seed of step 0; step n runs from seed + n, as in an alignment. None seeds nothing.
+        loss: The loss of each step's backward.
+        optimizer: The optimiser that steps after each backward; None takes no step.
+        backward: Whether to run the loss and a backward.
+        selection: Which layers to record.
+        api_calls: Whether to record functional calls too.
+        progress: Called with the step's number and each boundary, as it is recorded.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the folder holds something or cannot be written to, or arguments contradict each
+            other.
+        PadiffError: What the model raises.
     """
-    final = Path(folder).absolute()
-    check_asked(final, steps, optimizer, backward)
+    check_asked(Path(folder).absolute(), steps, optimizer, backward)
     _check_name(model_name)
+    with _written_whole(folder) as root:
+        model.reset()
+        info = model.info()
+        header = Header(model_name, info.framework, device=info.device, info=info)
+        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
+        forward_s: list[float] = []
+        for step in range(steps):
+            request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
+            tell = functools.partial(progress or _quiet, step)
+            forward_s.append(writer.write(_step_folder(root, step), request, tell))
+        write_manifest(root, Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info))
+        size_bytes = sum(path.stat().st_size for path in root.actual.rglob("*") if path.is_file())
+    return Recording(tuple(forward_s), size_bytes)
+
+
+def _step_folder(root: DumpFolder, step: int) -> DumpFolder:
+    name = f"step_{step}/rank_0"
+    return DumpFolder(root.actual / name, root.shown_file(name))
+
+
+@contextmanager
+def _written_whole(folder: str | Path) -> Iterator[DumpFolder]:
+    """Yield a folder to write to, which becomes `folder` at the end of the `with`, or is removed if that fails."""
+    final = Path(folder).absolute()
     partial = final.parent / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    root = DumpFolder(partial, str(folder))
     try:
         with writing("a tape", folder, "choose a folder that can be written to and has room"):
             partial.mkdir(parents=True)
-            model.reset()
-            info = model.info()
-            header = Header(model_name, info.framework, device=info.device, info=info)
-            writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
-            forward_s: list[float] = []
-            for step in range(steps):
-                request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
-                name = f"step_{step}/rank_0"
-                tell = functools.partial(progress or _quiet, step)
-                forward_s.append(writer.write(DumpFolder(partial / name, root.shown_file(name)), request, tell))
-            manifest = Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info)
-            write_manifest(root, manifest)
-            size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+            yield DumpFolder(partial, str(folder))
             partial.replace(final)
-            return Recording(tuple(forward_s), size_bytes)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
 class _StepWriter:
-    """Runs and writes one step after the other. `loss` None: no backward."""
+    """Runs and writes one step after the other. With `loss` None it runs no backward."""
 
     def __init__(
         self,
@@ -122,7 +156,7 @@ class _StepWriter:
         self._optimizer = optimizer
 
     def write(self, into: DumpFolder, request: ForwardRequest, tell: Callable[[Boundary], None]) -> float:
-        """Return how long the forward took."""
+        """Run one step, write it, and return how many seconds the forward took. `tell` hears of each boundary."""
         model, selection = self._model, self._selection
         before = model.describe()
         begin(into, PARAMS)
@@ -167,7 +201,17 @@ def _with_modes(description: ModelDescription, later: ModelDescription) -> Model
 
 
 def check_asked(folder: Path, steps: int, optimizer: OptimizerSpec | None, backward: bool) -> None:
-    """Refuse, with BAD_CONFIG, a folder that holds something, and settings that contradict each other."""
+    """Refuse to record a tape that cannot be.
+
+    Args:
+        folder: Where it is to go.
+        steps: How many steps are to be run.
+        optimizer: The optimiser; None takes no step.
+        backward: Whether a backward is to be run.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the folder holds something, steps is less than 1, or an optimiser has no backward.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PadiffError(
             f"{str(folder)!r} is there already, and is not empty",

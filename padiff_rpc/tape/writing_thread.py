@@ -12,14 +12,23 @@ from padiff_rpc.tape.tensor_files import RecordFiles
 from padiff_rpc.tensors.tensor import Tensor
 
 _BATCH = 64
-"""Boundaries whose records are read and released together: one call to a worker for each would cost more than a small tensor."""
+"""How many boundaries' records are read and released together.
+
+A call to a worker for each boundary would cost more than a small tensor.
+"""
 
 
 class WritingThread:
-    """The observer of one phase, around which it is a `with`: what is recorded is written, in order, and released at once.
+    """The observer of one phase, and a context manager around it: it writes records in order and releases them at once.
 
-    So a store holds what the disk has not taken yet, and never a whole phase. What keeps the thread from writing is raised at the
-    model's next boundary, which stops the run, and at the latest at the end of the `with`. `tell` hears of each boundary.
+    So a store holds what the disk has not taken yet, and never a whole phase. If writing fails, its error is raised at
+    the model's next boundary, which stops the run, and at the latest at the end of the `with`. `boundaries` has those
+    that came.
+
+    Args:
+        model: The model that runs.
+        files: Where the records are written.
+        tell: Called with each boundary, in the thread that observes.
     """
 
     def __init__(self, model: Model, files: RecordFiles, tell: Callable[[Boundary], None]) -> None:
@@ -49,6 +58,7 @@ class WritingThread:
             self._raise_failure()
 
     def observe(self, boundary: Boundary) -> None:
+        """Queue a boundary's records to be written. Raises the error with which writing failed, if it did."""
         self._raise_failure()
         self.boundaries.append(boundary)
         self._tell(boundary)
@@ -57,7 +67,10 @@ class WritingThread:
         self._waiting.put(boundary)
 
     def await_room(self, releases: int) -> bool:
-        """Wait until more is released; False where all that is known is written, or nothing will be any more."""
+        """Wait until records were released more than `releases` times in this phase.
+
+        Return False if that will not happen: all known records are written, or writing failed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._releases > releases or not self._unwritten)
             return self._releases > releases
@@ -87,7 +100,7 @@ class WritingThread:
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[Boundary]:
-        """Wait for a boundary and take those that are there by then; none at the end."""
+        """Wait for a boundary and take those that have come by then; an empty list at the end."""
         batch: list[Boundary] = []
         while len(batch) < _BATCH and not (batch and self._waiting.empty()):
             boundary = self._waiting.get()

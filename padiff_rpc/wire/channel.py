@@ -1,4 +1,4 @@
-"""Addresses and the channel to one: `grpc://host:port` and `unix:path`."""
+"""Parse worker addresses (`grpc://host:port`, `unix:path`) and open gRPC channels to them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import grpc
 from padiff_rpc.errors import PadiffError, Reason
 
 MESSAGE_LIMIT_BYTES = 4 << 20
-"""gRPC's default, on purpose: a forgotten chunking fails loudly."""
+"""The largest gRPC message. It stays at gRPC's default on purpose: a forgotten chunking fails loudly."""
 UNIX_PATH_LIMIT_BYTES = 107
-"""The kernel's limit on the path of a unix socket (sockaddr_un)."""
+"""The longest path of a unix socket that the kernel accepts (sockaddr_un)."""
 
 CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
@@ -38,7 +38,13 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a worker listens: a unix socket's path, or host and port."""
+    """Where a worker listens: a unix socket's path, or a host and a port.
+
+    Attributes:
+        path: Path of the unix socket; empty for a TCP address.
+        host: Host name or IP address, without brackets; empty for a unix socket.
+        port: TCP port. Port 0 has a server listen at any free port.
+    """
 
     path: str = ""
     host: str = ""
@@ -46,11 +52,12 @@ class Address:
 
     @property
     def is_unix(self) -> bool:
+        """True for a unix socket."""
         return bool(self.path)
 
     @property
     def is_local(self) -> bool:
-        """True for a unix socket and for loopback: nothing outside this host reaches it."""
+        """True for a unix socket and for loopback: nothing outside this host reaches the address."""
         if self.is_unix or self.host == "localhost":
             return True
         try:
@@ -60,7 +67,7 @@ class Address:
 
     @property
     def target(self) -> str:
-        """As gRPC wants it."""
+        """The address as gRPC takes it: `unix:path` or `host:port`, an IPv6 host in brackets."""
         return f"unix:{self.path}" if self.is_unix else f"{_bracketed(self.host)}:{self.port}"
 
     def __str__(self) -> str:
@@ -68,7 +75,12 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read `grpc://host:port`, `host:port` or `unix:path`; BAD_CONFIG for anything else. The path becomes absolute."""
+    """Parse `grpc://host:port`, `host:port` or `unix:path`. The path of a unix socket becomes absolute.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the text has none of these forms, the port is above 65535, or the path is empty or
+            longer than UNIX_PATH_LIMIT_BYTES.
+    """
     if text.startswith("unix:"):
         path = text[len("unix:") :]
         path = os.path.abspath(path[2:] if path.startswith("//") else path) if path else ""
@@ -88,7 +100,12 @@ def parse_address(text: str) -> Address:
 
 
 def open_channel(address: Address, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
-    """Make a channel; it connects when first used."""
+    """Make a gRPC channel to an address. It connects when it is first used.
+
+    Args:
+        address: Where the worker listens. No proxy that the environment names is used for an address of this host.
+        credentials: TLS credentials; None makes a channel without TLS.
+    """
     # A proxy named in the environment has no way to this host's own loopback.
     options = [*CLIENT_OPTIONS, ("grpc.enable_http_proxy", 0 if address.is_local else 1)]
     if credentials is None:

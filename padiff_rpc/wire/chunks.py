@@ -1,4 +1,7 @@
-"""Tensor streams <-> batches of pieces. All packing and unpacking of tensor bytes is here."""
+"""Cut tensors into batches of pieces, and put received pieces together again.
+
+All packing and unpacking of tensor bytes for the wire is in this module.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,30 @@ from padiff_rpc.wire.slots import Region, Slot, SlotSource
 TENSOR_LIMIT_BYTES = 1 << 36
 """The largest tensor that a receiver will allocate (64 GiB)."""
 INLINE_BYTES = 64 << 10
-"""What is smaller travels in the message itself: returning a slot costs more than the copy."""
+"""A batch up to this size travels in the message itself: returning a slot costs more than the copy."""
 COPIED_BYTES = 256 << 10
-"""Of payloads up to this size several share a message, for which they are copied once more."""
+"""Payloads up to this size share a message with others, for which each is copied once more."""
 BATCH_PIECES = 1000
+"""The most pieces of one batch."""
 ALIGNMENT_BYTES = 64
+"""Tensors begin at multiples of this in a slot, and are cut at multiples of it, which keeps elements whole."""
 
 
 # -- packing ----------------------------------------------------------------------------------------------------------
 def pack(
     streams: Iterable[TensorStream], slots: SlotSource | None = None, offset: int = 0, count: int | None = None
 ) -> Iterator[Batch]:
-    """Put the pieces of tensors together: into slots of the ring while there are any, else about CHUNK_BYTES a batch.
+    """Cut tensors into pieces and yield them in batches, in order.
 
-    A payload may be a view of the stream's own chunk: encode the batch before the next is taken. Of the first tensor
-    `offset` bytes are left out. `count`: how many tensors there are, so that the batch that ends the last one can say so; where
-    there are fewer no batch may be the last.
+    A batch fills a slot of the shared ring while slots are to be had. Otherwise it carries about CHUNK_BYTES of
+    payloads. A payload may be a view of the stream's own chunk, so encode each batch before taking the next.
+
+    Args:
+        streams: The tensors to send. Each stream is read once, in order.
+        slots: Gives free slots of the ring; None puts all bytes into payloads.
+        offset: How many bytes to leave out at the front of the first tensor, when an answer that broke off is resumed.
+        count: How many tensors `streams` has, so that the batch that ends the last one can be marked as `last`. If
+            there are fewer, it may be that no batch is marked.
     """
     packing = _Packing(slots)
     for number, stream in enumerate(streams, 1):
@@ -62,7 +73,7 @@ def pack_tensors(tensors: Mapping[str, Tensor], slots: SlotSource | None = None)
 
 
 class _Packing:
-    """The batch that is being filled."""
+    """The batch that is being filled: a slot of the ring, or a list of payloads."""
 
     def __init__(self, slots: SlotSource | None) -> None:
         self._slots = slots
@@ -75,7 +86,10 @@ class _Packing:
         self._filled = 0  # bytes of the slot, or of the payloads
 
     def room(self, wanted: int) -> int:
-        """Return how many of the wanted bytes the batch takes, at least one."""
+        """Return how many of the `wanted` bytes the batch takes, at least one.
+
+        A batch that outgrows INLINE_BYTES moves into a slot if there is a free one.
+        """
         if self._slot is None and self._slots is not None and self._filled + wanted > INLINE_BYTES:
             self._slot = self._slots.take()
             if self._slot is not None:
@@ -83,24 +97,25 @@ class _Packing:
                 for piece in small:
                     self.add(piece.chunk, memoryview(piece.payload))
         total = CHUNK_BYTES if self._slot is None else self._slot.memory.nbytes
-        # Whole elements, wherever a piece ends.
+        # A multiple of every element's size, so that no element is cut.
         return min(wanted, max(total - self._filled, ALIGNMENT_BYTES) // ALIGNMENT_BYTES * ALIGNMENT_BYTES)
 
     def add(self, chunk: tensor_pb2.TensorChunk, view: memoryview) -> None:
+        """Copy a piece into the slot, or keep it as a payload, and set `full` when the batch takes no more."""
         size = view.nbytes
         if self._slot is not None:
-            # Through NumPy: it lets other threads run meanwhile.
+            # NumPy's copy lets other threads run meanwhile.
             np.copyto(self._slot.memory[self._filled : self._filled + size], np.frombuffer(view, np.uint8))
             before = self.pieces[-1].chunk if self.pieces and not chunk.HasField("spec") else None
             if before is not None and before.slot_offset + before.size_bytes == self._filled:
-                before.size_bytes += size  # of the same tensor, without a gap
+                before.size_bytes += size  # the same tensor goes on, without a gap
             else:
                 chunk.slot_offset, chunk.size_bytes = self._filled, size
                 self.pieces.append(Piece(chunk))
             self._filled += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
             self.full = self._slot.memory.nbytes - self._filled < INLINE_BYTES
         else:
-            # What is large is not followed by more, so that its view need not outlive the next chunk's coming.
+            # A large payload ends its batch, so that its view need not outlive the stream's next chunk.
             large = size > COPIED_BYTES
             self.pieces.append(Piece(chunk, view if large else bytes(view)))
             self._filled += size
@@ -108,6 +123,7 @@ class _Packing:
         self.full = self.full or len(self.pieces) >= BATCH_PIECES
 
     def finish(self, last: bool) -> Batch:
+        """Return the batch and begin an empty one."""
         slot, pieces = self._slot, self.pieces
         self._begin()
         return Batch(pieces, last=last) if slot is None else Batch(pieces, slot.number, slot.ticket, last)
@@ -120,7 +136,12 @@ def _header(name: str, spec: tensor_pb2.TensorSpec | None, offset: int) -> tenso
 # -- unpacking --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Incoming:
-    """What a receiver needs of the ring: the slots that its peer fills, and how to return a ticket."""
+    """What a receiver needs in order to read pieces from the shared ring.
+
+    Attributes:
+        region: The slots that the peer fills.
+        give_back: Called with the ticket of a slot whose pieces were read, so that the peer may fill it again.
+    """
 
     region: Region
     give_back: Callable[[int], None]
@@ -128,7 +149,12 @@ class Incoming:
 
 @dataclass
 class PieceReader:
-    """The pieces of batches, one by one; a batch's slot goes back once its last piece has been read."""
+    """Reads batches piece by piece, and returns each batch's slot once its last piece was read.
+
+    Attributes:
+        batches: The batches as they arrive.
+        incoming: This side's access to the shared ring; None if it shares none.
+    """
 
     batches: Iterator[Batch]
     incoming: Incoming | None = None
@@ -136,25 +162,36 @@ class PieceReader:
     _at: int = field(default=0, init=False)
 
     def next(self) -> tuple[tensor_pb2.TensorChunk, memoryview] | None:
-        """Return the next piece, with its bytes; those of the one before are gone. None at the end."""
+        """Return the next piece's header and its bytes, or None after the last piece.
+
+        The bytes are a view that is valid until the next call of any method: the slot they lie in may then be filled
+        again.
+
+        Raises:
+            PadiffError: DATA_LOSS if the bytes lie outside the ring's slots, or in a ring that this side does not
+                share.
+        """
         self.release()
         while self._batch is None:
             batch = next(self.batches, None)
             if batch is None:
                 return None
             self._batch, self._at = batch, 0
-            self.release()  # one without pieces
+            self.release()  # a batch without pieces goes back at once
         piece = self._batch.pieces[self._at]
         self._at += 1
         return piece.chunk, self._bytes(self._batch, piece)
 
     def release(self) -> None:
-        """Return the slot if all its pieces have been read; the last of them is read to its end."""
+        """Return the current batch's slot if next() has given all of its pieces.
+
+        The caller must be done with the bytes of the last piece.
+        """
         if self._batch is not None and self._at == len(self._batch.pieces):
             self.close()
 
     def close(self) -> None:
-        """Return the slot, whatever has been read of it: nobody reads on. Idempotent."""
+        """Return the current batch's slot even if pieces of it were not read. Idempotent."""
         batch, self._batch = self._batch, None
         if batch is not None and batch.slot is not None and self.incoming is not None:
             self.incoming.give_back(batch.ticket)
@@ -170,10 +207,20 @@ class PieceReader:
 def unpack(
     pieces: PieceReader, count: int | None = None, limit_bytes: int = TENSOR_LIMIT_BYTES
 ) -> Iterator[TensorStream]:
-    """Put pieces together again: `count` tensors (None: until they end), without reading one batch more.
+    """Put pieces together again and yield one stream per tensor, in order.
 
-    What the caller leaves unread of a tensor is skipped. DATA_LOSS for a stream that is short or long, or a piece that is
-    not where its offset says; BAD_TENSOR, before anything is allocated, for a tensor above limit_bytes.
+    Bytes of a tensor that the caller leaves unread are skipped. No batch is taken after the one that ends the last
+    tensor.
+
+    Args:
+        pieces: Where the pieces come from.
+        count: How many tensors to yield; None yields tensors until the pieces end.
+        limit_bytes: The largest tensor to accept.
+
+    Raises:
+        PadiffError: DATA_LOSS if a tensor's bytes are fewer or more than its spec says, a piece is not where its offset
+            says, or the pieces end before `count` tensors.
+        PadiffError: BAD_TENSOR if a tensor is larger than `limit_bytes`, before anything is allocated.
     """
     done = 0
     while count is None or done < count:

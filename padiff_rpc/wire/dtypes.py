@@ -1,4 +1,4 @@
-"""Element types: DType <-> the enum on the wire."""
+"""Convert element types between DType and the DType enum of proto/tensor.proto."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from padiff_rpc.v1 import tensor_pb2
 
 
 def dtype_to_proto(dtype: DType) -> tensor_pb2.DType:
+    """Return the enum value of an element type."""
     return _TO_PROTO[dtype]
 
 
 def dtype_from_proto(value: int) -> DType:
-    """Return the element type; BAD_TENSOR for one that this version does not know."""
+    """Return the element type of an enum value.
+
+    Raises:
+        PadiffError: BAD_TENSOR if this version does not know the value.
+    """
     try:
         return _FROM_PROTO[value]
     except KeyError as err:

@@ -1,4 +1,4 @@
-"""A bounded queue between two threads, which either side can end."""
+"""A bounded queue from one thread to another, which either thread can end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ T = TypeVar("T")
 
 
 class Handover(Generic[T]):
-    """What one thread puts another takes; a full one holds the giver, an empty one the taker.
+    """A queue between two threads: put() waits while it is full, iterating it waits while it is empty.
 
-    close(error) ends it in order: the taker gets what is left, then the error or the end. abort(error) ends it at
-    once: whoever waits, or comes later, on either side, gets the error. The first end counts.
+    close(error) ends the queue in order: the taker gets the items that are left, then the error, or the end of the
+    iteration. abort(error) ends it at once: the items that are left are dropped, and both threads get the error,
+    whether they wait already or call later. Only the first close() or abort() counts.
     """
 
     def __init__(self, depth: int) -> None:
@@ -27,7 +28,7 @@ class Handover(Generic[T]):
         self._error: Exception | None = None
 
     def put(self, item: T) -> None:
-        """Hand over one item; waits while `depth` items are pending. Raises the error of abort()."""
+        """Append an item, after waiting while `depth` items are pending. Raises the error of abort()."""
         with self._changed:
             while len(self._items) >= self._depth and not self._aborted:
                 self._changed.wait()
@@ -36,12 +37,14 @@ class Handover(Generic[T]):
             self._changed.notify_all()
 
     def close(self, error: Exception | None = None) -> None:
+        """End the queue in order; with an error the taker gets it after the items that are left."""
         with self._changed:
             if not self._closed:
                 self._closed, self._error = True, error
             self._changed.notify_all()
 
     def abort(self, error: Exception) -> None:
+        """End the queue at once: drop its items, and raise `error` in whichever thread waits or calls later."""
         with self._changed:
             if not self._closed:
                 self._closed = self._aborted = True
@@ -53,7 +56,7 @@ class Handover(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """Take one item; waits for it. StopIteration, or the error, when it has ended."""
+        """Take one item, after waiting for it. Raises StopIteration or the error when the queue has ended."""
         with self._changed:
             while not self._items and not self._closed:
                 self._changed.wait()
@@ -66,7 +69,10 @@ class Handover(Generic[T]):
             raise StopIteration
 
     def batches(self, linger_s: float) -> Iterator[list[T]]:
-        """Take what is there, one item at least, after `linger_s` more for others to come. Ends as taking one by one does."""
+        """Yield lists of items: wait for one, `linger_s` seconds more for others to come, and take all there are.
+
+        Ends, or raises the error, as taking items one by one does.
+        """
         for first in self:
             time.sleep(linger_s)
             with self._changed:
@@ -76,6 +82,6 @@ class Handover(Generic[T]):
             yield items
 
     def check(self) -> None:
-        """Raise the error of abort(), if it was called."""
+        """Raise the error of abort() if it was called."""
         if self._aborted and self._error is not None:
             raise self._error

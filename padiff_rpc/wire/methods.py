@@ -1,4 +1,7 @@
-"""The service's calls as gRPC takes them: those that carry tensors read and write their messages by hand."""
+"""The service's calls for gRPC, as a client stub and as server handlers.
+
+Calls that carry tensors read and write their messages by hand (wire/payload.py); the generated code does the others.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from padiff_rpc.wire.payload import decoder
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ModelWorkerService"]
 CARRIERS = ("ReadParameters", "ReadActivations", "WriteParameters", "Forward", "Backward")
-"""Calls with streams both ways. Of their messages those with a `batch` are sent as bytes (wire/payload.py encode()) and
-come as Frames."""
+"""Calls with streams both ways that carry tensors.
+
+Their messages that have a field `batch` are sent as bytes made by payload.encode(), and arrive as Frames.
+"""
 
 
 def _kind(message: Any) -> Any:
@@ -33,7 +38,7 @@ def _deserializer(message: Any) -> Any:
 
 
 class Stub(worker_service_pb2_grpc.ModelWorkerServiceStub):
-    """The generated stub, its carriers replaced."""
+    """The generated client stub, but for the calls of CARRIERS."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         super().__init__(channel)
@@ -48,7 +53,14 @@ class Stub(worker_service_pb2_grpc.ModelWorkerServiceStub):
 
 
 def add_service(service: Any, server: grpc.Server) -> None:
-    """Register a servicer with a server; of two handlers for one call gRPC takes the one that was added first."""
+    """Register a servicer with a server.
+
+    The handlers of CARRIERS are added first, since gRPC takes the first of two handlers for one call.
+
+    Args:
+        service: A ModelWorkerServiceServicer.
+        server: The gRPC server, not yet started.
+    """
     handlers = {}
     for name in CARRIERS:
         method = SERVICE.methods_by_name[name]

@@ -1,7 +1,7 @@
-"""The wire form of messages that carry tensors, written and read by hand, so that payloads are copied once at most.
+"""Encode and decode messages that carry tensors by hand, so that payloads are copied once at most.
 
-protobuf's own `bytes` fields copy each payload twice on either side, at a hundredth of memcpy's speed. What is written here
-are valid messages of proto/, and all valid messages are read.
+protobuf's own `bytes` fields copy each payload twice on either side, at a hundredth of memcpy's speed. The bytes
+written here are valid messages of proto/, and all valid messages are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from padiff_rpc.v1 import tensor_pb2
 Buffer = bytes | bytearray | memoryview
 
 SMALL_BYTES = 4096
-"""Messages up to this size are read by the generated code: it is as fast there."""
+"""Messages up to this size are read by the generated code, which is as fast for them."""
 _LENGTH_DELIMITED = 2
 
 
@@ -25,7 +25,7 @@ def _tag(message: Any, field: str) -> bytes:
 
 
 _BATCH = 15
-"""The field that holds the batch, in each message that has one."""
+"""The number of the field that holds the batch, in each message that has one."""
 _BATCH_TAG = bytes([_BATCH << 3 | _LENGTH_DELIMITED])
 _CHUNKS_TAG = _tag(tensor_pb2.TensorBatch, "chunks")
 _PAYLOAD_TAG = _tag(tensor_pb2.TensorChunk, "payload")
@@ -34,7 +34,12 @@ _CHUNKS, _PAYLOAD = _CHUNKS_TAG[0] >> 3, _PAYLOAD_TAG[0] >> 3
 
 @dataclass(frozen=True)
 class Piece:
-    """A TensorChunk without its payload, and the payload."""
+    """A piece of a tensor.
+
+    Attributes:
+        chunk: The TensorChunk message, its payload left out.
+        payload: The bytes; empty if they lie in a slot of the ring.
+    """
 
     chunk: tensor_pb2.TensorChunk
     payload: Buffer = b""
@@ -42,9 +47,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Batch:
-    """A TensorBatch. `slot` and `ticket` are of the use of the ring in which its bytes lie; None where they are payloads.
+    """Pieces that travel together: a TensorBatch.
 
-    last: no further batch follows. Known to who packs it, and told in the message around it.
+    Attributes:
+        pieces: The pieces, in order.
+        slot: Number of the ring's slot that holds the bytes; None if they are payloads.
+        ticket: Names this use of the slot; the receiver returns the slot by it.
+        last: True if no further batch follows. The packer sets it, and the message around the batch tells it to the
+            receiver.
     """
 
     pieces: Sequence[Piece]
@@ -55,14 +65,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class Frame:
-    """A message that may carry tensors: all of it but the batch, and the batch."""
+    """A received message that may carry tensors.
+
+    Attributes:
+        message: The protobuf message. Its own `batch` field is not to be read.
+        batch: The message's batch; None if it has none.
+    """
 
     message: Any
     batch: Batch | None
 
 
 def encode(message: Any, batch: Batch) -> bytes:
-    """Write a message with a batch in its field 15, which is not set in `message`."""
+    """Serialise a message together with a batch.
+
+    Args:
+        message: A protobuf message whose `batch` field (number 15) is not set.
+        batch: What to write as that field. Its payloads are copied once.
+    """
     if batch.slot is None:
         parts, size = [], 0
     else:
@@ -80,12 +100,21 @@ def encode(message: Any, batch: Batch) -> bytes:
 
 
 def decoder(kind: Any) -> Callable[[bytes], Frame]:
-    """Make the function that reads messages of a kind. DATA_LOSS for what is no such message."""
+    """Return the function that decodes messages of one protobuf class, as decode() does."""
     return lambda data: decode(kind, data)
 
 
 def decode(kind: Any, data: bytes) -> Frame:
-    """Read a message; payloads are views of `data`."""
+    """Parse a serialised message. Payloads of its batch are views of `data`.
+
+    Args:
+        kind: The protobuf message's class, which has a field `batch`.
+        data: The serialised message.
+
+    Raises:
+        PadiffError: DATA_LOSS if a message of more than SMALL_BYTES is cut short, or is no protobuf message.
+        google.protobuf.message.DecodeError: For all else that the generated code cannot parse.
+    """
     if len(data) <= SMALL_BYTES:
         message = kind.FromString(data)
         return Frame(message, _batch_of(message.batch) if message.HasField("batch") else None)
@@ -112,7 +141,7 @@ def _batch(pieces: Sequence[Piece], rest: tensor_pb2.TensorBatch) -> Batch:
 
 
 def _read_batch(parts: Sequence[memoryview]) -> Batch:
-    """Read the field's occurrences, which protobuf takes for one message when they are several."""
+    """Parse the field's occurrences; protobuf takes several for one message."""
     rest: list[memoryview] = []
     pieces: list[Piece] = []
     for part in parts:
@@ -136,7 +165,7 @@ def _read_piece(view: memoryview) -> Piece:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview, memoryview | None]]:
-    """Yield each field's number, its whole wire form, and its value where that is delimited by a length."""
+    """Yield each field's number, its whole encoding, and its value if that is delimited by a length."""
     at, end = 0, len(view)
     while at < end:
         start = at

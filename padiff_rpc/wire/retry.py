@@ -1,4 +1,4 @@
-"""Retries of idempotent calls while a worker cannot be reached. A step is never run through here."""
+"""Repeat idempotent calls while a worker cannot be reached. A step is never repeated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from padiff_rpc.errors import PadiffError, Reason
 T = TypeVar("T")
 
 RETRY_S = 3.0
-"""For how long a session's idempotent calls are tried again."""
+"""For how many seconds a session's idempotent calls are repeated."""
 
 
 def retry_idempotent(call: Callable[[], T], deadline_s: float) -> T:
-    """Call again on WORKER_UNREACHABLE until deadline_s after the first try; then raise the last failure."""
+    """Call a function, and again after each WORKER_UNREACHABLE until `deadline_s` seconds after the first try.
+
+    Waits a random time of at most 1 s between two tries. Raises the last failure, and any other error at once.
+    """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_unreachable),
         stop=tenacity.stop_after_delay(deadline_s),

@@ -1,9 +1,10 @@
-"""The ring: memory that a worker and its coordinator share, and the proof that they do.
+"""The ring: memory that a worker and its coordinator share, and the handshake that proves that they do.
 
-The worker makes a memfd, which has a name in no file system, so that nothing is left however either ends. It tells its process,
-descriptor and a nonce that stands in the first page. The coordinator finds that nonce behind /proc/PID/fd/DESCRIPTOR, writes one
-of its own after it and names it to the worker, which finds it in its own page. Both have then seen the other's writing.
-Whatever fails on the way means streams instead.
+The worker makes a memfd, which has a name in no file system, so that nothing is left behind however either process
+ends. It tells the coordinator its process id, the memfd's descriptor, and a nonce that it wrote into the first page.
+The coordinator finds that nonce behind /proc/PID/fd/DESCRIPTOR, writes a nonce of its own after it, and tells that to
+the worker, which finds it in its own page. Each has then seen what the other wrote. If any step fails, tensors go
+through gRPC messages.
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ PAGE_BYTES = 4096
 SLOT_BYTES = 8 << 20
 TO_COORDINATOR = 3
 TO_WORKER = 2
-"""Slots a direction, measured: fewer of the one that only weights and substitutions take."""
+"""Slots per direction, as measured.
+
+Only weights and substitutions go to the worker, which needs fewer slots for them.
+"""
 LIMIT_BYTES = 1 << 30
-"""The largest ring that a coordinator will map."""
+"""The largest ring that a coordinator maps."""
 
 
 @dataclass(frozen=True)
 class Ring:
-    """The slots of both directions, mapped; the memory goes with the last view of it."""
+    """The slots of both directions, mapped. The memory is freed with the last view of it.
+
+    Attributes:
+        to_coordinator: The slots that the worker fills.
+        to_worker: The slots that the coordinator fills.
+    """
 
     to_coordinator: Region
     to_worker: Region
@@ -42,17 +51,22 @@ class Ring:
 
 @dataclass(frozen=True)
 class WorkerRing:
-    """A session's ring in the worker: the slots that it fills, and those that it reads."""
+    """A session's ring in the worker.
+
+    Attributes:
+        slots: The slots that the worker fills, and which of them are in use.
+        incoming: The slots that the worker reads.
+    """
 
     slots: Slots
     incoming: Region
 
 
 class OfferedRing:
-    """The worker's side until the proof is complete: one page, and whoever opens the session is told where."""
+    """The worker's side of the handshake: a memfd of one page, which is enlarged once the handshake is complete."""
 
     def __init__(self) -> None:
-        """OSError where this host has no memfd."""
+        """Make the memfd and write a nonce into it. Raises OSError if this host has no memfd."""
         self._descriptor = memfd.create(MEMFD_NAME)
         try:
             self._nonce = memfd.new_nonce()
@@ -63,10 +77,16 @@ class OfferedRing:
             raise
 
     def to_proto(self) -> pb.RingOffer:
+        """Return where the coordinator finds the page: process id, descriptor and nonce."""
         return pb.RingOffer(pid=os.getpid(), descriptor=self._descriptor, nonce=self._nonce)
 
     def complete(self, nonce: bytes) -> tuple[WorkerRing, pb.RingLayout] | None:
-        """Look for the coordinator's nonce and make the slots; None where it is not there or the memory is lacking."""
+        """Look for the coordinator's nonce, then add the slots to the memfd and map them.
+
+        Returns:
+            The mapped slots, and the layout to tell the coordinator; None if the nonce is not in the page, or this host
+            has not the memory.
+        """
         if not memfd.holds_nonce(self._descriptor, nonce, NONCE_BYTES):
             log.debug("the coordinator does not share this worker's memory; tensors go through messages")
             return None
@@ -78,7 +98,7 @@ class OfferedRing:
             to_worker=TO_WORKER,
         )
         try:
-            # Not ftruncate: where the memory is lacking that ends in SIGBUS at the first touch, this in ENOSPC now.
+            # Not ftruncate(): if memory is lacking that ends in SIGBUS at the first touch, this in ENOSPC now.
             os.posix_fallocate(self._descriptor, 0, layout.size_bytes)
             memfd.fix_size(self._descriptor)
             ring = _map(self._descriptor, layout, touched=True)
@@ -88,17 +108,22 @@ class OfferedRing:
         return WorkerRing(Slots(ring.to_coordinator), ring.to_worker), layout
 
     def close(self) -> None:
-        """Let go of the descriptor; a mapping stays. Idempotent."""
+        """Close the descriptor; slots that were mapped stay. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 class FoundRing:
-    """The coordinator's side until the proof is complete."""
+    """The coordinator's side of the handshake. `nonce` is what it wrote into the page, to be told to the worker."""
 
     def __init__(self, offer: pb.RingOffer) -> None:
-        """Open what the worker offers and leave our nonce there. OSError where that is not this host's, or not ours to open."""
+        """Open the memfd that a worker offers, and write a nonce of this side into it.
+
+        Raises:
+            OSError: If the memfd is not of this host, may not be opened by this user, or does not hold the worker's
+                nonce.
+        """
         self._descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDWR)
         try:
             if not memfd.holds_nonce(self._descriptor, offer.nonce):
@@ -110,7 +135,12 @@ class FoundRing:
             raise
 
     def map(self, layout: pb.RingLayout) -> Ring:
-        """Map the ring once the worker has confirmed our nonce. OSError where it is not of the size told, or may shrink."""
+        """Map the slots, once the worker has confirmed this side's nonce.
+
+        Raises:
+            OSError: If the memfd's size is not the one in `layout` or is above LIMIT_BYTES, the slots do not fit into
+                it, or the worker could still shrink it.
+        """
         size_bytes = os.fstat(self._descriptor).st_size
         if size_bytes != layout.size_bytes or size_bytes > LIMIT_BYTES:
             raise OSError(f"the ring is of {size_bytes} bytes, the worker told {layout.size_bytes}")
@@ -119,15 +149,17 @@ class FoundRing:
         return _map(self._descriptor, layout, touched=False)
 
     def close(self) -> None:
+        """Close the descriptor; slots that were mapped stay. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def _map(descriptor: int, layout: pb.RingLayout, touched: bool) -> Ring:
-    """Map the slots; with all pages `touched` where they are new, since the first use of each costs ten times the copy into it.
+    """Map the slots.
 
-    The peer finds them made, and takes into its own memory only those that it uses.
+    `touched` has all pages made at once, for memory that is new: the first use of a new page costs ten times the copy
+    into it. The peer finds the pages made, and takes into its own memory only those that it uses.
     """
     slots = layout.to_coordinator + layout.to_worker
     end = layout.first_slot_offset + slots * layout.slot_bytes

@@ -1,8 +1,9 @@
-"""Messages <-> domain: one thing_to_proto / thing_from_proto pair per message.
+"""Convert between protobuf messages and the library's types: one thing_to_proto / thing_from_proto pair per message.
 
-`into`: write into this message, an empty part of another, instead of a new one. What each boundary consists of is written so.
-Made by themselves the parts take twice the time. And each time that 10,000 pieces of messages' memory were freed protobuf has
-malloc give all that is free back to the system (malloc_trim), the model's too, which then has to be fetched again.
+Writers of messages that are parts of others take `into`: the empty part to write into, instead of making a new message.
+What each boundary consists of is written so. Made by themselves the parts take twice the time. And each time that
+10,000 pieces of messages' memory were freed protobuf has malloc give all that is free back to the system (malloc_trim),
+the model's too, which then has to be fetched again.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ DESCRIPTION_PART_BYTES = 1 << 13
 """About how large one part of a description may be. A part that is read takes several times that."""
 
 _SHARED_COUNT = 256
-"""How many values of one kind are known again when they come in once more. A deep model says the same of each of its layers,
-so what arrives equal is kept once: names, specs, hyperparameters, calls. That keeps its description and its boundaries small.
+"""How many values of one kind are remembered, so that equal values that come in again are kept once.
+
+A deep model says the same of each of its layers: names, specs, hyperparameters, calls. Sharing equal values keeps its
+description and its boundaries small.
 """
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ T = TypeVar("T")
 
 # -- tensors ------------------------------------------------------------------------------------------------------
 def tensor_spec_to_proto(spec: TensorSpec, into: tensor_pb2.TensorSpec | None = None) -> tensor_pb2.TensorSpec:
+    """Write a tensor's element type, shape and size in bytes."""
     proto = tensor_pb2.TensorSpec() if into is None else into
     proto.dtype, proto.size_bytes = dtype_to_proto(spec.dtype), spec.size_bytes
     proto.shape.extend(spec.shape)
@@ -43,7 +47,12 @@ def tensor_spec_to_proto(spec: TensorSpec, into: tensor_pb2.TensorSpec | None = 
 
 
 def tensor_spec_from_proto(proto: tensor_pb2.TensorSpec) -> TensorSpec:
-    """Return the spec; DATA_LOSS when size_bytes is not prod(shape) x item size."""
+    """Read a tensor's spec. Equal specs share one object.
+
+    Raises:
+        PadiffError: DATA_LOSS if a length is negative, or size_bytes is not prod(shape) x item size.
+        PadiffError: BAD_TENSOR if this version does not know the element type.
+    """
     dtype, shape = dtype_from_proto(proto.dtype), tuple(proto.shape)
     size_bytes = math.prod(shape) * dtype.item_bytes
     if any(length < 0 for length in shape) or size_bytes != proto.size_bytes:
@@ -60,6 +69,7 @@ def _shared_spec(dtype: DType, shape: tuple[int, ...]) -> TensorSpec:
 
 
 def digest_to_proto(digest: Digest, into: tensor_pb2.Digest | None = None) -> tensor_pb2.Digest:
+    """Write a tensor's digest; statistics that are None stay unset."""
     proto = tensor_pb2.Digest() if into is None else into
     proto.count, proto.nan_count, proto.inf_count = digest.count, digest.nan_count, digest.inf_count
     proto.min, proto.max, proto.hash = digest.min, digest.max, digest.hash
@@ -73,6 +83,7 @@ def digest_to_proto(digest: Digest, into: tensor_pb2.Digest | None = None) -> te
 
 
 def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
+    """Read a tensor's digest; statistics that are unset become None."""
     return Digest(
         count=proto.count,
         mean=proto.mean if proto.HasField("mean") else None,
@@ -87,16 +98,22 @@ def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
 
 
 def statistics_to_proto(statistics: Statistics) -> tensor_pb2.Statistics:
+    """Return the enum value of a choice of statistics."""
     return _STATISTICS_TO_PROTO[statistics]
 
 
 def statistics_from_proto(proto: int) -> Statistics:
-    """Return which are asked for: all, where nothing is said."""
+    """Return the choice of statistics of an enum value; 0 (unspecified) means all.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the value.
+    """
     return _known(_STATISTICS_FROM_PROTO, proto, "choice of statistics") if proto else Statistics.ALL
 
 
 # -- what a model is ----------------------------------------------------------------------------------------------
 def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterInfo:
+    """Write the description of one parameter or buffer, without its value."""
     return model_pb2.ParameterInfo(
         name=info.name,
         kind=_KIND_TO_PROTO[info.kind],
@@ -107,6 +124,12 @@ def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterIn
 
 
 def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.ParameterInfo:
+    """Read the description of one parameter or buffer.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the kind.
+        PadiffError: DATA_LOSS or BAD_TENSOR as tensor_spec_from_proto() raises them.
+    """
     return domain.ParameterInfo(
         name=intern(proto.name),
         kind=_known(_KIND_FROM_PROTO, proto.kind, "kind of parameter"),
@@ -117,6 +140,7 @@ def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.Paramete
 
 
 def layer_info_to_proto(info: domain.LayerInfo) -> model_pb2.LayerInfo:
+    """Write one layer; the value of each hyperparameter becomes JSON text."""
     return model_pb2.LayerInfo(
         route=info.route,
         class_name=info.class_name,
@@ -132,6 +156,7 @@ def layer_info_to_proto(info: domain.LayerInfo) -> model_pb2.LayerInfo:
 
 
 def layer_info_from_proto(proto: model_pb2.LayerInfo) -> domain.LayerInfo:
+    """Read one layer. Layers with equal hyperparameters share one mapping, which must not be changed."""
     return domain.LayerInfo(
         route=intern(proto.route),
         class_name=intern(proto.class_name),
@@ -150,7 +175,10 @@ def _shared_hyperparameters(items: tuple[tuple[str, str], ...]) -> Mapping[str, 
 
 
 def description_to_proto(description: domain.ModelDescription) -> Iterator[model_pb2.ModelDescription]:
-    """Cut into parts of about DESCRIPTION_PART_BYTES; at least one."""
+    """Yield a model's description in parts of about DESCRIPTION_PART_BYTES; at least one part.
+
+    The first part names the framework and the model's class. Layers come before parameters.
+    """
     part = model_pb2.ModelDescription(framework=description.framework, class_name=description.class_name)
     size_bytes = 0
     items = [*map(layer_info_to_proto, description.layers), *map(parameter_info_to_proto, description.parameters)]
@@ -167,7 +195,7 @@ def description_to_proto(description: domain.ModelDescription) -> Iterator[model
 
 
 def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domain.ModelDescription:
-    """Join the parts, each as it comes; the first names the model."""
+    """Join the parts of a description, each as it comes. The first part names the framework and the class."""
     framework = class_name = ""
     layers: list[domain.LayerInfo] = []
     parameters: list[domain.ParameterInfo] = []
@@ -179,6 +207,7 @@ def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domai
 
 
 def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
+    """Write where a model runs. `recorded` has no field, since a worker's model runs."""
     return model_pb2.ModelInfo(
         framework=info.framework,
         framework_version=info.framework_version,
@@ -196,6 +225,7 @@ def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
 
 
 def model_info_from_proto(proto: model_pb2.ModelInfo) -> domain.ModelInfo:
+    """Read where a model runs; `recorded` is False."""
     return domain.ModelInfo(
         framework=proto.framework,
         framework_version=proto.framework_version,
@@ -214,6 +244,7 @@ def model_info_from_proto(proto: model_pb2.ModelInfo) -> domain.ModelInfo:
 
 # -- what a step records --------------------------------------------------------------------------------------------
 def record_to_proto(record: domain.Record, into: model_pb2.Record | None = None) -> model_pb2.Record:
+    """Write a record without its bytes, which are read by its id."""
     proto = model_pb2.Record() if into is None else into
     proto.id, proto.name = record.id, record.name
     tensor_spec_to_proto(record.spec, proto.spec)
@@ -224,6 +255,11 @@ def record_to_proto(record: domain.Record, into: model_pb2.Record | None = None)
 
 
 def record_from_proto(proto: model_pb2.Record) -> domain.Record:
+    """Read a record; `place` is None if its bytes cannot be read in place.
+
+    Raises:
+        PadiffError: DATA_LOSS or BAD_TENSOR as tensor_spec_from_proto() raises them.
+    """
     return domain.Record(
         id=proto.id,
         name=intern(proto.name),
@@ -234,16 +270,19 @@ def record_from_proto(proto: model_pb2.Record) -> domain.Record:
 
 
 def place_to_proto(place: domain.StorePlace, into: model_pb2.Place | None = None) -> model_pb2.Place:
+    """Write where a record lies in its store's memory: the offset, and the generation for which it holds."""
     proto = model_pb2.Place() if into is None else into
     proto.offset, proto.generation = place.offset, place.generation
     return proto
 
 
 def place_from_proto(proto: model_pb2.Place) -> domain.StorePlace:
+    """Read where a record lies in its store's memory."""
     return domain.StorePlace(proto.offset, proto.generation)
 
 
 def boundary_to_proto(boundary: domain.Boundary, into: model_pb2.Boundary | None = None) -> model_pb2.Boundary:
+    """Write a boundary with its records."""
     proto = model_pb2.Boundary() if into is None else into
     proto.seq, proto.phase = boundary.seq, _PHASE_TO_PROTO[boundary.phase]
     proto.route, proto.call, proto.side = boundary.route, boundary.call, _SIDE_TO_PROTO[boundary.side]
@@ -256,6 +295,12 @@ def boundary_to_proto(boundary: domain.Boundary, into: model_pb2.Boundary | None
 
 
 def boundary_from_proto(proto: model_pb2.Boundary) -> domain.Boundary:
+    """Read a boundary with its records.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the phase or the side.
+        PadiffError: DATA_LOSS or BAD_TENSOR as tensor_spec_from_proto() raises them.
+    """
     return domain.Boundary(
         seq=proto.seq,
         phase=_known(_PHASE_FROM_PROTO, proto.phase, "phase"),
@@ -274,6 +319,7 @@ def _shared_call(route: str, call: int) -> tuple[str, int]:
 
 
 def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOptions:
+    """Write what a step records; `routes` None is told as `all_routes`."""
     return model_pb2.RecordOptions(
         all_routes=options.routes is None,
         routes=options.routes or (),
@@ -286,6 +332,11 @@ def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOp
 
 
 def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOptions:
+    """Read what a step records.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the choice of statistics.
+    """
     return domain.RecordOptions(
         routes=None if proto.all_routes else tuple(proto.routes),
         inputs=proto.inputs,
@@ -300,7 +351,15 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
 def forward_header_to_proto(
     session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, observed: bool
 ) -> worker_service_pb2.ForwardHeader:
-    """`inputs_json` stands for request.inputs (see padiff_rpc/model/inputs_as_json.py)."""
+    """Write the first message of a forward.
+
+    Args:
+        session_id: The session that runs it.
+        request: What to run. Its `inputs` are told by the next two arguments.
+        inputs_json: `request.inputs` as JSON, which names its tensors (padiff_rpc/model/inputs_as_json.py).
+        tensor_count: How many tensors follow the header.
+        observed: Whether the worker is to send boundaries.
+    """
     header = worker_service_pb2.ForwardHeader(
         session_id=session_id,
         inputs_json=inputs_json,
@@ -316,7 +375,16 @@ def forward_header_to_proto(
 
 
 def forward_header_from_proto(proto: worker_service_pb2.ForwardHeader, inputs: domain.Inputs) -> domain.ForwardRequest:
-    """`inputs` were put together from the header's inputs_json and the tensors that followed it."""
+    """Read the first message of a forward.
+
+    Args:
+        proto: The header.
+        inputs: forward's keyword arguments, put together from the header's `inputs_json` and the tensors that followed
+            it.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the choice of statistics.
+    """
     return domain.ForwardRequest(
         inputs=inputs,
         training=proto.training if proto.HasField("training") else None,
@@ -327,14 +395,17 @@ def forward_header_from_proto(proto: worker_service_pb2.ForwardHeader, inputs: d
 
 
 def forward_result_to_proto(result: domain.ForwardResult) -> worker_service_pb2.ForwardResult:
+    """Write a forward's result: records of the model's outputs, and its wall time in seconds."""
     return worker_service_pb2.ForwardResult(outputs=map(record_to_proto, result.outputs), wall_s=result.wall_s)
 
 
 def forward_result_from_proto(proto: worker_service_pb2.ForwardResult) -> domain.ForwardResult:
+    """Read a forward's result."""
     return domain.ForwardResult(outputs=tuple(map(record_from_proto, proto.outputs)), wall_s=proto.wall_s)
 
 
 def backward_result_to_proto(result: domain.BackwardResult) -> worker_service_pb2.BackwardResult:
+    """Write a backward's result. `unrecorded` has no field: it is empty for a model that runs."""
     return worker_service_pb2.BackwardResult(
         loss=result.loss,
         without_gradient=[
@@ -346,6 +417,11 @@ def backward_result_to_proto(result: domain.BackwardResult) -> worker_service_pb
 
 
 def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> domain.BackwardResult:
+    """Read a backward's result; `unrecorded` is empty.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know a boundary's side.
+    """
     return domain.BackwardResult(
         loss=proto.loss,
         without_gradient=tuple(
@@ -357,43 +433,56 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
 
 
 def store_offer_to_proto(offer: Offer) -> worker_service_pb2.StoreOffer:
+    """Write where another process finds a store's memory."""
     return worker_service_pb2.StoreOffer(**vars(offer))
 
 
 def store_offer_from_proto(proto: worker_service_pb2.StoreOffer) -> Offer:
+    """Read where another process's store is found. The nonce is not checked here."""
     return Offer(pid=proto.pid, descriptor=proto.descriptor, size_bytes=proto.size_bytes, nonce=proto.nonce)
 
 
 def store_figures_to_proto(figures: StoreFigures) -> worker_service_pb2.GetStoreFiguresResponse:
+    """Write how many bytes a store holds, has held at most, and has written to disk."""
     return worker_service_pb2.GetStoreFiguresResponse(**asdict(figures))
 
 
 def store_figures_from_proto(proto: worker_service_pb2.GetStoreFiguresResponse) -> StoreFigures:
+    """Read how many bytes a store holds, has held at most, and has written to disk."""
     return StoreFigures(**{field.name: getattr(proto, field.name) for field in fields(StoreFigures)})
 
 
 def loss_spec_to_proto(loss: domain.LossSpec) -> model_pb2.LossSpec:
-    """Without the targets: these follow as tensors."""
+    """Write a loss without its targets, which follow as tensors."""
     return model_pb2.LossSpec(name=loss.name, options=dict(loss.options), outputs=loss.outputs)
 
 
 def loss_spec_from_proto(proto: model_pb2.LossSpec) -> domain.LossSpec:
+    """Read a loss. Its targets are empty, since they follow as tensors."""
     return domain.LossSpec(proto.name, dict(proto.options), outputs=tuple(proto.outputs))
 
 
 def optimizer_spec_to_proto(optimizer: domain.OptimizerSpec) -> model_pb2.OptimizerSpec:
+    """Write an optimiser's name and options."""
     return model_pb2.OptimizerSpec(name=optimizer.name, options=dict(optimizer.options))
 
 
 def optimizer_spec_from_proto(proto: model_pb2.OptimizerSpec) -> domain.OptimizerSpec:
+    """Read an optimiser's name and options."""
     return domain.OptimizerSpec(proto.name, dict(proto.options))
 
 
 def what_to_proto(what: domain.What) -> worker_service_pb2.What:
+    """Return the enum value of "value" or "gradient"."""
     return _WHAT_TO_PROTO[what]
 
 
 def what_from_proto(value: int) -> domain.What:
+    """Return "value" or "gradient" for an enum value.
+
+    Raises:
+        PadiffError: NOT_SUPPORTED if this version does not know the value.
+    """
     return _known(_WHAT_FROM_PROTO, value, "kind of tensor")
 
 

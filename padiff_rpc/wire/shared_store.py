@@ -1,4 +1,4 @@
-"""Another process's store, where both are on one host: records are read in place, and nothing is sent."""
+"""Map another process's store on the same host, so that its records are read in place and nothing is sent."""
 
 from __future__ import annotations
 
@@ -19,15 +19,27 @@ from padiff_rpc.tensors.tensor import Tensor, TensorStream, chunks_of
 log = logging.getLogger(__name__)
 
 _RESIDENT_BYTES = 8 << 20
+"""After so many bytes were read, their pages are given back to the system."""
 _LEAST_BYTES = 64 << 10
-"""About what becomes resident when a page is touched that others have made: its neighbours come with it."""
+"""About how much becomes resident when a page is touched that another process has made.
+
+The page's neighbours come with it.
+"""
 
 
 class SharedStore:
-    """The memory of a store, to be read. Pages that were read count as this process's too, so it lets go of them again."""
+    """The memory of another process's store, mapped to be read.
+
+    Pages that were read count as this process's memory too, so it gives them back to the system from time to time.
+    """
 
     def __init__(self, offer: Offer) -> None:
-        """Map what a store offers. OSError where that is not this host's, or not ours to open."""
+        """Map what a store offers.
+
+        Raises:
+            OSError: If the memory is not of this host, may not be opened by this user, does not hold the nonce, is not
+                of the size that was told, or could shrink.
+        """
         self.offer = offer
         descriptor = memfd.open_of(offer.pid, offer.descriptor, MEMFD_NAME, os.O_RDONLY)
         try:
@@ -42,13 +54,20 @@ class SharedStore:
         self._read_bytes = 0
 
     def holds(self, place: StorePlace) -> bool:
-        """Tell whether the store has dropped no step since that place was told: then what was read so far was the record."""
+        """Tell whether the store has dropped no step since it told this place.
+
+        If True, the bytes that were read at that place until now were the record's.
+        """
         return (
             int.from_bytes(self._memory[GENERATION_OFFSET : GENERATION_OFFSET + 8].data, "little") == place.generation
         )
 
     def view(self, offset: int, size_bytes: int) -> memoryview:
-        """Return what lies there; DATA_LOSS where that is not within the store."""
+        """Return a view of `size_bytes` bytes, at an offset in bytes from the front of the memory.
+
+        Raises:
+            PadiffError: DATA_LOSS if they do not lie within the store.
+        """
         total = self.offer.size_bytes
         if not (FIRST_OFFSET <= offset <= total and 0 <= size_bytes <= total - offset):
             raise PadiffError(
@@ -58,13 +77,16 @@ class SharedStore:
         return self._memory[offset : offset + size_bytes].data
 
     def chunks(self, offset: int, size_bytes: int) -> Iterator[memoryview]:
-        """Yield what lies there piece by piece, in place."""
+        """Yield the bytes that view() would return in pieces of CHUNK_BYTES, without a copy."""
         for chunk in chunks_of(self.view(offset, size_bytes)):
             yield chunk
             self.was_read(chunk.nbytes)
 
     def was_read(self, size_bytes: int) -> None:
-        """Note that so much was read, and have the system take pages back once it is a lot: they come again where needed."""
+        """Count bytes as read, and give pages back to the system when they are many.
+
+        A page that was given back comes again when it is touched.
+        """
         self._read_bytes += max(size_bytes, _LEAST_BYTES)
         if self._read_bytes > _RESIDENT_BYTES:
             self._read_bytes = 0
@@ -73,17 +95,23 @@ class SharedStore:
 
 @dataclass(frozen=True)
 class PlacedTensor(Tensor):
-    """A tensor in a shared store. Its bytes hold until its record is released, or its worker begins another step."""
+    """A tensor in a shared store. Its bytes hold until its record is released, or its worker begins another step.
+
+    Attributes:
+        store: The store that `data` is a view of.
+        place: Where in the store the bytes begin, and for which generation.
+    """
 
     store: SharedStore
     place: StorePlace
 
     def stream(self, name: str) -> TensorStream:
+        """Stream the bytes in place, and give back the pages that were read."""
         return TensorStream(name, self.spec, self.store.chunks(self.place.offset, self.spec.size_bytes))
 
 
 def shared_store(offer: Offer | None) -> SharedStore | None:
-    """Map a store; None where that cannot be."""
+    """Map the store that is offered; return None if none is, or if it cannot be mapped."""
     if offer is None:
         return None
     try:

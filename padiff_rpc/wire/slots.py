@@ -1,4 +1,4 @@
-"""Slots of the shared ring: memory in pieces of one size, and the filler's book of which are in use."""
+"""Slots of the shared ring: memory in pieces of one size, and the sender's book of which are in use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,31 @@ from padiff_rpc.errors import PadiffError, Reason
 
 @dataclass(frozen=True)
 class Region:
-    """The slots of one direction, as flat uint8."""
+    """The slots of one direction.
+
+    Attributes:
+        memory: All slots one after the other, as flat uint8.
+        slot_bytes: Size of one slot.
+    """
 
     memory: np.ndarray
     slot_bytes: int
 
     def slot(self, number: int) -> np.ndarray:
+        """Return a slot's memory, as flat uint8."""
         return self.memory[number * self.slot_bytes : (number + 1) * self.slot_bytes]
 
     def view(self, slot: int, offset: int, size_bytes: int) -> memoryview:
-        """Return a piece that a peer says lies there; DATA_LOSS where that is not within the slot."""
+        """Return a view of a piece that a peer says lies in a slot.
+
+        Args:
+            slot: The slot's number, from 0.
+            offset: Where the piece begins in the slot, in bytes.
+            size_bytes: The piece's size.
+
+        Raises:
+            PadiffError: DATA_LOSS if the piece does not lie within one of the slots.
+        """
         total = self.slot_bytes
         if not (0 <= slot < self.memory.nbytes // total and 0 <= offset <= total and 0 <= size_bytes <= total - offset):
             raise PadiffError(
@@ -37,7 +52,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Slot:
-    """One use of a slot. Its ticket is never used again, so that one that comes late frees nothing of others."""
+    """One use of a slot by its sender.
+
+    Attributes:
+        number: Which slot it is.
+        ticket: Names this use. It is never used again, so that a ticket that comes back late frees no other use.
+        memory: The slot's bytes, as flat uint8.
+    """
 
     number: int
     ticket: int
@@ -45,15 +66,18 @@ class Slot:
 
 
 class SlotSource(Protocol):
-    """Where a sender gets slots from."""
+    """Where pack() gets free slots from."""
 
     def take(self) -> Slot | None:
-        """Return a free slot. Where there is none, wait for the receiver of this stream; None when it holds none either."""
+        """Return a free slot, or None if the bytes are to go into the message.
+
+        If no slot is free, wait until the receiver of this stream returns one. Return None if it holds none either.
+        """
         ...
 
 
 class Slots:
-    """The slots that this side fills, and which streams hold them. Thread-safe."""
+    """The slots that this side fills, and which stream holds which. Streams have numbers. Thread-safe."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -64,35 +88,37 @@ class Slots:
         self._next_ticket = 1
 
     def take(self, stream: int) -> Slot | None:
-        """Take a slot for a stream; None when all are in use, or the stream has ended already."""
+        """Take a slot for a stream; return None if all are in use, or the stream has ended."""
         with self._lock:
             if not self._free or stream in self._ended:
                 return None
-            # The one freed last: its memory is still in the caches.
+            # The slot that was freed last: its memory is still in the caches.
             number, ticket = self._free.pop(), self._next_ticket
             self._next_ticket += 1
             self._held[ticket] = number, stream
             return Slot(number, ticket, self.region.slot(number))
 
     def give_back(self, tickets: Iterable[int]) -> None:
-        """Take slots back that the receiver is through with; tickets that are none are ignored."""
+        """Free the slots whose tickets the receiver returned; unknown tickets are ignored."""
         with self._lock:
             for ticket in tickets:
                 self._release(ticket)
 
     def end(self, stream: int) -> None:
-        """Take back all that a stream holds: its receiver has left it. It gets no more."""
+        """Free all slots that a stream holds, since its receiver has left it. The stream gets no more."""
         with self._lock:
             self._ended.add(stream)
             for ticket in [ticket for ticket, (_, holder) in self._held.items() if holder == stream]:
                 self._release(ticket)
 
     def held_by(self, stream: int) -> int:
+        """Return how many slots a stream holds."""
         with self._lock:
             return sum(holder == stream for _, holder in self._held.values())
 
     @property
     def free(self) -> int:
+        """Number of slots that no stream holds."""
         with self._lock:
             return len(self._free)
 

@@ -1,4 +1,4 @@
-"""Errors <-> gRPC status: the table Reason -> code, and ErrorDetail in the trailing metadata."""
+"""Convert errors to gRPC statuses and back: a code for each Reason, and an ErrorDetail in the trailing metadata."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from padiff_rpc.v1 import worker_service_pb2
 
 DETAIL_KEY = "padiff-error-bin"
 DETAIL_LIMIT_BYTES = 4000
-"""Below 4 KiB: a peer drops larger trailing metadata together with the status."""
+"""The largest ErrorDetail.
+
+It stays below 4 KiB: a peer drops larger trailing metadata together with the status.
+"""
 SHORT_CHARS = 64
-"""Texts are not trimmed below about this."""
+"""Texts are not trimmed below about this length."""
 TEXT_LIMIT_CHARS = 400
-"""Of the status text, which travels percent-encoded beside the detail."""
+"""The longest status text, which travels percent-encoded beside the detail."""
 
 CODES: dict[Reason, grpc.StatusCode] = {
     Reason.BAD_SPEC: grpc.StatusCode.INVALID_ARGUMENT,
@@ -43,13 +46,19 @@ RpcStatus = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
 def error_to_status(error: PadiffError) -> RpcStatus:
-    """Return the code, the text, and the trailing metadata."""
+    """Return an error's status code, status text, and trailing metadata."""
     detail = error_to_proto(error).SerializeToString()
     return CODES[error.reason], error.message[:TEXT_LIMIT_CHARS], ((DETAIL_KEY, detail),)
 
 
 def error_from_rpc(error: grpc.RpcError, address: str) -> PadiffError:
-    """Return what the worker reported or, where gRPC itself failed, what that means for this address."""
+    """Convert the failure of a call to a worker at `address`.
+
+    Returns:
+        The error that the worker reported, if it did. Otherwise what gRPC's own status means: WORKER_UNREACHABLE for
+        UNAVAILABLE and CANCELLED, TIMED_OUT for DEADLINE_EXCEEDED, VERSION_MISMATCH for UNIMPLEMENTED, INTERNAL for
+        others.
+    """
     for key, value in getattr(error, "trailing_metadata", tuple)() or ():
         if key == DETAIL_KEY:
             return error_from_proto(worker_service_pb2.ErrorDetail.FromString(value), address)
@@ -83,7 +92,11 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> PadiffError:
 
 
 def error_to_proto(error: PadiffError) -> worker_service_pb2.ErrorDetail:
-    """Pack an error, its longest texts trimmed until the message fits DETAIL_LIMIT_BYTES."""
+    """Write an error as an ErrorDetail of at most DETAIL_LIMIT_BYTES.
+
+    The longest texts are trimmed until it fits, metadata before the message and the hint. If all texts are short and it
+    still does not fit, the metadata are dropped.
+    """
     texts = {("metadata", key): str(value) for key, value in error.metadata.items()}
     texts["message", ""], texts["hint", ""] = error.message, error.hint
     while (detail := _detail(error.reason, texts)).ByteSize() > DETAIL_LIMIT_BYTES:
@@ -91,13 +104,20 @@ def error_to_proto(error: PadiffError) -> worker_service_pb2.ErrorDetail:
         if len(texts[place]) > SHORT_CHARS:
             excess = detail.ByteSize() - DETAIL_LIMIT_BYTES
             texts[place] = _shorter(texts[place], excess, tail=place[1] == "traceback")
-        else:  # every text is short: it is the number of metadata, or their keys
+        else:  # every text is short: the metadata are too many, or their keys too long
             texts = {place: text for place, text in texts.items() if place[0] != "metadata"}
     return detail
 
 
 def error_from_proto(detail: worker_service_pb2.ErrorDetail, address: str = "") -> PadiffError:
-    """Unpack; a reason that this side does not know becomes INTERNAL, its name kept in the metadata."""
+    """Read an ErrorDetail.
+
+    A reason that this version does not know becomes INTERNAL, and its name is kept as metadata["reason"].
+
+    Args:
+        detail: The message.
+        address: The worker's address, to be kept as metadata["worker"] if the worker gave none.
+    """
     metadata = dict(detail.metadata)
     if address:
         metadata.setdefault("worker", address)
@@ -119,12 +139,15 @@ def _detail(reason: Reason, texts: dict[tuple[str, str], str]) -> worker_service
 
 
 def _weight(place: tuple[str, str], text: str) -> int:
-    """Metadata give way before the message and the hint, unless these are the giants."""
+    """Return how soon a text is trimmed: metadata before the message and the hint, unless these are the giants."""
     return len(text.encode()) * (4 if place[0] == "metadata" else 1)
 
 
 def _shorter(text: str, excess_bytes: int, *, tail: bool) -> str:
-    """Drop about excess_bytes of UTF-8, but at most half; of a traceback the end is kept, of other texts the start."""
+    """Drop about `excess_bytes` of a text in UTF-8, but at most half of it.
+
+    With `tail` the end is kept, as for a traceback, otherwise the start.
+    """
     data = text.encode()
     keep = max(len(data) - excess_bytes - 12, len(data) // 2)  # 12: the mark, and lengths in the wire form
     piece = (data[-keep:] if tail else data[:keep]).decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""The protocol versions that this side speaks, and the one that two sides share."""
+"""The protocol versions that this side speaks, and the version that two sides share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from collections.abc import Iterable
 from padiff_rpc.errors import PadiffError, Reason
 
 PROTOCOL_VERSIONS = (1,)
-"""Within the proto package padiff_rpc.v1; a coordinator and a worker use the highest one that both list."""
+"""Versions within the proto package padiff_rpc.v1.
+
+A coordinator and a worker use the highest version that both list.
+"""
 
 
 def common_version(worker_versions: Iterable[int], address: str) -> int:
-    """Return the protocol version to speak with a worker; VERSION_MISMATCH when there is none."""
+    """Return the protocol version to speak with a worker: the highest that both sides list.
+
+    Args:
+        worker_versions: The versions that the worker lists.
+        address: The worker's address, for the error.
+
+    Raises:
+        PadiffError: VERSION_MISMATCH if there is none. Its hint says which side to upgrade.
+    """
     theirs = sorted(set(worker_versions))
     common = set(PROTOCOL_VERSIONS) & set(theirs)
     if common:

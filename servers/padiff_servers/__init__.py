@@ -1,1 +1,1 @@
-"""The worker program."""
+"""The worker program, which hosts one model behind gRPC."""

@@ -1,4 +1,4 @@
-"""The worker program: `python -m padiff_servers SPEC --listen ADDRESS`."""
+"""The worker program: `python -m padiff_servers SPEC --listen ADDRESS` hosts one model."""
 
 from __future__ import annotations
 
@@ -30,15 +30,23 @@ from padiff_servers.session import Sessions
 log = logging.getLogger("padiff_servers")
 
 STOP_TIMEOUT_S = 2.0
+"""How long the server may take to end its calls, before the process ends all the same."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Stop(BaseException):
-    """SIGTERM or SIGINT came; no Exception, so that no model's `except Exception` keeps it."""
+    """SIGTERM or SIGINT came. It is no Exception, so that no model's `except Exception` keeps it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes. Return the exit status: 0 after a signal, 2 for a user's error, 3 for the worker's."""
+    """Load the model and serve it until a signal comes.
+
+    Args:
+        argv: The program's arguments (arguments.py); None takes those of the process.
+
+    Returns:
+        The exit status: 0 after SIGTERM or SIGINT, 2 for an error of the user's, 3 for one of the worker's.
+    """
     arguments = parse_arguments(argv)
     prepare_process()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -111,7 +119,10 @@ def _say_ready(fd: int, address: Address, model: HostedModel) -> None:
 
 
 def _take_stdout() -> int:
-    """Return a descriptor of stdout; what a model prints goes to stderr from now on, so that ours stays the only line."""
+    """Return a descriptor of stdout for the one line that this program prints.
+
+    From now on what a model prints goes to stderr.
+    """
     sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
@@ -119,7 +130,10 @@ def _take_stdout() -> int:
 
 
 class _Announcement:
-    """The one line for launch() at a descriptor; without one, and after the first, announcing does nothing."""
+    """Writes one JSON line for launch() to a descriptor: how starting went.
+
+    Without a descriptor, and after the first line, send() does nothing.
+    """
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
@@ -134,7 +148,10 @@ class _Announcement:
 
 
 def _follow_stdin(address: Address) -> None:
-    """End this process, hard, when stdin ends: its other end is held by the coordinator, and by nobody else."""
+    """End this process at once when stdin ends.
+
+    Its other end is held by the coordinator that launched it, and by nobody else.
+    """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)  # a model that reads stdin must not eat the lifeline
@@ -155,7 +172,10 @@ def _await_end(lifeline: int, address: Address) -> NoReturn:
 
 
 def _stop_on_signal(also: Callable[[], None] = lambda: None) -> None:
-    """Let a signal raise _Stop; `also` is for where that is swallowed: Python ignores what is raised in a finaliser."""
+    """Have a signal raise _Stop in the main thread, after calling `also`.
+
+    `also` is for a signal that comes in a finaliser: Python ignores what is raised there.
+    """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:

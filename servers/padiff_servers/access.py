@@ -1,4 +1,4 @@
-"""Who may use a worker: the rules for addresses, the token, and TLS."""
+"""Who may use a worker: the rule for addresses, the token, and TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ SERVICE_PREFIX = "/padiff_rpc.v1."
 
 @dataclass(frozen=True)
 class Access:
-    """What a caller needs: a token where there is one, TLS where there is a certificate (PEM)."""
+    """What a caller of the worker needs.
+
+    Attributes:
+        token: The token that each call has to bring; empty if none is needed.
+        certificate: The server's certificate chain, PEM; empty if there is no TLS.
+        key: The certificate's private key, PEM.
+    """
 
     token: str = ""
     certificate: bytes = b""
@@ -27,13 +33,28 @@ class Access:
 
     @property
     def credentials(self) -> grpc.ServerCredentials | None:
+        """The credentials of a gRPC server with TLS; None without."""
         return grpc.ssl_server_credentials([(self.key, self.certificate)]) if self.certificate else None
 
 
 def read_access(
     address: Address, *, token_file: str | None, tls_cert: str | None, tls_key: str | None, insecure: bool
 ) -> Access:
-    """Read token, certificate and key; BAD_CONFIG where others than this host's users could reach the worker without them."""
+    """Read the token, the certificate and the key from their files.
+
+    Args:
+        address: Where the worker is to listen.
+        token_file: File with the token; None for no token.
+        tls_cert: PEM file with the certificate chain; None for no TLS.
+        tls_key: PEM file with the private key.
+        insecure: Whether other hosts may reach the worker without TLS and a token.
+
+    Raises:
+        PadiffError: BAD_CONFIG if other hosts can reach the address, TLS or token is missing, and `insecure` is not
+            set.
+        PadiffError: BAD_CONFIG if a file cannot be read, the token is empty, or only one of certificate and key is
+            given.
+    """
     if (tls_cert is None) != (tls_key is None):
         raise PadiffError("--tls-cert and --tls-key go together", reason=Reason.BAD_CONFIG)
     access = Access(
@@ -57,7 +78,10 @@ def read_access(
 
 
 class TokenInterceptor(grpc.ServerInterceptor):
-    """Refuses every call of our service that does not bring `authorization: Bearer TOKEN`."""
+    """Refuses every call of our service that does not bring `authorization: Bearer TOKEN`.
+
+    Health probes bring no token, and pass.
+    """
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()
@@ -67,6 +91,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler | None:
+        """Return the call's own handler, or one that ends it with ACCESS_DENIED."""
         details: Any = handler_call_details  # the stubs of its named tuple lack the fields
         handler = continuation(handler_call_details)
         given = dict(details.invocation_metadata).get("authorization")
@@ -78,7 +103,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
 
 
 def _refusing(handler: Any, *, missing: bool) -> grpc.RpcMethodHandler:
-    """A handler of the same kind (gRPC demands that) whose every call ends with ACCESS_DENIED."""
+    """Return a handler of the same kind, as gRPC demands, whose every call ends with ACCESS_DENIED."""
     error = PadiffError(
         f"the worker wants a token, and {'none came' if missing else 'another one came'}",
         reason=Reason.ACCESS_DENIED,

@@ -1,4 +1,4 @@
-"""The standard gRPC health service, served where its package is installed."""
+"""The standard gRPC health service, served if its package is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ SERVICES = ("", "padiff_rpc.v1.ModelWorkerService")
 
 
 def add_health(server: grpc.Server) -> bool:
-    """Serve health; False where grpcio-health-checking is missing or too new for this environment's protobuf."""
+    """Add the health service to a server that is not yet started. It reports SERVING from then on.
+
+    Returns:
+        False if grpcio-health-checking is missing, or too new for this environment's protobuf.
+    """
     try:
         health = importlib.import_module("grpc_health.v1.health")
         messages = importlib.import_module("grpc_health.v1.health_pb2")

@@ -15,13 +15,18 @@ log = logging.getLogger(__name__)
 
 
 class ModelThread:
-    """Runs jobs one by one, in the order they came, in the thread that calls run() (the worker's main thread)."""
+    """Runs jobs one by one, in the order they came, in the thread that calls run(): the worker's main thread."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._stopped = False
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Queue a job, from any thread.
+
+        Returns:
+            The future of its result or its error. After run() has ended that is worker_ends().
+        """
         future: Future[T] = Future()
         self._jobs.put((job, future))
         if self._stopped:
@@ -29,7 +34,10 @@ class ModelThread:
         return future
 
     def run(self) -> None:
-        """Work until stop() is called. An exception that is no Exception (a signal's) ends it and is passed on."""
+        """Run jobs until stop() is called. Jobs that are left fail with worker_ends().
+
+        A BaseException that is no Exception, such as a signal raises, ends it and is raised again.
+        """
         try:
             while (item := self._jobs.get()) is not None:
                 _run_job(*item)
@@ -38,11 +46,11 @@ class ModelThread:
             self._drain()
 
     def stop(self) -> None:
-        """Let run() return after the jobs that are queued."""
+        """Have run() return after the jobs that are queued."""
         self._jobs.put(None)
 
     def _drain(self) -> None:
-        """Fail what nobody will run any more, so that nobody waits for it."""
+        """Fail the jobs that nobody will run any more, so that nobody waits for them."""
         while True:
             try:
                 item = self._jobs.get_nowait()
@@ -53,6 +61,7 @@ class ModelThread:
 
 
 def worker_ends() -> PadiffError:
+    """Make the WORKER_UNREACHABLE error for calls that come while the worker ends."""
     return PadiffError("the worker is shutting down", reason=Reason.WORKER_UNREACHABLE)
 
 

@@ -1,4 +1,4 @@
-"""What a coordinator sends within one call: its messages, heard by whichever thread needs the next."""
+"""The messages that a coordinator sends within one call, read by whichever thread needs the next."""
 
 from __future__ import annotations
 
@@ -18,11 +18,18 @@ from padiff_servers.session import Session
 
 
 class Requests:
-    """An iterator of a call's Frames. The model thread may take them too: it is woken when the call or its session ends."""
+    """Iterates over a call's messages, in a gRPC thread or in the model thread.
+
+    ending_with() wakes the thread that iterates when the call or its session ends.
+
+    Attributes:
+        ended: Why the call or its session ended, which is raised at the end of the messages; None until then. If it is
+            None when the call breaks off, WORKER_UNREACHABLE is raised.
+    """
 
     def __init__(self, messages: Iterator[Frame]) -> None:
         self._messages = messages
-        self.ended: PadiffError | None = None  # why nothing more is to be had
+        self.ended: PadiffError | None = None
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -39,7 +46,15 @@ class Requests:
 
 
 def receive(messages: Iterator[Frame], kind: str) -> Any:
-    """Take the next message of a step, which must be of this kind; DATA_LOSS otherwise. A batch comes as a Batch."""
+    """Return the content of the next message of a step: its batch as a Batch, any other item as its protobuf message.
+
+    Args:
+        messages: The call's messages.
+        kind: Name of the item that the message must have: "header", "substitution" or "batch".
+
+    Raises:
+        PadiffError: DATA_LOSS if another item comes, or none.
+    """
     frame = next(messages, None)
     found = "the end of the stream" if frame is None else _kind_of(frame)
     if frame is None or found != kind:
@@ -48,7 +63,12 @@ def receive(messages: Iterator[Frame], kind: str) -> Any:
 
 
 class TensorsIn:
-    """Receives the tensors of a step, into buffers that each receive() uses anew where `reuse` is asked for."""
+    """Receives the tensors of a step.
+
+    Args:
+        messages: The call's messages.
+        incoming: Access to the session's ring; None if it has none.
+    """
 
     def __init__(self, messages: Iterator[Frame], incoming: Incoming | None) -> None:
         self._messages = messages
@@ -56,11 +76,19 @@ class TensorsIn:
         self._buffers: list[bytearray] = []
 
     def receive(self, count: int, *, reuse: bool = False) -> dict[str, Tensor]:
-        """Collect so many tensors. With `reuse` they hold only until the next receive()."""
+        """Read the next `count` tensors, and return them by name, in the order they came.
+
+        With `reuse` they lie in memory that the next call of this method uses again. Otherwise they have memory of
+        their own.
+
+        Raises:
+            PadiffError: DATA_LOSS if anything else comes, or a tensor is short or long; BAD_TENSOR if one is above the
+                limit.
+        """
         streams = unpack(PieceReader(self._batches(), self._incoming), count)
         if not reuse:
             return collect_all(streams)
-        # Touching fresh memory costs ten times the copy, and what a run substitutes is of the same few sizes.
+        # Touching fresh memory costs ten times the copy, and a run's substitutes have the same few sizes.
         return {stream.name: self._collect(number, stream) for number, stream in enumerate(streams)}
 
     def _collect(self, number: int, stream: TensorStream) -> Tensor:
@@ -80,7 +108,14 @@ class TensorsIn:
 def ending_with(
     context: grpc.ServicerContext, session: Session, requests: Requests, *places: Handover[Any] | ReleaseCounter
 ) -> Iterator[None]:
-    """Abort what the model or a thread of the call may wait at when the call or the session ends; requests then say why."""
+    """Abort all that waits on behalf of a call, when the call, its session or the `with` ends.
+
+    Args:
+        context: The call.
+        session: Its session.
+        requests: The call's messages, whose `ended` is set to the error.
+        *places: Queues and counters at which the model thread or a thread of the call may wait.
+    """
 
     def abort(error: PadiffError) -> None:
         requests.ended = requests.ended or error
@@ -98,7 +133,12 @@ def ending_with(
 
 
 def incoming_of(session: Session, give_back: Callable[[int], None]) -> Incoming | None:
-    """Return what unpacking needs of a session's ring; None where it has none."""
+    """Return the access to a session's ring that unpacking needs; None if the session has no ring.
+
+    Args:
+        session: The session.
+        give_back: Tells the coordinator that the slot of this ticket was read.
+    """
     return None if session.ring is None else Incoming(session.ring.incoming, give_back)
 
 
@@ -107,4 +147,5 @@ def _kind_of(frame: Frame) -> str:
 
 
 def gone() -> PadiffError:
+    """Make the WORKER_UNREACHABLE error for a call that the coordinator ended, or whose connection broke."""
     return PadiffError("the coordinator ended the call, or its connection broke", reason=Reason.WORKER_UNREACHABLE)

@@ -1,4 +1,4 @@
-"""One open read of a worker: queries and returned slots in, batches out."""
+"""One open read of a worker: queries and returned slots come in, batches go out."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from padiff_servers.session import Session, Sessions
 
 
 class OpenRead:
-    """Hears the requests of a read in whichever thread makes its answers, since nobody else has a use for them.
+    """A call of ReadParameters or ReadActivations. Its requests are read by whichever thread makes its answers.
 
-    A SlotSource for packing. A context manager: in the block the call ends with its session.
+    Nobody else has a use for them. It is a SlotSource for packing, and a context manager: within the `with` the call
+    ends with its session.
+
+    Args:
+        requests: The call's requests.
+        sessions: Finds the session that a request names.
+        context: The call.
     """
 
     def __init__(self, requests: Iterator[Any], sessions: Sessions, context: grpc.ServicerContext) -> None:
@@ -46,11 +52,12 @@ class OpenRead:
 
     @property
     def session(self) -> Session:
+        """The session that the first request named. There must have been one."""
         assert self._session is not None
         return self._session
 
     def queries(self) -> Iterator[Any]:
-        """Give one query after the other, until the coordinator ends the call or the session is over."""
+        """Yield one query after the other, until the coordinator ends the call or the session ends."""
         while True:
             self._idle = not self._queries
             while not self._queries:
@@ -60,7 +67,17 @@ class OpenRead:
             yield self._queries.popleft()
 
     def answer(self, respond: Any, streams: Iterable[TensorStream], offset: int, count: int) -> Iterator[bytes]:
-        """Give the messages of one answer; `count` tensors at most."""
+        """Yield the serialised messages of one answer. The last of them has `last` set.
+
+        Args:
+            respond: Class of the call's response message.
+            streams: The tensors to send.
+            offset: How many bytes to leave out at the front of the first tensor.
+            count: How many tensors there are, at most.
+
+        Raises:
+            PadiffError: The error with which the call or its session ended, if it did.
+        """
         slots = None if self._stream == 0 or self.session.ring is None else self
         last = False
         for batch in pack(streams, slots, offset, count):
@@ -71,7 +88,14 @@ class OpenRead:
             yield respond(last=True).SerializeToString()
 
     def take(self) -> Slot | None:
-        """Take a slot; where all that this stream had are with its reader, wait until that returns one."""
+        """Return a free slot of the ring, as SlotSource does.
+
+        If none is free and this stream holds some, wait until its reader returns one. Return None if it holds none
+        either, or if the session has no ring.
+
+        Raises:
+            PadiffError: The error with which the call or its session ended meanwhile.
+        """
         ring = self.session.ring
         while ring is not None:
             slot = ring.slots.take(self._stream)
@@ -84,7 +108,7 @@ class OpenRead:
         return None
 
     def ends(self, handover: Handover[Any]) -> None:
-        """Abort this handover, and so whoever waits at it, when the call or its session ends."""
+        """Abort this queue, and so whichever thread waits at it, when the call or its session ends."""
         self._handover = handover
         if self._ended is not None:
             handover.abort(self._ended)
@@ -95,7 +119,7 @@ class OpenRead:
             raise self._ended
 
     def _hear(self) -> bool:
-        """Take the next request; False when there is none."""
+        """Read the next request, and take back the slots that it returns; False if there is none."""
         request = next(self._requests, None)
         if request is None:
             return False

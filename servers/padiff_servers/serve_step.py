@@ -1,4 +1,4 @@
-"""One running step of a worker: its boundaries out to the coordinator, its substitutions in."""
+"""One running step of a worker: boundaries go out to the coordinator, substitutions come in."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from padiff_rpc.wire.serde import boundary_to_proto, place_from_proto, tensor_sp
 from padiff_servers.requests import TensorsIn, receive
 from padiff_servers.session import Session
 
-Message = Any  # ForwardResponse and BackwardResponse: alike but for the class
+Message = Any
+"""A ForwardResponse or BackwardResponse, which are alike but for the class."""
 
 
 def together(responses: Handover[Any], respond: Callable[..., Message], linger_s: float) -> Iterator[Message]:
-    """Give responses as they come, boundaries that follow each other within about `linger_s` in one message."""
+    """Yield responses as they come, with boundaries that follow each other within about `linger_s` seconds in one message.
+
+    Args:
+        responses: Boundaries, and responses that are ready to be sent.
+        respond: Class of the call's response message.
+        linger_s: How long a boundary waits for others. A message ends at about CHUNK_BYTES.
+    """
     for items in responses.batches(linger_s):
         response, size_bytes = respond(), 0
         for item in items:
@@ -35,7 +42,18 @@ def together(responses: Handover[Any], respond: Callable[..., Message], linger_s
 
 
 class StepObserver:
-    """Puts each boundary among the responses; in a synced step waits for each layer's Substitution, asked for or not."""
+    """The model's observer in a worker: it puts each boundary among the responses, to be sent.
+
+    In a synced step it then waits for a Substitution after each layer's boundary, whether or not substitute() is
+    called.
+
+    Args:
+        responses: The queue of what is to be sent.
+        respond: Class of the call's response message.
+        requests: The call's messages.
+        tensors: Receives the tensors of substitutions.
+        session: The call's session.
+    """
 
     def __init__(
         self,
@@ -56,19 +74,20 @@ class StepObserver:
         self._latest: Mapping[str, Tensor] = {}
 
     def observe(self, boundary: Boundary) -> None:
+        """Queue the boundary to be sent. In a synced step, wait for the layer's Substitution."""
         self._responses.put(boundary)
         if self._sync and not boundary.api:
             self._latest = self._receive(boundary.seq)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
-        """Return what came for this boundary; its memory is used anew at the next."""
+        """Return the tensors that came for this boundary. Their memory is used again at the next one."""
         return self._latest
 
     def await_room(self, releases: int) -> bool:
-        """Let the model try again after each release. Where none came since it last tried, say so and wait for one.
+        """Return True when the model may try again, after a release. If none came since it last tried, send Waiting and wait.
 
-        Who drives knows whether there will be one, and ends the call if not. `releases` is not sent: it counts in the
-        store, where one that crossed the beginning of the phase counts otherwise than here.
+        The coordinator knows whether there will be a release, and ends the call if not. `releases` is not used: it
+        counts calls at the store, where one that crossed the beginning of the phase counts otherwise than here.
         """
         if self._releases.count == self._seen_releases:
             self._responses.put(self._respond(waiting=pb.Waiting(releases=self._seen_releases)))
@@ -76,7 +95,7 @@ class StepObserver:
         return True
 
     def _receive(self, seq: int) -> dict[str, Tensor]:
-        """Read the Substitution of boundary `seq` and its tensors; DATA_LOSS when something else comes."""
+        """Read the Substitution of boundary `seq` and its tensors; DATA_LOSS if anything else comes."""
         substitution = receive(self._requests, "substitution")
         if substitution.seq != seq:
             raise PadiffError(
@@ -95,5 +114,5 @@ class StepObserver:
             raise PadiffError(
                 "a tensor's place in the store that was reached is another's now", reason=Reason.DATA_LOSS
             )
-        store.was_read(spec.size_bytes)  # before it is read: what was read before may go, this may stay
+        store.was_read(spec.size_bytes)  # before this is read: pages that were read before may go, these may stay
         return Tensor(spec, store.view(place.offset, spec.size_bytes))

@@ -1,4 +1,7 @@
-"""The gRPC service in front of one Model: takes calls, queues work for the model thread, streams what comes back."""
+"""The gRPC service in front of one Model: it takes calls, queues work for the model thread, and streams the results.
+
+proto/padiff_rpc/v1/worker_service.proto says what each call does, and which errors it has.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +44,18 @@ T = TypeVar("T")
 Context = grpc.ServicerContext
 
 CHUNK_DEPTH = 4
-"""Chunks of about 1 MiB that may wait for a slow reader."""
+"""How many chunks of about 1 MiB may wait for a slow reader."""
 BOUNDARY_DEPTH = 128
-"""Boundaries that may wait for a slow reader before the model does."""
+"""How many boundaries may wait for a slow reader before the model does."""
 LINGER_S = 0.004
-"""How long a boundary waits for others to go in its message, of which each costs both sides a third of a millisecond."""
+"""How long a boundary waits for others to go in its message.
+
+A message costs both sides a third of a millisecond.
+"""
 
 
 def _unary(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn what a handler raises into a status."""
+    """Wrap a handler with one response: an error that it raises ends the call with that error's status."""
 
     @functools.wraps(method)
     def handler(self: WorkerService, request: Any, context: Context) -> Any:
@@ -64,7 +70,7 @@ def _unary(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """Turn what a handler with a response stream raises into a status."""
+    """Wrap a handler with a response stream: an error that it raises ends the call with that error's status."""
 
     @functools.wraps(method)
     def handler(self: WorkerService, request: Any, context: Context) -> Iterator[Any]:
@@ -81,12 +87,23 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
 class ServedModel(Model, Protocol):
     """A Model whose records wait in a store of this process."""
 
-    def store_figures(self) -> StoreFigures: ...
-    def offer_store(self) -> Offer | None: ...
+    def store_figures(self) -> StoreFigures:
+        """Return how many bytes the store holds, and has held at most since reset()."""
+        ...
+
+    def offer_store(self) -> Offer | None:
+        """Return where a process of this host finds the store's memory; None if it cannot be shared."""
+        ...
 
 
 class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
-    """Made in the model thread."""
+    """The worker's calls, which run in gRPC's threads. To be made in the model thread.
+
+    Args:
+        model: The model, which only the model thread runs.
+        model_thread: Runs the calls' work on the model.
+        sessions: Knows which session holds the worker.
+    """
 
     def __init__(self, model: ServedModel, model_thread: ModelThread, sessions: Sessions) -> None:
         self._model = model
@@ -97,10 +114,12 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     # -- sessions -------------------------------------------------------------------------------------------------
     @_unary
     def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:
+        """Return the protocol versions, and where the model runs."""
         return pb.GetServerInfoResponse(protocol_versions=PROTOCOL_VERSIONS, info=self._info)
 
     @_unary
     def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
+        """Open a session, and offer it a ring if it asks for one. When it ends the model is reset."""
         if request.protocol_version not in PROTOCOL_VERSIONS:
             raise PadiffError(
                 f"the worker does not speak protocol version {request.protocol_version}, only "
@@ -117,6 +136,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def ShareMemory(self, request: pb.ShareMemoryRequest, context: Context) -> pb.ShareMemoryResponse:
+        """Complete the ring that the session was offered, once, and say where the store lies."""
         session = self._sessions.get(request.session_id)
         offered, session.offered = session.offered, None
         if offered is None:
@@ -132,23 +152,27 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def ReachStore(self, request: pb.ReachStoreRequest, context: Context) -> pb.ReachStoreResponse:
+        """Map another worker's store, which replaces the store that was reached before."""
         session = self._sessions.get(request.session_id)
         session.reached = shared_store(serde.store_offer_from_proto(request.store))
         return pb.ReachStoreResponse(reached=session.reached is not None)
 
     @_unary
     def KeepAlive(self, request: pb.KeepAliveRequest, context: Context) -> pb.KeepAliveResponse:
+        """Renew the session's lease, as any of its calls does."""
         self._sessions.get(request.session_id)
         return pb.KeepAliveResponse()
 
     @_unary
     def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
+        """End the session; a session that is gone is no error."""
         self._sessions.close(request.session_id)
         return pb.CloseSessionResponse()
 
     # -- the model ------------------------------------------------------------------------------------------------
     @_streaming
     def DescribeModel(self, request: pb.DescribeModelRequest, context: Context) -> Iterator[pb.DescribeModelResponse]:
+        """Describe the model in the model thread, and stream the description in parts."""
         session = self._sessions.get(request.session_id)
         description = self._run(session, self._model.describe)
         for part in serde.description_to_proto(description):
@@ -156,6 +180,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_streaming
     def ReadParameters(self, request_iterator: Iterator[pb.ReadParametersRequest], context: Context) -> Iterator[bytes]:
+        """Answer queries one after the other; the model thread reads and packs the tensors."""
         with OpenRead(request_iterator, self._sessions, context) as read:
             for query in read.queries():
                 responses: Handover[bytes] = Handover(CHUNK_DEPTH)
@@ -173,6 +198,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def DigestParameters(
         self, request: pb.DigestParametersRequest, context: Context
     ) -> Iterator[pb.DigestParametersResponse]:
+        """Summarise tensors in the model thread, and stream one response per digest."""
         session = self._sessions.get(request.session_id)
         names, what = list(request.names), serde.what_from_proto(request.what)
         statistics = serde.statistics_from_proto(request.statistics)
@@ -186,6 +212,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def WriteParameters(
         self, request_iterator: Iterator[Frame], context: Context
     ) -> Iterator[pb.WriteParametersResponse]:
+        """Write tensors in the model thread as they come, and return each slot when it was read."""
         first = next(request_iterator, None)
         session = self._sessions.get(first.message.session_id if first is not None else "")
         requests = Requests(request_iterator)
@@ -213,6 +240,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     # -- steps ----------------------------------------------------------------------------------------------------
     @_streaming
     def Forward(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.ForwardResponse]:
+        """Run forward in the model thread, and stream boundaries meanwhile."""
         header: pb.ForwardHeader = receive(request_iterator, "header")
         session = self._sessions.get(header.session_id)
         session.sync = header.record.sync
@@ -226,6 +254,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_streaming
     def Backward(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.BackwardResponse]:
+        """Run the loss and backward in the model thread, and stream boundaries meanwhile."""
         header: pb.BackwardHeader = receive(request_iterator, "header")
         session = self._sessions.get(header.session_id)
 
@@ -238,6 +267,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def OptimizerStep(self, request: pb.OptimizerStepRequest, context: Context) -> pb.OptimizerStepResponse:
+        """Apply one optimiser step in the model thread."""
         session = self._sessions.get(request.session_id)
         optimizer = serde.optimizer_spec_from_proto(request.optimizer)
         self._run(session, lambda: self._model.optimizer_step(optimizer))
@@ -245,6 +275,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def ResetModel(self, request: pb.ResetModelRequest, context: Context) -> pb.ResetModelResponse:
+        """Reset the model in the model thread."""
         session = self._sessions.get(request.session_id)
         self._run(session, self._model.reset)
         return pb.ResetModelResponse()
@@ -254,6 +285,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def ReadActivations(
         self, request_iterator: Iterator[pb.ReadActivationsRequest], context: Context
     ) -> Iterator[bytes]:
+        """Answer queries one after the other, in this call's thread, also while the model runs."""
         with OpenRead(request_iterator, self._sessions, context) as read:
             for query in read.queries():
                 streams = self._model.read_activations(list(query.ids))
@@ -263,6 +295,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     def ReleaseActivations(
         self, request: pb.ReleaseActivationsRequest, context: Context
     ) -> pb.ReleaseActivationsResponse:
+        """Release records, also while the model runs, which may be waiting for room."""
         session = self._sessions.get(request.session_id)
         self._model.release_activations(list(request.ids))
         session.releases.add()
@@ -270,12 +303,13 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
     @_unary
     def GetStoreFigures(self, request: pb.GetStoreFiguresRequest, context: Context) -> pb.GetStoreFiguresResponse:
+        """Return how many bytes the store holds, also while the model runs."""
         self._sessions.get(request.session_id)
         return serde.store_figures_to_proto(self._model.store_figures())
 
     # -- work for the model thread ----------------------------------------------------------------------------------
     def _run(self, session: Session, job: Callable[[], T]) -> T:
-        """Run a job of this session in the model thread and wait for its result."""
+        """Run a job of this session in the model thread, and return its result."""
 
         def checked() -> T:
             session.check()
@@ -292,7 +326,16 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         run: Callable[[Mapping[str, Tensor], Observer | None], Any],
         header: Any,
     ) -> Iterator[Any]:
-        """Take the tensors of a step and run it, both in the model thread; give what there is to tell meanwhile."""
+        """Have the model thread receive the tensors of a step and run it; yield the responses meanwhile.
+
+        Args:
+            session: The call's session.
+            context: The call.
+            messages: Its requests after the header.
+            respond: Class of its response message.
+            run: Runs the step on the tensors, and returns the response with the result.
+            header: The first request.
+        """
         requests = Requests(messages)
         responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
         releases = session.releases = ReleaseCounter()
@@ -311,7 +354,10 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             yield from together(responses, respond, 0.0 if session.sync else LINGER_S)
 
     def _produce(self, responses: Handover[T], produce: Callable[[Handover[T]], None]) -> None:
-        """Queue work that puts its responses one by one; it does not start once the call or its session has ended."""
+        """Have the model thread run `produce`, which puts responses into the queue.
+
+        It does not start if the call or its session has ended by then.
+        """
 
         def job() -> None:
             try:
@@ -329,6 +375,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         future.add_done_callback(lambda done: _abort_if_never_run(done, responses))
 
     def _clean_up_after(self, session: Session) -> None:
+        """Have the model thread drop all that a session left: records, graph, optimisers, freed memory."""
         offered, session.offered, session.ring, session.reached = session.offered, None, None, None
         if offered is not None:
             offered.close()
@@ -354,20 +401,24 @@ def _offered_ring() -> OfferedRing | None:
 
 
 def _batches(first: Frame | None, requests: Iterator[Frame]) -> Iterator[Batch]:
-    """Give the batches of a write; the first message may have one, too."""
+    """Yield the batches of a write; the first message may have one too."""
     for frame in chain([] if first is None else [first], requests):
         if frame.batch is not None:
             yield frame.batch
 
 
 def _abort_if_never_run(future: Any, responses: Handover[Any]) -> None:
+    """Abort the queue of a job that the model thread did not run, because the worker ends."""
     error = future.exception()
     if isinstance(error, PadiffError):
         responses.abort(error)
 
 
 def _abort(context: Context, error: Exception) -> None:
-    """End the call with the status of an error; one of ours that is none of the catalogue goes into the log."""
+    """End the call with the status of an error.
+
+    An error that is no PadiffError is a bug of ours: it goes into the log with its trace, and the peer gets INTERNAL.
+    """
     if not isinstance(error, PadiffError):
         log.error("an unexpected failure", exc_info=error)
         error = PadiffError(

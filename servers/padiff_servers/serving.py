@@ -1,4 +1,4 @@
-"""Put a service at an address: probe it, bind, and say clearly why not."""
+"""Serve at an address: check that it is free, bind, and say clearly why not."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from padiff_servers.health import add_health
 from padiff_servers.service import WorkerService
 
 HANDLER_THREADS = 32
-"""Calls served at once: the one step, as many readers of its records as a coordinator may want, and reads that stay open."""
+"""How many calls are served at once.
+
+The one step, as many readers of its records as a coordinator may want, and reads that stay open.
+"""
 
 
 def check_free(address: Address) -> None:
-    """Raise WORKER_UNREACHABLE when nobody can listen here; before a model is loaded, and before gRPC binds.
+    """Check that this process can listen at an address, before a model is loaded and before gRPC binds.
 
-    gRPC itself would take a unix socket away from a living worker. A socket file that nobody listens at any more is removed.
+    gRPC itself would take a unix socket away from a living worker. A socket file that nobody listens at any more is
+    removed.
+
+    Raises:
+        PadiffError: WORKER_UNREACHABLE if another process listens there, or the address cannot be bound.
     """
     if address.is_unix:
         _free_unix(address)
@@ -40,7 +47,19 @@ def check_free(address: Address) -> None:
 
 
 def start_server(service: WorkerService, address: Address, access: Access) -> tuple[grpc.Server, Address]:
-    """Bind, start, and return the server and the address with its real port. WORKER_UNREACHABLE when it cannot bind."""
+    """Bind an address and start a gRPC server there.
+
+    Args:
+        service: The service to serve, beside the health service.
+        address: Where to listen; port 0 takes any free one.
+        access: What callers need.
+
+    Returns:
+        The server, and the address with its real port.
+
+    Raises:
+        PadiffError: WORKER_UNREACHABLE if it cannot bind.
+    """
     check_free(address)
     server = grpc.server(
         ThreadPoolExecutor(max_workers=HANDLER_THREADS, thread_name_prefix="grpc"),
@@ -55,7 +74,7 @@ def start_server(service: WorkerService, address: Address, access: Access) -> tu
 
 
 def remove_socket(address: Address) -> None:
-    """Remove a unix socket's file where gRPC has not."""
+    """Remove a unix socket's file if gRPC has not."""
     if address.is_unix and os.path.exists(address.path):
         os.unlink(address.path)
 

@@ -1,4 +1,4 @@
-"""Sessions: one coordinator at a time holds the worker, under a lease that it must renew."""
+"""Sessions: one coordinator at a time holds the worker, under a lease that it has to renew."""
 
 from __future__ import annotations
 
@@ -13,10 +13,24 @@ from padiff_rpc.wire.shared_store import SharedStore
 from padiff_servers.releases import ReleaseCounter
 
 DEFAULT_LEASE_S = 60.0
+"""For how long a coordinator that is silent keeps the worker."""
 
 
 class Session:
-    """One coordinator's hold on the worker. Whoever waits on its behalf hears of its end through on_end()."""
+    """One coordinator's hold on the worker. Threads that wait on its behalf hear of its end through on_end().
+
+    Attributes:
+        id: The secret by which calls name the session.
+        client: Who holds it, for the message that another coordinator gets.
+        lease_s: Seconds after its last call when it expires.
+        opened_at: When it was opened, by time.monotonic().
+        expires_at: When it expires unless a call comes, by time.monotonic().
+        sync: Whether its last forward was synced, which its backward follows.
+        releases: The releases of the phase that runs, or ran last.
+        offered: The ring until its coordinator has shown that it shares it.
+        ring: The ring afterwards; None if tensors travel in messages.
+        reached: The store of the other worker, from which this one is fed in place; None if there is none.
+    """
 
     def __init__(self, client: str, lease_s: float) -> None:
         self.id = secrets.token_hex(16)
@@ -24,11 +38,11 @@ class Session:
         self.lease_s = lease_s
         self.opened_at = time.monotonic()
         self.expires_at = self.opened_at + lease_s
-        self.sync = False  # whether its last forward was synced, which its backward follows
-        self.releases = ReleaseCounter()  # of the phase that runs, or ran last
-        self.offered: OfferedRing | None = None  # until its coordinator has shown that it shares it
+        self.sync = False
+        self.releases = ReleaseCounter()
+        self.offered: OfferedRing | None = None
         self.ring: WorkerRing | None = None
-        self.reached: SharedStore | None = None  # that of the worker from which it is fed
+        self.reached: SharedStore | None = None
         self._lock = threading.Lock()
         self._ended: PadiffError | None = None
         self._callbacks: list[Callable[[PadiffError], None]] = []
@@ -39,7 +53,11 @@ class Session:
             raise self._ended
 
     def on_end(self, callback: Callable[[PadiffError], None]) -> Callable[[], None]:
-        """Call back once when the session ends, or now if it has. Returns what takes the callback away again."""
+        """Have `callback` called once, with the error, when the session ends, or now if it has.
+
+        Returns:
+            A function that takes the callback away again.
+        """
         with self._lock:
             self._callbacks.append(callback)
             ended = self._ended
@@ -48,6 +66,7 @@ class Session:
         return lambda: self._forget(callback)
 
     def end(self, error: PadiffError) -> None:
+        """End the session with an error, and call its callbacks. Only the first call counts."""
         with self._lock:
             if self._ended is not None:
                 return
@@ -62,7 +81,13 @@ class Session:
 
 
 class Sessions:
-    """The one session at most. A lease that runs out ends its session, whether or not anybody asks."""
+    """The worker's session: one at most. Thread-safe.
+
+    A thread ends the session when its lease runs out, whether or not anybody asks.
+
+    Args:
+        lease_s: The longest lease to grant, in seconds.
+    """
 
     def __init__(self, lease_s: float = DEFAULT_LEASE_S) -> None:
         self._lease_s = lease_s
@@ -72,7 +97,15 @@ class Sessions:
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
     def open(self, client: str, lease_s: float = 0.0) -> Session:
-        """Take the worker; the lease asked for counts where it is shorter than the worker's own. WORKER_BUSY when held."""
+        """Open a session.
+
+        Args:
+            client: Who opens it.
+            lease_s: The lease that is asked for; it counts if it is shorter than the worker's own. 0 asks for none.
+
+        Raises:
+            PadiffError: WORKER_BUSY, naming who holds it, if there is a session.
+        """
         with self._changed:
             held = self._current
             if held is not None:
@@ -83,7 +116,11 @@ class Sessions:
             return self._current
 
     def get(self, session_id: str) -> Session:
-        """Return the session of a call and renew its lease; SESSION_EXPIRED when it is not the one that holds the worker."""
+        """Return the session of a call, and renew its lease.
+
+        Raises:
+            PadiffError: SESSION_EXPIRED if it is not the session that holds the worker.
+        """
         with self._changed:
             session = self._current
             if session is None or not secrets.compare_digest(session.id.encode(), session_id.encode()):
@@ -92,7 +129,7 @@ class Sessions:
             return session
 
     def close(self, session_id: str) -> None:
-        """End the session; one that is gone is no error."""
+        """End the session; nothing happens if it is gone already."""
         with self._changed:
             session = self._current
             if session is None or not secrets.compare_digest(session.id.encode(), session_id.encode()):
@@ -101,7 +138,7 @@ class Sessions:
         session.end(PadiffError("the session was closed", reason=Reason.SESSION_EXPIRED))
 
     def stop(self, error: PadiffError) -> None:
-        """End the session, and take no other: the worker ends."""
+        """End the session with an error, and stop watching leases: the worker ends."""
         with self._changed:
             session, self._current, self._stopped = self._current, None, True
             self._changed.notify_all()
@@ -113,7 +150,7 @@ class Sessions:
             session.end(_expired(session))
 
     def _next_expired(self) -> Session | None:
-        """Wait for a lease to run out and take that session away; None when stopped."""
+        """Wait for a lease to run out, and take that session from the worker; None once stopped."""
         with self._changed:
             while not self._stopped:
                 session = self._current
