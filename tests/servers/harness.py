@@ -49,7 +49,9 @@ def numpy_spec(factory: str) -> str:
 
 
 def numpy_model(factory: str = "mlp", **model_args: Any) -> HostedModel:
-    return HostedModel.from_spec(numpy_spec(factory), model_args=model_args)
+    """Build a model whose store's budgets do not hang on what the machine has free at the moment."""
+    spec = numpy_spec(factory)
+    return HostedModel.from_spec(spec, model_args=model_args, store_memory_bytes=1 << 28, store_disk_bytes=1 << 28)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
