@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.processes
 def test_match_loads_no_code_of_align_and_no_grpc() -> None:
     code = (
         "import importlib, pkgutil, sys, padiff_rpc.match\n"
