@@ -93,7 +93,7 @@ class LayerNode:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no layer below it holds parameters (such as activations); a container never is a leaf."""
+        """Whether all its parameters are its own; layers without any, such as activations, may lie below. Containers never are."""
         return not self.is_container and not any(child.has_parameters for child in self.children)
 
     def axes(self, name: str) -> Axes:
