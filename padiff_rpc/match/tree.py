@@ -93,7 +93,7 @@ class LayerNode:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether all its parameters are its own; layers without any, such as activations, may lie below. Containers never are."""
+        """Whether all its parameters are its own; activations and the like may lie below. A container never is a leaf."""
         return not self.is_container and not any(child.has_parameters for child in self.children)
 
     def axes(self, name: str) -> Axes:
