@@ -1,1 +1,1 @@
-"""PaDiff's interface, under its names, defaults and meaning, on top of this library."""
+"""Offer PaDiff's interface, with its names, defaults and meaning, on top of this library."""

@@ -1,11 +1,11 @@
-"""auto_diff and assign_weight, as PaDiff documents them."""
+"""Compare two models, or copy one's weights into the other: auto_diff and assign_weight, as PaDiff documents them."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from padiff_rpc.align.align import align
@@ -21,8 +21,7 @@ from padiff_rpc.interface.switches import api_check
 from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.hosting.hosted import HostedModel
-
-_OPTIONS = ("atol", "rtol", "auto_init", "compare_mode", "diff_phase", "single_step", "steps")
+from padiff_rpc.per_side import PerSide
 
 
 def auto_diff(
@@ -41,81 +40,57 @@ def auto_diff(
     steps: int = 1,
     **unknown: Any,
 ) -> bool:
-    """Align raw_model to base_model and return whether they agree; what is found is printed and logged as PaDiff does it.
+    """Align raw_model to base_model; print and log the findings as PaDiff does, and return True if the models agree.
 
-    Models: torch.nn.Module, paddle.nn.Layer, a proxy of create_model (whose lists and layer map then hold), or what
-    launch() and connect() return. inputs: (base's, raw's) dicts of forward's keyword arguments: tensors or arrays.
-    loss_fns: (base's, raw's) functions of the model's output, or names where a model lives elsewhere; the mean of the
-    output by default. optimizers: (base's, raw's) optimisers or functions without arguments, or names such as
-    "SGD(lr=0.1)"; without them no step is taken. atol, rtol: 0 and 1e-7 (in the mode "scaled": from the table).
-    single_step with diff_phase "both" runs the models twice: once to sync the forward, once to sync the backward.
-    Raises PadiffError where the comparison cannot be made: BAD_CONFIG for options that make no sense.
+    Args:
+        base_model: a torch.nn.Module, a paddle.nn.Layer, a proxy of create_model (whose lists and layer map then hold), or a
+            model that launch() or connect() returned.
+        raw_model: the model to compare with base_model, likewise.
+        inputs: two dicts of forward's keyword arguments, base's and raw's; the values are tensors or arrays.
+        loss_fns: two functions of the model's output, base's and raw's, or names where a model lives in another process. By
+            default the loss is the mean of the output.
+        optimizers: two optimisers, base's and raw's; or functions without arguments, or names such as "SGD(lr=0.1)". Without
+            optimisers no step is taken.
+        atol: the absolute tolerance, 0 by default.
+        rtol: the relative tolerance, by default 1e-7, in the mode "scaled" from the table.
+        auto_init: True to copy base's weights to raw first.
+        compare_mode: "mean", "abs_mean", "strict" or "scaled", see CompareRules.
+        diff_phase: "forward", "backward" or "both".
+        single_step: True to replace raw's tensors at each layer by base's, so that each layer's own error shows. With
+            diff_phase "both" the models run twice: once to sync the forward, once to sync the backward.
+        steps: how many steps to run on the same inputs.
+        **unknown: not allowed; the error names the option that is nearest.
+
+    Raises:
+        PadiffError: the comparison cannot be made; BAD_CONFIG if the options make no sense.
     """
     _refuse_unknown(unknown)
-    _check_kind("auto_init", auto_init, bool, "True or False")
-    _check_kind("single_step", single_step, bool, "True or False")
-    _check_kind("steps", steps, int, "a number of 1 or more")
-    base_loss, raw_loss = pair_of(loss_fns, "loss_fns") if loss_fns is not None else (None, None)
-    base_optimizer, raw_optimizer = pair_of(optimizers, "optimizers") if optimizers is not None else (None, None)
+    options = _Options(atol, rtol, auto_init, compare_mode, diff_phase, single_step, steps)
+    _check_kinds(options)
+    losses, own_optimizers = _pair_or_none(loss_fns, "loss_fns"), _pair_or_none(optimizers, "optimizers")
     given = pair_of(inputs, "inputs")
-    if optimizers is not None and diff_phase == "forward":
-        log("  Diff_phase is `forward`, optimizer will not be used.")
-        base_optimizer = raw_optimizer = None
-    if steps > 1 and diff_phase == "forward":
-        log("  Diff_phase is `forward`, steps is set to `1`.")
-        steps = 1
-    base = side_of(base_model, "base", base_loss, base_optimizer)
-    raw = side_of(raw_model, "raw", raw_loss, raw_optimizer)
-    if _native(base) is not None and _native(base) is _native(raw):
-        raise PadiffError(
-            "base_model and raw_model are the same model: there is nothing to compare",
-            reason=Reason.BAD_CONFIG,
-            hint="build each side by itself",
-        )
-    settings = AlignSettings(
-        compare=CompareRules(mode=compare_mode, atol=atol, rtol=rtol),
-        assign=auto_init,
-        diff_phase=diff_phase,
-        single_step=single_step,
-        steps=steps,
-        base_loss=base.loss,
-        raw_loss=raw.loss,
-        base_optimizer=base.optimizer,
-        raw_optimizer=raw.optimizer,
-        layer_map=map_between(base, raw),
-        base_selection=base.selection,
-        raw_selection=raw.selection,
-        api_calls=api_check(),
+    if diff_phase == "forward":
+        options = _forward_only(options, with_optimizers=optimizers is not None)
+        own_optimizers = PerSide(None, None)
+    sides = PerSide(
+        side_of(base_model, "base", losses.base, own_optimizers.base),
+        side_of(raw_model, "raw", losses.raw, own_optimizers.raw),
     )
-    show_options(
-        {
-            "atol": settings.compare.atol or 0,
-            "auto_init": auto_init,
-            "single_step": single_step,
-            "use_loss": loss_fns is not None,
-            "use_opt": base.optimizer is not None,
-            "rtol": PADIFF_RTOL if rtol is None else rtol,
-            "compare_mode": compare_mode,
-            "diff_phase": diff_phase,
-            "steps": steps,
-        }
-    )
-    phases = ("forward", "backward") if single_step and diff_phase == "both" else (diff_phase,)
-    with _kept_randomness(base), _kept_randomness(raw):
-        for phase in phases:
-            if phase != phases[0]:
-                log("The forward agrees. Now the backward, each step of it synced:")
-            if not _run(base, raw, given, _of_phase(settings, phase)):
-                log("FAILED !!!")
-                return False
-    log("SUCCESS !!!")
-    return True
+    return _diff(sides, given, options, with_loss=loss_fns is not None)
 
 
 def assign_weight(base_model: Any, raw_model: Any) -> bool:
-    """Copy base_model's parameters and buffers into raw_model, in raw_model's layout; nothing is written on failure.
+    """Copy base_model's parameters and buffers into raw_model, in raw_model's layout, and return True.
 
-    Returns False, prints which layer and parameter do not correspond, and logs the marked trees, where they do not.
+    If they do not correspond, return False and write nothing into raw_model: the first layer and parameter that do not correspond
+    are printed, and the trees of both models, with these marked, go into log files.
+
+    Args:
+        base_model: the model to copy from, as in auto_diff.
+        raw_model: the model to copy into, as in auto_diff.
+
+    Raises:
+        PadiffError: BAD_CONFIG for an argument that is no model, or for layer maps of two lengths; else as a model raises it.
     """
     base, raw = side_of(base_model, "base"), side_of(raw_model, "raw")
     layer_map = map_between(base, raw)
@@ -131,9 +106,86 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     return True
 
 
-def _run(base: SideModel, raw: SideModel, given: tuple[Any, Any], settings: AlignSettings) -> bool:
-    """Align once and show what was found."""
-    base_inputs, raw_inputs = inputs_for(base.model, given[0], "base"), inputs_for(raw.model, given[1], "raw")
+@dataclass(frozen=True)
+class _Options:
+    """The options of auto_diff, as the user gave them."""
+
+    atol: float | None
+    rtol: float | None
+    auto_init: bool
+    compare_mode: CompareMode
+    diff_phase: DiffPhase
+    single_step: bool
+    steps: int
+
+
+def _pair_or_none(values: Any, name: str) -> PerSide[Any]:
+    return PerSide(None, None) if values is None else pair_of(values, name)
+
+
+def _forward_only(options: _Options, *, with_optimizers: bool) -> _Options:
+    """Return the options for a forward alone, which has no use for optimisers and further steps; say so if there are any."""
+    if with_optimizers:
+        log("  Diff_phase is `forward`, optimizer will not be used.")
+    if options.steps > 1:
+        log("  Diff_phase is `forward`, steps is set to `1`.")
+        return replace(options, steps=1)
+    return options
+
+
+def _diff(sides: PerSide[SideModel], given: PerSide[Any], options: _Options, *, with_loss: bool) -> bool:
+    """Show the options, run all phases, and return True if the models agree in each. given: each side's inputs."""
+    _refuse_one_model(*sides)
+    settings = _settings(sides, options)
+    show_options(
+        {
+            "atol": options.atol or 0,
+            "auto_init": options.auto_init,
+            "single_step": options.single_step,
+            "use_loss": with_loss,
+            "use_opt": sides.base.optimizer is not None,
+            "rtol": PADIFF_RTOL if options.rtol is None else options.rtol,
+            "compare_mode": options.compare_mode,
+            "diff_phase": options.diff_phase,
+            "steps": options.steps,
+        }
+    )
+    both = options.single_step and options.diff_phase == "both"
+    phases = ("forward", "backward") if both else (options.diff_phase,)
+    with _kept_randomness(sides.base), _kept_randomness(sides.raw):
+        for phase in phases:
+            if phase != phases[0]:
+                log("The forward agrees. Now the backward, each step of it synced:")
+            if not _run(sides, given, _of_phase(settings, phase)):
+                log("FAILED !!!")
+                return False
+    log("SUCCESS !!!")
+    return True
+
+
+def _settings(sides: PerSide[SideModel], options: _Options) -> AlignSettings:
+    base, raw = sides
+    return AlignSettings(
+        compare=CompareRules(mode=options.compare_mode, atol=options.atol, rtol=options.rtol),
+        assign=options.auto_init,
+        diff_phase=options.diff_phase,
+        single_step=options.single_step,
+        steps=options.steps,
+        base_loss=base.loss,
+        raw_loss=raw.loss,
+        base_optimizer=base.optimizer,
+        raw_optimizer=raw.optimizer,
+        layer_map=map_between(base, raw),
+        base_selection=base.selection,
+        raw_selection=raw.selection,
+        api_calls=api_check(),
+    )
+
+
+def _run(sides: PerSide[SideModel], given: PerSide[Any], settings: AlignSettings) -> bool:
+    """Align once, show the findings, and return True if the models agree."""
+    base, raw = sides
+    base_inputs, raw_inputs = inputs_for(base.model, given.base, "base"), inputs_for(raw.model, given.raw, "raw")
     try:
         result = align(base.model, raw.model, base_inputs, raw_inputs, settings)
     except PadiffError as err:
@@ -143,8 +195,8 @@ def _run(base: SideModel, raw: SideModel, given: tuple[Any, Any], settings: Alig
         return False
     if settings.assign:
         log("Assign weight success !!!")
-    left_out = set(settings.base_selection.left_out), set(settings.raw_selection.left_out)
-    show_result(result, Shown(base.name, raw.name, settings.compare), left_out)
+    left_out = settings.selections.map(lambda selection: set(selection.left_out))
+    show_result(result, Shown(sides.map(lambda side: side.name), settings.compare), left_out)
     rules = settings.compare
     if not result.aligned and rules.atol is None and rules.rtol is None and rules.mode != "scaled":
         log(DEFAULT_TOLERANCES)
@@ -152,7 +204,7 @@ def _run(base: SideModel, raw: SideModel, given: tuple[Any, Any], settings: Alig
 
 
 def _of_phase(settings: AlignSettings, phase: str) -> AlignSettings:
-    """Settings of one of the runs. An optimiser steps after a backward only."""
+    """Return the settings of the run for one phase. An optimiser steps after a backward only."""
     if phase != "forward":
         return replace(settings, diff_phase=phase)
     return replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
@@ -161,7 +213,7 @@ def _of_phase(settings: AlignSettings, phase: str) -> AlignSettings:
 def _refuse_unknown(unknown: dict[str, Any]) -> None:
     if not unknown:
         return
-    known = ("loss_fns", "optimizers", *_OPTIONS)
+    known = ("loss_fns", "optimizers", *(option.name for option in fields(_Options)))
     name = next(iter(unknown))
     nearest = difflib.get_close_matches(name, known, n=1)
     raise PadiffError(
@@ -171,14 +223,29 @@ def _refuse_unknown(unknown: dict[str, Any]) -> None:
     )
 
 
-def _check_kind(name: str, value: object, kind: type, allowed: str) -> None:
+def _check_kinds(options: _Options) -> None:
     """Refuse an option of another type: the text "False" would be taken for True."""
-    if type(value) is not kind:
-        raise PadiffError(f"{name} is {value!r}, it must be {allowed}", reason=Reason.BAD_CONFIG)
+    for name, kind, allowed in (
+        ("auto_init", bool, "True or False"),
+        ("single_step", bool, "True or False"),
+        ("steps", int, "a number of 1 or more"),
+    ):
+        value = getattr(options, name)
+        if type(value) is not kind:
+            raise PadiffError(f"{name} is {value!r}, it must be {allowed}", reason=Reason.BAD_CONFIG)
+
+
+def _refuse_one_model(base: SideModel, raw: SideModel) -> None:
+    if _native(base) is not None and _native(base) is _native(raw):
+        raise PadiffError(
+            "base_model and raw_model are the same model: there is nothing to compare",
+            reason=Reason.BAD_CONFIG,
+            hint="build each side by itself",
+        )
 
 
 def _kept_randomness(side: SideModel) -> AbstractContextManager[None]:
-    """Let the seeding of each step be over with it: in this process the generators are the user's."""
+    """Give the random generators back as they were at the end: in this process they are the user's."""
     return side.model.backend.kept_randomness() if isinstance(side.model, HostedModel) else nullcontext()
 
 

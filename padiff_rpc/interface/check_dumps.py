@@ -1,10 +1,10 @@
-"""The offline checks: compare two dumps, step by step and rank by rank."""
+"""Compare two dumps, step by step and rank by rank: check_report, check_params, check_weights, check_grads."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from padiff_rpc.interface.switches import skip_wrap_layers
 from padiff_rpc.match.scope import wrap_layers
 from padiff_rpc.model.model import What
 from padiff_rpc.model.selection import Selection
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Divergence, LayerRef, Result
 from padiff_rpc.tape.folders import DumpPair, walk
 from padiff_rpc.tape.recorded_model import RecordedModel
@@ -33,31 +34,50 @@ _CFG: Mapping[str, Any] = {"atol": 0, "rtol": 1e-7, "compare_mode": "mean"}
 
 
 def check_report(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
-    """Compare what the layers of two dumps returned, and the gradients at their boundaries; True where all agrees.
+    """Compare the outputs of layers in two dumps, and the gradients at their boundaries; return True if all agree.
 
-    Paths: folders of report.json; or of steps (step_N), of which every one is compared, and of ranks (rank_N) likewise.
-    cfg: "atol" (0), "rtol" (1e-7), "compare_mode" ("mean", "strict", "abs_mean"). What differs is printed, for each step
-    and rank, and the trees go to padiff_log. Raises PadiffError, naming the file, for a dump that is damaged or incomplete.
+    The differences are printed, for each step and rank, and the trees of layers go into log files in `padiff_log`.
+
+    Args:
+        report_path_0: base's dump: a folder that holds report.json, or folders of steps (step_N) or ranks (rank_N), all of which
+            are compared.
+        report_path_1: raw's dump, likewise.
+        cfg: how to compare: "atol" (0 by default), "rtol" (1e-7) and "compare_mode" ("mean"; or "strict", "abs_mean",
+            "scaled").
+
+    Raises:
+        PadiffError: a dump is damaged or incomplete (the message names the file), the two have different steps or ranks, or cfg
+            makes no sense.
     """
     return _check("report", report_path_0, report_path_1, cfg, _compare_report)
 
 
 def check_params(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
-    """Compare parameters, buffers and parameter gradients of params.json; as check_report otherwise."""
-    return _check("params", report_path_0, report_path_1, cfg, _compare_held("params", ("value", "gradient")))
+    """Compare the parameters, buffers and parameter gradients of two dumps (params.json); return True if all agree.
+
+    Prints its findings, and takes and raises the same as check_report.
+    """
+    return _check("params", report_path_0, report_path_1, cfg, _compare_parameters("params", ("value", "gradient")))
 
 
 def check_weights(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
-    """Compare parameters and buffers of weights.json; as check_report otherwise."""
-    return _check("weights", report_path_0, report_path_1, cfg, _compare_held("weights", ("value",)))
+    """Compare the parameters and buffers of two dumps (weights.json); return True if all agree.
+
+    Prints its findings, and takes and raises the same as check_report.
+    """
+    return _check("weights", report_path_0, report_path_1, cfg, _compare_parameters("weights", ("value",)))
 
 
 def check_grads(report_path_0: Path, report_path_1: Path, cfg: Mapping[str, Any] | None = None) -> bool:
-    """Compare parameter gradients of grads.json; as check_report otherwise."""
-    return _check("grads", report_path_0, report_path_1, cfg, _compare_held("grads", ("gradient",)))
+    """Compare the parameter gradients of two dumps (grads.json); return True if all agree.
+
+    Prints its findings, and takes and raises the same as check_report.
+    """
+    return _check("grads", report_path_0, report_path_1, cfg, _compare_parameters("grads", ("gradient",)))
 
 
-Compare = Callable[[DumpPair, CompareRules], tuple[Result, tuple[RecordedModel, RecordedModel]]]
+Compare = Callable[[DumpPair, CompareRules], tuple[Result, PerSide[RecordedModel]]]
+"""Compares two dumps of one step and rank; returns the result and the dumps that were read."""
 
 
 def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None, compare: Compare) -> bool:
@@ -66,10 +86,11 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
     agreed = []
     for place in walk(as_path(path_0), as_path(path_1)):
         log(f"Checking {what} in {place.folder_0} and {place.folder_1}")
-        result, (base, raw) = compare(place, rules)
+        result, models = compare(place, rules)
         if not result.aligned or result.notes or any(pair.status == "skipped" for pair in result.pairs):
-            left_out = set(_selection(base).left_out), set(_selection(raw).left_out)
-            show_result(result, Shown(base.name, raw.name, rules, _suffix(place), _title(place), "forward"), left_out)
+            left_out = models.map(lambda model: set(_selection(model).left_out))
+            names = models.map(lambda model: model.name)
+            show_result(result, Shown(names, rules, _suffix(place), _title(place), "forward"), left_out)
         log(f"{_title(place) or 'the dump'}: {'agrees' if result.aligned else 'DIFFERS'}")
         agreed.append(result.aligned)
     if not all(agreed) and {**_CFG, **(cfg or {})} | {"compare_mode": ""} == {**_CFG, "compare_mode": ""}:
@@ -78,15 +99,13 @@ def _check(what: str, path_0: Path, path_1: Path, cfg: Mapping[str, Any] | None,
     return all(agreed)
 
 
-def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
+def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, PerSide[RecordedModel]]:
     base, raw = RecordedModel(place.folder_0), RecordedModel(place.folder_1)
-    phases: list[DumpedBackward] = [
-        _phase(model, folder) for model, folder in ((base, place.folder_0), (raw, place.folder_1))
-    ]
+    phases: PerSide[DumpedBackward] = PerSide(_phase(base, place.folder_0), _phase(raw, place.folder_1))
     settings = AlignSettings(
         compare=rules,
         assign=False,
-        diff_phase="both" if phases == ["both", "both"] else "forward",
+        diff_phase="both" if phases == PerSide("both", "both") else "forward",
         steps=max(1, min(len(base.runs), len(raw.runs))),
         seed=None,
         held=False,
@@ -112,11 +131,11 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple
         pairs=[*(divergence.found_at for divergence in alone), *result.pairs],
         notes=notes,
     )
-    return result, (base, raw)
+    return result, PerSide(base, raw)
 
 
 DumpedBackward = Literal["none", "unrecorded", "both"]
-"""What a dump has of the backward: none was run, its gradients at layers' boundaries were not recorded, or all of it."""
+"""How much a dump holds of the backward: none was run, gradients at layers' boundaries were not recorded, or all of it."""
 
 
 def _phase(model: RecordedModel, folder: os.PathLike[str]) -> DumpedBackward:
@@ -132,8 +151,8 @@ def _phase(model: RecordedModel, folder: os.PathLike[str]) -> DumpedBackward:
     return "unrecorded" if any({"input", "output"} <= set(run.unrecorded) for run in model.runs) else "both"
 
 
-def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: Sequence[DumpedBackward]) -> Iterator[Divergence]:
-    """Yield what only one dump has as a whole: further forwards, the backward."""
+def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: PerSide[DumpedBackward]) -> Iterator[Divergence]:
+    """Yield a divergence if only one dump has further forwards, and one if only one dump has a backward."""
     roots = LayerRef("", base.describe().class_name), LayerRef("", raw.describe().class_name)
     if len(base.runs) != len(raw.runs):
         why = f"base's dump holds {_forwards(len(base.runs))}, raw's {_forwards(len(raw.runs))}"
@@ -142,7 +161,7 @@ def _unlike_runs(base: RecordedModel, raw: RecordedModel, phases: Sequence[Dumpe
     by_paddle = all(model.info().padiff_version == "" and model.info().framework == "paddle" for model in (base, raw))
     lacking = ("none", "unrecorded") if by_paddle else ("none",)
     if "both" in phases and set(phases) & set(lacking):
-        with_it, without = ("base", "raw") if phases[0] == "both" else ("raw", "base")
+        with_it, without = ("base", "raw") if phases.base == "both" else ("raw", "base")
         yield one_sided("backward", 0, *roots, f"{with_it}'s dump holds a backward, {without}'s none")
 
 
@@ -150,17 +169,22 @@ def _forwards(count: int) -> str:
     return "1 forward" if count == 1 else f"{count} forwards"
 
 
-def _compare_held(name: str, whats: tuple[What, ...]) -> Compare:
-    def compare(place: DumpPair, rules: CompareRules) -> tuple[Result, tuple[RecordedModel, RecordedModel]]:
+def _compare_parameters(name: str, whats: tuple[What, ...]) -> Compare:
+    """Return the comparison of what the file NAME.json of two dumps holds."""
+
+    def compare(place: DumpPair, rules: CompareRules) -> tuple[Result, PerSide[RecordedModel]]:
         base, raw = (RecordedModel(folder, only=f"{name}.json") for folder in (place.folder_0, place.folder_1))
         settings = AlignSettings(compare=rules, assign=False, **_of_dumps(base, raw))
-        return compare_held(base, raw, settings, whats, lambda: _seen(base)), (base, raw)
+        return compare_held(base, raw, settings, whats, lambda: _seen(base)), PerSide(base, raw)
 
     return compare
 
 
 def _seen(model: RecordedModel) -> dict[str, int]:
-    """Return the fewest values per channel that layers saw in a call, as the report beside the parameters tells; or nothing."""
+    """Return the fewest values per channel that each layer took in a call, by route, from the report beside the parameters.
+
+    Without such a report the dict is empty.
+    """
     seen: dict[str, int] = {}
     for run in model.runs if (model.path / REPORT).exists() else ():
         for boundary in run.forward:
@@ -171,7 +195,7 @@ def _seen(model: RecordedModel) -> dict[str, int]:
 
 
 def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:
-    """Take the layer maps and the lists from the dumps themselves."""
+    """Return the settings of an alignment that dumps themselves hold: the layer map and the lists."""
     if len(base.layer_map) != len(raw.layer_map):
         raise PadiffError(
             f"the layer map of {base.name!r} has {len(base.layer_map)} layers, that of {raw.name!r} {len(raw.layer_map)}: "
@@ -187,14 +211,14 @@ def _of_dumps(base: RecordedModel, raw: RecordedModel) -> dict[str, Any]:
 
 
 def _selection(model: RecordedModel) -> Selection:
-    """Return what the lists of a dump left out, and with PADIFF_SIKP_WRAP_LAYER the layers without parameters."""
+    """Return the layers that the lists of a dump keep, with PADIFF_SIKP_WRAP_LAYER less those without parameters."""
     if not skip_wrap_layers():
         return model.selection
     return Selection({**wrap_layers(model.describe()).left_out, **model.selection.left_out})
 
 
 def _rules(cfg: Mapping[str, Any] | None) -> CompareRules:
-    """Read cfg anew each time: nothing of it stays for the next check."""
+    """Return the rules that cfg asks for; BAD_CONFIG if it makes no sense. No check keeps cfg for the next one."""
     if cfg is not None and not isinstance(cfg, Mapping):
         raise PadiffError(
             f"cfg is a dict, got {type(cfg).__name__}",

@@ -1,4 +1,4 @@
-"""check_dataloader: compare two data loaders batch by batch, before any model runs."""
+"""Compare two data loaders batch by batch, before any model runs: check_dataloader."""
 
 from __future__ import annotations
 
@@ -27,11 +27,22 @@ def check_dataloader(
     rtol: float | None = None,
     compare_mode: CompareMode = "mean",
 ) -> bool:
-    """Compare what two loaders yield and return whether it agrees; the first difference is printed.
+    """Compare the batches of two loaders and return True if they agree; print the first difference.
 
-    Batches are tensors of either framework, arrays or numbers, or lists, tuples and dicts of these. Another number of
-    batches, another structure, shape or dtype, NaN, and loaders without a single tensor all are differences. atol, rtol,
-    compare_mode: as in auto_diff (0, 1e-7, "mean").
+    A batch is a tensor of either framework, an array, a number or a text, or a list, tuple or dict of these. Loaders differ if
+    the number of batches, the structure, a shape, a dtype or a value differs, if there is a NaN, or if there is nothing to
+    compare.
+
+    Args:
+        loader_0: the first loader, the reference; anything that can be iterated over.
+        loader_1: the second loader.
+        atol: the absolute tolerance, 0 by default.
+        rtol: the relative tolerance, by default 1e-7, in the mode "scaled" from the table.
+        compare_mode: "mean", "abs_mean", "strict" or "scaled", see CompareRules.
+
+    Raises:
+        PadiffError: BAD_INPUTS for a loader that cannot be iterated over, or for items that cannot be compared; BAD_CONFIG for
+            a tolerance or mode that makes no sense.
     """
     rules = CompareRules(mode=compare_mode, atol=atol, rtol=rtol)
     for number, loader in enumerate((loader_0, loader_1)):
@@ -68,6 +79,7 @@ def _failed(what: str) -> bool:
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the items of nested lists, tuples and dicts, each with the keys that lead to it, joined by dots."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))

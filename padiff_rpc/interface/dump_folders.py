@@ -1,4 +1,4 @@
-"""The folder of a proxy's dumps: one living proxy each, and never a mixture of two runs."""
+"""Give each living proxy a dump folder of its own, which never holds the dumps of two runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ _claims: weakref.WeakValueDictionary[Path, ProxyFolder] = weakref.WeakValueDicti
 
 
 class ProxyFolder:
-    """Where one proxy dumps by default: `root/name/step_N/rank_R`. BAD_CONFIG for a name that can be no folder's."""
+    """The folder that one proxy dumps to by default: `root/name/step_N/rank_R`.
+
+    Attributes:
+        name: the name of the proxy's model, and of the folder below the root.
+    """
 
     def __init__(self, name: str | None, class_name: str) -> None:
+        """Take a name, or the class's with a number if a living proxy has that; BAD_CONFIG if no folder can have it."""
         if name is not None and (
             not isinstance(name, str) or not name or name in (".", "..") or {os.sep, "\0"} & set(name)
         ):
@@ -34,10 +39,13 @@ class ProxyFolder:
         _names[self.name] = self
 
     def of_step(self, step: int, rank: int) -> Path:
-        """Return the folder of one step, below the root as it is set now.
+        """Return the folder for the dump of one step and rank, below the root as it is set now.
 
-        The first time, what an earlier run of the same name left there is set aside: its steps must not be taken for this
-        run's. BAD_CONFIG where another living proxy dumps there.
+        At the first call the dumps that an earlier run of the same name left there are moved to `NAME.previous`, so that its
+        steps are not taken for this run's.
+
+        Raises:
+            PadiffError: BAD_CONFIG if another living proxy dumps there.
         """
         folder = Path(get_dump_root_path()) / self.name
         key = (folder.absolute(), rank)
@@ -56,7 +64,7 @@ class ProxyFolder:
 
 
 def _free_name(class_name: str) -> str:
-    """Return the class's name, with a number where a living proxy has that already."""
+    """Return the class's name, with a number if a living proxy has that name already."""
     name, count = class_name, 0
     while name in _names:
         count += 1
@@ -67,9 +75,9 @@ def _free_name(class_name: str) -> str:
 
 
 def _set_aside(folder: Path, rank: int) -> None:
-    """Move this rank's dumps of an earlier run to `NAME.previous`, in the place of those set aside before.
+    """Move this rank's dumps of an earlier run to `NAME.previous`, in the place of the dumps that were moved there before.
 
-    Rank 0 moves those of ranks that this run does not have as well. What a run that was killed left unfinished is removed.
+    Rank 0 also moves the dumps of ranks that this run does not have. Unfinished dumps of a killed run are removed.
     """
     for partial in folder.glob(f"step_*/.rank_{rank}.partial"):
         shutil.rmtree(partial)

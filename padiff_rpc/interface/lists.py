@@ -1,4 +1,4 @@
-"""Black lists, white lists and the layer map of one model: which of its layers are recorded, dumped and compared."""
+"""Keep the black list, white list and layer map of a model, which tell which layers are recorded, dumped and compared."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from padiff_rpc.model.model import LayerInfo, ModelDescription
 from padiff_rpc.model.selection import Selection
 
 ListMode = Literal["self", "sublayers", "all"]
+"""Whether a list means the layers that are given, all layers below them, or both."""
 
 RouteOf = Callable[[object], "str | None"]
-"""Finds the route of a live layer; None for what is no layer of the model, or where the model lives elsewhere."""
+"""Finds the route of a live layer; None for an object that is no layer of the model, or if the model lives elsewhere."""
 
 
 class LayerLists:
-    """The lists of one model. Layers are given as live objects, where the model is in this process, or by route or glob."""
+    """The lists of one model.
+
+    Layers are given by route or glob, or, if the model is in this process, as live objects; one or a list of them.
+    """
 
     def __init__(self, description: ModelDescription, route_of: RouteOf) -> None:
         self._description = description
@@ -30,20 +34,32 @@ class LayerLists:
 
     @property
     def layer_map(self) -> tuple[str, ...]:
-        """The mapped routes, in the order in which they were given."""
+        """The routes of the layers in the layer map, in the order in which they were given."""
         return tuple(self._map)
 
     def blacken(self, layers: Any, mode: ListMode) -> None:
-        """Leave layers out: themselves, their sublayers, or all of these."""
+        """Add layers to the black list: themselves, their sublayers, or all of these.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for another mode.
+        """
         for route in self._chosen(self.routes(layers), mode):
             self._black[route] = "on the black list"
 
     def whiten(self, layers: Any, mode: ListMode) -> None:
-        """Keep these layers, and from now on no others but the model itself."""
+        """Add layers to the white list: themselves, their sublayers, or all of these. No others are kept from now on.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for another mode.
+        """
         self._white = (self._white or set()) | set(self._chosen(self.routes(layers), mode))
 
     def map(self, layers: Any) -> None:
-        """Say that these layers correspond, in this order, to those of the other model's map; their sublayers are left out."""
+        """Set the layer map: these layers correspond, in this order, to those of the other model's layer map.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for a layer that is given twice.
+        """
         routes = self.routes(layers, keep_order=True)
         doubled = next((route for route in routes if routes.count(route) > 1), None)
         if doubled is not None:
@@ -53,7 +69,11 @@ class LayerLists:
         self._map = routes
 
     def selection(self) -> Selection:
-        """Return what is left out, with the reason. The white list stands above the black one; the root is always white."""
+        """Return the layers that are left out, each with the reason.
+
+        If there is a white list, it alone counts, and the root is on it. If not, the black list counts. Layers of the layer map
+        are kept, and the layers below them left out, whatever the lists say.
+        """
         left_out: dict[str, str] = {}
         for layer in self._description.layers:
             if self._white is not None:
@@ -68,7 +88,14 @@ class LayerLists:
         return Selection(left_out)
 
     def of_class(self, layer_class: type | str) -> list[str]:
-        """Return the routes of all layers of a class, given itself or by name; UNKNOWN_NAME where there are none."""
+        """Return the routes of all layers of a class, in definition order.
+
+        Args:
+            layer_class: the class itself, whose subclasses count too, or its name, with or without its module.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if there is no such layer; BAD_CONFIG for what is no class and no name.
+        """
         if not isinstance(layer_class, (type, str)):
             raise PadiffError(
                 f"a class is given itself or by its name, got a {type(layer_class).__qualname__}",
@@ -88,7 +115,15 @@ class LayerLists:
         )
 
     def routes(self, layers: Any, keep_order: bool = False) -> list[str]:
-        """Return the routes of layers given as objects, routes or globs; UNKNOWN_NAME for one that is not there."""
+        """Return the routes of layers.
+
+        Args:
+            layers: layers as objects, routes or globs; one or a list.
+            keep_order: True to keep the order and what is given twice; False for each route once.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model.
+        """
         found: list[str] = []
         for layer in layers if _is_sequence(layers) else [layers]:
             found += self._matching(layer) if isinstance(layer, str) else [self._placed(layer)]
@@ -151,7 +186,7 @@ def _with_subclasses(layer_class: type) -> Iterable[type]:
 
 
 def _is_sequence(layers: Any) -> bool:
-    """Tell a list of layers from a single one: nn.Sequential and nn.ModuleList are layers that can be iterated over."""
+    """Return True for a list of layers, False for one: nn.Sequential and nn.ModuleList are layers that can be iterated over."""
     return isinstance(layers, (list, tuple, set, frozenset)) or (
         isinstance(layers, Iterable) and not isinstance(layers, str) and not hasattr(layers, "forward")
     )

@@ -1,4 +1,4 @@
-"""What PaDiff's functions print on the terminal, each line under its `[AutoDiff]`."""
+"""Print on the terminal as PaDiff's functions do, with `[AutoDiff]` before a line."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DEFAULT_TOLERANCES = (
 
 
 def log(text: str) -> None:
-    """Print one line under the prefix."""
+    """Print one line on stdout, with `[AutoDiff]` before it."""
     show(f"{_PREFIX} {text}")
 
 
 def show(text: str) -> None:
-    """Print text as it is. PaDiff's users read its findings on the terminal, so they go to stdout, not to a logger."""
+    """Print text on stdout as it is. PaDiff's users read its findings on the terminal, so they do not go to a logger."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def show_options(options: Mapping[str, Any]) -> None:
-    """Print the options of a run, as PaDiff does."""
+    """Print the options of a run by name, one a line, as PaDiff does."""
     log("Your options:")
     show("{")
     for name, value in options.items():

@@ -1,4 +1,4 @@
-"""create_model: a proxy around one model that records its runs and dumps them."""
+"""Put a proxy around one model that records its runs and dumps them: create_model."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ _ELSEWHERE = "choose a folder that can be written to and has room, with set_dump
 
 
 def create_model(model: Any, name: str | None = None, dump_freq: int = 1) -> ProxyModel:
-    """Return a proxy of a torch.nn.Module, a paddle.nn.Layer, or a model that launch() or connect() gave.
+    """Return a proxy of a model, which runs it, records its runs and dumps them.
 
-    name: its folder's name below get_dump_root_path(); its class's by default, with a number where another living proxy
-    has that one. dump_freq: only every so many steps, as try_dump() counts them, are recorded; the others run bare. A
-    proxy is returned as it is. BAD_CONFIG for a dump_freq below 1, a name that is no folder's, or what is no model.
+    Args:
+        model: a torch.nn.Module, a paddle.nn.Layer, or a model that launch() or connect() returned. A proxy is returned as it is.
+        name: the name of the model and of its folder below get_dump_root_path(). By default it is the name of the model's class,
+            with a number if another living proxy has that name.
+        dump_freq: n to record every n-th step, as try_dump() counts them, beginning with the first. The other steps run without
+            being recorded.
+
+    Raises:
+        PadiffError: BAD_CONFIG if dump_freq is below 1, if no folder can have the name, or if `model` is no model.
     """
     if isinstance(model, ProxyModel):
         return model
@@ -44,10 +50,16 @@ def create_model(model: Any, name: str | None = None, dump_freq: int = 1) -> Pro
 
 
 class ProxyModel:
-    """One model, its lists, and the report of its runs. `model` is the original; losses and optimisers stay the user's.
+    """A model with its lists of layers, the records of its runs and the means to dump them. create_model() makes it.
 
-    In a worker's model layers are named by route (`encoder.layers.0`), glob or class name, inputs are keyword arguments,
-    and a loss is given by name.
+    Losses and optimisers stay the user's. Layers are given as objects, or by route (`encoder.layers.0`) or glob. If the model
+    lives in another process, layers are given by route or glob only, inputs by keyword, and a loss by name.
+
+    Attributes:
+        model: the original model.
+        name: the name of the model in dumps and messages, and of its folder.
+        framework: "torch", "paddle" or "numpy".
+        dump_freq: n if every n-th step is recorded.
     """
 
     def __init__(self, model: Any, name: str | None, dump_freq: int) -> None:
@@ -65,36 +77,107 @@ class ProxyModel:
 
     # -- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run forward and return what the model returns; recorded in every dump_freq-th step."""
+        """Run forward and return what the model returns; record the run if this step is one of every dump_freq.
+
+        For a model in another process the inputs are keyword arguments. It returns an array, or a dict of arrays by name if there
+        are several outputs.
+
+        Raises:
+            PadiffError: BAD_INPUTS for inputs that a model in another process cannot take; else as the worker raises it.
+        """
         return self._host.call(args, kwargs, self._record_options() if self._records_now else None)
 
     def backward(self, loss: Any) -> Any:
-        """Run backward from a loss; recorded as the forward before it was."""
+        """Run backward from a loss, and record it if the forward before it was recorded.
+
+        Args:
+            loss: the loss, a tensor of the model's framework. For a model in another process it is a name ("mean", or one that
+                the worker offers) or a LossSpec.
+
+        Returns:
+            None, or for a model in another process the loss as a number.
+
+        Raises:
+            PadiffError: BAD_CONFIG for a loss of another kind; else as the model raises it.
+        """
         return self._host.backward(loss)
 
     # -- which layers -------------------------------------------------------------------------------------------------
     def update_black_list(self, layers: Any, mode: ListMode = "all") -> None:
-        """Leave layers out. layers: instances, routes or globs; mode: the layers ("self"), their "sublayers", or "all"."""
+        """Leave layers out of recording, dumps and comparison.
+
+        Args:
+            layers: layers of the model, as objects, routes or globs; one or a list.
+            mode: what to leave out: the layers "self", their "sublayers", or "all" of these.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for another mode.
+        """
         self._lists.blacken(layers, mode)
 
     def update_white_list(self, layers: Any, mode: ListMode = "self") -> None:
-        """Keep only these layers (and the model's own outputs); from then on the black list is without effect."""
+        """Record, dump and compare only these layers, those given before, and the model itself.
+
+        From then on the black list has no effect.
+
+        Args:
+            layers: layers of the model, as objects, routes or globs; one or a list.
+            mode: what to keep: the layers "self", their "sublayers", or "all" of these.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for another mode.
+        """
         self._lists.whiten(layers, mode)
 
     def update_black_list_with_class(self, layer_class: type | str, mode: ListMode = "self") -> None:
-        """Leave out every layer of a class, given itself or by name."""
+        """Leave out every layer of a class.
+
+        Args:
+            layer_class: the class itself, whose subclasses count too, or its name ("Linear"), with or without its module.
+            mode: what to leave out: the layers "self", their "sublayers", or "all" of these.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if the model has no such layer; BAD_CONFIG for what is no class or name, or another mode.
+        """
         self._lists.blacken(self._lists.of_class(layer_class), mode)
 
     def update_white_list_with_class(self, layer_class: type | str, mode: ListMode = "self") -> None:
-        """Keep only the layers of a class, given itself or by name."""
+        """Record, dump and compare only the layers of a class, those given before, and the model itself.
+
+        Args:
+            layer_class: the class itself, whose subclasses count too, or its name ("Linear"), with or without its module.
+            mode: what to keep: the layers "self", their "sublayers", or "all" of these.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME if the model has no such layer; BAD_CONFIG for what is no class or name, or another mode.
+        """
         self._lists.whiten(self._lists.of_class(layer_class), mode)
 
     def set_layer_map(self, layers: Any) -> None:
-        """Say which layers correspond, in order, to those of the other model's map; their sublayers are left out."""
+        """Set the layer map: these layers correspond, in order, to the layers of the other model's map.
+
+        Their sublayers are left out of recording, dumps and comparison.
+
+        Args:
+            layers: layers of the model, as objects, routes or globs; one or a list. They replace the map that was set before.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for what is no layer of the model; BAD_CONFIG for a layer that is given twice.
+        """
         self._lists.map(layers)
 
     def auto_layer_map(self, place: Literal["base", "raw"]) -> bool:
-        """Map every layer that a special initialiser is known for; place: "base" or "raw". True where one was found."""
+        """Set the layer map to the outermost layers for whose class a special initialiser is known; print each of them.
+
+        Args:
+            place: the side that this model will be on, "base" or "raw".
+
+        Returns:
+            True if there is such a layer.
+
+        Raises:
+            PadiffError: BAD_CONFIG for another place.
+        """
         one_of("place of auto_layer_map", place, ("base", "raw"))
         routes = auto_layer_map(self._description(), place)
         for route in routes:
@@ -104,11 +187,14 @@ class ProxyModel:
 
     @property
     def layer_map(self) -> tuple[str, ...]:
-        """The routes of the mapped layers, in order."""
+        """The routes of the layers in the layer map, in the order in which they were given."""
         return self._lists.layer_map
 
     def selection(self) -> Selection:
-        """Return which layers are left out of recording, dumps and comparison, and why."""
+        """Return which layers are left out of recording, dumps and comparison, and why.
+
+        They are left out by the lists, as sublayers of the layer map's layers, or by PADIFF_SIKP_WRAP_LAYER.
+        """
         selection = self._lists.selection()
         if not skip_wrap_layers():
             return selection
@@ -118,9 +204,14 @@ class ProxyModel:
 
     # -- dumps --------------------------------------------------------------------------------------------------------
     def try_dump(self, dump_path: str | os.PathLike[str] | None = None) -> None:
-        """End a step: dump report and parameters if it is one of every dump_freq, clear the report, count on.
+        """End a step: dump report and parameters if this step is one of every dump_freq, and forget what was recorded.
 
-        dump_path: the very folder to dump to; by default step_N/rank_R below the model's own.
+        Args:
+            dump_path: the folder to dump to. By default it is NAME/step_N/rank_R below get_dump_root_path(), and appears whole or
+                not at all.
+
+        Raises:
+            PadiffError: BAD_CONFIG if the folder cannot be written, or another living model dumps there.
         """
         if self._records_now:
             self._dump_step(dump_path)
@@ -128,31 +219,59 @@ class ProxyModel:
         self._step += 1
 
     def dump_report(self, dump_path: str | os.PathLike[str] | None = None) -> None:
-        """Write report.json and its tensors: what the layers took and returned, and the gradients, since the last clear."""
+        """Write report.json and its tensors: the inputs, outputs and gradients of layers, recorded since clear_report().
+
+        Args:
+            dump_path: the folder to dump to, by default as for try_dump().
+
+        Raises:
+            PadiffError: BAD_CONFIG if the folder cannot be written, or another living model dumps there.
+        """
         folder = self._folder(dump_path)
         with writing("a dump", folder, _ELSEWHERE):
             self._write_report(DumpFolder.of(folder))
 
     def dump_params(self, dump_path: str | os.PathLike[str] | None = None) -> None:
-        """Write params.json: the parameters' values and gradients, and the buffers."""
+        """Write params.json and its tensors: the values and gradients of the parameters, and the buffers.
+
+        Args:
+            dump_path: the folder to dump to, by default as for try_dump().
+
+        Raises:
+            PadiffError: BAD_CONFIG if the folder cannot be written, or another living model dumps there.
+        """
         folder = self._folder(dump_path)
         with writing("a dump", folder, _ELSEWHERE):
-            write_params(folder, *self._held(), self._values, self._gradients)
+            write_params(folder, *self._head(), self._values, self._gradients)
 
     def dump_weights(self, dump_path: str | os.PathLike[str] | None = None) -> None:
-        """Write weights.json: the parameters' values and the buffers."""
+        """Write weights.json and its tensors: the values of the parameters, and the buffers.
+
+        Args:
+            dump_path: the folder to dump to, by default as for try_dump().
+
+        Raises:
+            PadiffError: BAD_CONFIG if the folder cannot be written, or another living model dumps there.
+        """
         folder = self._folder(dump_path)
         with writing("a dump", folder, _ELSEWHERE):
-            write_weights(folder, *self._held(), self._values)
+            write_weights(folder, *self._head(), self._values)
 
     def dump_grads(self, dump_path: str | os.PathLike[str] | None = None) -> None:
-        """Write grads.json: the parameters' gradients."""
+        """Write grads.json and its tensors: the gradients of the parameters.
+
+        Args:
+            dump_path: the folder to dump to, by default as for try_dump().
+
+        Raises:
+            PadiffError: BAD_CONFIG if the folder cannot be written, or another living model dumps there.
+        """
         folder = self._folder(dump_path)
         with writing("a dump", folder, _ELSEWHERE):
-            write_grads(folder, *self._held(), self._gradients)
+            write_grads(folder, *self._head(), self._gradients)
 
     def clear_report(self) -> None:
-        """Forget what was recorded so far."""
+        """Forget all forwards and backwards that were recorded so far."""
         self._host.forget()
 
     def _dump_step(self, dump_path: str | os.PathLike[str] | None) -> None:
@@ -166,7 +285,7 @@ class ProxyModel:
         shutil.rmtree(partial, ignore_errors=True)
         into = DumpFolder(partial, str(final))
         with writing("a dump", final, _ELSEWHERE):
-            write_params(into, *self._held(), self._values, self._gradients)
+            write_params(into, *self._head(), self._values, self._gradients)
             self._write_report(into)
             partial.replace(final)
 
@@ -186,7 +305,8 @@ class ProxyModel:
         info = self._host.model.info()
         return Header(self.name, self.framework, self.layer_map, device=info.device, info=info)
 
-    def _held(self) -> tuple[Header, ModelDescription, Selection]:
+    def _head(self) -> tuple[Header, ModelDescription, Selection]:
+        """Return what each dump of parameters begins with."""
         return self._header(), self._description(), self.selection()
 
     def _write_report(self, into: DumpFolder) -> None:

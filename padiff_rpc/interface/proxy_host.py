@@ -1,4 +1,4 @@
-"""Where a proxy's model lives, in this process or elsewhere, and how each of its calls is run and recorded."""
+"""Run and record the calls of a proxy's model, which lives in this process or in another one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,24 @@ from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 
 def is_model(value: object) -> bool:
-    """Tell a Model (launched, connected, hosted, recorded) from a framework's own."""
+    """Return True for a Model of this library (launched, connected, hosted, recorded), False for a framework's own model."""
     return hasattr(value, "read_activations") and hasattr(value, "describe")
 
 
 @dataclass
 class Recorded:
-    """One call and its backward: the boundaries in the order in which they came, and what else a dump tells of it."""
+    """The record of one call of the model and of its backward. It is the Observer of both.
+
+    Attributes:
+        forward: the boundaries of the forward, in the order in which they came.
+        backward: the boundaries of the backward, likewise.
+        stacks: where in the user's code each layer was called (see `stacks`), by route and number of the call.
+        loss: the loss; None if it is not known.
+        backward_ran: whether a backward ran.
+        silent: returns the tensors whose gradients never arrived, each as route, call, side and name.
+        with_stacks: whether to fill `stacks`.
+        api_calls: whether functional calls are recorded.
+    """
 
     forward: list[Boundary] = field(default_factory=list)
     backward: list[Boundary] = field(default_factory=list)
@@ -39,6 +50,7 @@ class Recorded:
     api_calls: bool = False
 
     def observe(self, boundary: Boundary) -> None:
+        """Keep a boundary, and where its layer was called."""
         if boundary.phase == "backward":
             self.backward_ran = True
             self.backward.append(boundary)
@@ -48,9 +60,11 @@ class Recorded:
             self.stacks[boundary.route, boundary.call] = user_stack()
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Replace nothing."""
         return {}
 
     def as_run(self) -> Run:
+        """Return the record in the form in which a report is written."""
         silent = self.silent() if self.backward_ran else ()
         return Run(
             tuple(self.forward),
@@ -64,38 +78,47 @@ class Recorded:
 
 
 class ProxyHost(Protocol):
-    """What a proxy needs of the place where its model lives."""
+    """Runs and records a proxy's model: LocalHost does in this process, DistantHost in another one."""
 
     @property
-    def model(self) -> Model: ...
+    def model(self) -> Model:
+        """The model."""
+        ...
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
-        """Run forward; record it unless options is None."""
+        """Run forward on the user's arguments and return its outputs; record the run unless `options` is None."""
         ...
 
-    def backward(self, loss: Any) -> Any: ...
+    def backward(self, loss: Any) -> Any:
+        """Run backward from the user's loss; record it if the forward was recorded. BAD_CONFIG for a loss of another kind."""
+        ...
 
     def runs(self) -> list[Run]:
-        """Return what was recorded since forget()."""
+        """Return the runs that were recorded since forget(), in their order."""
         ...
 
-    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]: ...
+    def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Yield recorded tensors by the ids of their records, in the order of the ids."""
+        ...
 
-    def forget(self) -> None: ...
+    def forget(self) -> None:
+        """Drop all records."""
+        ...
 
     def route_of(self, layer: object) -> str | None:
-        """Return a live layer's route; None for what is no layer of this model."""
+        """Return a live layer's route; None for an object that is no layer of this model."""
         ...
 
 
 class LocalHost:
-    """A model in this process: the user's own tensors, losses and context managers all around it."""
+    """Runs a model in this process, on the user's own tensors and losses, and in the user's context managers."""
 
     def __init__(self, native: Any) -> None:
         self.model = HostedModel(native)
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
+        """Run forward and return what the model returns; record the run unless `options` is None."""
         if options is None:
             return self.model.model(*args, **kwargs)
         recorded = Recorded(with_stacks=True, api_calls=options.api_calls)
@@ -104,7 +127,7 @@ class LocalHost:
         return outputs
 
     def backward(self, loss: Any) -> Any:
-        """Run backward from the user's own loss tensor."""
+        """Run backward from the user's own loss tensor; BAD_CONFIG if it is no tensor of the model's framework."""
         if not self.model.backend.is_tensor(loss):
             raise PadiffError(
                 f"backward takes the loss, a tensor of {self.model.backend.name}, got {type(loss).__name__}",
@@ -117,22 +140,26 @@ class LocalHost:
                 recorded.loss = self.model.backend.item(loss)
 
     def runs(self) -> list[Run]:
+        """Return the runs that were recorded since forget(), in their order."""
         return [recorded.as_run() for recorded in self._recorded]
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Yield recorded tensors by the ids of their records, in the order of the ids."""
         return self.model.read_activations(ids)
 
     def forget(self) -> None:
+        """Drop all records."""
         self._recorded = []
         self.model.drop_records()
 
     def route_of(self, layer: object) -> str | None:
+        """Return a layer's route; None for an object that is no layer of this model."""
         placed = place_layers(self.model.backend, self.model.model)
         return next((each.route for each in placed if each.layer is layer), None)
 
 
 class DistantHost:
-    """A model in a worker. What it records is fetched after each phase, since its next forward would drop it."""
+    """Runs a model in a worker. Its records are copied here after each phase, since its next forward drops them."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -140,7 +167,11 @@ class DistantHost:
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
-        """Run forward on arrays; return the output's array, or a dict of them by name where there are several."""
+        """Run forward on keyword arguments; record the run unless `options` is None.
+
+        Returns the output as an array, or a dict of arrays by name if there are several. Raises PadiffError (BAD_INPUTS) for
+        positional arguments, or for values that cannot be sent.
+        """
         if args:
             raise PadiffError(
                 "a model in another process takes keyword arguments only",
@@ -159,7 +190,11 @@ class DistantHost:
         return _as_returned([record.name for record in result.outputs], arrays)
 
     def backward(self, loss: Any) -> float:
-        """Run backward of a loss given by name, neutral or the worker's own, and return its value."""
+        """Run backward from a loss given by name, neutral or the worker's own, and return its value.
+
+        The backward is recorded with the last recorded forward. Raises PadiffError (BAD_CONFIG) for a loss that is no name and no
+        LossSpec.
+        """
         if not isinstance(loss, (str, LossSpec)):
             raise PadiffError(
                 f"the loss of a model in another process is given by name, got {type(loss).__name__}",
@@ -177,20 +212,24 @@ class DistantHost:
         return result.loss
 
     def runs(self) -> list[Run]:
+        """Return the runs that were recorded since forget(), in their order."""
         return [recorded.as_run() for recorded in self._recorded]
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
+        """Yield recorded tensors by the ids of their records, in the order of the ids."""
         return (self._store.get(identifier) for identifier in ids)
 
     def forget(self) -> None:
+        """Drop all records."""
         self._recorded = []
         self._store.clear()
 
     def route_of(self, layer: object) -> str | None:
+        """Return None, since no layer of the model is an object of this process."""
         return None
 
     def _fetch(self, boundaries: list[Boundary]) -> None:
-        """Copy the records of boundaries into this process, and let go of the worker's."""
+        """Copy the records of boundaries into this process, and release them in the worker; `boundaries` is changed in place."""
         for at, boundary in enumerate(boundaries):
             ids = [record.id for record in boundary.records]
             kept = []

@@ -1,4 +1,4 @@
-"""Which of several processes of one training run this one is: what its launcher says in the environment."""
+"""Read from the environment, where a launcher sets it, which process of a training run this is, and of how many."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ _SIZES = ("PADDLE_TRAINERS_NUM", "WORLD_SIZE")
 
 
 def current_rank(framework: str) -> int:
-    """Return this process's rank; 0 where no launcher has set one. BAD_CONFIG for a value that is no number."""
+    """Return the rank of this process, from 0; 0 if no launcher has set one.
+
+    Args:
+        framework: "torch" or "paddle"; the variables of its own launcher are read first.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the variable's value is no number.
+    """
     for name in _VARIABLES.get(framework, _VARIABLES["torch"]):
         value = os.environ.get(name)
         if value is None:
@@ -32,6 +39,6 @@ def current_rank(framework: str) -> int:
 
 
 def world_size() -> int | None:
-    """Return how many processes the launcher started; None where none says so."""
+    """Return how many processes the launcher started; None if no variable says so."""
     values = (os.environ.get(name, "") for name in _SIZES)
     return next((int(value) for value in values if value.isdecimal() and int(value) > 0), None)

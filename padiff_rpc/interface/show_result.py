@@ -1,20 +1,27 @@
-"""Show a result as PaDiff shows it: on the terminal what differs first, in log files the trees and every parameter."""
+"""Show a result as PaDiff does: the first difference on the terminal; the trees and all parameters that differ in log files."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Divergence, Metrics, Pair, Result, Stage
 from padiff_rpc.tensors.tensor import DType
 
 _RUN_STAGES: tuple[Stage, ...] = ("forward", "loss", "backward")
-_HELD: dict[Stage, str] = {"weights_before": "weights", "weights": "weights", "buffers": "weights", "grads": "grads"}
+_OF_PARAMETERS: dict[Stage, str] = {
+    "weights_before": "weights",
+    "weights": "weights",
+    "buffers": "weights",
+    "grads": "grads",
+}
+"""PaDiff's word for each stage that compares parameters."""
 _SHOWN = 6
 _NUMPY = {
     dtype.value: dtype.storage.name for dtype in DType if dtype not in (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
@@ -23,34 +30,49 @@ _NUMPY = {
 
 @dataclass(frozen=True)
 class Shown:
-    """What the messages name: both models, the tolerances, and an end for the names of log files (`_step_2`).
+    """The words for a result's messages.
 
-    place: the dump that is compared ("step 2, rank 0"), where that is said. counted: what a result counts as its steps.
+    Attributes:
+        names: the names of both models.
+        rules: the rules by which tensors were compared.
+        suffix: the end of the log files' names, such as `_step_2`.
+        place: the dump that is compared, such as "step 2, rank 0"; "" for a run, or if a folder holds one dump only.
+        counted: the word for that which the result counts as its steps, "step" or "forward".
     """
 
-    base: str
-    raw: str
+    names: PerSide[str]
     rules: CompareRules
     suffix: str = ""
     place: str = ""
     counted: str = "step"
 
-    def path(self, side: str, route: str, tensor: str = "") -> str:
-        return ".".join(part for part in (getattr(self, side), route, tensor) if part)
+    def path(self, side: SideName, route: str, tensor: str = "") -> str:
+        """Return the name of a layer, or of a tensor in it, with the model's name before it: `net.encoder.weight`."""
+        return ".".join(part for part in (self.names.of(side), route, tensor) if part)
 
     def where(self, step: int) -> str:
+        """Return the dump that is compared, or, in a run, its step ("step 2")."""
         return self.place or f"step {step}"
 
 
-def show_result(result: Result, shown: Shown, skipped_routes: Sequence[set[str]] = (set(), set())) -> None:
-    """Print what a run found; trees and lists of parameters go into log files. skipped_routes: base's and raw's `(skip)`."""
-    held = [_HELD.get(pair.stage) for pair in result.pairs if pair.status == "fail"]
+def show_result(result: Result, shown: Shown, skipped_routes: PerSide[set[str]]) -> None:
+    """Print the findings of a comparison, and write the trees and the parameters that differ into log files in `padiff_log`.
+
+    Args:
+        result: the result to show.
+        shown: the words for its messages.
+        skipped_routes: the routes that the trees mark with "(skip)".
+
+    Raises:
+        PadiffError: a log file cannot be written.
+    """
+    failed = [_OF_PARAMETERS.get(pair.stage) for pair in result.pairs if pair.status == "fail"]
     first = result.first_divergence
     if not result.aligned and first is not None and first.stage in _RUN_STAGES:
         _show_divergence(result, first, shown, skipped_routes)
     for what in ("weights", "grads"):
-        if what in held:
-            _show_held(result, what, shown)
+        if what in failed:
+            _show_parameters(result, what, shown)
     for further in result.divergences[1:_SHOWN] if first is not None and first.stage in _RUN_STAGES else ():
         log(f"Also differs: {shown.path('base', further.base.route)} in {further.stage}: {further.why}")
     _show_unmatched(result, shown)
@@ -58,7 +80,7 @@ def show_result(result: Result, shown: Shown, skipped_routes: Sequence[set[str]]
 
 
 def show_asides(result: Result) -> None:
-    """Print the counts, what was skipped and why, and the notes."""
+    """Print how many comparisons passed, failed and were skipped, the six commonest reasons for skipping, and the notes."""
     counts = Counter(pair.status for pair in result.pairs)
     log(f"{counts['pass']} comparisons passed, {counts['fail']} failed, {counts['skipped']} were skipped")
     reasons = Counter(pair.why for pair in result.pairs if pair.status == "skipped")
@@ -71,7 +93,12 @@ def show_asides(result: Result) -> None:
 
 
 def assertion(pair: Pair, rules: CompareRules) -> str:
-    """Say how a pair differs, in the words of numpy.testing.assert_allclose that PaDiff's users know."""
+    """Return a text on how a pair differs, in the words of numpy.testing.assert_allclose, which PaDiff's users know.
+
+    Args:
+        pair: a comparison that failed.
+        rules: the rules by which it was made; the text names their tolerances.
+    """
     metrics = pair.metrics
     if pair.failure != "values" or metrics is None:
         return f"AssertionError:\n{pair.why}\n"
@@ -88,7 +115,8 @@ def assertion(pair: Pair, rules: CompareRules) -> str:
     )
 
 
-def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipped_routes: Sequence[set[str]]) -> None:
+def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipped_routes: PerSide[set[str]]) -> None:
+    """Print one divergence, and write both trees with its layers marked into log files."""
     stage = divergence.stage.capitalize()
     log("FAILED !!!")
     log(f"    Diff found in {stage} Stage" + (f" of {shown.counted} {divergence.step}" if divergence.step else ""))
@@ -100,25 +128,27 @@ def _show_divergence(result: Result, divergence: Divergence, shown: Shown, skipp
     show("")
     show(assertion(divergence.found_at, shown.rules))
     log("Check model struct:")
+    log_name = log_names(*shown.names)
+    layers = PerSide(divergence.base, divergence.raw)
     paths = [
         write_tree(
-            f"report_{name}{shown.suffix}.log",
-            getattr(shown, side),
+            f"report_{log_name.of(side)}{shown.suffix}.log",
+            shown.names.of(side),
             result.trees[side],
-            {getattr(divergence, side).route},
+            {layers.of(side).route},
             skipped,
         )
-        for side, name, skipped in zip(("base", "raw"), log_names(shown.base, shown.raw), skipped_routes, strict=True)
+        for side, skipped in skipped_routes.items()
     ]
     show(f"Logs: {paths[0]}\n      {paths[1]}\n")
     log(f"The {divergence.stage} stage comparing failed !!!")
 
 
-def _show_held(result: Result, what: str, shown: Shown) -> None:
-    """Write every parameter that differs into a log file, and say where that is."""
-    failed = [pair for pair in result.pairs if pair.status == "fail" and _HELD.get(pair.stage) == what]
+def _show_parameters(result: Result, what: str, shown: Shown) -> None:
+    """Write every parameter that differs into a log file, and print the first six. what: "weights" or "grads"."""
+    failed = [pair for pair in result.pairs if pair.status == "fail" and _OF_PARAMETERS.get(pair.stage) == what]
     classes = {side: dict(layers) for side, layers in result.trees.items()}
-    text = "".join(_held_entry(pair, what, classes["base"].get, classes["raw"].get, shown) for pair in failed)
+    text = "".join(_parameter_entry(pair, what, classes["base"].get, classes["raw"].get, shown) for pair in failed)
     path = write_log(f"{what}_diff{shown.suffix}.log", text)
     log(f"Diff found when compare {what}, please check report\n        {path}")
     for pair in failed[:_SHOWN]:
@@ -132,7 +162,7 @@ def _show_held(result: Result, what: str, shown: Shown) -> None:
 
 
 def _show_unmatched(result: Result, shown: Shown) -> None:
-    """Print what has no counterpart and must have one, and write all of it into a log file."""
+    """Print the first layers and tensors that need a counterpart and have none, and write all of them into a log file."""
     lines = [
         f"{item.what} {item.name!r} of {side}_model has no counterpart: {item.why}"
         for side, items in (("base", result.unmatched_base), ("raw", result.unmatched_raw))
@@ -147,7 +177,7 @@ def _show_unmatched(result: Result, shown: Shown) -> None:
         log(f"    {line}")
 
 
-def _held_entry(
+def _parameter_entry(
     pair: Pair, what: str, base_class: Callable[[str], str | None], raw_class: Callable[[str], str | None], shown: Shown
 ) -> str:
     return (
@@ -172,6 +202,6 @@ def _percent(metrics: Metrics) -> str:
 
 
 def _array(value: float | None, dtype: str) -> str:
-    """Write a value as NumPy does, so far as NumPy has its type."""
+    """Return a value as NumPy writes it, if NumPy has its type."""
     number = "?" if value is None else f"{value:.9g}"
     return f"array({number}, dtype={_NUMPY.get(dtype, dtype)})"

@@ -1,4 +1,4 @@
-"""The two sides of auto_diff and assign_weight: whatever the user passed, as models with their lists, losses and optimisers."""
+"""Turn the arguments of auto_diff and assign_weight into models with their lists, losses and optimisers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, Model, OptimizerSpec
 from padiff_rpc.model.selection import EVERYTHING, Selection
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.tape.recorded_model import RecordedModel
 
 _LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
@@ -22,7 +23,16 @@ _LOSS, _OPTIMIZER = "loss_fn", "optimizer_fn"
 
 @dataclass(frozen=True)
 class SideModel:
-    """One side. name: what messages and log files call the model."""
+    """One side of a comparison.
+
+    Attributes:
+        model: the model.
+        name: the model's name in messages and log files.
+        selection: the layers that its lists keep.
+        layer_map: the routes in its layer map, in order.
+        loss: the loss over its outputs.
+        optimizer: its optimiser; None if no step is taken.
+    """
 
     model: Model
     name: str
@@ -33,9 +43,18 @@ class SideModel:
 
 
 def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> SideModel:
-    """Take a proxy, a native model, or any Model (a dump with the lists that it was made with).
+    """Return one side of a comparison, made of the user's arguments.
 
-    BAD_CONFIG for anything else, or for a loss or an optimiser that it cannot have.
+    Args:
+        given: a proxy, with its lists; a torch.nn.Module or paddle.nn.Layer; or any Model of this library. A dump has the lists
+            that it was made with.
+        side: "base" or "raw", for messages.
+        loss: a function of the model's output or, if the model lives in another process, a name or LossSpec; None for the mean.
+        optimizer: an object with step(), a function without arguments, a name such as "SGD(lr=0.1)", an OptimizerSpec or None. If
+            the model lives in another process, it is given by name or OptimizerSpec.
+
+    Raises:
+        PadiffError: BAD_CONFIG if `given` is no model, or for a loss or an optimiser that it cannot have.
     """
     selection, layer_map = EVERYTHING, ()
     name = ""
@@ -62,7 +81,11 @@ def side_of(given: Any, side: str, loss: Any = None, optimizer: Any = None) -> S
 
 
 def map_between(base: SideModel, raw: SideModel) -> Mapping[str, str]:
-    """Pair the two layer maps in their order; BAD_CONFIG where their lengths differ."""
+    """Return raw's route by base's route, from the layer maps of both sides in their order.
+
+    Raises:
+        PadiffError: BAD_CONFIG if their lengths differ.
+    """
     if len(base.layer_map) != len(raw.layer_map):
         raise PadiffError(
             f"base's layer map has {len(base.layer_map)} layers, raw's {len(raw.layer_map)}: they correspond in order",
@@ -72,8 +95,16 @@ def map_between(base: SideModel, raw: SideModel) -> Mapping[str, str]:
     return dict(zip(base.layer_map, raw.layer_map, strict=True))
 
 
-def pair_of(values: Any, name: str) -> tuple[Any, Any]:
-    """Take a list or tuple of two, base's and raw's; BAD_CONFIG otherwise."""
+def pair_of(values: Any, name: str) -> PerSide[Any]:
+    """Return base's and raw's value from a list or tuple of two.
+
+    Args:
+        values: the user's argument.
+        name: its name, for messages.
+
+    Raises:
+        PadiffError: BAD_CONFIG if it is no list or tuple, or has another length.
+    """
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
         count = f" of {len(values)}" if isinstance(values, (Sequence, Mapping)) else ""
         raise PadiffError(
@@ -81,7 +112,7 @@ def pair_of(values: Any, name: str) -> tuple[Any, Any]:
             reason=Reason.BAD_CONFIG,
             hint=f"give one for each side: {name}=[base's, raw's]",
         )
-    return values[0], values[1]
+    return PerSide(values[0], values[1])
 
 
 def _loss(value: Any) -> LossSpec:
@@ -124,7 +155,7 @@ def _is_own_optimizer(value: Any) -> bool:
 
 
 class _Stepping:
-    """An object with the step() that a Trainer wants, made of an optimiser or of a function without arguments."""
+    """Has the step() that a Trainer calls: an optimiser's own, or a function without arguments."""
 
     def __init__(self, step: Callable[[], Any]) -> None:
         self.step = step

@@ -1,4 +1,4 @@
-"""Where in the user's own code a layer was called: the text that PaDiff puts under "stack" in a report."""
+"""Describe where in the user's own code a layer is called, in the form that PaDiff's reports have under "stack"."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import sysconfig
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NOT_USERS = (_OURS + os.sep, *(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "purelib", "platlib")))
 _DEPTH = 8
-"""Innermost frames that are told: a deep model's stack would outgrow its tensors."""
+"""How many of the innermost frames are described: a deep model's stack would outgrow its tensors."""
 
 
 def user_stack() -> str:
-    """Describe the frames of the user's own files, the outermost first: file, line, function, and the code there."""
+    """Return a text on the innermost eight calls in progress that lie in the user's own files, the outermost first.
+
+    Each takes two lines: the file's name, the line number and the function; and the line of code. Files of the standard library,
+    of installed packages and of this library are passed over.
+    """
     found: list[str] = []
     frame = sys._getframe(1)
     while frame is not None and len(found) < _DEPTH:

@@ -1,4 +1,7 @@
-"""PaDiff's environment variables. They are read at each use, so that a script may set them at any time."""
+"""Read PaDiff's environment variables, at each use, so that a script may set them at any time.
+
+Each is on or off; any other value raises PadiffError (BAD_CONFIG).
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ _SKIP_WRAP_LAYER = ("PADIFF_SIKP_WRAP_LAYER", "PADIFF_SKIP_WRAP_LAYER")
 
 
 def skip_wrap_layers() -> bool:
-    """Tell whether layers without parameters of their own are left out (PADIFF_SIKP_WRAP_LAYER)."""
+    """Return True if layers without parameters of their own are left out (PADIFF_SIKP_WRAP_LAYER, or ..._SKIP_...)."""
     return any(_is_on(name) for name in _SKIP_WRAP_LAYER)
 
 
 def path_log() -> bool:
-    """Tell whether trees in log files show each layer's route (PADIFF_PATH_LOG)."""
+    """Return True if trees in log files show each layer's route (PADIFF_PATH_LOG)."""
     return _is_on("PADIFF_PATH_LOG")
 
 
 def api_check() -> bool:
-    """Tell whether functional calls are recorded and compared (PADIFF_API_CHECK)."""
+    """Return True if functional calls (relu, add, ...) are recorded and compared (PADIFF_API_CHECK)."""
     return _is_on("PADIFF_API_CHECK")
 
 

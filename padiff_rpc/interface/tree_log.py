@@ -1,4 +1,4 @@
-"""The model tree that log files show, with the layer to look at marked, as PaDiff draws it."""
+"""Draw a model's tree of layers into a log file, with the layer to look at marked, as PaDiff does."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 
 from padiff_rpc.interface.places import write_log
 from padiff_rpc.interface.switches import path_log
+from padiff_rpc.per_side import PerSide
 
 _HERE = "    <---  *** HERE ***"
 
 
-def log_names(base: str, raw: str) -> tuple[str, str]:
-    """Return both models' names for their log files, which must not be one file."""
-    return (f"{base}(base_model)", f"{raw}(raw_model)") if base == raw else (base, raw)
+def log_names(base: str, raw: str) -> PerSide[str]:
+    """Return the names of both models for their log files: with the side added if they are equal, so that the files differ."""
+    return PerSide(f"{base}(base_model)", f"{raw}(raw_model)") if base == raw else PerSide(base, raw)
 
 
 def write_tree(
@@ -23,9 +24,17 @@ def write_tree(
     here: Collection[str],
     skipped: Collection[str] = (),
 ) -> str:
-    """Write a tree into a log file and return the file's path.
+    """Write a tree of layers into a log file in `padiff_log` and return the file's path.
 
-    layers: (route, class name) in definition order, the root first. here: routes to mark. skipped: routes that get `(skip)`.
+    Args:
+        file_name: the name of the log file.
+        model_name: the model's name, for the tree's head and for routes.
+        layers: route and class name of each layer, in definition order, the root first.
+        here: routes to mark as the layer to look at.
+        skipped: routes to mark with "(skip)".
+
+    Raises:
+        PadiffError: the file cannot be written.
     """
     lines = [model_name, "=" * 40, *_draw(model_name, layers, here, skipped)]
     return str(write_log(file_name, "\n".join(lines) + "\n"))

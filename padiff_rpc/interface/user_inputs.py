@@ -1,4 +1,4 @@
-"""Inputs as PaDiff's users give them, native tensors among them, for a model in this process or elsewhere."""
+"""Convert inputs as PaDiff's users give them (arrays, tensors of a framework) to what a model here or elsewhere takes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from padiff_rpc.tensors.tensor import Tensor
 
 
 def inputs_for(model: Model, values: Any, side: str) -> Inputs:
-    """Return forward's keyword arguments for a model: arrays and any framework's tensors, and whatever else it takes.
+    """Return forward's keyword arguments in the form that a model takes.
 
-    A model in this process gets its own framework's tensors on their device, and other objects as they are. For a model
-    elsewhere they must be able to travel: BAD_INPUTS names what cannot.
+    A model in this process gets tensors of its own framework on their device, and other objects as they are. Arrays and tensors
+    of another framework are copied. For a model in another process all values must be fit to be sent.
+
+    Args:
+        model: the model that is to run.
+        values: forward's keyword arguments, a dict by name.
+        side: the name of the model for messages, such as "base".
+
+    Raises:
+        PadiffError: BAD_INPUTS if `values` is no dict, or for a value that cannot be sent to another process.
     """
     if not isinstance(values, Mapping):
         raise PadiffError(
@@ -36,7 +44,7 @@ def inputs_for(model: Model, values: Any, side: str) -> Inputs:
 
 
 def to_tensor(value: Any) -> Tensor | None:
-    """Copy a framework's tensor, an array or a number into a Tensor; None for anything else."""
+    """Return a copy of a framework's tensor, an array or a number as a Tensor; None for anything else."""
     backend = _backend_of(value)
     if backend is not None:
         return _tensor(backend, value)
@@ -46,6 +54,7 @@ def to_tensor(value: Any) -> Tensor | None:
 
 
 def _local(backend: Backend, value: Any) -> Any:
+    """Convert one value for a model in this process; its backend is given."""
     if isinstance(value, np.ndarray):
         return Tensor.from_array(value)
     if backend.is_tensor(value):
@@ -61,6 +70,7 @@ def _local(backend: Backend, value: Any) -> Any:
 
 
 def _travelling(value: Any) -> Any:
+    """Convert one value for a model in another process: each framework's tensor becomes a Tensor."""
     backend = _backend_of(value)
     if backend is not None:
         return _tensor(backend, value)
@@ -72,12 +82,12 @@ def _travelling(value: Any) -> Any:
 
 
 def _tensor(backend: Backend, value: Any) -> Tensor:
-    """Copy a framework's tensor."""
+    """Return a copy of a framework's tensor."""
     return Tensor(backend.spec(value), memoryview(backend.to_bytes(value).tobytes()))
 
 
 def _backend_of(value: Any) -> Backend | None:
-    """Find the framework whose tensor this is. One that is not imported has no tensors."""
+    """Return the framework whose tensor this is, if any. A framework that is not imported has no tensors."""
     for name in ("torch", "paddle"):
         if type(value).__module__.partition(".")[0] == name and name in sys.modules:
             backend = load_backend(name)

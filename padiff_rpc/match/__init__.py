@@ -1,1 +1,1 @@
-"""Two descriptions -> the map of layers and parameters. Pure: no model is run."""
+"""Match two models by their descriptions: which layers, parameters and buffers correspond. No model is run."""

@@ -1,4 +1,7 @@
-"""Class families: which layer classes of the frameworks are the same thing, and how each lays out its parameters."""
+"""Sort layer classes of the frameworks into families: which classes do the same, and how they name and lay out parameters.
+
+A family is a lower-case name such as "linear" or "batchnorm". A user's own class mostly has none.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Axes = Literal["out_in", "in_out", ""]
+"""How a Linear's matrix lies: [out, in], [in, out], or "" for a tensor that is no Linear's matrix."""
 
 _SYNONYMS = {
     "nondynamicallyquantizablelinear": "linear",
@@ -32,16 +36,19 @@ _SYNONYMS = {
     "swish": "silu",
     "thresholdedrelu": "threshold",
 }
-"""Lower-case class name -> family, where the two differ."""
+"""Family by normalised class name (lower case, no underscores), where the two differ."""
 
 _PER_FRAMEWORK = {("torch", "rnn"): "simplernn"}
-"""Names that mean different things: paddle's RNN wraps a cell of any kind, torch's is the simple RNN."""
+"""Family by framework and name, where a name means different things: paddle's RNN wraps any cell, torch's is the simple RNN."""
 
 _CLASS_PATHS = {"transformers.pytorch_utils.Conv1D": "linear"}
-_IN_OUT_CLASSES = frozenset({"lineario", "conv1d"})  # beside all of paddle's; conv1d: GPT-2's Linear, known by its path
+"""Family by full class path, for classes whose name says something else."""
+
+_IN_OUT_CLASSES = frozenset({"lineario", "conv1d"})
+"""Linears that lie [in, out], besides all of paddle's; conv1d is GPT-2's Linear, known by its path."""
 
 _LIBRARIES = ("torch.nn.", "paddle.nn.", "paddle.incubate.nn.", "paddle.distributed.", "padiff_rpc.numpy_framework.")
-"""Where the frameworks' own layers live (NumPy's are this library's); paddle.vision's models are a user's classes."""
+"""Packages of the frameworks' own layers (NumPy's are this library's); the models of paddle.vision count as a user's classes."""
 
 _USER_FAMILIES: Mapping[str, Mapping[str, int]] = {
     "linear": {"weight": 2},
@@ -54,7 +61,7 @@ _USER_FAMILIES: Mapping[str, Mapping[str, int]] = {
     "batchnorm": {"weight": 1},
     "groupnorm": {"weight": 1},
 }
-"""Families that a user's class of the same name (often a subclass) belongs to when its parameters have these dimensions."""
+"""Family -> parameter -> number of dimensions: a user's class of that name (often a subclass) belongs to it if these agree."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -88,9 +95,15 @@ _DERIVED = _words(
 
 
 def family_of(framework: str, class_name: str, class_path: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Return the family of a layer, or "" for a class of the user's own, about which only its structure speaks.
+    """Return the family of a layer, or "" for a user's own class, of which nothing but its structure is known.
 
-    shapes: of the tensors that the layer itself holds, by their names in it.
+    A user's class belongs to a family if it has the family's name and its parameters the family's number of dimensions.
+
+    Args:
+        framework: "torch", "paddle" or "numpy".
+        class_name: the layer's class, such as `Conv2D`.
+        class_path: the class with its module, such as `paddle.nn.layer.conv.Conv2D`.
+        shapes: the shapes of the tensors that the layer itself holds, by their names in the layer.
     """
     if class_path in _CLASS_PATHS:
         return _CLASS_PATHS[class_path]
@@ -104,20 +117,35 @@ def family_of(framework: str, class_name: str, class_path: str, shapes: Mapping[
 
 
 def same_class_name(base: str, raw: str) -> bool:
-    """True when two class names differ in case and underscores at most."""
+    """Return True if two class names differ at most in case, in underscores and in a leading "Parametrized"."""
     return _normalise(base) == _normalise(raw)
 
 
 def parameter_name(family: str, name: str) -> str:
-    """Return the name that a parameter has in every framework (`_mean` is `running_mean`, InstanceNorm's `scale` `weight`)."""
+    """Return the name that all frameworks share for a parameter or buffer.
+
+    It is `running_mean` for paddle's `_mean`, and `weight` for InstanceNorm's `scale`; other names stay as they are.
+
+    Args:
+        family: the family of the layer that holds it, or "".
+        name: its name in that layer.
+    """
     name = _PARAMETER_NAMES.get(name, name)
     return _NORM_PARAMETER_NAMES.get(name, name) if family in NORMS else name
 
 
 def weight_axes(framework: str, family: str, class_name: str, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Axes:
-    """Tell how a Linear's matrix lies: [out, in] in torch and NumPy, [in, out] in paddle. "" for any other parameter.
+    """Return how a Linear's matrix lies; "" for any other parameter.
 
-    Where the bias has the length of one axis only, that decides (a user's own class may lie the other way).
+    Torch and NumPy store [out, in], paddle stores [in, out]. A user's own class may do otherwise: where the bias is as long as
+    exactly one of the two axes, that axis is the output.
+
+    Args:
+        framework: "torch", "paddle" or "numpy".
+        family: the layer's family, from `family_of`.
+        class_name: the layer's class.
+        name: the parameter's name in the layer.
+        shapes: the shapes of all tensors that the layer itself holds, by name.
     """
     shape = shapes.get(name, ())
     if family != "linear" or len(shape) != 2 or name not in ("weight", "weight_orig", "weight_v"):
@@ -129,13 +157,20 @@ def weight_axes(framework: str, family: str, class_name: str, name: str, shapes:
 
 
 _RUNNING = frozenset({"running_mean", "running_var", "_mean", "_variance"})
-"""Buffers that a training step changes and only evaluation uses: a side without them is not the same layer."""
+"""Buffers that a training step changes and only evaluation uses: a layer without them is not the same layer."""
 
 
 def why_dispensable(name: str, kind: str, floating: bool, siblings: Mapping[str, tuple[int, ...]]) -> str:
-    """Return why a buffer that only one side has may be passed over, or "" when it may not.
+    """Return why a tensor that only one side has needs no partner; "" if it needs one.
 
-    siblings: the tensors of the same layer, itself included. What a derived buffer does shows in the layer's outputs.
+    Parameters always need one, and so do running means and variances. Any other buffer counts batches, is computed from the
+    configuration or from other tensors, or shows in the layer's outputs, which are compared.
+
+    Args:
+        name: the tensor's name in its layer.
+        kind: "parameter" or "buffer".
+        floating: whether its dtype is a floating-point type.
+        siblings: the shapes of all tensors of the same layer by name, this one included.
     """
     if kind != "buffer":
         return ""
@@ -153,7 +188,7 @@ def why_dispensable(name: str, kind: str, floating: bool, siblings: Mapping[str,
 
 
 def name_in_common(name: str) -> str:
-    """Return what stands for a layer's name and its usual synonyms: `q` for q_proj, query, wq; `norm1` for ln_1."""
+    """Return one name for a layer's name and its usual synonyms: `q` for q_proj, query and wq; `norm1` for ln_1."""
     plain = re.sub(r"[_\s]", "", name.lower())
     plain = re.sub(r"^(?:layernorm|layer_norm|ln)(?=\d*$)", "norm", plain)
     return _NAME_GROUPS.get(plain, plain)
@@ -187,3 +222,4 @@ _NAME_GROUPS = {
     }.items()
     for name in names.split()
 }
+"""Name in common by the synonym, in lower case and without underscores."""

@@ -1,4 +1,4 @@
-"""The layer map: which layers and parameters of base and raw correspond."""
+"""The map between two models: which layers, parameters and buffers of base and raw correspond."""
 
 from __future__ import annotations
 
@@ -8,22 +8,37 @@ from typing import Literal
 from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.result import Unmatched
 
+How = Literal["root", "explicit", "name", "order"]
+"""Why two layers are paired: both are whole models, the user's layer map says so, their names agree, or their order does."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """Two layers that correspond, by route, and what made us think so."""
+    """Two layers that correspond.
+
+    Attributes:
+        base: the route of base's layer; "" for the model itself.
+        raw: the route of raw's layer.
+        how: what paired them; see `How`.
+    """
 
     base: str
     raw: str
-    how: Literal["root", "explicit", "name", "order"]
+    how: How
 
 
 @dataclass(frozen=True)
 class Special:
-    """What a special initialiser is to make of a layer's tensors, in one or two links (parameters, buffers).
+    """Which of raw's tensors a special initialiser (a user's function, see `special_init`) fills in one layer pair.
 
-    base, raw: the classes (`framework::ClassName`) that it is registered for. live: it takes layers, so that what it does
-    to values is not known. required, optional: full names of raw's tensors that it must and may make.
+    The links of the pair share it: there are one or two of them, for parameters and for buffers.
+
+    Attributes:
+        base: the class of base's layer that it is registered for, as `framework::ClassName`.
+        raw: the class of raw's layer that it is registered for, likewise.
+        live: True if it takes two live layers instead of named arrays, so that what it does to values is not known.
+        required: full names of raw's tensors that it must fill.
+        optional: full names of raw's tensors that it may fill.
     """
 
     base: str
@@ -35,11 +50,19 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class ParameterLink:
-    """Parameters (or buffers) of a layer pair that correspond: base names -> raw names, under a layout rule.
+    """Parameters (or buffers) of base that correspond to parameters (or buffers) of raw, in one layer pair.
 
-    Mostly one to one; several where one side packs what the other keeps apart (in_proj_weight to q, k, v). `rule` is a
-    name from `padiff_rpc.match.layout_rules.RULES`, or begins with "special:", and then `special` says more and `base` names all
-    that base's layer holds. Names are the full ones; a tied parameter is linked once.
+    A link mostly joins one tensor with one. It joins one with several where one side packs into a tensor what the other side
+    keeps apart (`in_proj_weight` and the weights of q, k, v). A tied parameter is linked once, under one of its names.
+
+    Attributes:
+        base_route: the route of base's layer.
+        raw_route: the route of raw's layer.
+        base: full names of base's tensors; with a special initialiser, of all tensors that base's layer holds.
+        raw: full names of raw's tensors.
+        rule: how raw's values follow from base's: a name from `layout_rules.RULES`, or a text that begins with "special:".
+        kind: whether the tensors are parameters or buffers.
+        special: more about the special initialiser, if the rule is one; else None.
     """
 
     base_route: str
@@ -53,7 +76,15 @@ class ParameterLink:
 
 @dataclass(frozen=True)
 class Matching:
-    """The whole map. `notes`: what a reader should know, such as a definition order that differs."""
+    """The whole map between two models, and what it leaves over.
+
+    Attributes:
+        layers: the pairs of layers, in the order in which base defines them.
+        links: the links of parameters and buffers, in the order in which raw defines them.
+        unmatched_base: base's layers, parameters and buffers without a partner, each with the reason.
+        unmatched_raw: the same for raw.
+        notes: sentences that a reader should see, such as one on a definition order that differs.
+    """
 
     layers: tuple[LayerPair, ...]
     links: tuple[ParameterLink, ...]

@@ -1,4 +1,7 @@
-"""Layout rules: how a base tensor becomes the raw tensor that corresponds to it. They serve values and gradients alike."""
+"""Layout rules: how tensors of base are rearranged into the tensors of raw that correspond to them.
+
+A rule only moves elements, so the same rules serve values and gradients.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ import numpy as np
 
 Shape = tuple[int, ...]
 Transform = Callable[[list[np.ndarray], Sequence[Shape]], list[np.ndarray]]
+"""Makes arrays of raw's shapes (the second argument) of base's arrays."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """One layout rule, between one tensor (or several) of base and one (or several) of raw.
 
-    result: the shapes that it makes of base's, given raw's own; None where it cannot be applied. transform: base arrays of
-    any (storage) dtype to arrays of raw's shapes, moving elements only, so that bfloat16 held as uint16 passes unharmed.
+    Attributes:
+        summary: the rule in a few words, for documents.
+        result: returns the shapes that the rule makes of base's shapes, given raw's; None if it cannot be applied to them.
+        transform: returns raw's arrays, made of base's arrays in any storage dtype and of raw's shapes. It only moves elements,
+            so that bfloat16 held as uint16 passes unharmed.
     """
 
     summary: str
@@ -24,12 +31,12 @@ class Rule:
     transform: Transform
 
     def fits(self, base_shapes: Sequence[Shape], raw_shapes: Sequence[Shape]) -> bool:
-        """True when the rule turns tensors of base's shapes into tensors of exactly raw's."""
+        """Return True if the rule makes tensors of exactly raw's shapes of tensors of base's shapes."""
         return self.result(base_shapes, raw_shapes) == list(raw_shapes)
 
 
 def without_ones(shape: Shape) -> Shape:
-    """Drop the dimensions of size 1."""
+    """Return a shape without its dimensions of size 1."""
     return tuple(size for size in shape if size != 1)
 
 
@@ -44,7 +51,7 @@ def _transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | No
 
 
 def _reshaped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    """Row-major order is kept: sizes of 1 come and go, or dimensions are flattened into one."""
+    """Allow dimensions of size 1 to come and go, or all dimensions to be flattened into one; row-major order is kept."""
     if len(base) != 1 or len(raw) != 1:
         return None
     mine, theirs = without_ones(base[0]), without_ones(raw[0])
@@ -54,7 +61,7 @@ def _reshaped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None
 
 
 def _cut(axis: int, transpose: bool) -> Rule:
-    """Make a rule that cuts one tensor into parts along an axis, which may differ in size, and may transpose each."""
+    """Make a rule that cuts one tensor along an axis into parts, which may differ in size, and may transpose each part."""
 
     def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
         parts = _turned(raw) if transpose else list(raw)
@@ -70,7 +77,7 @@ def _cut(axis: int, transpose: bool) -> Rule:
 
 
 def _join(axis: int, transpose: bool) -> Rule:
-    """Make the rule that undoes a cut."""
+    """Make a rule that lays parts side by side along an axis, and may transpose each of them first: the reverse of a cut."""
 
     def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
         parts = _turned(base) if transpose else list(base)
@@ -88,12 +95,12 @@ _AXES = ("rows", "columns")
 
 
 def _turned(shapes: Sequence[Shape]) -> list[Shape]:
-    """Transpose matrices; nothing where one is none."""
+    """Return the shapes transposed, or no shape at all if one of them is no matrix's."""
     return [shape[::-1] for shape in shapes] if all(len(shape) == 2 for shape in shapes) else []
 
 
 def _joined(parts: Sequence[Shape], axis: int) -> Shape | None:
-    """Return the shape of parts laid side by side along an axis, None where they do not fit."""
+    """Return the shape of parts laid side by side along an axis; None if their other sizes differ."""
     rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in parts}
     if any(len(shape) <= axis for shape in parts) or len(rests) != 1:
         return None
@@ -116,4 +123,4 @@ RULES: Mapping[str, Rule] = {
     "pack_columns": _join(1, transpose=False),
     "transpose_pack_columns": _join(1, transpose=True),
 }
-"""Rule name -> rule, as named by `ParameterLink.rule`."""
+"""Every layout rule by the name that `ParameterLink.rule` has for it."""

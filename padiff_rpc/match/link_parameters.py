@@ -1,4 +1,4 @@
-"""Link the parameters and buffers of two paired layers, each link under a layout rule."""
+"""Link the parameters and buffers of two layers that correspond, each link under a layout rule."""
 
 from __future__ import annotations
 
@@ -14,47 +14,65 @@ from padiff_rpc.match.packed_parameters import link_own
 from padiff_rpc.match.special_init import SpecialInit
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo, ParameterKind
+from padiff_rpc.per_side import OTHER_SIDE, PerSide
 from padiff_rpc.result import Unmatched
 
 
 @dataclass
 class LayerLinks:
-    """What linking one layer pair gave. `absorbed`: child layers whose parameters the other side's layer holds itself."""
+    """The outcome of linking the tensors of one layer pair.
+
+    Attributes:
+        links: the links of parameters and buffers.
+        unmatched: the parameters and buffers of each side without a link, and why.
+        absorbed: sublayers whose parameters the other side's layer holds itself, each with the reason why it has no partner.
+        notes: sentences that a reader should see.
+        guesses: the full names, in base and raw, of tensors that were linked by their order alone.
+    """
 
     links: list[ParameterLink] = field(default_factory=list)
-    unmatched_base: list[Unmatched] = field(default_factory=list)
-    unmatched_raw: list[Unmatched] = field(default_factory=list)
+    unmatched: PerSide[list[Unmatched]] = field(default_factory=lambda: PerSide([], []))
     absorbed: dict[LayerNode, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     guesses: list[tuple[str, str]] = field(default_factory=list)
 
 
-def link_layers(base: LayerNode, raw: LayerNode, taken: set[str], busy: Collection[LayerNode] = ()) -> LayerLinks:
-    """Link what two paired layers hold themselves, and q, k, v where one side packs them.
+def link_layers(pair: PerSide[LayerNode], mapped: PerSide[set[str]], partnered: Collection[LayerNode]) -> LayerLinks:
+    """Link the tensors that two layers hold themselves, and those of sublayers if one side packs them into its own.
 
-    taken: full names, of either side, that the caller's parameter map has linked already (`base:NAME`, `raw:NAME`).
-    busy: child layers that have a partner already. guesses: names (base, raw) that were linked by their order alone.
+    Args:
+        pair: two layers that correspond.
+        mapped: full names of the tensors that the user's parameter map links; they are passed over.
+        partnered: layers that have a partner already; their tensors are passed over.
     """
     result = LayerLinks()
-    mine = {name: info for name, info in base.own.items() if f"base:{info.name}" not in taken}
-    theirs = {name: info for name, info in raw.own.items() if f"raw:{info.name}" not in taken}
-    result.links, result.absorbed = link_own(base, mine, raw, theirs)
-    _link_by_name(result, base, mine, raw, theirs)
-    for link in link_tables(base, mine, raw, theirs, taken, busy):
+    unlinked = PerSide(_own_tensors(pair.base, mapped.base), _own_tensors(pair.raw, mapped.raw))
+    result.links, result.absorbed = link_own(pair, unlinked)
+    _link_by_name(result, pair, unlinked)
+    for link in link_tables(pair, unlinked, mapped, partnered):
         result.links.append(link.link)
         result.absorbed[link.table] = link.why
         result.notes.append(link.note)
-    if not base.family or not raw.family:
-        _link_by_shape(result, base, mine, raw, theirs)
-    result.unmatched_base += [_unmatched(base, name, info, raw, "raw") for name, info in mine.items()]
-    result.unmatched_raw += [_unmatched(raw, name, info, base, "base") for name, info in theirs.items()]
+    if not pair.base.family or not pair.raw.family:
+        _link_by_shape(result, pair, unlinked)
+    for side, tensors in unlinked.items():
+        node, other_side = pair.of(side), OTHER_SIDE[side]
+        for name, info in tensors.items():
+            result.unmatched.of(side).append(_unmatched(node, name, info, pair.of(other_side), other_side))
     return result
 
 
 def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: Collection[str]) -> list[ParameterLink]:
-    """Link all that two layers hold, themselves and below, through a special initialiser: parameters, then buffers.
+    """Link all tensors in and below two layers through a special initialiser.
 
-    linked: raw's tensors that have a link already, as they are tied to one outside the layer, or in the parameter map.
+    Returns at most two links: one for raw's parameters, and one for raw's buffers.
+
+    Args:
+        base: base's layer, all of whose tensors the initialiser may use.
+        raw: raw's layer, whose tensors it fills.
+        init: the special initialiser.
+        linked: full names of raw's tensors that have a link already, since the parameter map names them, or they are tied to
+            tensors outside the layer. They get no second link.
     """
     sources = dict.fromkeys(info.name for node in base.subtree() for info in node.own.values())
     targets = {
@@ -76,9 +94,16 @@ def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: C
 
 
 def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str) -> tuple[str, str]:
-    """Return the layout rule from one own tensor to the other and a note; ("", "") when no rule makes the shapes fit.
+    """Return the name of the layout rule that leads from base's tensor to raw's, and a note for the reader.
 
-    The layer's family decides where it is known, so that a square weight is transposed too; the shapes decide elsewhere.
+    If both layers' families are known, they decide, so that a square weight is transposed too; otherwise the shapes do. The
+    note is "" if the rule is beyond doubt. Both texts are "" if no rule makes the shapes fit.
+
+    Args:
+        base: base's layer.
+        base_name: the tensor's name in base's layer.
+        raw: raw's layer.
+        raw_name: the tensor's name in raw's layer.
     """
     mine, theirs = base.own[base_name].spec.shape, raw.own[raw_name].spec.shape
     base_axes, raw_axes = base.axes(base_name), raw.axes(raw_name)
@@ -106,13 +131,17 @@ def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str)
     return "", ""
 
 
-def _link_by_name(
-    result: LayerLinks,
-    base: LayerNode,
-    mine: dict[str, ParameterInfo],
-    raw: LayerNode,
-    theirs: dict[str, ParameterInfo],
-) -> None:
+def _own_tensors(node: LayerNode, mapped: Collection[str]) -> dict[str, ParameterInfo]:
+    """Return the tensors that a layer holds itself, by their names in it, without those that the parameter map links."""
+    return {name: info for name, info in node.own.items() if info.name not in mapped}
+
+
+def _link_by_name(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]) -> None:
+    """Link the tensors whose names agree; in layers of known families, tensors of one name and two shapes are a mismatch.
+
+    What is linked or mismatched is removed from `unlinked`.
+    """
+    (base, raw), (mine, theirs) = pair, unlinked
     raw_names = {parameter_name(raw.family, name): name for name in theirs}
     for name in list(mine):
         raw_name = raw_names.get(parameter_name(base.family, name))
@@ -120,19 +149,17 @@ def _link_by_name(
             continue
         rule, note = rule_between(base, name, raw, raw_name)
         if rule:
-            _add(result, base, mine.pop(name), raw, theirs.pop(raw_name), rule, note)
+            _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), rule, note)
         elif base.family and raw.family:
             _add_mismatch(result, mine.pop(name), theirs.pop(raw_name))
 
 
-def _link_by_shape(
-    result: LayerLinks,
-    base: LayerNode,
-    mine: dict[str, ParameterInfo],
-    raw: LayerNode,
-    theirs: dict[str, ParameterInfo],
-) -> None:
-    """Link what names left over in classes of the user's own: in order, each with the first of a shape that fits."""
+def _link_by_shape(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]) -> None:
+    """Link the tensors that names left over in a user's own class: in order, each with the first one whose shape fits.
+
+    What is linked, or is a mismatch of two tensors of one name, is removed from `unlinked`.
+    """
+    (base, raw), (mine, theirs) = pair, unlinked
     made: list[tuple[str, str]] = []
     guessed = False
     for name in list(mine):
@@ -151,24 +178,18 @@ def _link_by_shape(
             note = f"{note}; {guess}" if note else guess
             guessed = True
         made.append((mine[name].name, theirs[raw_name].name))
-        _add(result, base, mine.pop(name), raw, theirs.pop(raw_name), rule, note)
+        _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), rule, note)
     result.guesses += made if guessed else []
     for name in list(mine):
         if name in theirs:
             _add_mismatch(result, mine.pop(name), theirs.pop(name))
 
 
-def _add(
-    result: LayerLinks,
-    base: LayerNode,
-    mine: ParameterInfo,
-    raw: LayerNode,
-    theirs: ParameterInfo,
-    rule: str,
-    note: str,
-) -> None:
+def _add(result: LayerLinks, pair: PerSide[LayerNode], tensors: PerSide[ParameterInfo], rule: str, note: str) -> None:
+    """Add the link of two tensors and its note. A parameter that is a buffer on the other side is linked as a buffer."""
+    mine, theirs = tensors
     kind = mine.kind if mine.kind == theirs.kind else "buffer"
-    result.links.append(ParameterLink(base.route, raw.route, (mine.name,), (theirs.name,), rule, kind))
+    result.links.append(ParameterLink(pair.base.route, pair.raw.route, (mine.name,), (theirs.name,), rule, kind))
     if note:
         result.notes.append(note)
     if mine.kind != theirs.kind:
@@ -177,10 +198,10 @@ def _add(
 
 def _add_mismatch(result: LayerLinks, base: ParameterInfo, raw: ParameterInfo) -> None:
     mine, theirs = list(base.spec.shape), list(raw.spec.shape)
-    result.unmatched_base.append(
+    result.unmatched.base.append(
         Unmatched(base.kind, base.name, f"shape {mine} against {theirs} of raw's {raw.name}", True)
     )
-    result.unmatched_raw.append(
+    result.unmatched.raw.append(
         Unmatched(raw.kind, raw.name, f"shape {theirs} against {mine} of base's {base.name}", True)
     )
 

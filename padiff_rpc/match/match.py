@@ -1,4 +1,4 @@
-"""Match two models: which layers and parameters of base and raw correspond, and why the rest does not."""
+"""Match two models: find which layers and parameters of base and raw correspond, and say why the others do not."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
+from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
 from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_between
 from padiff_rpc.match.packed_parameters import Pack, link_pack
-from padiff_rpc.match.pair_sublayers import How, Siblings
+from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Unmatched
 
 
@@ -30,41 +30,51 @@ def match_models(
 ) -> Matching:
     """Pair the layers of two models and link their parameters and buffers.
 
-    layer_map (base route -> raw route) and parameter_map (base name -> raw name) stand above everything found by itself.
-    Everything is matched, whatever the selections leave out; but what a layer that is left out lacks does not fail.
-    Raises PadiffError: UNKNOWN_NAME for one that a model lacks, BAD_CONFIG for a map that gives one thing two partners,
-    MODELS_DO_NOT_MATCH for a parameter_map entry whose shapes no layout rule joins.
+    Layers are paired from the root down: by name, then by structure and by the order of their definition. All layers are
+    matched, whatever the selections leave out. But in a layer that a selection leaves out, a tensor without a partner does not
+    make the comparison fail.
+
+    Args:
+        base: base's layers, parameters and buffers.
+        raw: the same for raw.
+        layer_map: raw's route by base's route, for pairs of layers that the user demands; they come before all others.
+        parameter_map: raw's full name by base's full name, for tensors that the user demands to be linked.
+        base_selection: the layers of base that are recorded and compared.
+        raw_selection: the layers of raw that are recorded and compared.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME if a map names a layer or tensor that its model lacks; BAD_CONFIG if a map gives a layer or
+            tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of an entry of parameter_map.
     """
-    matcher = _Matcher(base, raw, (base_selection, raw_selection))
+    matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
     matcher.map_layers(layer_map or {})
     matcher.map_parameters(parameter_map or {})
     return matcher.run()
 
 
 class _Matcher:
-    """The matching as it grows: layers first, from the root down, each pair's parameters as it is found."""
+    """A matching as it grows: layers from the root down, and the parameters of each pair of layers when it is found."""
 
-    def __init__(self, base: ModelDescription, raw: ModelDescription, selections: tuple[Selection, Selection]) -> None:
+    def __init__(self, models: PerSide[ModelDescription], selections: PerSide[Selection]) -> None:
         self._selections = selections
-        self._explicit: list[tuple[LayerNode, LayerNode]] = []
-        self._base = build_tree(base)
-        self._raw = build_tree(raw)
+        self._explicit: list[tuple[LayerNode, LayerNode]] = []  # the pairs of the layer map
+        self._trees = models.map(build_tree)
         self._partner: dict[LayerNode, LayerNode] = {}  # base -> raw
         self._how: dict[LayerNode, How] = {}
         self._taken: set[LayerNode] = set()  # layers of either side that have a partner, or are absorbed
+        # Layers whose tensors are linked as part of another layer, and why they have no partner.
         self._absorbed: dict[LayerNode, str] = {}
         self._links: list[ParameterLink] = []
         self._by_raw_name: dict[str, ParameterLink] = {}
-        self._mapped: set[str] = set()
-        self._unmatched: dict[SideName, list[Unmatched]] = {"base": [], "raw": []}
+        self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the parameter map links
+        self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
         self._notes: list[str] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
 
     # -- what the user says ---------------------------------------------------------------------------------------
     def map_layers(self, layer_map: Mapping[str, str]) -> None:
         for base_route, raw_route in layer_map.items():
-            base = self._find_layer("base", self._base, base_route)
-            raw = self._find_layer("raw", self._raw, raw_route)
+            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
             if base in self._taken or raw in self._taken:
                 raise PadiffError(
                     f"the layer map pairs {base_route!r} with {raw_route!r}, but one of them has a partner already",
@@ -75,10 +85,10 @@ class _Matcher:
 
     def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
         for base_name, raw_name in parameter_map.items():
-            base, mine = self._find_parameter("base", self._base, base_name)
-            raw, theirs = self._find_parameter("raw", self._raw, raw_name)
+            base, mine = self._find_parameter("base", base_name)
+            raw, theirs = self._find_parameter("raw", raw_name)
             base_info, raw_info = base.own[mine], raw.own[theirs]
-            if f"base:{base_info.name}" in self._mapped or f"raw:{raw_info.name}" in self._mapped:
+            if base_info.name in self._mapped.base or raw_info.name in self._mapped.raw:
                 raise PadiffError(
                     f"the parameter map links {base_name!r} with {raw_name!r}, but one of them has a partner already",
                     reason=Reason.BAD_CONFIG,
@@ -94,59 +104,60 @@ class _Matcher:
                 )
             kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
             self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))
-            self._mapped |= {f"base:{base_info.name}", f"raw:{raw_info.name}"}
+            self._mapped.base.add(base_info.name)
+            self._mapped.raw.add(raw_info.name)
             self._notes += [note] if note else []
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
         self._explicit = list(self._partner.items())
-        if self._base[""] not in self._taken and self._raw[""] not in self._taken:
-            self._pair(self._base[""], self._raw[""], "root")
-            self._match_below(self._base[""], self._raw[""])
+        roots = self._trees.map(lambda tree: tree[""])
+        if roots.base not in self._taken and roots.raw not in self._taken:
+            self._pair(roots.base, roots.raw, "root")
+            self._match_below(roots)
         for base, raw in self._explicit:
             init = find_special_init(base.class_title, raw.class_title)
             if init is None:
-                self._match_below(base, raw)
+                self._match_below(PerSide(base, raw))
             else:
                 self._fill_specially(base, raw, init)
         self._recover_groups()
         self._report_ties()
-        routes: Mapping[SideName, Mapping[str, LayerNode]] = {"base": self._base, "raw": self._raw}
-        order = {
-            name: at for at, name in enumerate(info.name for node in self._raw.values() for info in node.own.values())
-        }
+        raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
+        order = {name: at for at, name in enumerate(raw_names)}
         return Matching(
             layers=tuple(
                 LayerPair(node.route, self._partner[node].route, self._how[node])
-                for node in self._base.values()
+                for node in self._trees.base.values()
                 if node in self._partner
             ),
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
-            unmatched_base=tuple(self._unmatched_of("base", routes)),
-            unmatched_raw=tuple(self._unmatched_of("raw", routes)),
+            unmatched_base=tuple(self._unmatched_of("base")),
+            unmatched_raw=tuple(self._unmatched_of("raw")),
             notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
         )
 
-    def _match_below(self, base: LayerNode, raw: LayerNode) -> None:
-        linked = link_layers(base, raw, self._mapped, self._taken)
+    def _match_below(self, pair: PerSide[LayerNode]) -> None:
+        """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
+        linked = link_layers(pair, self._mapped, self._taken)
         self._notes += linked.notes
         self._guesses["parameters"] += linked.guesses
         for link in linked.links:
             self._add_link(link)
-        self._unmatched["base"] += linked.unmatched_base
-        self._unmatched["raw"] += linked.unmatched_raw
+        self._unmatched.base.extend(linked.unmatched.base)
+        self._unmatched.raw.extend(linked.unmatched.raw)
         self._absorbed |= linked.absorbed
         self._taken |= set(linked.absorbed)
-        siblings = Siblings((base, raw), self._taken)
+        siblings = Siblings(pair, self._taken)
         siblings.run()
         self._notes += siblings.notes
         self._guesses["layers"] += siblings.guesses
         for pack in siblings.packs:
-            self._absorb_pack((base.route, raw.route), pack)
-        for mine, theirs, how in siblings.pairs:
-            self._pair(mine, theirs, how)
-        for mine, theirs, _ in siblings.pairs:
-            self._match_below(mine, theirs)
+            self._absorb_pack(pair.map(lambda node: node.route), pack)
+        for base, raw, how in siblings.pairs:
+            self._pair(base, raw, how)
+        for base, raw, _ in siblings.pairs:
+            self._match_below(PerSide(base, raw))
 
     def _fill_specially(self, base: LayerNode, raw: LayerNode, init: SpecialInit) -> None:
         for link in link_specially(base, raw, init, self._by_raw_name):
@@ -156,7 +167,7 @@ class _Matcher:
             self._absorbed |= dict.fromkeys(inside, f"inside {side.shown}, a pair of the layer map that {init} fills")
             self._taken |= set(inside)
 
-    def _absorb_pack(self, routes: tuple[str, str], pack: Pack) -> None:
+    def _absorb_pack(self, routes: PerSide[str], pack: Pack) -> None:
         for link in link_pack(routes, pack):
             self._add_link(link)
         parts = ", ".join(part.shown for part in pack.parts)
@@ -181,30 +192,30 @@ class _Matcher:
             why = (
                 f"raw ties what base keeps apart: {known.base[0]} and {link.base[0]} would both be raw's {link.raw[0]}"
             )
-            self._unmatched["base"].append(Unmatched(link.kind, link.base[0], why, True))
+            self._unmatched.base.append(Unmatched(link.kind, link.base[0], why, True))
 
     def _keep(self, link: ParameterLink) -> None:
         self._links.append(link)
         self._by_raw_name.update(dict.fromkeys(link.raw, link))
 
     def _recover_groups(self) -> None:
-        """Pair layers that were looked through, but turn out to hold exactly corresponding parameters."""
+        """Pair wrappers that were replaced by their sublayers, but turn out to hold exactly corresponding parameters."""
         to_raw: dict[str, set[tuple[str, ...]]] = {}
         for link in self._links:
             for name in link.base:
                 to_raw.setdefault(name, set()).add(link.raw)
         candidates: dict[frozenset[tuple[str, ...]], list[LayerNode]] = {}
-        for node in self._raw.values():
+        for node in self._trees.raw.values():
             if node not in self._taken and not node.is_leaf:
-                held = frozenset(
+                linked = frozenset(
                     self._by_raw_name[name].raw for name in _tensor_names(node) if name in self._by_raw_name
                 )
-                candidates.setdefault(held, []).append(node)
-        for node in self._base.values():
+                candidates.setdefault(linked, []).append(node)
+        for node in self._trees.base.values():
             if node in self._taken or node.is_leaf:
                 continue
-            held = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
-            rivals = candidates.get(held, []) if held else []
+            linked = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
+            rivals = candidates.get(linked, []) if linked else []
             if rivals:
                 same_name = next((raw for raw in rivals if raw.name == node.name), None)
                 partner = same_name or rivals[0]
@@ -213,7 +224,7 @@ class _Matcher:
 
     # -- what is left ---------------------------------------------------------------------------------------------
     def _report_ties(self) -> None:
-        """Note base parameters that feed several of raw: gradients then differ, although values can agree."""
+        """Note parameters of base that correspond to several of raw: gradients then differ, although values can agree."""
         feeds: dict[str, list[str]] = {}
         for link in self._links:
             for name in link.base if link.special is None else ():
@@ -225,31 +236,32 @@ class _Matcher:
                     "gradients cannot"
                 )
 
-    def _unmatched_of(self, side: SideName, routes: Mapping[SideName, Mapping[str, LayerNode]]) -> list[Unmatched]:
-        other: SideName = "raw" if side == "base" else "base"
+    def _unmatched_of(self, side: SideName) -> list[Unmatched]:
+        other = OTHER_SIDE[side]
+        other_tree = self._trees.of(other)
         return unmatched(
             Remains(
-                nodes=routes[side],
-                paired=set(self._partner if side == "base" else self._partner.values()),
+                nodes=self._trees.of(side),
+                paired={node for node, _ in self._pairs_from(side)},
                 absorbed=self._absorbed,
                 linked={name for link in self._links for name in (link.base if side == "base" else link.raw)},
                 excused=self._excused(side),
-                free=[node for node in routes[other].values() if node not in self._taken],
-                alone=[entry.name for entry in self._unmatched[other] if entry.fails],
-                others={info.name: info for node in routes[other].values() for info in node.own.values()},
+                free=[node for node in other_tree.values() if node not in self._taken],
+                alone=[entry.name for entry in self._unmatched.of(other) if entry.fails],
+                others={info.name: info for node in other_tree.values() for info in node.own.values()},
                 other_side=other,
             ),
-            self._unmatched[side],
+            self._unmatched.of(side),
         )
 
     def _excused(self, side: SideName) -> dict[str, str]:
-        """Return the layers that are not compared, as one side of them is left out, and why.
+        """Return why layers of a side are not compared, by route: they or their partners are left out.
 
-        Not those inside a pair of the layer map: their tensors are compared at that pair.
+        Layers inside a pair of the layer map are not among them, since their tensors are compared at that pair.
         """
-        mine, theirs = self._selections if side == "base" else self._selections[::-1]
-        excused = dict(mine.left_out)
-        pairs = [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
+        theirs = self._selections.of(OTHER_SIDE[side])
+        excused = dict(self._selections.of(side).left_out)
+        pairs = self._pairs_from(side)
         for node, partner in pairs:
             if not theirs.keeps(partner.route):
                 excused.setdefault(node.route, f"its partner {partner.shown} is, {theirs.left_out[partner.route]}")
@@ -260,17 +272,24 @@ class _Matcher:
                     excused.pop(below.route, None)
         return excused
 
+    def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
+        """Return the paired layers of a side, each with its partner."""
+        return [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
+
     # -- names ----------------------------------------------------------------------------------------------------
-    def _find_layer(self, side: str, nodes: Mapping[str, LayerNode], route: str) -> LayerNode:
-        by_alias = {alias: node for node in nodes.values() for alias in (node.route, *node.info.aliases)}
+    def _find_layer(self, side: SideName, route: str) -> LayerNode:
+        """Return the layer at a route or at an alias of it; UNKNOWN_NAME if there is none."""
+        tree = self._trees.of(side)
+        by_alias = {alias: node for node in tree.values() for alias in (node.route, *node.info.aliases)}
         if route not in by_alias:
             raise _unknown(f"{side} has no layer {route!r}", route, by_alias)
         return by_alias[route]
 
-    def _find_parameter(self, side: str, nodes: Mapping[str, LayerNode], name: str) -> tuple[LayerNode, str]:
+    def _find_parameter(self, side: SideName, name: str) -> tuple[LayerNode, str]:
+        """Return the first layer that holds a tensor, and the tensor's name in it; UNKNOWN_NAME if there is none."""
         owners = {
             alias: (node, local)
-            for node in reversed(list(nodes.values()))
+            for node in reversed(list(self._trees.of(side).values()))
             for local, info in node.own.items()
             for alias in (info.name, *info.aliases)
         }
@@ -290,7 +309,7 @@ def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:
 
 
 def _collapse(notes: list[str]) -> list[str]:
-    """Say once what holds for layers that differ in their numbers only."""
+    """Merge notes that differ in their numbers only into the first of them, with a count of the others."""
     alike: dict[str, list[str]] = {}
     for note in notes:
         same = alike.setdefault(re.sub(r"\d+", "N", note), [])

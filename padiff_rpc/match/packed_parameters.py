@@ -1,4 +1,4 @@
-"""Parameters that one side packs into one tensor: attention's q, k, v, and an MLP's gate and up."""
+"""Link parameters that only one side packs into one tensor: those of attention's q, k and v, and of an MLP's gate and up."""
 
 from __future__ import annotations
 
@@ -11,19 +11,28 @@ from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.match.layout_rules import RULES
 from padiff_rpc.match.tree import PACKS, LayerNode
 from padiff_rpc.model.model import ParameterInfo
+from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 
 @dataclass(frozen=True)
 class Pack:
-    """One Linear of one side that holds what several of the other hold, one after the other along its output."""
+    """A Linear of one side that holds the parameters of several Linears of the other, one after the other along its output.
+
+    Attributes:
+        fused: the Linear that holds them all.
+        parts: the Linears that hold one each, in the order in which `fused` is taken to hold them.
+        order: the names in common of the parts in that order, such as "q, k, v", for messages.
+        fused_side: the side that `fused` belongs to.
+    """
 
     fused: LayerNode
     parts: tuple[LayerNode, ...]
     order: str
-    fused_in_base: bool
+    fused_side: SideName
 
     @property
     def note(self) -> str:
+        """The sentence that tells a user which order is assumed, and what an interleaved order leads to."""
         parts = ", ".join(part.shown for part in self.parts)
         return (
             f"{self.fused.shown} is taken to hold {parts} in this order ({self.order}), one whole after the other: if it "
@@ -32,69 +41,101 @@ class Pack:
 
 
 def link_own(
-    base: LayerNode, mine: dict[str, ParameterInfo], raw: LayerNode, theirs: dict[str, ParameterInfo]
+    pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]
 ) -> tuple[list[ParameterLink], dict[LayerNode, str]]:
-    """Link torch's in_proj_weight and in_proj_bias (or q_proj_weight, ...) with the child Linears of the other side.
+    """Link the packed tensors that one layer of a pair holds itself with the Linears right below the other layer.
 
-    Those are q, k and v, or one Linear that holds them all. Linked tensors are taken out of `mine` and `theirs`. Returns the
-    links, and the children that are absorbed, with the reason.
+    The tensors are torch's in_proj_weight and in_proj_bias (or q_proj_weight, k_proj_weight, v_proj_weight). The Linears are q,
+    k and v, or one that packs all three.
+
+    Args:
+        pair: two layers that correspond.
+        unlinked: the tensors that each of them holds itself and that have no link yet, by their names in it. The tensors
+            that are linked are removed.
+
+    Returns:
+        The links, and the Linears whose parameters they carry, each with the reason why it has no partner of its own.
     """
     links: list[ParameterLink] = []
     absorbed: dict[LayerNode, str] = {}
-    for packed, held, loose, in_base in ((base, mine, raw, True), (raw, theirs, base, False)):
-        packs = [name for name in held if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
-        by_group = {name_in_common(child.name): child for child in loose.children if child.family == "linear"}
-        children = [by_group[key] for key in "qkv" if key in by_group]
-        if len(children) < 3:
-            children = [by_group[key] for key in ("qkv",) if key in by_group and "in_proj_weight" in packs]
-        if not children or not packs or any(name in loose.own for name in packs):
+    routes = pair.map(lambda node: node.route)
+    for side in SIDES:
+        packing, other, own = pair.of(side), pair.of(OTHER_SIDE[side]), unlinked.of(side)
+        packs = [name for name in own if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
+        linears = {name_in_common(child.name): child for child in other.children if child.family == "linear"}
+        parts = [linears[key] for key in "qkv" if key in linears]
+        if len(parts) < 3:
+            parts = [linears[key] for key in ("qkv",) if key in linears and "in_proj_weight" in packs]
+        if not parts or not packs or any(name in other.own for name in packs):
             continue
-        absorbed |= dict.fromkeys(children, f"its parameters correspond to {packed.shown}'s packed ones")
+        absorbed |= dict.fromkeys(parts, f"its parameters correspond to {packing.shown}'s packed ones")
         for name in packs:
-            wanted = children if name.startswith("in_") else [by_group[key] for key in name[0] if key in by_group]
+            wanted = parts if name.startswith("in_") else [linears[key] for key in name[0] if key in linears]
             kind = "bias" if name == "in_proj_bias" else "weight"
-            if link := _link((base.route, raw.route), held[name], "out_in", wanted, kind, in_base):
+            if link := _link(routes, own[name], "out_in", wanted, kind, side):
                 links.append(link)
-                del held[name]
+                del own[name]
     return links, absorbed
 
 
-def find_packs(base: Sequence[LayerNode], raw: Sequence[LayerNode], paths: Mapping[LayerNode, str]) -> list[Pack]:
-    """Find among two lists of siblings the Linears that are fused on one side only.
+def find_packs(siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
+    """Find the Linears that one side packs and the other keeps apart, such as `qkv` beside `q`, `k` and `v`.
 
-    paths: routes below the pair whose children these are; parts are told apart by the layer that they are in.
+    Args:
+        siblings: layers of both sides that have no partner yet, below one pair of layers.
+        paths: the routes of the siblings below that pair. Linears are parts of one pack if they lie in the same layer.
     """
-    packs: list[Pack] = []
-    for whole, keys in PACKS.items():
-        fused = [[node for node in nodes if _is(node, whole)] for nodes in (base, raw)]
-        groups = [_groups(nodes, keys, paths) for nodes in (base, raw)]
-        for one, other in ((0, 1), (1, 0)):
-            if not fused[one] or fused[other] or groups[one] or len(fused[one]) != len(groups[other]):
-                continue
-            for node, parts in zip(fused[one], groups[other], strict=True):
-                pack = Pack(node, parts, ", ".join(keys), fused_in_base=one == 0)
-                if any(link.base[0].endswith("weight") for link in link_pack(("", ""), pack)):
-                    packs.append(pack)
-    return packs
+    return [pack for whole, keys in PACKS.items() for pack in _packs_named(whole, keys, siblings, paths)]
 
 
-def link_pack(routes: tuple[str, str], pack: Pack) -> list[ParameterLink]:
-    """Return the links of a pack's weights, and of its biases where all have one. routes: the layers that enclose it."""
+def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
+    """Return the links of a pack's weights, and of its biases if all its Linears have one.
+
+    The list is empty if no layout rule joins the shapes.
+
+    Args:
+        routes: the routes of the two layers that enclose the pack.
+        pack: the Linear that packs the parameters, and those that keep them apart.
+    """
     axes = pack.fused.axes("weight")
     links = [
-        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_in_base)
+        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side)
         for kind in ("weight", "bias")
         if kind in pack.fused.own
     ]
     return [link for link in links if link is not None]
 
 
-def _link(
-    routes: tuple[str, str], whole: ParameterInfo, axes: str, parts: Sequence[LayerNode], kind: str, whole_in_base: bool
-) -> ParameterLink | None:
-    """Link one tensor with what the parts hold; None where one of them lacks it, or the shapes do not fit.
+def _packs_named(
+    whole: str, keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]
+) -> list[Pack]:
+    """Find the packs of one kind. whole: the packing Linear's name in common. keys: those of its parts."""
+    packs: list[Pack] = []
+    fused = siblings.map(lambda nodes: [node for node in nodes if _is(node, whole)])
+    groups = siblings.map(lambda nodes: _groups(nodes, keys, paths))
+    for side in SIDES:
+        other = OTHER_SIDE[side]
+        if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
+            continue
+        for node, parts in zip(fused.of(side), groups.of(other), strict=True):
+            pack = Pack(node, parts, ", ".join(keys), side)
+            if any(link.base[0].endswith("weight") for link in link_pack(PerSide("", ""), pack)):
+                packs.append(pack)
+    return packs
 
-    axes: how the whole lies, for matrices.
+
+def _link(
+    routes: PerSide[str], whole: ParameterInfo, axes: str, parts: Sequence[LayerNode], kind: str, whole_side: SideName
+) -> ParameterLink | None:
+    """Link one tensor with the tensors of its parts; None if a part lacks its tensor, or the shapes do not fit.
+
+    Args:
+        routes: the routes of the layers that the link belongs to.
+        whole: the packed tensor.
+        axes: how the packed tensor lies, if it is a matrix.
+        parts: the Linears that hold one part each.
+        kind: the parts' name in their Linears, "weight" or "bias".
+        whole_side: the side that the packed tensor belongs to.
     """
     infos = [part.own[kind] for part in parts if kind in part.own]
     turned = {axes != part.axes(kind) for part in parts} if len(whole.spec.shape) == 2 else {False}
@@ -103,16 +144,15 @@ def _link(
     transposed, columns = turned == {True}, len(whole.spec.shape) == 2 and axes == "in_out"
     if len(infos) == 1:
         rule = "transpose" if transposed else "identity"
-    elif whole_in_base:
+    elif whole_side == "base":
         rule = f"split{'_columns' if columns else ''}{'_transpose' if transposed else ''}"
     else:
         rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
-    one, many = [whole], infos
-    base, raw = (one, many) if whole_in_base else (many, one)
+    base, raw = ([whole], infos) if whole_side == "base" else (infos, [whole])
     if not RULES[rule].fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
         return None
-    names = [tuple(info.name for info in infos) for infos in (base, raw)]
-    return ParameterLink(*routes, names[0], names[1], rule, "parameter")
+    base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)
+    return ParameterLink(routes.base, routes.raw, base_names, raw_names, rule, "parameter")
 
 
 def _is(node: LayerNode, group: str) -> bool:
@@ -122,7 +162,7 @@ def _is(node: LayerNode, group: str) -> bool:
 def _groups(
     nodes: Sequence[LayerNode], keys: tuple[str, ...], paths: Mapping[LayerNode, str]
 ) -> list[tuple[LayerNode, ...]]:
-    """Return the parts, in the order of `keys`, for each layer that holds one of each."""
+    """Return the Linears with these names in common, in the order of `keys`, for each layer that holds one of each."""
     by_parent: dict[str, dict[str, LayerNode]] = defaultdict(dict)
     for node in nodes:
         key = name_in_common(node.name)

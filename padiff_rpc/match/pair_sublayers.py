@@ -1,23 +1,34 @@
-"""Pair the sublayers of two layers that correspond: by name, then by structure and order, looking through mere wrappers."""
+"""Pair the sublayers of two layers that correspond: by name, then by structure and order.
+
+A layer that only wraps others and has no counterpart is replaced by its own sublayers.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import Literal
 
 from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, name_in_common, same_class_name
+from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
 from padiff_rpc.match.tree import LayerNode
+from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide
 
-How = Literal["root", "explicit", "name", "order"]
 Accept = Callable[[LayerNode, LayerNode], bool]
+"""Tells whether a layer of base and one of raw may be paired."""
 
 
 def fits(base: LayerNode, raw: LayerNode) -> bool:
-    """True when two layers may be one: the same family (or classes of the user's own), and all parameter shapes agree."""
+    """Return True if two layers may be counterparts: they are of one kind, and their parameters have the same shapes.
+
+    Two layers are of one kind if their families are equal or both are containers; if one is a user's own class, both or neither
+    must be a leaf (see `LayerNode.is_leaf`). Parameters of the layers below count too. Their shapes agree in one layout, or
+    with q, k, v packed, or, if a layout is not known, with the sizes in any order.
+
+    Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
+    """
     if not base.has_parameters and not raw.has_parameters:
         if base.family and raw.family:
             return base.family == raw.family
@@ -35,7 +46,11 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
 
 
 def akin(base: LayerNode, raw: LayerNode) -> bool:
-    """True when two layers of one name are worth pairing although their parameters differ, so that the difference is named."""
+    """Return True if two layers of one name are worth pairing although they may not fit, so that messages name the difference.
+
+    They are if neither has parameters. Otherwise both must be of one family, or both be containers, norms or activations; if
+    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`).
+    """
     if not base.has_parameters and not raw.has_parameters:
         return True
     if base.family and raw.family:
@@ -45,35 +60,32 @@ def akin(base: LayerNode, raw: LayerNode) -> bool:
 
 
 class Siblings:
-    """Two lists of layers being paired. After run(): `pairs` in the order found, `packs`, `guesses` (routes), `notes`.
+    """The pairing of the sublayers of one pair of layers. Call run() once, then read the attributes.
 
-    parent: the pair whose children are matched. taken: layers that are spoken for already. What stays in `left_base`
-    and `left_raw` has no partner here.
+    Layers that are in no pair and no pack after run() have no partner here.
+
+    Attributes:
+        pairs: base's layer, raw's layer and how they were found to correspond, in the order found.
+        packs: Linears that one side packs into one and the other keeps apart.
+        notes: sentences that a reader should see.
+        guesses: the routes, in base and raw, of layers that were paired by their order alone.
     """
 
-    def __init__(self, parent: tuple[LayerNode, LayerNode], taken: set[LayerNode]) -> None:
-        self._parent = parent
+    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode]) -> None:
+        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none."""
+        self._parents = parents
         self._taken = taken
-        self._paths: dict[LayerNode, str] = {}
-        self._base = self._children(parent[0], "")
-        self._raw = self._children(parent[1], "")
-        self._partner: dict[LayerNode, int] = {}
+        self._paths: dict[LayerNode, str] = {}  # routes below the parents
+        self._layers = parents.map(lambda parent: self._children(parent, ""))
+        self._partner: dict[LayerNode, int] = {}  # the number of the pair or pack that a layer is in
         self._numbers = count()
         self.pairs: list[tuple[LayerNode, LayerNode, How]] = []
         self.packs: list[Pack] = []
         self.notes: list[str] = []
         self.guesses: list[tuple[str, str]] = []
 
-    @property
-    def left_base(self) -> list[LayerNode]:
-        return [node for node in self._base if node not in self._partner]
-
-    @property
-    def left_raw(self) -> list[LayerNode]:
-        return [node for node in self._raw if node not in self._partner]
-
     def run(self) -> None:
-        """Pair what fits exactly, from the surest sign to the weakest; then what is akin, so that its difference is told."""
+        """Pair the layers that fit, from the surest sign to the weakest; then those that are akin, to name their difference."""
         self._pair_exactly()
         self._pair_in_gaps(_both_activations)
         self._pair_by_name(self._paths.__getitem__, akin)
@@ -84,6 +96,11 @@ class Siblings:
             self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_in_gaps(_same_leaf_family)
         self._note_crossings()
+
+    @property
+    def _left(self) -> PerSide[list[LayerNode]]:
+        """The layers that are in no pair and no pack so far, in definition order."""
+        return self._layers.map(lambda nodes: [node for node in nodes if node not in self._partner])
 
     def _pair_exactly(self) -> None:
         while True:
@@ -101,23 +118,19 @@ class Siblings:
         self._pair_lone_idle()
 
     def _pair_packed(self) -> None:
-        """Set fused and separate Linears apart that hold the same parameters: no layer of one is a layer of the other."""
-        for pack in find_packs(self.left_base, self.left_raw, self._paths):
+        """Take out Linears of which one side packs what the other keeps apart: no layer of one is a layer of the other."""
+        for pack in find_packs(self._left, self._paths):
             self._partner |= dict.fromkeys((pack.fused, *pack.parts), next(self._numbers))
             self.packs.append(pack)
             self._note(pack.note)
 
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
-        """Pair layers whose name occurs once on each side. Names that end in numbers count from 0 or from 1 as they like."""
-        sides: list[dict[str, list[LayerNode]]] = []
-        for left in (self.left_base, self.left_raw):
-            by_name: dict[str, list[LayerNode]] = defaultdict(list)
-            for node in left:
-                if name := naming(node):
-                    by_name[name].append(node)
-            sides.append(by_name)
-        base, raw = sides
+        """Pair layers whose name occurs once on each side; numbers at its end may begin at another number there.
+
+        naming: returns the name to go by, or "" for a layer that is not to be paired.
+        """
+        base, raw = self._left.map(lambda left: _by_name(left, naming))
         shifts = number_shifts(list(base), list(raw))
         for name, nodes in base.items():
             shift = shifts.get(stem(name), 0)
@@ -138,18 +151,18 @@ class Siblings:
     def _pair_by_order(self, wanted: Callable[[LayerNode], bool]) -> None:
         """Pair layers with parameters: the n-th with the n-th of the same signature; where the counts differ, by alignment."""
 
-        def candidates(left: list[LayerNode]) -> list[LayerNode]:
-            return [node for node in left if node.has_parameters and wanted(node)]
+        def candidates() -> PerSide[list[LayerNode]]:
+            return self._left.map(lambda left: [node for node in left if node.has_parameters and wanted(node)])
 
         for signature in ("exact", "fused", "loose"):
-            groups: dict[Hashable, tuple[list[LayerNode], list[LayerNode]]] = defaultdict(lambda: ([], []))
-            for side, left in enumerate((self.left_base, self.left_raw)):
-                for node in candidates(left):
-                    groups[getattr(node, signature)][side].append(node)
+            groups: dict[Hashable, PerSide[list[LayerNode]]] = defaultdict(lambda: PerSide([], []))
+            for side, nodes in candidates().items():
+                for node in nodes:
+                    groups[getattr(node, signature)].of(side).append(node)
             for base, raw in groups.values():
                 if len(base) == len(raw) and all(fits(b, r) for b, r in zip(base, raw, strict=True)):
                     self._pair_group(base, raw)
-        base, raw = candidates(self.left_base), candidates(self.left_raw)
+        base, raw = candidates()
         gaps = self._gaps()
 
         def score(b: LayerNode, r: LayerNode) -> float:
@@ -162,6 +175,7 @@ class Siblings:
         self._pair_group([b for b, _ in aligned], [r for _, r in aligned], uneven=True)
 
     def _pair_group(self, base: list[LayerNode], raw: list[LayerNode], uneven: bool = False) -> None:
+        """Pair two lists of equal length, and note those that neither names nor (if uneven) counts make sure of."""
         guessed = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
@@ -175,11 +189,11 @@ class Siblings:
             self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")
 
     def _pair_in_gaps(self, accept: Accept) -> None:
-        """Pair layers in order that lie between the same pairs on both sides."""
-        gaps = self._gaps()
+        """Pair in order the layers that lie between the same two pairs on both sides."""
+        gaps, left = self._gaps(), self._left
         aligned = align_in_order(
-            self.left_base,
-            self.left_raw,
+            left.base,
+            left.raw,
             lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
         )
         for b, r in aligned:
@@ -187,17 +201,16 @@ class Siblings:
 
     def _pair_lone_idle(self) -> None:
         """Pair layers without parameters that are the only ones of their kind on both sides."""
-        left = [node for node in self.left_base if not node.has_parameters]
-        found = [node for node in self.left_raw if not node.has_parameters]
-        for b in left:
-            partners = [r for r in found if fits(b, r)]
-            if len(partners) == 1 and sum(fits(other, partners[0]) for other in left) == 1:
+        base, raw = self._left.map(lambda left: [node for node in left if not node.has_parameters])
+        for b in base:
+            partners = [r for r in raw if fits(b, r)]
+            if len(partners) == 1 and sum(fits(other, partners[0]) for other in base) == 1:
                 self._pair(b, partners[0], "order")
 
     def _gaps(self) -> dict[LayerNode, tuple[int, int]]:
-        """Return, for each layer that is left, the numbers of the pairs right before and after it."""
+        """Return for each layer the numbers of the pairs right before and right after it; -1 where there is none."""
         gaps: dict[LayerNode, tuple[int, int]] = {}
-        for nodes in (self._base, self._raw):
+        for nodes in self._layers:
             before = []
             last = -1
             for node in nodes:
@@ -211,17 +224,15 @@ class Siblings:
 
     # -- wrappers -------------------------------------------------------------------------------------------------
     def _expand(self, allowed: Callable[[LayerNode], bool]) -> bool:
-        """Replace layers that nothing on the other side fits by their children; tell whether there were any."""
+        """Replace layers without partner that fit no layer of the other side by their sublayers; tell if there were any."""
         expanded = False
-        for nodes, left, others in (
-            (self._base, self.left_base, self.left_raw),
-            (self._raw, self.left_raw, self.left_base),
-        ):
-            for node in left:
+        left = self._left
+        for side in SIDES:
+            nodes, others = self._layers.of(side), left.of(OTHER_SIDE[side])
+            for node in left.of(side):
                 if node.is_leaf or not others or not allowed(node) or not any(c.has_parameters for c in node.children):
                     continue
-                is_base = nodes is self._base
-                if any(fits(node, other) if is_base else fits(other, node) for other in others):
+                if any(fits(node, other) if side == "base" else fits(other, node) for other in others):
                     continue
                 at = nodes.index(node)
                 nodes[at : at + 1] = self._children(node, self._paths[node] + ".")
@@ -229,7 +240,7 @@ class Siblings:
         return expanded
 
     def _children(self, node: LayerNode, prefix: str) -> list[LayerNode]:
-        """Return the children that nobody has yet, and note their routes below the parent."""
+        """Return the direct sublayers that are free, and keep their routes below the parents, which begin with `prefix`."""
         children = [child for child in node.children if child not in self._taken and child not in self._paths]
         self._paths.update({child: prefix + child.name for child in children})
         return children
@@ -250,23 +261,31 @@ class Siblings:
 
     def _note_crossings(self) -> None:
         """Say so where layers with parameters were matched by name although the definition order differs."""
-        position = {node: at for at, node in enumerate(self._raw)}
+        position = {node: at for at, node in enumerate(self._layers.raw)}
         named = {b: r for b, r, how in self.pairs if how == "name" and b.has_parameters}
-        order = [position[named[b]] for b in self._base if b in named]
+        order = [position[named[b]] for b in self._layers.base if b in named]
         if order != sorted(order):
-            moved = [b.name for b in self._base if b in named]
+            moved = [b.name for b in self._layers.base if b in named]
             theirs = [r.name for r in sorted(named.values(), key=position.__getitem__)]
             self._note(
-                f"definition order differs in {self._parent[0].shown}: matched by name "
+                f"definition order differs in {self._parents.base.shown}: matched by name "
                 f"({', '.join(moved[:6])} against {', '.join(theirs[:6])})"
             )
 
     def _note(self, text: str) -> None:
-        prefix = (
-            f"{self._parent[0].shown}: " if not text.startswith(("definition order", self._parent[0].shown)) else ""
-        )
+        """Note a sentence once, under the parent's name unless it begins with that or tells of the order in it."""
+        where = self._parents.base.shown
+        prefix = "" if text.startswith(("definition order", where)) else f"{where}: "
         if prefix + text not in self.notes:
             self.notes.append(prefix + text)
+
+
+def _by_name(nodes: list[LayerNode], naming: Callable[[LayerNode], str]) -> dict[str, list[LayerNode]]:
+    by_name: dict[str, list[LayerNode]] = defaultdict(list)
+    for node in nodes:
+        if name := naming(node):
+            by_name[name].append(node)
+    return by_name
 
 
 def _fits_or_idle(base: LayerNode, raw: LayerNode) -> bool:
@@ -278,7 +297,7 @@ def _fits_idle(base: LayerNode, raw: LayerNode) -> bool:
 
 
 def _is_wrapper(node: LayerNode) -> bool:
-    """True for what only groups other layers: a container, or a class of the user's own without parameters of its own."""
+    """Return True for a layer that only groups others: a container or a user's own class, without parameters of its own."""
     return (node.is_container or not node.family) and not node.own_parameters
 
 
@@ -295,5 +314,5 @@ def _both_activations(base: LayerNode, raw: LayerNode) -> bool:
 
 
 def _unless_index(name: str) -> str:
-    """Return the name, or "" for the mere number that a Sequential or a list gives."""
+    """Return the name, or "" if it is only the number that a Sequential or a list gives."""
     return "" if name.isdigit() else name

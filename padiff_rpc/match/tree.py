@@ -1,4 +1,8 @@
-"""A description as a tree that can be matched: each layer with its family and the signature of all it holds."""
+"""Turn a model's description into a tree of layers that can be matched.
+
+Each layer has its family and three signatures. A signature counts the shapes of all parameters in a layer and below it, so
+that two layers of different frameworks can be held side by side without a look at their names.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from padiff_rpc.match.layer_families import CONTAINERS, family_of, name_in_common, weight_axes
+from padiff_rpc.match.layer_families import CONTAINERS, Axes, family_of, name_in_common, weight_axes
 from padiff_rpc.match.layout_rules import without_ones
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 SignatureKey = tuple[object, ...]
+"""A parameter's shape, as signatures count it; ("linear", out, in) for a Linear's matrix, however it lies."""
+
 Signature = frozenset[tuple[SignatureKey, int]]
+"""How often each shape occurs among the parameters of a layer and of the layers below it."""
 
 PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
-"""A name that stands for one Linear (`families.name_in_common`) -> the names of those that it packs, in their order."""
+"""Names (`layer_families.name_in_common`) of the Linears that a packed Linear holds, in their order, by its own such name."""
 
 
 @dataclass(eq=False, slots=True)
 class LayerNode:
-    """One layer. `own`: the tensors it holds itself, by their names in it. `family`: "" for a user's own class.
+    """One layer of the tree.
 
-    exact: how often each parameter shape, brought to one layout, occurs in the subtree; fused: the same with q, k, v and
-    gate, up as the one Linear that may pack them; loose: as exact with sizes sorted, which also stands for layouts that
-    nobody knows.
+    Attributes:
+        info: the layer as the model describes it.
+        framework: "torch", "paddle" or "numpy".
+        family: the family of its class (see `layer_families`); "" for a user's own class.
+        own: the parameters and buffers that it holds itself, by their names in it.
+        children: its direct sublayers, in definition order.
+        exact: the signature with every shape brought to one layout.
+        fused: the same, but with q, k and v counted as the one Linear that may pack them, and gate and up likewise.
+        loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
+        unknown_layout: whether the layout of a parameter in it or below it is not known.
     """
 
     info: LayerInfo
@@ -39,6 +53,7 @@ class LayerNode:
 
     @property
     def route(self) -> str:
+        """The layer's dotted name below the model; "" for the root."""
         return self.info.route
 
     @property
@@ -48,68 +63,80 @@ class LayerNode:
 
     @property
     def shown(self) -> str:
-        """The route, or the class name of the root."""
+        """The name for messages: the route, or the class name for the root."""
         return self.info.route or self.info.class_name
 
     @property
     def class_title(self) -> str:
-        """The class as special initialisers name it: `torch::Linear`."""
+        """The class under the name that special initialisers use, such as `torch::Linear`."""
         return f"{self.framework}::{self.info.class_name}"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters and buffers that the layer itself holds, by their names in it."""
         return {name: info.spec.shape for name, info in self.own.items()}
 
     @property
     def has_parameters(self) -> bool:
-        """Whether the subtree holds any parameter; buffers do not count."""
+        """Whether the layer or any layer below it holds a parameter; buffers do not count."""
         return bool(self.loose)
 
     @property
     def own_parameters(self) -> dict[str, ParameterInfo]:
+        """The parameters that the layer itself holds, by their names in it; no buffers."""
         return {name: info for name, info in self.own.items() if info.kind == "parameter"}
 
     @property
     def is_container(self) -> bool:
+        """Whether the layer is a framework's list of layers or parameters, such as Sequential or ModuleList."""
         return self.family in CONTAINERS
 
     @property
     def is_leaf(self) -> bool:
-        """A layer whose parameters are all its own (children such as activations may stand below it)."""
+        """Whether all its parameters are its own; activations and the like may lie below. A container never is a leaf."""
         return not self.is_container and not any(child.has_parameters for child in self.children)
 
-    def axes(self, name: str) -> str:
+    def axes(self, name: str) -> Axes:
+        """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else ""."""
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
 
     def descendants(self) -> Iterator[LayerNode]:
+        """Yield all layers below this one, each before its sublayers, in definition order."""
         for child in self.children:
             yield child
             yield from child.descendants()
 
     def subtree(self) -> Iterator[LayerNode]:
+        """Yield this layer, then all layers below it."""
         yield self
         yield from self.descendants()
 
 
 def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
-    """Return every layer's node by route, in definition order; the root under ""."""
+    """Return all layers of a model by route, in definition order; the root's route is "".
+
+    A layer that is registered under several routes stands under the first of them only.
+    """
     infos = {name: info for info in description.parameters for name in (info.name, *info.aliases)}
     canonical = {route: layer.route for layer in description.layers for route in (layer.route, *layer.aliases)}
-    nodes: dict[str, LayerNode] = {}
+    tree: dict[str, LayerNode] = {}
     for layer in description.layers:
         own = {_local(name, layer): infos[name] for name in layer.parameters}
         shapes = {name: info.spec.shape for name, info in own.items()}
         family = family_of(description.framework, layer.class_name, layer.class_path, shapes)
-        nodes[layer.route] = LayerNode(layer, description.framework, family, own)
-    for node in nodes.values():
+        tree[layer.route] = LayerNode(layer, description.framework, family, own)
+    for node in tree.values():
         routes = dict.fromkeys(canonical[route] for route in node.info.children)
-        node.children = [nodes[route] for route in routes]
-    _sign(nodes[""], {}, {})
-    return nodes
+        node.children = [tree[route] for route in routes]
+    _sign(tree[""], {}, {})
+    return tree
 
 
 def similarity(base: LayerNode, raw: LayerNode) -> float:
-    """Return the share of parameters, by shape, that two subtrees have in common: 1 when all, 0 when none or no parameters."""
+    """Return which share of their parameters two layers have in common, by shape and with all layers below them.
+
+    The share is of the side that has more parameters: 1.0 if all agree, 0.0 if none does or there are no parameters.
+    """
     left, right = Counter(dict(base.loose)), Counter(dict(raw.loose))
     most = max(left.total(), right.total())
     return (left & right).total() / most if most else 0.0
@@ -133,23 +160,29 @@ class _Keys:
 
 
 def _sign(node: LayerNode, done: dict[int, dict[str, _Keys]], known: dict[Signature, Signature]) -> dict[str, _Keys]:
-    """Fill in the signatures below a node; a tied parameter counts once in each subtree.
+    """Fill in the signatures of a layer and of all below it; return what each of their parameters adds, by full name.
 
-    known: those that there are already. Layers of one kind have equal ones, and a deep model has many of them.
+    A tied parameter counts once in each layer that it lies in or below.
+
+    Args:
+        node: the layer to begin with.
+        done: the results for layers that are signed already, by the layer's id().
+        known: the signatures that there are already, each as its own value: layers of one kind have equal signatures, a deep
+            model has many such layers, and they share one object.
     """
     if id(node) in done:
         return done[id(node)]
-    held = {info.name: _keys(node, name, info) for name, info in node.own_parameters.items()}
+    added = {info.name: _keys(node, name, info) for name, info in node.own_parameters.items()}
     for child in node.children:
         for name, keys in _sign(child, done, known).items():
-            held.setdefault(name, keys)
-    _fuse(node, held)
-    node.exact = _counted((key for keys in held.values() for key in keys.exact), known)
-    node.fused = _counted((key for keys in held.values() for key in keys.fused), known)
-    node.loose = _counted((key for keys in held.values() for key in keys.loose), known)
-    node.unknown_layout = any(keys.unknown_layout for keys in held.values())
-    done[id(node)] = held
-    return held
+            added.setdefault(name, keys)
+    _fuse(node, added)
+    node.exact = _counted((key for keys in added.values() for key in keys.exact), known)
+    node.fused = _counted((key for keys in added.values() for key in keys.fused), known)
+    node.loose = _counted((key for keys in added.values() for key in keys.loose), known)
+    node.unknown_layout = any(keys.unknown_layout for keys in added.values())
+    done[id(node)] = added
+    return added
 
 
 def _counted(keys: Iterable[SignatureKey], known: dict[Signature, Signature]) -> Signature:
@@ -157,8 +190,11 @@ def _counted(keys: Iterable[SignatureKey], known: dict[Signature, Signature]) ->
     return known.setdefault(counted, counted)
 
 
-def _fuse(node: LayerNode, held: dict[str, _Keys]) -> None:
-    """Let the first of q, k, v (and of gate, up) stand for the Linear that would pack them."""
+def _fuse(node: LayerNode, added: dict[str, _Keys]) -> None:
+    """Let the first of the child Linears q, k, v (and of gate, up) stand for the Linear that would pack them.
+
+    added: what each parameter of the layer, and below it, adds to the signatures, by full name; changed in place.
+    """
     linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
     for names in PACKS.values():
         parts = [linears[name] for name in names if name in linears]
@@ -169,18 +205,19 @@ def _fuse(node: LayerNode, held: dict[str, _Keys]) -> None:
             shapes = [_oriented(part, kind) for part in parts]
             whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
             for info in infos:
-                held[info.name] = replace(held[info.name], fused=[])
+                added[info.name] = replace(added[info.name], fused=[])
             key: SignatureKey = ("linear", *whole) if len(whole) == 2 else whole
-            held[infos[0].name] = replace(held[infos[0].name], fused=[key])
+            added[infos[0].name] = replace(added[infos[0].name], fused=[key])
 
 
 def _oriented(node: LayerNode, name: str) -> tuple[int, ...]:
+    """Return the shape of a layer's own tensor, a Linear's matrix as [out, in]."""
     shape = node.own[name].spec.shape
     return shape[::-1] if node.axes(name) == "in_out" else shape
 
 
 def _keys(node: LayerNode, name: str, info: ParameterInfo) -> _Keys:
-    """Sign one parameter; packed q, k, v count as three in the exact signature."""
+    """Return what one parameter adds to the signatures; packed q, k and v add three shapes to the exact one."""
     shape = info.spec.shape
     if name in ("in_proj_weight", "in_proj_bias") and shape and shape[0] % 3 == 0:
         part = without_ones((shape[0] // 3, *shape[1:]))

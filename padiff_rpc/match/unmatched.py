@@ -1,4 +1,4 @@
-"""Say what has no partner in a matching, why, and whether that fails."""
+"""Report the layers and tensors that have no partner in a matching: why, and whether that makes the comparison fail."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from padiff_rpc.result import Unmatched
 
 @dataclass(frozen=True)
 class Remains:
-    """One side of a finished matching.
+    """One side of a finished matching, with all that it takes to say what has no partner there.
 
-    paired: its layers with a partner. absorbed: layers whose parameters another layer holds, and why. linked: names of its
-    tensors that a link has. excused: routes of the layers whose lacks do not fail, and why. free: layers of the other
-    side that have no partner. alone: names of the other side's own tensors that have none, of `others`.
+    Attributes:
+        nodes: this side's layers by route, in definition order.
+        paired: this side's layers that have a partner.
+        absorbed: layers whose tensors are linked as part of another layer, each with the reason why it has no partner.
+        linked: full names of this side's tensors that have a link.
+        excused: the reason by route for layers whose missing partners are no failure.
+        free: the other side's layers that have no partner.
+        alone: full names of the other side's tensors whose missing partners are a failure, in layers that are paired.
+        others: all of the other side's tensors, by full name.
+        other_side: "base" or "raw".
     """
 
     nodes: Mapping[str, LayerNode]
@@ -32,7 +39,15 @@ class Remains:
 
 
 def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
-    """Return `found`, the tensors that paired layers do not share, and after it what unpaired layers come to."""
+    """Return all of one side that has no partner: first the tensors in paired layers, then unpaired layers.
+
+    An unpaired layer stands for all layers below it, unless one of these is paired. It fails if it holds a tensor that needs a
+    partner and whose layer is not excused; a tensor whose layer is excused has an entry of its own.
+
+    Args:
+        remains: the side in question.
+        found: the tensors in paired layers that have no partner. In excused layers they are changed so as not to fail.
+    """
     holders = {info.name: route for route, node in reversed(list(remains.nodes.items())) for info in node.own.values()}
     entries = [_excused(entry, remains.excused.get(holders[entry.name], "")) for entry in found]
     settled = {*remains.linked, *(entry.name for entry in found)}
@@ -60,11 +75,46 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
     return entries
 
 
+def proposals(layers: Sequence[tuple[str, str]], parameters: Sequence[tuple[str, str]]) -> list[str]:
+    """Write the notes that show a user how to settle guesses: set_layer_map calls and lines of a run file to paste.
+
+    Args:
+        layers: the routes, in base and raw, of layers that were paired by a guess.
+        parameters: the full names, in base and raw, of parameters that were linked by a guess.
+
+    Returns:
+        One note for layers and one for parameters; none for what was not guessed.
+    """
+    notes: list[str] = []
+    if layers:
+        base, raw = (_quoted(names) for names in zip(*layers, strict=True))
+        notes.append(
+            "to settle the layers guessed, put each beside its partner and paste, in Python:\n"
+            f"    base.set_layer_map([{base}])\n    raw.set_layer_map([{raw}])\n"
+            f"or in a run file:\n    [map]\n    layers = {{ {_toml_pairs(layers)} }}"
+        )
+    if parameters:
+        notes.append(
+            "to settle the parameters guessed, put each beside its partner and paste in a run file:\n"
+            f"    [map]\n    parameters = {{ {_toml_pairs(parameters)} }}"
+        )
+    return notes
+
+
 def _excused(entry: Unmatched, why: str) -> Unmatched:
     return replace(entry, why=f"{entry.why}; left out: {why}", fails=False) if why and entry.fails else entry
 
 
 def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Iterable[ParameterInfo], lacks: bool) -> Unmatched:
+    """Report one layer without partner.
+
+    Args:
+        remains: the side of the layer.
+        node: the layer.
+        wraps: whether a layer below it is paired.
+        failing: the tensors in it (and below it, unless it wraps) that need a partner and are not excused.
+        lacks: whether a tensor there needs a partner, excused or not.
+    """
     if wraps:
         why = "only this side has this wrapper; its children were matched"
     else:
@@ -73,17 +123,17 @@ def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Iterable[Par
             if lacks or not node.has_parameters
             else "its parameters correspond to those of other layers"
         )
-    held = [f"{info.name} {list(info.spec.shape)}" for info in failing]
-    if held:
-        shown = ", ".join(held[:4]) + (f" and {len(held) - 4} more" if len(held) > 4 else "")
+    tensors = [f"{info.name} {list(info.spec.shape)}" for info in failing]
+    if tensors:
+        shown = ", ".join(tensors[:4]) + (f" and {len(tensors) - 4} more" if len(tensors) > 4 else "")
         why = f"{why}; it holds {shown}"
     elif node.route in remains.excused:
         why = f"{why}; left out: {remains.excused[node.route]}"
-    return Unmatched("layer", node.shown, why, bool(held))
+    return Unmatched("layer", node.shown, why, bool(tensors))
 
 
 def _other_kind(node: LayerNode, remains: Remains) -> str:
-    """Say so where the other side holds an Embedding's weight as a parameter of its own, and what to do."""
+    """Say that the other side has an unmatched tensor of the shape of this Embedding's weight, and how to link them; or ""."""
     if node.family != "embedding" or "weight" not in node.own:
         return ""
     shape = node.own["weight"].spec.shape
@@ -97,7 +147,7 @@ def _other_kind(node: LayerNode, remains: Remains) -> str:
 
 
 def _why_alone(node: LayerNode, free: Sequence[LayerNode], other_side: str) -> str:
-    """Say what the other side has in the place of a layer without partner."""
+    """Say which unpaired layer of the other side is most like this one and why it does not fit, or that there is none."""
     like = [other for other in free if other.name == node.name and other.name]
     if not like:
         like = [
@@ -112,27 +162,9 @@ def _why_alone(node: LayerNode, free: Sequence[LayerNode], other_side: str) -> s
     return f"no counterpart fits; {other_side}'s {other.shown} ({other.info.class_name}) holds {shapes or 'no tensor itself'}"
 
 
-def proposals(layers: Sequence[tuple[str, str]], parameters: Sequence[tuple[str, str]]) -> list[str]:
-    """Return a note for guessed layers and one for guessed parameters, each (base, raw); none where nothing was guessed."""
-    notes: list[str] = []
-    if layers:
-        base, raw = (_quoted([pair[side] for pair in layers]) for side in (0, 1))
-        notes.append(
-            "to settle the layers guessed, put each beside its partner and paste, in Python:\n"
-            f"    base.set_layer_map([{base}])\n    raw.set_layer_map([{raw}])\n"
-            f"or in a run file:\n    [map]\n    layers = {{ {_table(layers)} }}"
-        )
-    if parameters:
-        notes.append(
-            "to settle the parameters guessed, put each beside its partner and paste in a run file:\n"
-            f"    [map]\n    parameters = {{ {_table(parameters)} }}"
-        )
-    return notes
-
-
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _table(pairs: Sequence[tuple[str, str]]) -> str:
+def _toml_pairs(pairs: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f'"{base}" = "{raw}"' for base, raw in pairs)

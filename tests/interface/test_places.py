@@ -11,6 +11,7 @@ from padiff_rpc.interface import places
 from padiff_rpc.interface.dump_folders import ProxyFolder
 from padiff_rpc.interface.places import get_dump_root_path, set_dump_root_path, write_log
 from padiff_rpc.interface.tree_log import log_names, write_tree
+from padiff_rpc.per_side import PerSide
 
 LAYERS = [
     ("", "Net"),
@@ -122,8 +123,8 @@ def test_path_log_adds_the_routes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_models_of_one_name_have_log_files_of_their_own() -> None:
-    assert ("Net(base_model)", "Net(raw_model)") == log_names("Net", "Net")
-    assert ("A", "B") == log_names("A", "B")
+    assert PerSide("Net(base_model)", "Net(raw_model)") == log_names("Net", "Net")
+    assert PerSide("A", "B") == log_names("A", "B")
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
