@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 U = TypeVar("U")
 
 SideName = Literal["base", "raw"]
+"""The name of a side."""
 SIDES: tuple[SideName, SideName] = ("base", "raw")
 OTHER_SIDE: dict[SideName, SideName] = {"base": "raw", "raw": "base"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, with which PerSide[int](1, 2) is a TypeError in Python 3.11
 class PerSide(Generic[T]):
     """Hold two values of one type, base's and raw's.
 
