@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.model.model import Model
+from padiff_rpc.result import Stage
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
 
 
@@ -22,6 +24,10 @@ class Sides:
     single_step: bool
     traffic: Traffic
     attention: Collection[str] = ()
+
+    def standard(self, stage: Stage, noise_scale: float = 0.0) -> Standard:
+        """Return by which standard tensors of a stage are judged."""
+        return Standard(self.rules, stage, self.single_step, noise_scale)
 
     @cached_property
     def replays(self) -> bool:

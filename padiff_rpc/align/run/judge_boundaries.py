@@ -11,14 +11,16 @@ from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
-from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
-from padiff_rpc.model.model import Boundary, Record
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.model.model import Boundary, Phase, Record
+from padiff_rpc.result import Pair
 from padiff_rpc.tensors.tensor import TensorSpec
 
-_Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, CompareRules, Stage]
+_Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
 """All that a verdict by bytes depends on."""
+
+_PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 _KNOWN_COUNT = 256
 """Verdicts that are kept for contents that come again. They do within a layer or two, or else (a mask that all take) often."""
@@ -30,13 +32,12 @@ class _Question:
 
     base: Record
     raw: Record
-    rules: CompareRules
-    stage: Stage
+    standard: Standard
 
     @property
     def contents(self) -> _Contents:
         base, raw = self.base, self.raw
-        return base.spec, base.digest.hash, raw.spec, raw.digest.hash, self.rules, self.stage
+        return base.spec, base.digest.hash, raw.spec, raw.digest.hash, self.standard
 
 
 class Judge:
@@ -49,6 +50,7 @@ class Judge:
     def __init__(self, sides: Sides, step: int) -> None:
         self._sides = sides
         self._step = step
+        self._standards = {phase: sides.standard(stage_of(phase)) for phase in _PHASES}
         self._verdicts: dict[_Contents, Verdict] = {}
 
     def judge(self, reached: Sequence[tuple[Boundary, Boundary]]) -> list[Judged]:
@@ -77,23 +79,22 @@ class Judge:
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | _Question:
         if mine is None or other is None:
             return _one_sided(base, "base" if other is None else "raw")
-        rules = self._sides.rules
+        standard = self._standards[base.phase]
         if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
             if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
                 who = "the layers take" if base.route else "the two models are given"
                 why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
                 return Verdict("skipped", "", why, None)
-            rules = replace(rules, allow_dtype_difference=True)  # indices are the same in 32 bits and in 64
+            # Indices are the same in 32 bits and in 64.
+            standard = replace(standard, rules=replace(standard.rules, allow_dtype_difference=True))
         if base.side == "output" and base.route in self._sides.attention and are_averaged(mine.spec, other.spec):
             why = (
                 "torch averages these attention weights over the heads, paddle does not: "
                 f"{mine.spec} in base, {other.spec} in raw"
             )
             return Verdict("skipped", "", why, None)
-        stage = stage_of(base.phase)
-        single_step = self._sides.single_step
-        verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, rules, stage, single_step)
-        return _Question(mine, other, rules, stage) if verdict is None else verdict
+        verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, standard)
+        return _Question(mine, other, standard) if verdict is None else verdict
 
     def _compare(self, questions: Sequence[_Question]) -> None:
         """Answer what has not been answered before; what was asked for last comes last in the verdicts."""
@@ -110,8 +111,7 @@ class Judge:
             closing(traffic.watch(sides.raw.read_activations([one.raw.id for one in new.values()]))) as raw_streams,
         ):
             for (contents, one), base, raw in zip(new.items(), base_streams, raw_streams, strict=True):
-                digests = one.base.digest, one.raw.digest
-                self._verdicts[contents] = compare_streams(base, raw, *digests, one.rules, one.stage, sides.single_step)
+                self._verdicts[contents] = compare_streams(base, raw, one.base.digest, one.raw.digest, one.standard)
 
     def _pair(self, base: Boundary, raw: Boundary, record: Record | None, found: Verdict | _Question) -> Pair:
         verdict = self._verdicts[found.contents] if isinstance(found, _Question) else found

@@ -153,7 +153,7 @@ class ParameterComparer:
         """Compare two tensors that are here already."""
         streams = base.stream("base"), raw.stream("raw")
         digests = _digest(base), _digest(raw)
-        return compare_streams(*streams, *digests, self._sides.rules, stage, self._sides.single_step)
+        return compare_streams(*streams, *digests, self._sides.standard(stage))
 
     def local_name(self, raw_name: str, link: ParameterLink) -> str:
         """Return a raw tensor's name below its layer, as pairs show it."""
@@ -185,12 +185,11 @@ class ParameterComparer:
         return _Digests(base, turned, raw)
 
     def _settle(self, stage: Stage, one: _OpenLink) -> Verdict | None:
-        rules, single_step = self._sides.rules, self._sides.single_step
         base = self._specs["base"][one.link.base[0]]
         if one.link.rule == "transpose":
             base = TensorSpec(base.dtype, base.shape[::-1])
         raw = self._specs["raw"][one.link.raw[0]]
-        return compare_digests(base, one.base, raw, one.raw, rules, stage, single_step, noise_scale=one.noise_scale)
+        return compare_digests(base, one.base, raw, one.raw, self._sides.standard(stage, one.noise_scale))
 
     def _stream(
         self, stage: Stage, still_open: Mapping[int, _OpenLink], what: What, transposed: bool
@@ -208,22 +207,21 @@ class ParameterComparer:
             closing(traffic.watch(sides.raw.read_parameters(raw_names, what))) as raw_streams,
         ):
             for (at, one), base, raw in zip(still_open.items(), base_streams, raw_streams, strict=True):
-                judged = (sides.rules, stage, sides.single_step, one.noise_scale)
-                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, *judged)
+                standard = sides.standard(stage, one.noise_scale)
+                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, standard)
         return found
 
     def _judge(
         self, stage: Stage, base: Tensor, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
     ) -> Verdict:
         """Judge a tensor of base's that is here already."""
-        rules, single_step = self._sides.rules, self._sides.single_step
-        specs, base_digest = (base.spec, self._specs["raw"][raw_name]), _digest(base)
-        judged = (rules, stage, single_step, noise_scale)
-        verdict = compare_digests(specs[0], base_digest, specs[1], raw_digest, *judged)
+        base_digest = _digest(base)
+        standard = self._sides.standard(stage, noise_scale)
+        verdict = compare_digests(base.spec, base_digest, self._specs["raw"][raw_name], raw_digest, standard)
         if verdict is not None:
             return verdict
         with self._sides.traffic.single(self._sides.raw.read_parameters([raw_name], what)) as stream:
-            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, *judged)
+            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, standard)
 
     def _in_raw_layout(self, link: ParameterLink, what: What) -> list[tuple[str, Tensor]]:
         """Read base's tensors of a link whole, and give them raw's layout, base's dtype kept."""

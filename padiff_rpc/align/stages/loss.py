@@ -36,11 +36,11 @@ def judge_loss(
     digests = [digest(np.frombuffer(tensor.data, np.uint8), tensor.spec) for tensor in tensors]
     scale = _noise(settings, [record for result in forward for record in result.outputs])
     specs = [tensor.spec for tensor in tensors]
-    judged = (sides.rules, "loss", sides.single_step)
-    verdict = compare_digests(specs[0], digests[0], specs[1], digests[1], *judged, noise_scale=scale)
+    standard = sides.standard("loss", scale)
+    verdict = compare_digests(specs[0], digests[0], specs[1], digests[1], standard)
     if verdict is None:
         streams = [tensor.stream("loss") for tensor in tensors]
-        verdict = compare_streams(streams[0], streams[1], digests[0], digests[1], *judged, noise_scale=scale)
+        verdict = compare_streams(streams[0], streams[1], digests[0], digests[1], standard)
     return Pair(step, "loss", "", "", 0, "loss", verdict.status, verdict.why, verdict.failure, verdict.metrics)
 
 
