@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 SCHEMA = "padiff-rpc/result/1"
@@ -47,6 +47,21 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome for one pair of tensors. `why` is a sentence for people; empty where a pass needs none."""
+
+    status: Status
+    failure: Failure
+    why: str
+    metrics: Metrics | None
+
+    @classmethod
+    def skip(cls, why: str) -> Verdict:
+        """Return the verdict on tensors that are not compared, for the reason `why`."""
+        return cls("skipped", "", why, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One comparison. `tensor`: `output.0`, `input.hidden_states`, or a raw parameter's own name (`weight`).
 
@@ -64,6 +79,38 @@ class Pair:
     failure: Failure = ""
     metrics: Metrics | None = None
     base_tensor: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        verdict: Verdict,
+        *,
+        step: int,
+        stage: Stage,
+        base_route: str,
+        raw_route: str,
+        tensor: str,
+        call: int = 0,
+        base_tensor: str = "",
+    ) -> Pair:
+        """Return the comparison that stands at this place, with its verdict."""
+        return cls(
+            step=step,
+            stage=stage,
+            base_route=base_route,
+            raw_route=raw_route,
+            call=call,
+            tensor=tensor,
+            status=verdict.status,
+            why=verdict.why,
+            failure=verdict.failure,
+            metrics=verdict.metrics,
+            base_tensor=base_tensor,
+        )
+
+    def judged_anew(self, verdict: Verdict) -> Pair:
+        """Return the same comparison with another verdict."""
+        return replace(self, status=verdict.status, why=verdict.why, failure=verdict.failure, metrics=verdict.metrics)
 
 
 @dataclass(frozen=True)

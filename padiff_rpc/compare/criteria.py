@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,20 +11,10 @@ from padiff_rpc.compare.kernel import Differences, Limit
 from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
-from padiff_rpc.result import Failure, Metrics, Status
+from padiff_rpc.result import Metrics, Verdict
 from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 
 _NONE = Tolerance(0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome for one pair of tensors. `why` is a sentence for people; empty where a pass needs none."""
-
-    status: Status
-    failure: Failure
-    why: str
-    metrics: Metrics | None
 
 
 class Criteria:

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from padiff_rpc.compare.criteria import Criteria, Verdict, nonfinite_by_digests
+from padiff_rpc.compare.criteria import Criteria, nonfinite_by_digests
 from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.compare.standard import Standard
+from padiff_rpc.result import Verdict
 from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
-
-__all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams", "statistics_for"]
 
 
 def compare_specs(base: TensorSpec, raw: TensorSpec, rules: CompareRules) -> Verdict | None:
@@ -94,7 +93,7 @@ def statistics_for(rules: CompareRules) -> Statistics:
     return Statistics.SIZES if rules.mode == "strict" else Statistics.ALL
 
 
-_EMPTY = Verdict("skipped", "", "empty: there is nothing to compare", None)
+_EMPTY = Verdict.skip("empty: there is nothing to compare")
 
 
 def _comparable(base: DType, raw: DType) -> bool:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareMode, CompareRules
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.user_inputs import to_tensor
+from padiff_rpc.result import Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Tensor
 

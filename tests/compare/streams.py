@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.compare.standard import Standard
-from padiff_rpc.result import Metrics, Stage
+from padiff_rpc.result import Metrics, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorStream
 

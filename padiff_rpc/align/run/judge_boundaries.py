@@ -10,11 +10,11 @@ from sys import intern
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.model.model import Boundary, Phase, Record
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
 _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
@@ -84,7 +84,7 @@ class Judge:
             if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
                 who = "the layers take" if base.route else "the two models are given"
                 why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
-                return Verdict("skipped", "", why, None)
+                return Verdict.skip(why)
             # Indices are the same in 32 bits and in 64.
             standard = replace(standard, rules=replace(standard.rules, allow_dtype_difference=True))
         if base.side == "output" and base.route in self._sides.attention and are_averaged(mine.spec, other.spec):
@@ -92,7 +92,7 @@ class Judge:
                 "torch averages these attention weights over the heads, paddle does not: "
                 f"{mine.spec} in base, {other.spec} in raw"
             )
-            return Verdict("skipped", "", why, None)
+            return Verdict.skip(why)
         verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, standard)
         return _Question(mine, other, standard) if verdict is None else verdict
 
@@ -116,17 +116,14 @@ class Judge:
     def _pair(self, base: Boundary, raw: Boundary, record: Record | None, found: Verdict | _Question) -> Pair:
         verdict = self._verdicts[found.contents] if isinstance(found, _Question) else found
         prefix = "grad of " if base.phase == "backward" else ""
-        return Pair(
+        return Pair.of(
+            verdict,
             step=self._step,
             stage=stage_of(base.phase),
             base_route=base.route,
             raw_route=raw.route,
             call=base.call,
             tensor=intern(f"{prefix}{base.side}.{record.name if record is not None else ''}"),
-            status=verdict.status,
-            why=verdict.why,
-            failure=verdict.failure,
-            metrics=verdict.metrics,
         )
 
 
@@ -136,7 +133,7 @@ def _one_sided(boundary: Boundary, side: str) -> Verdict:
     why = f"only {side}'s layer {what} this tensor"
     if boundary.route == "" and boundary.side == "output":
         return Verdict("fail", "missing", why, None)
-    return Verdict("skipped", "", why, None)
+    return Verdict.skip(why)
 
 
 def _both_floating(mine: Record, other: Record) -> bool:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from padiff_rpc.model.model import Boundary, BoundarySide, Record
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
 
@@ -49,6 +49,11 @@ class Judged:
     @property
     def failed(self) -> Pair | None:
         return next((pair for pair in self.pairs if pair.status == "fail"), None)
+
+    def skipped(self, why: str) -> Judged:
+        """Return the same boundary with none of its tensors compared, for the reason `why`."""
+        verdict = Verdict.skip(why)
+        return replace(self, pairs=tuple(pair.judged_anew(verdict) for pair in self.pairs))
 
 
 def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: bool) -> Judged:

@@ -12,11 +12,11 @@ import numpy as np
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams, statistics_for
+from padiff_rpc.compare.judge import compare_digests, compare_streams, statistics_for
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ModelDescription, What
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.result import Pair, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
@@ -104,7 +104,7 @@ class ParameterComparer:
         still_open: dict[int, _OpenLink] = {}
         for at, link in enumerate(links):
             beyond, base = _beyond_special(link, what), digests.of_base(link)
-            absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base, digests.raw)
+            absent = Verdict.skip(beyond) if beyond else _absent(link, base, digests.raw)
             if absent is not None:
                 found.update({(at, name): absent for name in link.raw})
                 continue
@@ -230,18 +230,15 @@ class ParameterComparer:
         return list(in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]))
 
     def _pair(self, step: int, stage: Stage, link: ParameterLink, raw_name: str, verdict: Verdict) -> Pair:
-        return Pair(
+        tensor = self.local_name(raw_name, link)
+        return Pair.of(
+            verdict,
             step=step,
             stage=stage,
             base_route=link.base_route,
             raw_route=link.raw_route,
-            call=0,
-            tensor=self.local_name(raw_name, link),
-            status=verdict.status,
-            why=verdict.why,
-            failure=verdict.failure,
-            metrics=verdict.metrics,
-            base_tensor=_base_names(link, self.local_name(raw_name, link)),
+            tensor=tensor,
+            base_tensor=_base_names(link, tensor),
         )
 
 
@@ -266,13 +263,13 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
     if not missing_base and not missing_raw:
         return None
     if len(missing_base) == len(link.base) and len(missing_raw) == len(link.raw):
-        return Verdict("skipped", "", "no gradient on either side", None)
+        return Verdict.skip("no gradient on either side")
     side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
     there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
     if not (missing_base and missing_raw) and all(digest.count and digest.is_zero for digest in there):
         # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
         # the weights.
-        return Verdict("skipped", "", f"{side} has no gradient, and the other side's is zero", None)
+        return Verdict.skip(f"{side} has no gradient, and the other side's is zero")
     return Verdict(
         "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
     )

@@ -15,7 +15,7 @@ from padiff_rpc.align.run.threads import T
 from padiff_rpc.model.api_names import api_name, api_route
 from padiff_rpc.model.model import Boundary, LayerCall
 from padiff_rpc.per_side import SideName
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 
 _BOTH: tuple[SideName, SideName] = ("base", "raw")
 _Group = tuple[str, int, str]
@@ -83,15 +83,14 @@ def settle_calls(step: int, calls: ApiCalls, layers: Sequence[Judged], to_base: 
     return ApiFindings(
         judged=[_settle(one, doubts.get(_group(one.base, None), ""), at_fault, agreeing) for one in calls.judged],
         alone=[
-            Pair(
+            Pair.of(
+                Verdict.skip(doubts[route, call, name]),
                 step=step,
                 stage="forward",
                 base_route=api_route(route, name),
                 raw_route=api_route(to_raw[route], name),
-                call=boundary.call,
                 tensor="output",
-                status="skipped",
-                why=doubts[route, call, name],
+                call=boundary.call,
             )
             for (route, call, name), _, boundary in alone
         ],
@@ -127,8 +126,7 @@ def _settle(
     one: Judged, doubt: str, at_fault: Collection[LayerCall | None], agreeing: Collection[LayerCall | None]
 ) -> Judged:
     if doubt:
-        pairs = (replace(pair, status="skipped", why=doubt, failure="", metrics=None) for pair in one.pairs)
-        return replace(one, pairs=tuple(pairs))
+        return one.skipped(doubt)
     if one.failed is None or one.base.caller in at_fault:
         return one
     why = (
@@ -139,7 +137,7 @@ def _settle(
     return replace(
         one,
         pairs=tuple(
-            replace(pair, status="skipped", why=why, failure="") if pair.status == "fail" else pair
+            pair.judged_anew(Verdict("skipped", "", why, pair.metrics)) if pair.status == "fail" else pair
             for pair in one.pairs
         ),
     )

@@ -11,7 +11,7 @@ from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.model.model import BackwardResult, ForwardResult, Record
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import DType, Tensor, told
 
@@ -30,7 +30,7 @@ def judge_loss(
     unknown = [side for side, result in zip(("base", "raw"), backward, strict=True) if "loss" in result.unrecorded]
     if unknown:
         why = f"{' and '.join(unknown)}: the dump does not tell its loss"
-        return Pair(step, "loss", "", "", 0, "loss", "skipped", why)
+        return _pair(step, Verdict.skip(why))
     dtype = np.float64 if _all_float64(forward) else np.float32
     tensors = [Tensor.from_array(np.array(result.loss, dtype)) for result in backward]
     digests = [digest(np.frombuffer(tensor.data, np.uint8), tensor.spec) for tensor in tensors]
@@ -41,7 +41,7 @@ def judge_loss(
     if verdict is None:
         streams = [tensor.stream("loss") for tensor in tensors]
         verdict = compare_streams(streams[0], streams[1], digests[0], digests[1], standard)
-    return Pair(step, "loss", "", "", 0, "loss", verdict.status, verdict.why, verdict.failure, verdict.metrics)
+    return _pair(step, verdict)
 
 
 def weak_loss_notes(peaks: Collection[float], grads: Sequence[Pair], settings: AlignSettings) -> list[str]:
@@ -62,6 +62,10 @@ def weak_loss_notes(peaks: Collection[float], grads: Sequence[Pair], settings: A
         f"{blind} of {len(peaks)} parameter gradients are no larger than {limit}, so that errors in them cannot be "
         f"seen: the loss {settings.base_loss.name!r} is too weak; use the loss 'projection', or a smaller atol"
     ]
+
+
+def _pair(step: int, verdict: Verdict) -> Pair:
+    return Pair.of(verdict, step=step, stage="loss", base_route="", raw_route="", tensor="loss")
 
 
 def _noise(settings: AlignSettings, outputs: Sequence[Record]) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.model.model import Boundary, BoundarySide, LayerCall, SilentTensor, Unrecorded
 from padiff_rpc.per_side import SideName
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 
 
 class Leftovers:
@@ -40,7 +40,17 @@ class Leftovers:
                 count = "again " if base_route in ran else ""
                 own = base_route if side == "base" else raw_route
                 why = f"only {side} calls {own!r} {count}here; {other} does not run it through its own forward"
-                pairs.append(Pair(step, "forward", base_route, raw_route, boundary.call, "output", "skipped", why))
+                pairs.append(
+                    Pair.of(
+                        Verdict.skip(why),
+                        step=step,
+                        stage="forward",
+                        base_route=base_route,
+                        raw_route=raw_route,
+                        tensor="output",
+                        call=boundary.call,
+                    )
+                )
                 if boundary.caller is not None:
                     caller = boundary.caller[0] if side == "base" else self._to_base[boundary.caller[0]]
                     words[(caller, boundary.caller[1])].append(why)
@@ -79,16 +89,14 @@ class Leftovers:
                     why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
                 elif zero:
                     why = f"{why}, and it is zero; {other} has none"
-                pair = Pair(
+                pair = Pair.of(
+                    Verdict.skip(why) if zero or absent else Verdict("fail", "missing", why, None),
                     step=step,
                     stage="backward",
                     base_route=base_route,
                     raw_route=self._to_raw[base_route],
                     call=boundary.call,
                     tensor=f"grad of {boundary.side}.{', '.join(names)}",
-                    status="skipped" if zero or absent else "fail",
-                    why=why,
-                    failure="" if zero or absent else "missing",
                 )
                 route = base_route if other == "base" else self._to_raw[base_route]
                 expected = {(route, boundary.call, boundary.side, name) for name in names}

@@ -19,7 +19,7 @@ from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.match.layer_families import family_of
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Model, ModelDescription
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import Tensor, collect_all
 
 VARIANCES = ("running_var", "_variance")
@@ -84,7 +84,7 @@ class RunningVariances:
                 "torch keeps the sample variance, paddle the population's, and how many values this layer saw is not known, "
                 "for only the layer around it is recorded"
             )
-            return replace(pair, status="skipped", failure="", why=why, metrics=None)
+            return pair.judged_anew(Verdict.skip(why))
         return self._convert(pair, counts) if pair.tensor in VARIANCES else pair
 
     def _convert(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
@@ -111,7 +111,7 @@ class RunningVariances:
             f"compared after conversion: torch keeps the sample variance of n = {count} values, paddle the population's"
         )
         why = f"{verdict.why}; {why}" if verdict.why else why
-        return replace(pair, status=verdict.status, failure=verdict.failure, why=why, metrics=verdict.metrics)
+        return pair.judged_anew(replace(verdict, why=why))
 
 
 def is_batch_norm(description: ModelDescription, route: str) -> bool:
@@ -181,6 +181,6 @@ def _judge(pair: Pair, link: ParameterLink, name: str, comparer: ParameterCompar
         return pair
     if count < 2:
         why = f"{why}, and how many values this layer saw is not known: no report.json beside tells"
-        return replace(pair, status="skipped", failure="", why=why, metrics=None)
+        return pair.judged_anew(Verdict.skip(why))
     why = f"compared within what {why} explains, of n = {count} values or more"
-    return replace(pair, status="pass", failure="", why=why, metrics=verdict.metrics)
+    return pair.judged_anew(Verdict("pass", "", why, verdict.metrics))

@@ -255,6 +255,4 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
 
 def _unjudged(one: Judged) -> Judged:
     """Keep a forward boundary that only served to sync the sides, without its verdict."""
-    why = "not asked for: diff_phase is 'backward'"
-    pairs = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
-    return replace(one, pairs=tuple(pairs))
+    return one.skipped("not asked for: diff_phase is 'backward'")

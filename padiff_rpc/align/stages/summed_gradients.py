@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from padiff_rpc.align.run.judged_boundary import Judged
@@ -39,8 +39,7 @@ def _settled(one: Judged, summing: SideName, parts: _Parts) -> Judged:
     if not why:
         return one
     why = f"{summing} is a dump that holds the sum over all users of this tensor, {parts.side} the layer's own part; {why}"
-    skipped = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
-    return replace(one, pairs=tuple(skipped))
+    return one.skipped(why)
 
 
 @dataclass(frozen=True)

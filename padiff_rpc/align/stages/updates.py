@@ -15,7 +15,7 @@ from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import OptimizerSpec
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import Digest, Tensor, told
 
@@ -115,7 +115,7 @@ class UpdateJudge:
             f"leave them {allowed:.3g} apart"
         )
         metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed)
-        return replace(pair, status="fail", failure="values", why=why, metrics=metrics)
+        return pair.judged_anew(Verdict("fail", "values", why, metrics))
 
     def _steps_norm(self, step: int, held: _UpdatedParameter, gradient: Digest) -> float:
         """Bound the L2 norm by which all steps so far have moved a parameter."""
@@ -175,9 +175,8 @@ class UpdateJudge:
             else:
                 self._sides.raw.write_parameters([without.stream(held.name)])
         if noisy.all():
-            return replace(pair, status="skipped", failure="", why=why, metrics=None)
-        verdict = self._comparer.compare_tensors("weights", base, without)
-        again = replace(pair, status=verdict.status, failure=verdict.failure, why=verdict.why, metrics=verdict.metrics)
+            return pair.judged_anew(Verdict.skip(why))
+        again = pair.judged_anew(self._comparer.compare_tensors("weights", base, without))
         again = self._within_steps(step, again, held)
         return replace(again, why=f"{again.why}; {why}" if again.why else why)
 
