@@ -333,3 +333,54 @@ class Model(Protocol):
     def close(self) -> None:
         """End it: a remote model ends its session (and its worker where launched). Idempotent."""
         ...
+
+
+@runtime_checkable
+class Native(Protocol):
+    """A further ability of a Model that runs in this process: it hands out the framework's own objects."""
+
+    @property
+    def model(self) -> Any:
+        """The framework's own model."""
+        ...
+
+    def native_layer(self, route: str) -> Any:
+        """Return the framework's own layer at a route or alias; UNKNOWN_NAME where there is none."""
+        ...
+
+    def memory(self) -> dict[int, str]:
+        """Map the address of each parameter and buffer that is not empty to its name."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreFigures:
+    """How much the store holds now, and has held at most since restart_figures(). `spilled_bytes` counts all that went to disk.
+
+    What several records share is counted once.
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+    peak_memory_bytes: int
+    peak_disk_bytes: int
+    spilled_bytes: int
+
+
+@runtime_checkable
+class Storing(Protocol):
+    """A further ability of a Model that keeps its records in a store with a budget, as every model that runs does."""
+
+    def store_figures(self) -> StoreFigures:
+        """Return how full the store is, and has been."""
+        ...
+
+
+@runtime_checkable
+class Transporting(Protocol):
+    """A further ability of a Model in another process: it tells how its tensors come from there."""
+
+    @property
+    def transport(self) -> str:
+        """The way that tensors take: "shared memory" or "streams"."""
+        ...

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import StorePlace
+from padiff_rpc.model.model import StoreFigures, StorePlace
 from padiff_rpc.model.store.arena import Arena, Offer
 from padiff_rpc.model.store.budgets import default_disk_bytes, default_memory_bytes
 from padiff_rpc.model.store.overflow import Loose
@@ -23,20 +23,6 @@ log = logging.getLogger(__name__)
 
 AwaitRoom = Callable[[int], bool]
 """Told how many releases there were: waits for another, and returns whether there was one; False when none will come."""
-
-
-@dataclass(frozen=True)
-class StoreFigures:
-    """How much the store holds now, and has held at most since restart_figures(). `spilled_bytes` counts all that went to disk.
-
-    What several records share is counted once.
-    """
-
-    memory_bytes: int
-    disk_bytes: int
-    peak_memory_bytes: int
-    peak_disk_bytes: int
-    spilled_bytes: int
 
 
 @dataclass
