@@ -18,12 +18,12 @@ from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
 _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
-"""All that a verdict by bytes depends on."""
+"""Everything on which a verdict by bytes depends."""
 
 _PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 _KNOWN_COUNT = 256
-"""Verdicts that are kept for contents that come again. They do within a layer or two, or else (a mask that all take) often."""
+"""How many verdicts are kept for contents that come again. They do within a layer or two, or often (a mask that all take)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class _Question:
 class Judge:
     """Judges the boundaries of one phase.
 
-    What one layer returns another takes, and its parent returns as well: each pair of contents is compared once, and its
-    verdict kept until _KNOWN_COUNT others have been asked for.
+    A tensor that one layer returns is taken by another, and returned by its parent. So each pair of contents is compared once,
+    and its verdict is kept until _KNOWN_COUNT others have been asked for.
     """
 
     def __init__(self, sides: Sides, step: int) -> None:
@@ -56,7 +56,7 @@ class Judge:
     def judge(self, reached: Sequence[tuple[Boundary, Boundary]]) -> list[Judged]:
         """Compare every tensor of these (base, raw) boundaries; tensors move only where their digests leave it open.
 
-        All that has to move is asked for at once, since each question to a worker costs as much as a small tensor.
+        All tensors that have to move are asked for at once, since each question to a worker costs as much as a small tensor.
         """
         settled = [
             [(mine, other, self._settle(base, raw, mine, other)) for mine, other in pair_records(base, raw)]
