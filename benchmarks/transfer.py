@@ -14,6 +14,7 @@ from benchmarks.memcpy import memcpy_s
 from benchmarks.processes import worker
 from padiff_rpc.compare.judge import compare_streams
 from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, Record, RecordOptions
 from padiff_rpc.remote.connect import connect
@@ -24,7 +25,7 @@ SIZES_MIB = (16, 64, 256)
 _ROUTES = {"ring": True, "streams": False}
 _AT_LEAST = {"ring": 0.5, "streams": 0.10}
 _COMPARED_AT_LEAST = {"ring": 0.6}
-_RULES = CompareRules(mode="strict", atol=1e-4, rtol=1e-3)
+_STANDARD = Standard(CompareRules(mode="strict", atol=1e-4, rtol=1e-3), "forward", single_step=False)
 
 
 def measure_transfer(rounds: int, tell: Tell) -> list[Figure]:
@@ -122,7 +123,7 @@ def _measure(mib: int, pairs: dict[str, _Pair], rounds: int) -> list[Figure]:
 
 
 def _compare(base: TensorStream, raw: TensorStream, records: list[Record]) -> None:
-    verdict = compare_streams(base, raw, records[0].digest, records[1].digest, _RULES, "forward", False)
+    verdict = compare_streams(base, raw, records[0].digest, records[1].digest, _STANDARD)
     if verdict.status != "pass":
         raise PadiffError(f"tensors that agree were told to differ: {verdict.why}", reason=Reason.INTERNAL)
 

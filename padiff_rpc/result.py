@@ -1,9 +1,9 @@
-"""What an alignment found: plain data, written by align, read by report, and its JSON form."""
+"""The result of an alignment: plain data that `align` writes and `report` reads, and its JSON form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 SCHEMA = "padiff-rpc/result/1"
@@ -12,19 +12,31 @@ Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weigh
 STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "grads", "weights", "buffers")
 Status = Literal["pass", "fail", "skipped"]
 Failure = Literal["", "values", "nan", "shape", "dtype", "missing"]
-"""What kind of failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
+"""The kind of a failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """How far two tensors are apart, in float64; base is the reference.
 
-    max_abs: max |raw - base|. max_rel: max |raw - base| / |base| over elements with base != 0. mean_abs: mean |raw - base|.
-    rel_l2: ||raw - base|| / ||base|| (the absolute norm where base is all zero). cosine: of the flattened tensors.
-    mismatched: elements out of tolerance, of `total`. nan, inf: non-finite elements, both sides added up. index: where
-    max_abs is (or the first non-finite difference). allowed: what the check allowed, in the unit of `measured`
-    (its name in `measure`). base_value, raw_value: the elements at `index`, or the two means. base_dtype, raw_dtype: the
-    tensors' element types, under safetensors' names.
+    Attributes:
+        max_abs: is max |raw - base|.
+        max_rel: is max |raw - base| / |base| over the elements with base != 0.
+        mean_abs: is the mean of |raw - base|.
+        rel_l2: is ||raw - base|| / ||base||, or ||raw - base|| where base is all zero.
+        cosine: is the cosine similarity of the flattened tensors.
+        mismatched: counts the elements out of tolerance.
+        total: counts all elements; a complex one counts as two. It is 1 where two means are compared.
+        nan: counts the NaN of both sides together.
+        inf: counts the Inf of both sides together.
+        index: is the place of max_abs, or of the first non-finite difference.
+        allowed: is the limit of the check, in the unit of `measured`.
+        measured: is the value that was held against this limit.
+        measure: names that value, such as "rel_l2".
+        base_value: is base's element at `index`, or base's mean.
+        raw_value: is raw's element at `index`, or raw's mean.
+        base_dtype: is base's element type, under its name in safetensors.
+        raw_dtype: is raw's element type, under its name in safetensors.
     """
 
     max_abs: float
@@ -47,10 +59,44 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One comparison. `tensor`: `output.0`, `input.hidden_states`, or a raw parameter's own name (`weight`).
+class Verdict:
+    """The outcome of one comparison of two tensors.
 
-    base_tensor: the parameter's own name in base (of several, with commas), where it is another one than in raw.
+    Attributes:
+        status: tells whether they agree.
+        failure: tells in which way they do not; it is empty unless the status is "fail".
+        why: gives the reason in a sentence for people; it is empty where a pass needs none.
+        metrics: tell how far the tensors are apart; None where this was not measured.
+    """
+
+    status: Status
+    failure: Failure
+    why: str
+    metrics: Metrics | None
+
+    @classmethod
+    def skip(cls, why: str) -> Verdict:
+        """Return the verdict on tensors that are not compared, for the reason `why`."""
+        return cls("skipped", "", why, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One comparison of two tensors that correspond, and its verdict.
+
+    Attributes:
+        step: counts the steps from 0.
+        stage: names the part of the step from which the tensors come.
+        base_route: is the route of the layer in base; "" stands for the whole model.
+        raw_route: is the route of the layer in raw.
+        call: counts the calls of the layer in this step, from 0.
+        tensor: names the tensor in its layer, such as `output.0` or `input.hidden_states`; a parameter has its own name in raw,
+            such as `weight`.
+        status: tells whether the tensors agree.
+        why: gives the reason in a sentence for people.
+        failure: tells in which way they do not agree.
+        metrics: tell how far they are apart; None where this was not measured.
+        base_tensor: is the parameter's own name in base where it differs from raw's; several names are joined by commas.
     """
 
     step: int
@@ -65,10 +111,42 @@ class Pair:
     metrics: Metrics | None = None
     base_tensor: str = ""
 
+    @classmethod
+    def of(
+        cls,
+        verdict: Verdict,
+        *,
+        step: int,
+        stage: Stage,
+        base_route: str,
+        raw_route: str,
+        tensor: str,
+        call: int = 0,
+        base_tensor: str = "",
+    ) -> Pair:
+        """Return the comparison that stands at this place, with its verdict."""
+        return cls(
+            step=step,
+            stage=stage,
+            base_route=base_route,
+            raw_route=raw_route,
+            call=call,
+            tensor=tensor,
+            status=verdict.status,
+            why=verdict.why,
+            failure=verdict.failure,
+            metrics=verdict.metrics,
+            base_tensor=base_tensor,
+        )
+
+    def judged_anew(self, verdict: Verdict) -> Pair:
+        """Return the same comparison with another verdict."""
+        return replace(self, status=verdict.status, why=verdict.why, failure=verdict.failure, metrics=verdict.metrics)
+
 
 @dataclass(frozen=True)
 class LayerRef:
-    """A layer by route and class; hyperparameters as its framework has them."""
+    """A layer by its route and class, with its hyperparameters under the names that its framework gives them."""
 
     route: str
     class_name: str
@@ -79,8 +157,16 @@ class LayerRef:
 class Divergence:
     """A layer that introduces a difference, and the failing comparison that shows it.
 
-    base, raw: the layer to look into. found_at: the failing pair, which lies at that layer or, where the layer's own code
-    between its children is at fault, at the child that came next. why: one sentence for people.
+    Attributes:
+        step: counts the steps from 0.
+        stage: names the part of the step in which the difference shows.
+        base: is the layer to look into, in base.
+        raw: is the layer to look into, in raw.
+        call: counts the calls of the layer in this step, from 0.
+        tensor: names the tensor that differs; it names the layer as well where that is another one.
+        why: gives the reason in one sentence for people.
+        found_at: is the failing comparison. It lies at the layer to look into; where that layer's own code between its children
+            is at fault, it lies at the child that came next.
     """
 
     step: int
@@ -94,12 +180,20 @@ class Divergence:
 
     @property
     def metrics(self) -> Metrics | None:
+        """How far the tensors of the failing comparison are apart."""
         return self.found_at.metrics
 
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A layer, parameter or buffer without a partner, and why. `fails`: whether that alone makes the result "differs"."""
+    """A layer, parameter or buffer without a partner on the other side.
+
+    Attributes:
+        what: tells which of the three it is.
+        name: is the layer's route, or the tensor's full name.
+        why: gives the reason in a sentence for people.
+        fails: tells whether its lack of a partner alone makes the result "differs".
+    """
 
     what: Literal["layer", "parameter", "buffer"]
     name: str
@@ -109,11 +203,21 @@ class Unmatched:
 
 @dataclass
 class Result:
-    """The outcome. `aligned` is true only when something was compared and nothing failed.
+    """The outcome of an alignment.
 
-    divergences: every layer that introduces a difference that the run can tell apart, in execution order (more than one
-    only in single step); the first is `first_divergence`. notes: what a reader must know (random layers, skipped
-    stages, definition order that differs).
+    Attributes:
+        aligned: is true only when something was compared and nothing failed.
+        divergences: hold every layer that introduces a difference which the run can tell apart, in execution order. There is more
+            than one only in single step.
+        pairs: hold all comparisons, by step and stage.
+        unmatched_base: hold what base has and raw lacks.
+        unmatched_raw: hold what raw has and base lacks.
+        notes: tell what a reader must know, such as random layers, skipped stages or a definition order that differs.
+        settings: hold the settings as JSON values.
+        environment: maps "base" and "raw" to a description of where each model ran (`ModelInfo`).
+        figures: hold times in seconds, under names that end in `_s`, and sizes in bytes.
+        trees: map "base" and "raw" to (route, class) of each layer, in definition order.
+        paired_routes: hold (base's route, raw's route) of the layers that correspond.
     """
 
     aligned: bool
@@ -123,17 +227,18 @@ class Result:
     unmatched_raw: list[Unmatched]
     notes: list[str]
     settings: dict[str, Any]
-    environment: dict[str, Any]  # {"base": {...}, "raw": {...}}
+    environment: dict[str, Any]
     figures: dict[str, Any]
-    trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)  # side -> (route, class) in definition order
+    trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     paired_routes: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
+        """The divergence that came first in the execution; None without any."""
         return self.divergences[0] if self.divergences else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the schema that docs/result.md describes. Non-finite numbers are written as the strings that JSON lacks."""
+        """Return the result in the schema of docs/result.md; NaN and Inf, which JSON lacks, are written as strings."""
         return _plain(
             {
                 "schema": SCHEMA,

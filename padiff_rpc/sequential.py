@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from padiff_rpc.align.align import OnProgress, align
+from padiff_rpc.align.align import align
 from padiff_rpc.align.preconditions import check_settings
-from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, Inputs, Model, ModelDescription, ModelInfo
@@ -39,10 +39,21 @@ def align_sequentially(
 ) -> Result:
     """Align, as align() does, two models of which this machine holds one at a time.
 
-    open_base is called, its model run and recorded into a temporary tape below TMPDIR, and closed; only then is open_raw called,
-    and its model assigned from, compared with and, in single step, fed from the tape. Both models are closed and the tape is gone
-    when this returns or raises. Memory is freed as far as nobody else holds on to base's model.
-    Raises what align() does (at once where it is the settings' fault), and BAD_CONFIG where the disk has no room for the tape.
+    Base is opened, run, recorded into a temporary tape below TMPDIR, and closed. Only then is raw opened. The tape gives raw its
+    weights, is compared with it, and feeds it in single step. Both models are closed and the tape is gone when this returns or
+    raises. Base's memory is freed as far as nobody else holds on to the model.
+
+    Args:
+        open_base: opens base.
+        open_raw: opens raw.
+        base_inputs: are the arguments of base's forward, by name.
+        raw_inputs: are the arguments of raw's forward, by name.
+        settings: say what is run and compared, and how.
+        progress: is told how far the alignment has come, the recording of base included.
+
+    Raises:
+        PadiffError: as align() does, and at once where the settings are at fault; BAD_CONFIG where the disk has no room for the
+            tape.
     """
     check_settings(settings)
     begun = time.monotonic()
@@ -109,7 +120,7 @@ def _record(
 
 
 def _selection(settings: AlignSettings, base: ModelDescription) -> Selection:
-    """Return what to record while nobody knows raw's layers: all, where a glob matches none of base's and so may be of raw's."""
+    """Return which layers to record while raw's are unknown: all, where a glob matches none of base's and may be for raw's."""
     routes = [layer.route for layer in base.layers]
     foreign = any(not asked_layers(routes, (glob,), None) for glob in settings.layers)
     kept = asked_layers(routes, () if foreign else settings.layers, settings.depth)
@@ -117,9 +128,9 @@ def _selection(settings: AlignSettings, base: ModelDescription) -> Selection:
 
 
 def _check_room(description: ModelDescription, settings: AlignSettings, backward: bool, folder: Path) -> None:
-    """Refuse where not even what the model holds has room: its values before and after an optimiser's step, and its gradients.
+    """Refuse where the disk has no room even for the values before and after an optimiser's step, and the gradients.
 
-    What passes the layers comes on top; how much that is nobody knows before the model has run.
+    The tensors that pass the layers come on top. Their size is not known before the model has run.
     """
     values = sum(info.spec.size_bytes for info in description.parameters)
     gradients = sum(info.spec.size_bytes for info in description.parameters if info.trainable) if backward else 0

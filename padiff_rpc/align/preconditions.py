@@ -1,4 +1,4 @@
-"""Refuse, before anything runs, what cannot be aligned."""
+"""Refuse settings and models that cannot be aligned, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import socket
 
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.model import Model, ModelDescription, Native
+from padiff_rpc.per_side import PerSide
 
 
-def share_a_process(base: Model, raw: Model) -> bool:
+def share_a_process(models: PerSide[Model]) -> bool:
+    """Tell whether both models run in this very process."""
     ours = (socket.gethostname(), os.getpid())
-    return all((info.host, info.pid) == ours for info in (base.info(), raw.info()))
+    return all((info.host, info.pid) == ours for info in models.map(lambda model: model.info()))
 
 
 def check_settings(settings: AlignSettings) -> None:
@@ -25,12 +27,12 @@ def check_settings(settings: AlignSettings) -> None:
             reason=Reason.BAD_CONFIG,
             hint="add single_step, or use diff_phase 'both'",
         )
-    optimizers = (settings.base_optimizer, settings.raw_optimizer)
-    if (optimizers[0] is None) != (optimizers[1] is None):
+    optimizers = settings.optimizers
+    if (optimizers.base is None) != (optimizers.raw is None):
         raise PadiffError(
             "only one side has an optimiser", reason=Reason.BAD_CONFIG, hint="give both sides one, or neither"
         )
-    if optimizers[0] is not None and settings.diff_phase == "forward":
+    if optimizers.base is not None and settings.diff_phase == "forward":
         raise PadiffError(
             "an optimiser needs gradients, and diff_phase 'forward' runs no backward",
             reason=Reason.BAD_CONFIG,
@@ -38,17 +40,15 @@ def check_settings(settings: AlignSettings) -> None:
         )
 
 
-def check_dumps(
-    base: Model, raw: Model, described: tuple[ModelDescription, ModelDescription], settings: AlignSettings
-) -> None:
-    """Refuse, with BAD_CONFIG, what the dumps among the two sides cannot do."""
-    if settings.assign and described[0].unrecorded == "tensors":
+def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, settings that ask a dump for something that only a running model can do."""
+    if settings.assign and described.base.unrecorded == "tensors":
         raise PadiffError(
             "base is a dump that holds no parameters, so that none can be assigned to raw",
             reason=Reason.BAD_CONFIG,
             hint="dump the parameters too (params.json), or turn the assignment off (assign=False, auto_init=False)",
         )
-    if not raw.info().recorded:
+    if not models.raw.info().recorded:
         return
     if settings.assign:
         raise PadiffError(
@@ -64,12 +64,12 @@ def check_dumps(
         )
 
 
-def refuse_shared_memory(base: Model, raw: Model) -> None:
-    """Raise BAD_CONFIG where a parameter or buffer of one model lies where one of the other does. For models of one process.
+def refuse_shared_memory(models: PerSide[Model]) -> None:
+    """Refuse, with BAD_CONFIG, two models of one process that share the memory of a parameter or buffer.
 
     A step of base's optimiser would move raw's parameter as well, and a gradient would be compared with itself.
     """
-    mine, theirs = (getattr(model, "memory", dict)() for model in (base, raw))
+    mine, theirs = models.map(lambda model: model.memory() if isinstance(model, Native) else {})
     for address, name in mine.items():
         if address in theirs:
             raise PadiffError(

@@ -1,4 +1,4 @@
-"""How an alignment is to be done."""
+"""The settings of an alignment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,35 @@ DiffPhase = Literal["forward", "backward", "both"]
 class AlignSettings:
     """Settings of one alignment.
 
-    assign: copy base's parameters and buffers into raw first. training: None leaves each model's mode. diff_phase:
-    "forward" runs no backward; "backward" compares only the backward (with single_step, as in PaDiff). steps: how many
-    steps on the same inputs; more than one needs an optimiser to be of use. layer_map: base route -> raw route, on top of
-    the automatic match. parameter_map: base name -> raw name. single_step: replace raw's boundaries by base's, so that
-    each layer's own error shows. api_calls: compare the functional calls (relu, add, ...) in layers' own code too, to tell
-    where in a failing layer the difference begins. base_selection, raw_selection: a layer is compared where both sides keep it.
-    held: compare what the models hold (parameters, buffers, parameter gradients) as well as what passes their layers.
-    fail_fast: stop both models at the first divergence. layers, depth: record and compare only layers whose route, in base or
-    raw, matches one of these globs, and that lie at most so many levels below the root; weights are assigned to all.
-    verify_probe: first prove on each side that runs that recording changes no bit (see `verify_probe`).
+    Args:
+        compare: says how two tensors are judged.
+        assign: copies base's parameters and buffers into raw first.
+        training: sets the mode of both models; None leaves each model's own.
+        diff_phase: runs no backward with "forward", and compares the backward alone with "backward". The latter needs
+            single_step, as in PaDiff.
+        single_step: replaces the tensors at raw's layer boundaries by base's, so that each layer's own error shows.
+        api_calls: compares the functional calls (relu, add, ...) in layers' own code as well, to tell where in a failing
+            layer the difference begins.
+        steps: counts the steps, all on the same inputs; more than one needs an optimiser to be of use.
+        seed: seeds both frameworks' random generators before the first step, and each later step with a seed 1 higher.
+            None leaves the generators alone.
+        base_loss: is the loss over base's outputs.
+        raw_loss: is the loss over raw's outputs.
+        base_optimizer: steps base after each backward; None for no optimiser. Both sides have one, or neither.
+        raw_optimizer: steps raw after each backward.
+        layer_map: maps routes of base to routes of raw, and stands above the automatic match.
+        parameter_map: maps names of base's parameters and buffers to names of raw's, and stands above the automatic match.
+        base_selection: says which layers of base are compared. A pair of layers is compared where both sides keep it.
+        raw_selection: says which layers of raw are compared.
+        held: compares what the models hold (parameters, buffers, parameter gradients) besides what passes their layers.
+        fail_fast: stops both models at the first divergence.
+        layers: records and compares only the layers whose route, in base or in raw, matches one of these globs; empty for all.
+            Weights are assigned to all layers.
+        depth: records and compares only the layers that lie at most this many levels below the root; None for all.
+        verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
+
+    Raises:
+        PadiffError: BAD_CONFIG for a diff_phase that does not exist.
     """
 
     compare: CompareRules = field(default_factory=CompareRules)

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from padiff_rpc.compare.kernel import Differences, Limit
-from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL, CompareRules
+from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
-from padiff_rpc.result import Failure, Metrics, Stage, Status
+from padiff_rpc.result import Metrics, Verdict
 from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome for one pair of tensors. `why` is a sentence for people; empty where a pass needs none."""
-
-    status: Status
-    failure: Failure
-    why: str
-    metrics: Metrics | None
+_NONE = Tolerance(0.0, 0.0)
 
 
 class Criteria:
     """The rules for one pair of comparable specs. `exact`: integers or booleans, which must be equal in every mode."""
 
-    def __init__(
-        self,
-        rules: CompareRules,
-        stage: Stage,
-        single_step: bool,
-        noise_scale: float,
-        base: TensorSpec,
-        raw: TensorSpec,
-    ) -> None:
+    def __init__(self, standard: Standard, base: TensorSpec, raw: TensorSpec) -> None:
+        rules = standard.rules
         self.exact = not (base.dtype.is_floating or base.dtype.is_complex)
         self._rules = rules
         self._spec = base
         self._dtypes = base.dtype.value, raw.dtype.value
-        self._noise = noise_scale
+        self._noise = standard.noise_scale
         if rules.mode == "scaled":
-            table = Tolerance(0.0, 0.0) if self.exact else tolerance(base.dtype, raw.dtype, stage, single_step)
+            table = _NONE if self.exact else tolerance(base.dtype, raw.dtype, standard.stage, standard.single_step)
             self._factor = table.factor
             self._atol = 0.0 if rules.atol is None else rules.atol
             self._rtol = table.rtol if rules.rtol is None else rules.rtol

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from padiff_rpc.compare.criteria import Criteria, Verdict, nonfinite_by_digests
+from padiff_rpc.compare.criteria import Criteria, nonfinite_by_digests
 from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.result import Stage
+from padiff_rpc.compare.standard import Standard
+from padiff_rpc.result import Verdict
 from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec, TensorStream, told
-
-__all__ = ["Verdict", "compare_digests", "compare_specs", "compare_streams", "statistics_for"]
 
 
 def compare_specs(base: TensorSpec, raw: TensorSpec, rules: CompareRules) -> Verdict | None:
@@ -34,21 +33,14 @@ def compare_specs(base: TensorSpec, raw: TensorSpec, rules: CompareRules) -> Ver
 
 
 def compare_digests(
-    base_spec: TensorSpec,
-    base: Digest,
-    raw_spec: TensorSpec,
-    raw: Digest,
-    rules: CompareRules,
-    stage: Stage,
-    single_step: bool,
-    noise_scale: float = 0.0,
+    base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw: Digest, standard: Standard
 ) -> Verdict | None:
     """Settle what needs no tensor; None where the tensors are needed.
 
     Settled are: specs that differ; empty tensors; NaN on either side or both (counted, not placed); numbers of Infs that
-    differ; equal hashes; and the modes "mean" and "abs_mean" of floating tensors without Inf. `noise_scale` as in
-    compare_streams.
+    differ; equal hashes; and the modes "mean" and "abs_mean" of floating tensors without Inf.
     """
+    rules = standard.rules
     mismatch = compare_specs(base_spec, raw_spec, rules)
     if mismatch is not None:
         return mismatch
@@ -56,7 +48,7 @@ def compare_digests(
         return _EMPTY
     if base.nan_count or raw.nan_count or base.inf_count != raw.inf_count:
         return nonfinite_by_digests(base_spec, base, raw)
-    criteria = Criteria(rules, stage, single_step, noise_scale, base_spec, raw_spec)
+    criteria = Criteria(standard, base_spec, raw_spec)
     if base.hash and base.hash == raw.hash and base_spec == raw_spec:
         return criteria.identical(base.inf_count)
     if criteria.exact or base.inf_count:
@@ -69,28 +61,21 @@ def compare_digests(
 
 
 def compare_streams(
-    base: TensorStream,
-    raw: TensorStream,
-    base_digest: Digest,
-    raw_digest: Digest,
-    rules: CompareRules,
-    stage: Stage,
-    single_step: bool,
-    noise_scale: float = 0.0,
+    base: TensorStream, raw: TensorStream, base_digest: Digest, raw_digest: Digest, standard: Standard
 ) -> Verdict:
     """Read both streams abreast and judge every element. A stream is left unread where the specs settle it.
 
     Integers and booleans must be equal in every mode. NaN fails, on both sides too. Inf fails unless it stands at the same
     places with the same sign on both sides (as in attention masks); such places are counted and left out of all other
-    metrics. -0.0 equals 0.0. `noise_scale`: the size of the rounding noise that these tensors may hold (a sum that cancels to
-    zero leaves nothing else); in mode "scaled" absolute differences up to it pass. DATA_LOSS when a stream is short or long.
+    metrics. -0.0 equals 0.0. Raises DATA_LOSS when a stream is short or long.
     """
+    rules = standard.rules
     mismatch = compare_specs(base.spec, raw.spec, rules)
     if mismatch is not None:
         return mismatch
     if base.spec.count == 0:
         return _EMPTY
-    criteria = Criteria(rules, stage, single_step, noise_scale, base.spec, raw.spec)
+    criteria = Criteria(standard, base.spec, raw.spec)
     peak = _peak(base_digest)
     with_means = rules.mode in ("mean", "abs_mean")
     magnitude = max(peak, _peak(raw_digest))
@@ -108,7 +93,7 @@ def statistics_for(rules: CompareRules) -> Statistics:
     return Statistics.SIZES if rules.mode == "strict" else Statistics.ALL
 
 
-_EMPTY = Verdict("skipped", "", "empty: there is nothing to compare", None)
+_EMPTY = Verdict.skip("empty: there is nothing to compare")
 
 
 def _comparable(base: DType, raw: DType) -> bool:

@@ -1,4 +1,4 @@
-"""What counts as equal: modes, and the one table of tolerances."""
+"""The rules by which two tensors count as equal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,27 @@ PADIFF_ATOL, PADIFF_RTOL = 0.0, 1e-7
 class CompareRules:
     """How two tensors are judged.
 
-    mode "strict": every element |raw - base| <= atol + rtol * |base| . "mean" / "abs_mean": the same for the two means (of the
-    absolute values). "scaled": relative L2 error <= rtol and max |raw - base| <= factor * rtol * max |base|, with rtol from the
-    table by dtype and stage (padiff_rpc.compare.tolerances); or every |raw - base| <= atol, or <= the rounding noise that
-    the tensor may hold. atol, rtol: None takes PaDiff's defaults (0, 1e-7) in its own modes; in "scaled" 0 and the table's.
+    There are four modes. The first three are PaDiff's.
 
-    In every mode integers and booleans must be equal, NaN fails on whichever side, Inf fails unless it stands at the same
-    places with the same sign, and shapes and element types must be the same. allow_dtype_difference: floating types may
-    differ, as may integer ones; "scaled" then takes the tolerance of the less precise one.
+    - "strict" demands |raw - base| <= atol + rtol * |base| of every element.
+    - "mean" demands the same of the two means.
+    - "abs_mean" demands the same of the two means of the absolute values.
+    - "scaled" demands a relative L2 error <= rtol, and max |raw - base| <= factor * rtol * max |base|. The table of tolerances
+      (padiff_rpc.compare.tolerances) has rtol and the factor by element type and stage. A tensor also passes where every
+      |raw - base| is at most atol, or at most the rounding noise that the tensor may hold.
+
+    In every mode integers and booleans must be equal, and NaN fails on whichever side. Inf fails unless it stands at the same
+    places with the same sign. Shapes must be the same, and so must element types.
+
+    Args:
+        mode: names the mode.
+        atol: is the absolute tolerance; None stands for 0.
+        rtol: is the relative tolerance; None stands for 1e-7 in PaDiff's modes, and for the table's in "scaled".
+        allow_dtype_difference: lets floating types differ, complex ones, and integer ones. The mode "scaled" then takes the
+            tolerance of the less precise type.
+
+    Raises:
+        PadiffError: BAD_CONFIG for a mode that does not exist, or a tolerance that is negative or not finite.
     """
 
     mode: CompareMode = "scaled"

@@ -21,6 +21,7 @@ from padiff_rpc.interface.switches import api_check
 from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.hosting.hosted import HostedModel
+from padiff_rpc.model.model import Native
 from padiff_rpc.per_side import PerSide
 
 
@@ -250,4 +251,4 @@ def _kept_randomness(side: SideModel) -> AbstractContextManager[None]:
 
 
 def _native(side: SideModel) -> Any:
-    return getattr(side.model, "model", None)
+    return side.model.model if isinstance(side.model, Native) else None

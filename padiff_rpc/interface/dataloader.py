@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareMode, CompareRules
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.user_inputs import to_tensor
+from padiff_rpc.result import Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Tensor
 
@@ -109,7 +111,8 @@ def _verdict(one: Any, other: Any, rules: CompareRules) -> Verdict:
 
 def _judge(mine: Tensor, theirs: Tensor, rules: CompareRules) -> Verdict:
     digests = [digest(np.frombuffer(tensor.data, np.uint8), tensor.spec) for tensor in (mine, theirs)]
-    settled = compare_digests(mine.spec, digests[0], theirs.spec, digests[1], rules, "forward", False)
+    standard = Standard(rules, "forward", single_step=False)
+    settled = compare_digests(mine.spec, digests[0], theirs.spec, digests[1], standard)
     if settled is not None:
         return settled
-    return compare_streams(mine.stream("0"), theirs.stream("1"), digests[0], digests[1], rules, "forward", False)
+    return compare_streams(mine.stream("0"), theirs.stream("1"), digests[0], digests[1], standard)

@@ -480,3 +480,59 @@ class Model(Protocol):
     def close(self) -> None:
         """End the use of the model: a remote model ends its session, and its worker where it launched one. Idempotent."""
         ...
+
+
+@runtime_checkable
+class Native(Protocol):
+    """A further ability of a Model that runs in this process: it hands out the framework's own objects."""
+
+    @property
+    def model(self) -> Any:
+        """The framework's own model."""
+        ...
+
+    def native_layer(self, route: str) -> Any:
+        """Return the framework's own layer at a route or alias; UNKNOWN_NAME where there is none."""
+        ...
+
+    def memory(self) -> dict[int, str]:
+        """Map the address of each parameter and buffer that is not empty to its name."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreFigures:
+    """The sizes of a store's records, in bytes. A copy that several records share counts once.
+
+    Attributes:
+        memory_bytes: The records in memory now.
+        disk_bytes: The records on disk now.
+        peak_memory_bytes: The most since restart_figures().
+        peak_disk_bytes: The most since restart_figures().
+        spilled_bytes: The sum of all writes to disk since restart_figures().
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+    peak_memory_bytes: int
+    peak_disk_bytes: int
+    spilled_bytes: int
+
+
+@runtime_checkable
+class Storing(Protocol):
+    """A further ability of a Model that keeps its records in a store with a budget, as every model that runs does."""
+
+    def store_figures(self) -> StoreFigures:
+        """Return how full the store is, and has been."""
+        ...
+
+
+@runtime_checkable
+class Transporting(Protocol):
+    """A further ability of a Model in another process: it tells how its tensors come from there."""
+
+    @property
+    def transport(self) -> str:
+        """The way that tensors take: "shared memory" or "streams"."""
+        ...

@@ -28,7 +28,7 @@ from padiff_rpc.model.model import (
     Phase,
     Record,
 )
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import model_pb2
@@ -152,7 +152,7 @@ def test_comparing_parameters_holds_no_more_where_there_are_more_of_them() -> No
             )
             for name in names
         ]
-        comparer = ParameterComparer(both, SideThreads(in_turn=True), described, described)
+        comparer = ParameterComparer(both, SideThreads(in_turn=True), PerSide(described, described))
         comparer.compare(0, "grads", links[:600], "gradient")
         used = Traced()
         compared: Compared = comparer.compare(0, "grads", links, "gradient")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
+from padiff_rpc.compare.judge import compare_digests, compare_streams
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.result import Metrics, Stage
+from padiff_rpc.compare.standard import Standard
+from padiff_rpc.result import Metrics, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorStream
 
@@ -47,8 +48,8 @@ def by_digests(
     single_step: bool = False,
     noise_scale: float = 0.0,
 ) -> Verdict | None:
-    rules = rules or CompareRules()
-    return compare_digests(base.spec, digest_of(base), raw.spec, digest_of(raw), rules, stage, single_step, noise_scale)
+    standard = Standard(rules or CompareRules(), stage, single_step, noise_scale)
+    return compare_digests(base.spec, digest_of(base), raw.spec, digest_of(raw), standard)
 
 
 def by_streams(
@@ -65,10 +66,7 @@ def by_streams(
         cut(raw, chunk_bytes[1]),
         digest_of(base),
         digest_of(raw),
-        rules or CompareRules(),
-        stage,
-        single_step,
-        noise_scale,
+        Standard(rules or CompareRules(), stage, single_step, noise_scale),
     )
 
 

@@ -12,7 +12,8 @@ from padiff_rpc.align.assign.in_raw_layout import in_raw_layout, rule_of
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching, ParameterLink
 from padiff_rpc.match.special_init import SpecialInit
-from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.model import Model, ModelDescription, Native
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 from padiff_rpc.tensors.convert_dtype import convert_stream
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
@@ -132,15 +133,14 @@ def _live_calls(base: Model, raw: Model, matching: Matching) -> list[Callable[[]
         if not isinstance(init, SpecialInit) or not init.live:
             continue
         layers = []
-        for side, model, route in (("base", base, link.base_route), ("raw", raw, link.raw_route)):
-            native_layer = getattr(model, "native_layer", None)
-            if native_layer is None:
+        for side, (model, route) in PerSide((base, link.base_route), (raw, link.raw_route)).items():
+            if not isinstance(model, Native):
                 raise PadiffError(
                     f"{init} takes live layers, and {side} does not run in this process",
                     reason=Reason.NOT_SUPPORTED,
                     hint="give it the form that works everywhere: func(base) -> raw, dictionaries of NumPy arrays by name",
                 )
-            layers.append(native_layer(route))
+            layers.append(model.native_layer(route))
         calls[link.base_route, link.raw_route] = partial(_call_live, init, layers, link.raw_route)
     return list(calls.values())
 

@@ -12,6 +12,7 @@ from padiff_rpc.match.layout_rules import Rule
 from padiff_rpc.match.routes import is_inside
 from padiff_rpc.match.special_init import cure
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.convert_dtype import convertible
 from padiff_rpc.tensors.tensor import TensorSpec
 
@@ -38,24 +39,23 @@ class AssignFailure:
 
 def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
     """Return what keeps base's weights from being assigned, in raw's definition order; nothing where nothing does."""
-    return _Explanation(base, raw, matching).failures()
+    return _Explanation(PerSide(base, raw), matching).failures()
 
 
 class _Explanation:
-    def __init__(self, base: ModelDescription, raw: ModelDescription, matching: Matching) -> None:
-        self._base = base
-        self._raw = raw
+    """What the misfits of a matching are told by: both models' layers and tensors, by name."""
+
+    def __init__(self, described: PerSide[ModelDescription], matching: Matching) -> None:
+        self._described = described
         self._matching = matching
-        self._holders = {name: layer for layer in reversed(raw.layers) for name in layer.parameters}
-        self._base_holders = {name: layer for layer in reversed(base.layers) for name in layer.parameters}
-        self._base_infos = _by_any_name(base)
-        self._raw_infos = _by_any_name(raw)
+        self._holders = described.map(_holders)
+        self._infos = described.map(_by_any_name)
         self._to_base = {pair.raw: pair.base for pair in matching.layers}
         self._used = {name for link in matching.links for name in link.base}
         self._entries = {entry.name: entry for entry in matching.unmatched_raw}
 
     def failures(self) -> list[AssignFailure]:
-        order = {info.name: at for at, info in enumerate(self._raw.parameters)}
+        order = {info.name: at for at, info in enumerate(self._described.raw.parameters)}
         found = [*self._without_partner(), *(one for link in self._matching.links for one in self._misfits(link))]
         return sorted(found, key=lambda one: order.get(one.raw_parameter, len(order)))
 
@@ -63,7 +63,7 @@ class _Explanation:
         """Describe every tensor of raw that no link writes, unless the matching says that it may be passed over."""
         linked = {name for link in self._matching.links for name in link.raw}
         failures: list[AssignFailure] = []
-        for info in self._raw.parameters:
+        for info in self._described.raw.parameters:
             if info.name in linked:
                 continue
             route = info.name
@@ -80,27 +80,29 @@ class _Explanation:
 
     def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:
         """Return what base's corresponding layer holds under the same name, or else the first that has no partner either."""
-        holder = self._holders[info.name]
+        holder = self._holders.raw[info.name]
         if holder.route not in self._to_base:
             return None
-        layer = self._base.layer(self._to_base[holder.route])
-        free = [self._base_infos[name] for name in layer.parameters]
+        layer = self._described.base.layer(self._to_base[holder.route])
+        free = [self._infos.base[name] for name in layer.parameters]
         free = [one for one in free if one.name not in self._used]
-        wanted = _common(self._raw, holder, info.name)
-        named = [one for one in free if _common(self._base, layer, one.name) == wanted]
+        wanted = _common(self._described.raw, holder, info.name)
+        named = [one for one in free if _common(self._described.base, layer, one.name) == wanted]
         return next(iter([*named, *free]), None)
 
     def _misfits(self, link: ParameterLink) -> list[AssignFailure]:
-        unknown = [*(set(link.base) - self._base_infos.keys()), *(set(link.raw) - self._raw_infos.keys())]
+        unknown = [*(set(link.base) - self._infos.base.keys()), *(set(link.raw) - self._infos.raw.keys())]
         if unknown:
-            base, raw = self._base.layer(link.base_route), self._raw.layer(link.raw_route)
+            base = self._described.base.layer(link.base_route)
+            raw = self._described.raw.layer(link.raw_route)
             return [
                 AssignFailure(
                     base.route, base.class_name, raw.route, raw.class_name, "", name, (), (), f"{name}: no such tensor"
                 )
                 for name in unknown
             ]
-        base, raw = [self._base_infos[name] for name in link.base], [self._raw_infos[name] for name in link.raw]
+        base = [self._infos.base[name] for name in link.base]
+        raw = [self._infos.raw[name] for name in link.raw]
         rule = rule_of(link)
         if not isinstance(rule, Rule):
             return []
@@ -108,9 +110,9 @@ class _Explanation:
         return [self._failure(raw[0], base[0], why)] if why else []
 
     def _failure(self, raw: ParameterInfo, base: ParameterInfo | None, why: str) -> AssignFailure:
-        holder = self._holders[raw.name]
-        route = self._base_holders[base.name].route if base is not None else self._to_base.get(holder.route)
-        layer = None if route is None else self._base.layer(route)
+        holder = self._holders.raw[raw.name]
+        route = self._holders.base[base.name].route if base is not None else self._to_base.get(holder.route)
+        layer = None if route is None else self._described.base.layer(route)
         return AssignFailure(
             base_route=layer.route if layer else "",
             base_class=layer.class_name if layer else "",
@@ -131,9 +133,18 @@ class _Explanation:
             return ""
         pair: LayerPair = max(mapped, key=lambda one: len(one.raw))
         return cure(
-            f"{self._base.framework}::{self._base.layer(pair.base).class_name}",
-            f"{self._raw.framework}::{self._raw.layer(pair.raw).class_name}",
+            _class_of(self._described.base, pair.base),
+            _class_of(self._described.raw, pair.raw),
         )
+
+
+def _class_of(model: ModelDescription, route: str) -> str:
+    return f"{model.framework}::{model.layer(route).class_name}"
+
+
+def _holders(model: ModelDescription) -> dict[str, LayerInfo]:
+    """Map each tensor's name to the first layer that holds it."""
+    return {name: layer for layer in reversed(model.layers) for name in layer.parameters}
 
 
 def _by_any_name(model: ModelDescription) -> dict[str, ParameterInfo]:

@@ -1,4 +1,4 @@
-"""Stop a phase at the first divergence, once it is certain that a full run would name the same."""
+"""Stop a phase at the first divergence, once it is certain that a full run would name the same one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from padiff_rpc.align.run.judged_boundary import BoundaryPlace, Judged
+from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import Boundary, LayerCall, Model, Observer, Phase, Releasing
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import STAGES, Stage
 from padiff_rpc.tensors.tensor import Tensor
 
 
 @dataclass(frozen=True)
 class StoppedAt:
-    """Where an alignment ended. midway: while the models ran that stage, not after it."""
+    """Where an alignment ended before its time. `midway`: it ended while the models ran that stage, and not after it."""
 
     step: int
     stage: Stage
     midway: bool
 
     def words(self, settings: AlignSettings) -> str:
-        """Say what was therefore not compared."""
+        """Say in one sentence where the alignment ended, and what was therefore not compared."""
         named = {
             "weights_before": "parameters",
             "grads": "gradients of parameters",
@@ -49,14 +49,21 @@ class StoppedAt:
 
 
 class StopSide(Exception):
-    """Ends a running model: raised by its observer, at the next boundary. It never leaves this package."""
+    """Ends a running model: its observer raises this at the next boundary. It never leaves this package."""
 
 
 class PhaseStopped(Exception):
-    """A phase was stopped. judged: up to and with the first failing boundary, in base's order; leftovers: what one side alone
-    has called before it. What comes after it is not known, and so not told."""
+    """Says that a phase was stopped.
 
-    def __init__(self, phase: Phase, judged: list[Judged], leftovers: dict[SideName, list[Boundary]]) -> None:
+    What comes after the first failing boundary is not known, and so not told.
+
+    Args:
+        phase: is the phase that was stopped.
+        judged: are the judged boundaries up to the first failing one, that one included, in base's order.
+        leftovers: are the boundaries before it that one side alone has called.
+    """
+
+    def __init__(self, phase: Phase, judged: list[Judged], leftovers: PerSide[list[Boundary]]) -> None:
         self.phase: Phase = phase
         self.judged = judged
         self.leftovers = leftovers
@@ -69,13 +76,16 @@ class PhaseStop:
     blame goes. So the phase goes on until nothing before the first failing boundary can still be judged: all of it found its
     partner, or (in the forward) lies inside a call that both sides have left, and so was called by one side alone. Where that
     never comes about, the phase runs to its end.
-    counts: whether a failing boundary may be what names the divergence; where one fails that may not be, the phase runs to its
-    end. None: never stop. known: by side, the calls that both sides made in the forward: only their gradients count in the
-    backward. None: this is the forward.
+
+    Args:
+        counts: tells whether a failing boundary may be the one that names the divergence. Where another one fails, the phase runs
+            to its end. None never stops the phase.
+        known: are the calls that both sides made in the forward, for each side: only their gradients count in the backward. None
+            stands for the forward itself.
     """
 
     def __init__(
-        self, counts: Callable[[Judged], bool] | None, known: Mapping[SideName, Collection[LayerCall]] | None = None
+        self, counts: Callable[[Judged], bool] | None, known: PerSide[Collection[LayerCall]] | None = None
     ) -> None:
         self.stopped = False
         self._counts = counts
@@ -85,17 +95,17 @@ class PhaseStop:
         self._in_doubt = False
         self._first: Judged | None = None
         self._judged: list[Judged] = []
-        self._open: dict[SideName, dict[int, Boundary]] = {"base": {}, "raw": {}}
-        self._callers: dict[SideName, dict[LayerCall, LayerCall | None]] = {"base": {}, "raw": {}}
-        self._left: dict[SideName, set[LayerCall]] = {"base": set(), "raw": set()}
+        self._open: PerSide[dict[int, Boundary]] = PerSide({}, {})
+        self._callers: PerSide[dict[LayerCall, LayerCall | None]] = PerSide({}, {})
+        self._left: PerSide[set[LayerCall]] = PerSide(set(), set())
 
     def watch(self, side: SideName, observer: Observer) -> Observer:
-        """Let an observer's model end when the phase is stopped or abandoned."""
+        """Wrap an observer, so that its model ends when the phase is stopped or abandoned."""
         return _Watching(self, side, observer)
 
     @contextmanager
     def abandoning(self) -> Iterator[None]:
-        """End the models at their next boundary where the block fails, rather than let them run for nothing."""
+        """End the models at their next boundary where the block fails, since they would run for nothing."""
         try:
             yield
         except BaseException:
@@ -103,17 +113,18 @@ class PhaseStop:
             raise
 
     def check(self) -> None:
+        """Raise StopSide where the phase is stopped or abandoned."""
         if self._ending:
             raise StopSide
 
     def arrived(self, side: SideName, boundary: Boundary) -> None:
-        """Note a boundary, before it is paired; called in each side's thread, in its order."""
+        """Note a boundary before it is paired; each side's thread calls this, in that side's order."""
         self.check()
         if self._counts is None:
             return
         with self._lock:
-            self._open[side][boundary.seq] = boundary
-            self._callers[side].setdefault((boundary.route, boundary.call), boundary.caller)
+            self._open.of(side)[boundary.seq] = boundary
+            self._callers.of(side).setdefault((boundary.route, boundary.call), boundary.caller)
 
     def judged(self, one: Judged) -> None:
         """Take a verdict, and stop both sides where it settles which divergence is the first."""
@@ -121,10 +132,10 @@ class PhaseStop:
             return
         with self._lock:
             self._judged.append(one)
-            for side, boundary in _sides(one):
-                self._open[side].pop(boundary.seq, None)
+            for side, boundary in one.places.items():
+                self._open.of(side).pop(boundary.seq, None)
                 if boundary.side == "output" and not boundary.api:
-                    self._left[side].add((boundary.route, boundary.call))
+                    self._left.of(side).add((boundary.route, boundary.call))
             if one.failed is not None and not one.base.api:
                 self._in_doubt = self._in_doubt or not self._counts(one)
                 if self._first is None or one.base.seq < self._first.base.seq:
@@ -132,8 +143,8 @@ class PhaseStop:
             if self._first is not None and not self._in_doubt and not self._preceding(self._first):
                 self.stopped = self._ending = True
 
-    def raise_if_stopped(self, *sides: Future[Any]) -> None:
-        """Raise PhaseStopped with what was judged up to the first divergence; what else ended a side comes first."""
+    def raise_if_stopped(self, sides: PerSide[Future[Any]]) -> None:
+        """Raise PhaseStopped, where the phase was stopped; a side's own error comes first."""
         first = self._first
         if not self.stopped or first is None:
             return
@@ -141,34 +152,33 @@ class PhaseStop:
             if error is not None and not isinstance(error, StopSide):
                 raise error
         judged = sorted((one for one in self._judged if one.base.seq <= first.base.seq), key=lambda one: one.base.seq)
-        alone: dict[SideName, list[Boundary]] = {"base": [], "raw": []}
+        alone: PerSide[list[Boundary]] = PerSide([], [])
         if self._known is None:
-            for side, at in _sides(first):
-                alone[side] = [
-                    one for one in self._open[side].values() if one.seq < at.seq and self._is_past(side, one)
-                ]
+            for side, at in first.places.items():
+                before = (one for one in self._open.of(side).values() if one.seq < at.seq)
+                alone.of(side).extend(one for one in before if self._is_past(side, one))
         raise PhaseStopped("forward" if self._known is None else "backward", judged, alone)
 
     def _preceding(self, first: Judged) -> bool:
         """Tell whether something before the first failing boundary may still be judged."""
-        base = (one for one in self._open["base"].values() if one.seq < first.base.seq)
+        base = (one for one in self._open.base.values() if one.seq < first.base.seq)
         if self._known is None:
             return any(not self._is_past("base", one) for one in base)
         # A gradient that only raw has is told before the first of base's that raw reached after it.
         reached = max(one.raw.seq for one in self._judged if one.base.seq <= first.base.seq)
-        raw = (one for one in self._open["raw"].values() if one.seq < reached)
-        base_calls, raw_calls = self._known["base"], self._known["raw"]
-        if any((one.route, one.call) in base_calls for one in base):
+        raw = (one for one in self._open.raw.values() if one.seq < reached)
+        known = self._known
+        if any((one.route, one.call) in known.base for one in base):
             return True
-        return any((one.route, one.call) in raw_calls for one in raw)
+        return any((one.route, one.call) in known.raw for one in raw)
 
     def _is_past(self, side: SideName, boundary: Boundary) -> bool:
         """Tell whether a call around it has ended on both sides, so that no partner comes any more."""
         caller = boundary.caller
         while caller is not None:
-            if caller in self._left[side]:
+            if caller in self._left.of(side):
                 return True
-            caller = self._callers[side].get(caller)
+            caller = self._callers.of(side).get(caller)
         return False
 
 
@@ -197,26 +207,31 @@ class _Watching:
 
 
 def forward_stop(settings: AlignSettings) -> PhaseStop:
-    """Return what stops a forward, where the settings ask for it. A forward that only serves the backward fails nothing."""
+    """Return the PhaseStop of a forward; it stops where the settings ask for it.
+
+    A forward that only serves the backward is never stopped, since it fails nothing.
+    """
     return PhaseStop(_always if settings.fail_fast and settings.diff_phase != "backward" else None)
 
 
-def backward_stop(settings: AlignSettings, models: Collection[Model], forward: Collection[Judged]) -> PhaseStop:
-    """Return what stops a backward, where the settings ask for it and nothing that comes at its end can take precedence.
+def backward_stop(settings: AlignSettings, models: PerSide[Model], forward: Collection[Judged]) -> PhaseStop:
+    """Return the PhaseStop of a backward: it stops where the settings ask for it, and no finding at its end can take precedence.
 
-    Such are the losses' values, unless both are neutral, over outputs that agree, and send back the same gradients; and the sums
-    in PaDiff's dumps, which may excuse a difference and of which a whole backward is needed.
+    Two such findings exist. The losses' values can differ, unless both losses are neutral, are taken over outputs that agree, and
+    send back the same gradients. And the sums in PaDiff's dumps may excuse a difference, which only a whole backward shows.
     """
-    losses = (settings.base_loss, settings.raw_loss)
     outputs = any(one.base.route == "" and one.base.side == "output" for one in forward)
     foreign = any(info.recorded and not info.padiff_version for info in (model.info() for model in models))
-    if not settings.fail_fast or foreign or not outputs or any(loss.name not in NEUTRAL_LOSSES for loss in losses):
+    if (
+        not settings.fail_fast
+        or foreign
+        or not outputs
+        or any(loss.name not in NEUTRAL_LOSSES for loss in settings.losses)
+    ):
         return PhaseStop(None)
-    known: dict[SideName, Collection[LayerCall]] = {
-        "base": {(one.base.route, one.base.call) for one in forward},
-        "raw": {(one.raw.route, one.raw.call) for one in forward},
-    }
-    return PhaseStop(_not_of_the_loss, known)
+    base = {(one.base.route, one.base.call) for one in forward}
+    raw = {(one.raw.route, one.raw.call) for one in forward}
+    return PhaseStop(_not_of_the_loss, PerSide(base, raw))
 
 
 def _always(one: Judged) -> bool:
@@ -225,7 +240,3 @@ def _always(one: Judged) -> bool:
 
 def _not_of_the_loss(one: Judged) -> bool:
     return bool(one.base.route) or one.base.side == "input"
-
-
-def _sides(one: Judged) -> tuple[tuple[SideName, BoundaryPlace], tuple[SideName, BoundaryPlace]]:
-    return ("base", one.base), ("raw", one.raw)

@@ -10,18 +10,20 @@ from sys import intern
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams
-from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.judge import compare_digests, compare_streams
+from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
-from padiff_rpc.model.model import Boundary, Record
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.model.model import Boundary, Phase, Record
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
-_Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, CompareRules, Stage]
-"""All that a verdict by bytes depends on."""
+_Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
+"""Everything on which a verdict by bytes depends."""
+
+_PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 _KNOWN_COUNT = 256
-"""Verdicts that are kept for contents that come again. They do within a layer or two, or else (a mask that all take) often."""
+"""How many verdicts are kept for contents that come again. They do within a layer or two, or often (a mask that all take)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +32,31 @@ class _Question:
 
     base: Record
     raw: Record
-    rules: CompareRules
-    stage: Stage
+    standard: Standard
 
     @property
     def contents(self) -> _Contents:
         base, raw = self.base, self.raw
-        return base.spec, base.digest.hash, raw.spec, raw.digest.hash, self.rules, self.stage
+        return base.spec, base.digest.hash, raw.spec, raw.digest.hash, self.standard
 
 
 class Judge:
     """Judges the boundaries of one phase.
 
-    What one layer returns another takes, and its parent returns as well: each pair of contents is compared once, and its
-    verdict kept until _KNOWN_COUNT others have been asked for.
+    A tensor that one layer returns is taken by another, and returned by its parent. So each pair of contents is compared once,
+    and its verdict is kept until _KNOWN_COUNT others have been asked for.
     """
 
     def __init__(self, sides: Sides, step: int) -> None:
         self._sides = sides
         self._step = step
+        self._standards = {phase: sides.standard(stage_of(phase)) for phase in _PHASES}
         self._verdicts: dict[_Contents, Verdict] = {}
 
     def judge(self, reached: Sequence[tuple[Boundary, Boundary]]) -> list[Judged]:
         """Compare every tensor of these (base, raw) boundaries; tensors move only where their digests leave it open.
 
-        All that has to move is asked for at once, since each question to a worker costs as much as a small tensor.
+        All tensors that have to move are asked for at once, since each question to a worker costs as much as a small tensor.
         """
         settled = [
             [(mine, other, self._settle(base, raw, mine, other)) for mine, other in pair_records(base, raw)]
@@ -77,23 +79,22 @@ class Judge:
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | _Question:
         if mine is None or other is None:
             return _one_sided(base, "base" if other is None else "raw")
-        rules = self._sides.rules
+        standard = self._standards[base.phase]
         if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
             if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
                 who = "the layers take" if base.route else "the two models are given"
                 why = f"{who} this input in different forms: {mine.spec} in base, {other.spec} in raw"
-                return Verdict("skipped", "", why, None)
-            rules = replace(rules, allow_dtype_difference=True)  # indices are the same in 32 bits and in 64
+                return Verdict.skip(why)
+            # Indices are the same in 32 bits and in 64.
+            standard = replace(standard, rules=replace(standard.rules, allow_dtype_difference=True))
         if base.side == "output" and base.route in self._sides.attention and are_averaged(mine.spec, other.spec):
             why = (
                 "torch averages these attention weights over the heads, paddle does not: "
                 f"{mine.spec} in base, {other.spec} in raw"
             )
-            return Verdict("skipped", "", why, None)
-        stage = stage_of(base.phase)
-        single_step = self._sides.single_step
-        verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, rules, stage, single_step)
-        return _Question(mine, other, rules, stage) if verdict is None else verdict
+            return Verdict.skip(why)
+        verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, standard)
+        return _Question(mine, other, standard) if verdict is None else verdict
 
     def _compare(self, questions: Sequence[_Question]) -> None:
         """Answer what has not been answered before; what was asked for last comes last in the verdicts."""
@@ -110,23 +111,19 @@ class Judge:
             closing(traffic.watch(sides.raw.read_activations([one.raw.id for one in new.values()]))) as raw_streams,
         ):
             for (contents, one), base, raw in zip(new.items(), base_streams, raw_streams, strict=True):
-                digests = one.base.digest, one.raw.digest
-                self._verdicts[contents] = compare_streams(base, raw, *digests, one.rules, one.stage, sides.single_step)
+                self._verdicts[contents] = compare_streams(base, raw, one.base.digest, one.raw.digest, one.standard)
 
     def _pair(self, base: Boundary, raw: Boundary, record: Record | None, found: Verdict | _Question) -> Pair:
         verdict = self._verdicts[found.contents] if isinstance(found, _Question) else found
         prefix = "grad of " if base.phase == "backward" else ""
-        return Pair(
+        return Pair.of(
+            verdict,
             step=self._step,
             stage=stage_of(base.phase),
             base_route=base.route,
             raw_route=raw.route,
             call=base.call,
             tensor=intern(f"{prefix}{base.side}.{record.name if record is not None else ''}"),
-            status=verdict.status,
-            why=verdict.why,
-            failure=verdict.failure,
-            metrics=verdict.metrics,
         )
 
 
@@ -136,7 +133,7 @@ def _one_sided(boundary: Boundary, side: str) -> Verdict:
     why = f"only {side}'s layer {what} this tensor"
     if boundary.route == "" and boundary.side == "output":
         return Verdict("fail", "missing", why, None)
-    return Verdict("skipped", "", why, None)
+    return Verdict.skip(why)
 
 
 def _both_floating(mine: Record, other: Record) -> bool:

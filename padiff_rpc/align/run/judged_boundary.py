@@ -1,4 +1,4 @@
-"""What is kept of a boundary once it is judged: its place, its verdicts, and the few figures that later stages ask for.
+"""A boundary once it is judged: its place, its verdicts, and the few figures that later stages ask for.
 
 Its records are let go: a deep model has thousands, and each with its digest is several times as large as all that is kept.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from padiff_rpc.model.model import Boundary, BoundarySide, Record
-from padiff_rpc.result import Pair
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
 class BoundaryPlace:
-    """Where in a run a boundary was; its fields are those of Boundary."""
+    """The place of a boundary in a run; its fields are those of Boundary."""
 
     seq: int
     route: str
@@ -30,10 +31,17 @@ class BoundaryPlace:
 class Judged:
     """A boundary that both sides reached, with the verdict on each of its tensors.
 
-    first: the spec of base's first tensor there. has_nan: base's tensors hold NaN; is_zero: both sides' hold zeros only.
-    square, l1: of what base's layer took in in the forward (floating types), or got back for its outputs in the backward, the
-    squared L2 norm, and of the latter the L1 norm as well; 0 elsewhere, NaN where the digests do not tell. whole: the
-    boundaries themselves, of the model's own inputs and outputs, and of all where a side is a dump.
+    Attributes:
+        base: is its place in base's run.
+        raw: is its place in raw's run.
+        pairs: hold the comparison of each of its tensors.
+        first: is the spec of base's first tensor there.
+        has_nan: says that base's tensors hold NaN.
+        is_zero: says that both sides' tensors hold nothing but zeros.
+        square: is the squared L2 norm of the floating tensors that base's layer took in in the forward, or of the gradients that
+            it got back for its outputs in the backward. It is 0 elsewhere, and NaN where the digests do not tell it.
+        l1: is the L1 norm of these gradients; it is 0 elsewhere, and NaN where the digests do not tell it.
+        whole: are the boundaries themselves, for the model's own inputs and outputs, and for all where a side is a dump.
     """
 
     base: BoundaryPlace
@@ -44,15 +52,26 @@ class Judged:
     is_zero: bool
     square: float
     l1: float
-    whole: tuple[Boundary, Boundary] | None
+    whole: PerSide[Boundary] | None
+
+    @property
+    def places(self) -> PerSide[BoundaryPlace]:
+        """Where the boundary was in each side's run."""
+        return PerSide(self.base, self.raw)
 
     @property
     def failed(self) -> Pair | None:
+        """The first comparison that fails; None where none does."""
         return next((pair for pair in self.pairs if pair.status == "fail"), None)
+
+    def skipped(self, why: str) -> Judged:
+        """Return the same boundary with none of its tensors compared, for the reason `why`."""
+        verdict = Verdict.skip(why)
+        return replace(self, pairs=tuple(pair.judged_anew(verdict) for pair in self.pairs))
 
 
 def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: bool) -> Judged:
-    """Take what is kept of two boundaries, beside their verdicts."""
+    """Return two boundaries with the verdicts on their tensors, and the figures that are kept of them."""
     square = l1 = 0.0
     if (base.phase, base.side) == ("forward", "input"):
         square = _square([one for one in base.records if one.spec.dtype.is_floating])
@@ -69,7 +88,7 @@ def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: b
         is_zero=all(one.digest.is_zero for one in (*base.records, *raw.records)),
         square=square,
         l1=l1,
-        whole=(base, raw) if keep_whole or not base.route else None,
+        whole=PerSide(base, raw) if keep_whole or not base.route else None,
     )
 
 

@@ -23,6 +23,7 @@ def _aligned(size_bytes: int) -> int:
 
 
 def finishing(observer: ReportingObserver | SyncedObserver, job: Callable[[], T]) -> T:
+    """Run a side's job and let its observer finish, whether the job returns or raises."""
     try:
         return job()
     finally:
@@ -30,7 +31,7 @@ def finishing(observer: ReportingObserver | SyncedObserver, job: Callable[[], T]
 
 
 class ReportingObserver:
-    """Pairs one side's boundaries, and tells of those that the other side has reached, too."""
+    """Pairs one side's boundaries, and tells of those that the other side has reached as well."""
 
     def __init__(
         self, side: SideName, pairing: Pairing, tell: Callable[[Reached], None], stall: Stall, releases: RecordReleases
@@ -42,6 +43,7 @@ class ReportingObserver:
         self.await_room = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
+        """Pair the boundary, and tell of it where the other side has reached it."""
         if self._side == "base":
             self._stall.fed("raw")  # before raw can look: it says anew where this is not what it needs
         reached = self._pairing.add(self._side, boundary)
@@ -49,17 +51,18 @@ class ReportingObserver:
             self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Replace nothing."""
         return {}
 
     def finish(self) -> None:
-        """Do what is left once the side has ended."""
+        """Do nothing: no boundary is held back."""
 
 
 class SyncedObserver:
     """Waits for base at each of raw's boundaries, and hands raw base's tensors where they differ.
 
-    Of records that lie in shared memory nothing is copied: raw reads them in place. They may be judged, and so released, once it
-    has: when it is at its next boundary, waits for room, or has ended.
+    Records that lie in shared memory are not copied: raw reads them in place. They may be judged, and so released, once raw has
+    done so: when it is at its next boundary, waits for room, or has ended.
     """
 
     def __init__(
@@ -74,17 +77,19 @@ class SyncedObserver:
         self._fed: Reached | None = None  # with records that raw reads in place
 
     def await_room(self, releases: int) -> bool:
+        """Wait for room in raw's store, as Releasing says."""
         self.finish()
         return self._releases.await_room(releases)
 
     def observe(self, boundary: Boundary) -> None:
-        """Pair functional calls, which are not replaced; for all else substitute() follows."""
+        """Pair a functional call, which is not replaced; for any other boundary substitute() follows."""
         self.finish()
         reached = self._pairing.add("raw", boundary) if boundary.api else None
         if reached is not None:
             self._tell(reached)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Wait for base at this boundary and return those of its tensors that differ from raw's, under raw's names."""
         base = self._pairing.await_base(boundary, partial(self._stall.starves, "raw"))
         self._stall.fed("raw")
         if base is None:

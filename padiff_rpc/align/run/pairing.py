@@ -9,26 +9,27 @@ from functools import partial
 
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, BoundarySide, Phase, Record
-from padiff_rpc.per_side import OTHER_SIDE, SideName
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Stage
 from padiff_rpc.tensors.tensor import DType
 
 BoundaryKey = tuple[Phase, str, int, BoundarySide, str]
-"""What identifies a boundary on both sides: phase, base route, call, side, and in backward the gradient's place.
+"""The key that a boundary has on both sides: phase, base route, call, side, and in backward the gradient's place.
 
-Of a functional call: the route and call of its layer, and as place its name and its number within that call.
+A functional call has the route and the call of its layer, and for a place its name and its number within that call.
 """
 
 
 def stage_of(phase: Phase) -> Stage:
+    """Return the stage under which the boundaries of a phase are compared."""
     return "forward" if phase == "forward" else "backward"
 
 
 def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None, Record | None]]:
-    """Pair the tensors of two boundaries: by name, then what is left by likeness; leftovers come with None.
+    """Pair the tensors of two boundaries by name, and those that are left by likeness; one without a partner comes with None.
 
-    Frameworks pass the same tensor by position on one side and by keyword on the other, or nest it differently
-    (an LSTM cell's `1` is the other's `1.1`), so names alone will not do.
+    Names alone will not do: frameworks pass the same tensor by position on one side and by keyword on the other, or nest it
+    differently (an LSTM cell's `1` is the other's `1.1`).
     """
     raw_by_name = {record.name: record for record in raw.records}
     base_names = {record.name for record in base.records}
@@ -53,7 +54,7 @@ def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
 
 
 def are_of_one_kind(mine: Record, other: Record) -> bool:
-    """Tell whether both tensors are boolean, or integer, floating or complex: what differs in this is not comparable."""
+    """Tell whether both tensors are boolean, or both integer, floating or complex: tensors of two kinds are not comparable."""
     return _kind(mine.spec.dtype) == _kind(other.spec.dtype)
 
 
@@ -63,17 +64,21 @@ def _kind(dtype: DType) -> str:
 
 
 class Pairing:
-    """Boundaries of one step that wait for their partner. Thread-safe.
+    """The boundaries of one step that wait for their partner. Thread-safe.
 
-    `routes` maps raw routes to base routes. In backward a gradient's place is named as in the forward, where the sides may
-    have named the same tensor differently; the forward's pairs tell which is which. `numbered`: a side may only number the
-    gradients of a layer's inputs, as a dump does, so that the order of the inputs must be remembered (see pair_numbered).
+    In backward a gradient's place is named as in the forward, where the sides may have named the same tensor differently; the
+    forward's pairs tell which is which.
+
+    Args:
+        routes: maps raw routes to base routes.
+        numbered: says that a side may only number the gradients of a layer's inputs, as a dump does, so that the order of the
+            inputs must be remembered (see pair_numbered).
     """
 
     def __init__(self, routes: Mapping[str, str], numbered: bool = False) -> None:
         self._routes = routes
         self._numbered_inputs = numbered
-        self._waiting: dict[SideName, dict[BoundaryKey, Boundary]] = {"base": {}, "raw": {}}
+        self._waiting: PerSide[dict[BoundaryKey, Boundary]] = PerSide({}, {})
         self._places: dict[tuple[str, int, BoundarySide, str], str] = {}
         self._taken: dict[tuple[SideName, str, int], list[str]] = {}
         self._numbers: Counter[tuple[SideName, tuple[str, int], str]] = Counter()
@@ -85,12 +90,12 @@ class Pairing:
         with self._arrived:
             key = self._key(side, boundary)
             self._remember_order(side, key[1], boundary)
-            partner = self._waiting[OTHER_SIDE[side]].pop(key, None)
+            partner = self._waiting.of(OTHER_SIDE[side]).pop(key, None)
             if partner is None:
-                self._waiting[side][key] = boundary
+                self._waiting.of(side)[key] = boundary
                 self._arrived.notify_all()
                 return None
-            base, raw = (boundary, partner) if side == "base" else (partner, boundary)
+            base, raw = _base_first(side, boundary, partner)
             self._learn_places(base, raw)
             return base, raw
 
@@ -104,20 +109,21 @@ class Pairing:
             self._remember_order("raw", key[1], raw)
 
             def arrived() -> bool:
-                found = self._ended or key in self._waiting["base"]
+                found = self._ended or key in self._waiting.base
                 if not found:
                     starves()
                 return found
 
             self._arrived.wait_for(arrived)
-            base = self._waiting["base"].pop(key, None)
+            base = self._waiting.base.pop(key, None)
             if base is None:
-                self._waiting["raw"][key] = raw
+                self._waiting.raw[key] = raw
             else:
                 self._learn_places(base, raw)
             return base
 
     def begin_phase(self) -> None:
+        """Expect boundaries of base again."""
         with self._arrived:
             self._ended = False
 
@@ -128,31 +134,29 @@ class Pairing:
             self._arrived.notify_all()
 
     def pair_numbered(self, side: SideName) -> list[tuple[Boundary, Boundary]]:
-        """Pair what waits of the backward where `side` only numbers the gradients of a layer's inputs, in their order."""
+        """Pair, in their order, the waiting gradients of layers' inputs, which `side` only numbers; return each (base, raw)."""
         other = OTHER_SIDE[side]
         with self._arrived:
-            groups: dict[tuple[str, int], dict[SideName, list[BoundaryKey]]] = {}
+            groups: dict[tuple[str, int], PerSide[list[BoundaryKey]]] = {}
             for name in (side, other):
-                for key in self._waiting[name]:
+                for key in self._waiting.of(name):
                     if key[0] == "backward" and key[3] == "input":
-                        groups.setdefault((key[1], key[2]), {"base": [], "raw": []})[name].append(key)
+                        groups.setdefault((key[1], key[2]), PerSide([], [])).of(name).append(key)
             pairs: list[tuple[Boundary, Boundary]] = []
             for place, keys in groups.items():
                 order = {name: at for at, name in enumerate(self._taken.get((other, *place), ()))}
-                mine = sorted(keys[side], key=lambda key: int(_name_in(key)))
-                theirs = sorted(keys[other], key=lambda key: order.get(_name_in(key), len(order)))
+                mine = sorted(keys.of(side), key=lambda key: int(_name_in(key)))
+                theirs = sorted(keys.of(other), key=lambda key: order.get(_name_in(key), len(order)))
                 for one, another in zip(mine, theirs, strict=False):
-                    found = {side: self._waiting[side].pop(one), other: self._waiting[other].pop(another)}
-                    pairs.append((found["base"], found["raw"]))
+                    found, partner = self._waiting.of(side).pop(one), self._waiting.of(other).pop(another)
+                    pairs.append(_base_first(side, found, partner))
             return pairs
 
-    def take_leftovers(self) -> dict[SideName, list[Boundary]]:
-        """Remove and return what found no partner, by side, in execution order."""
+    def take_leftovers(self) -> PerSide[list[Boundary]]:
+        """Remove and return each side's boundaries that found no partner, in execution order."""
         with self._arrived:
-            rest: dict[SideName, list[Boundary]] = {
-                side: sorted(waiting.values(), key=_by_seq) for side, waiting in self._waiting.items()
-            }
-            for waiting in self._waiting.values():
+            rest = self._waiting.map(lambda waiting: sorted(waiting.values(), key=_by_seq))
+            for waiting in self._waiting:
                 waiting.clear()
             return rest
 
@@ -173,13 +177,13 @@ class Pairing:
             self._taken[side, base_route, boundary.call] = [record.name for record in boundary.records]
 
     def _numbered(self, side: SideName, call: tuple[str, int], name: str) -> str:
-        """Count: a place gets a gradient from every backward that runs through one forward."""
+        """Add a number to the name: a place gets a gradient from every backward that runs through one forward."""
         number = self._numbers[side, call, name]
         self._numbers[side, call, name] += 1
         return f"{name} {number}"
 
     def _call_key(self, side: SideName, caller: tuple[str, int], name: str) -> BoundaryKey:
-        """Count within the layer's call: where the sides make another number of calls, only that layer call is in doubt."""
+        """Number the call within its layer call: where the sides' numbers of calls differ, only that layer call is in doubt."""
         route = caller[0] if side == "base" else self._routes[caller[0]]
         return ("forward", route, caller[1], "output", self._numbered(side, caller, name))
 
@@ -189,6 +193,11 @@ class Pairing:
         for mine, other in pair_records(base, raw):
             if mine is not None and other is not None and mine.name != other.name:
                 self._places[(base.route, base.call, base.side, other.name)] = mine.name
+
+
+def _base_first(side: SideName, own: Boundary, partner: Boundary) -> tuple[Boundary, Boundary]:
+    """Return a side's own boundary and its partner as (base, raw)."""
+    return (own, partner) if side == "base" else (partner, own)
 
 
 def _name_in(key: BoundaryKey) -> str:

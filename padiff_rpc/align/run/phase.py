@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -18,7 +19,7 @@ from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import SideThreads, T, results_of
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.model.model import BackwardResult, Boundary, Observer
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide, SideName
 
 _News = queue.SimpleQueue[Reached | None]
 """Boundaries that both sides have reached, base's first; None for each side that has ended."""
@@ -32,10 +33,9 @@ _BATCH_BYTES = 8 << 20
 class PhaseRun(Generic[T]):
     """What a phase brought: each side's result, the judged boundaries in base's execution order, and those alone."""
 
-    base: T
-    raw: T
+    results: PerSide[T]
     judged: list[Judged]
-    leftovers: dict[SideName, list[Boundary]]
+    leftovers: PerSide[list[Boundary]]
 
 
 def run_phase(
@@ -43,8 +43,7 @@ def run_phase(
     threads: SideThreads,
     pairing: Pairing,
     step: int,
-    base: Callable[[Observer], T],
-    raw: Callable[[Observer], T],
+    jobs: PerSide[Callable[[Observer], T]],
     on_judged: Callable[[Judged], None],
     stop: PhaseStop,
 ) -> PhaseRun[T]:
@@ -54,78 +53,105 @@ def run_phase(
     PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
     """
     pairing.begin_phase()
-    judge = Judge(sides, step)
-    judged: list[Judged] = []
-    stall = Stall(threads.in_turn)
-    releases = {"base": RecordReleases("base", sides.base, stall), "raw": RecordReleases("raw", sides.raw, stall)}
-
-    def take(reached: Sequence[Reached]) -> None:
-        verdicts = () if stop.stopped else zip(reached, judge.judge(reached), strict=True)
-        for (of_base, of_raw), one in verdicts:
-            stop.judged(one)
-            releases["base"].add(of_base)
-            releases["raw"].add(of_raw)
-            judged.append(one)
-            on_judged(one)
-        if stop.stopped:
-            stall.give_up()  # a side that waits for room is to end
-
-    news: _News = queue.SimpleQueue()
-
-    def tell(reached: Reached) -> None:
-        if threads.in_turn:  # nobody judges while a side runs, unless it does so itself
-            take([reached])
-            return
-        stall.told()
-        news.put(reached)
-
-    base_observer = ReportingObserver("base", pairing, tell, stall, releases["base"])
-    if sides.single_step:
-        raw_observer = SyncedObserver(sides, pairing, tell, stall, releases["raw"])
-    else:
-        raw_observer = ReportingObserver("raw", pairing, tell, stall, releases["raw"])
-    base_future = threads.submit("base", lambda: base(stop.watch("base", base_observer)))
-    base_future.add_done_callback(lambda _: pairing.end_base())
-    raw_future = threads.submit("raw", lambda: finishing(raw_observer, lambda: raw(stop.watch("raw", raw_observer))))
-    base_future.add_done_callback(partial(_end, "base", stall, news))
-    raw_future.add_done_callback(partial(_end, "raw", stall, news))
+    phase = _Phase(sides, threads, pairing, Judge(sides, step), on_judged, stop)
+    futures = phase.start(jobs)
     try:
         with stop.abandoning():
-            threads.judge(lambda: _judge_until_done(news, take, stall))
+            threads.judge(phase.judge_until_done)
     finally:
-        stall.give_up()  # where judging failed, nobody releases anything any more
-    stop.raise_if_stopped(base_future, raw_future)
-    results = results_of(base_future, raw_future)
-    for side, result in zip(("base", "raw"), results, strict=True):
+        phase.stall.give_up()  # where judging failed, nobody releases anything any more
+    stop.raise_if_stopped(futures)
+    results = results_of(futures)
+    for side, result in results.items():
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
-            take(pairing.pair_numbered(side))
+            phase.take(pairing.pair_numbered(side))
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:
-            releases[side].add(boundary)
-        releases[side].flush()
-    judged.sort(key=lambda one: one.base.seq)
-    return PhaseRun(*results, judged, leftovers)
+            phase.releases.of(side).add(boundary)
+        phase.releases.of(side).flush()
+    phase.judged.sort(key=lambda one: one.base.seq)
+    return PhaseRun(results, phase.judged, leftovers)
+
+
+class _Phase:
+    """A phase while it runs: what is judged so far, and what waits to be judged, to be released, or for room."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        threads: SideThreads,
+        pairing: Pairing,
+        judge: Judge,
+        on_judged: Callable[[Judged], None],
+        stop: PhaseStop,
+    ) -> None:
+        self._sides = sides
+        self._threads = threads
+        self._pairing = pairing
+        self._judge = judge
+        self._on_judged = on_judged
+        self._stop = stop
+        self._news: _News = queue.SimpleQueue()
+        self.judged: list[Judged] = []
+        self.stall = Stall(threads.in_turn)
+        self.releases = PerSide(
+            RecordReleases("base", sides.base, self.stall), RecordReleases("raw", sides.raw, self.stall)
+        )
+
+    def start(self, jobs: PerSide[Callable[[Observer], T]]) -> PerSide[Future[T]]:
+        """Start each side's job in that side's thread, with an observer that pairs its boundaries."""
+        pairing, stop, threads = self._pairing, self._stop, self._threads
+        base_observer = ReportingObserver("base", pairing, self._tell, self.stall, self.releases.base)
+        if self._sides.single_step:
+            raw_observer = SyncedObserver(self._sides, pairing, self._tell, self.stall, self.releases.raw)
+        else:
+            raw_observer = ReportingObserver("raw", pairing, self._tell, self.stall, self.releases.raw)
+        base = threads.submit("base", lambda: jobs.base(stop.watch("base", base_observer)))
+        base.add_done_callback(lambda _: pairing.end_base())
+        raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(stop.watch("raw", raw_observer))))
+        base.add_done_callback(partial(_end, "base", self.stall, self._news))
+        raw.add_done_callback(partial(_end, "raw", self.stall, self._news))
+        return PerSide(base, raw)
+
+    def _tell(self, reached: Reached) -> None:
+        if self._threads.in_turn:  # nobody judges while a side runs, unless it does so itself
+            self.take([reached])
+            return
+        self.stall.told()
+        self._news.put(reached)
+
+    def judge_until_done(self) -> None:
+        """Judge what comes, as much at a time as is there, until both sides have ended."""
+        news = self._news
+        running = 2
+        while running:
+            batch: list[Reached] = []
+            size_bytes = 0
+            one = news.get()
+            while one is not None:
+                batch.append(one)
+                size_bytes += sum(record.spec.size_bytes for record in one[0].records)
+                if len(batch) == _BATCH_COUNT or size_bytes >= _BATCH_BYTES or news.empty():
+                    break
+                one = news.get()
+            running -= one is None
+            self.take(batch)
+            self.stall.judged(len(batch))
+
+    def take(self, reached: Sequence[Reached]) -> None:
+        """Judge these boundaries and let their records go, unless the phase is stopped."""
+        verdicts = () if self._stop.stopped else zip(reached, self._judge.judge(reached), strict=True)
+        for (of_base, of_raw), one in verdicts:
+            self._stop.judged(one)
+            self.releases.base.add(of_base)
+            self.releases.raw.add(of_raw)
+            self.judged.append(one)
+            self._on_judged(one)
+        if self._stop.stopped:
+            self.stall.give_up()  # a side that waits for room is to end
 
 
 def _end(side: SideName, stall: Stall, news: _News, _: object) -> None:
     stall.ended(side)
     news.put(None)
-
-
-def _judge_until_done(news: _News, take: Callable[[Sequence[Reached]], None], stall: Stall) -> None:
-    """Judge what comes, as much at a time as is there, until both sides have ended."""
-    running = 2
-    while running:
-        batch: list[Reached] = []
-        size_bytes = 0
-        one = news.get()
-        while one is not None:
-            batch.append(one)
-            size_bytes += sum(record.spec.size_bytes for record in one[0].records)
-            if len(batch) == _BATCH_COUNT or size_bytes >= _BATCH_BYTES or news.empty():
-                break
-            one = news.get()
-        running -= one is None
-        take(batch)
-        stall.judged(len(batch))

@@ -10,11 +10,14 @@ from padiff_rpc.per_side import SideName
 
 RELEASE_COUNT = 64
 RELEASE_BYTES = 16 << 20
-"""How many judged records, or how much of them, wait for their release together."""
+"""The number of judged records, and their size in bytes, from which on they are released together."""
 
 
 class RecordReleases:
-    """Thread-safe: the side's own thread, which waits for room, flushes what another one has added."""
+    """The judged records of one side that wait for their release.
+
+    Thread-safe: the side's own thread, which waits for room, flushes records that another thread has added.
+    """
 
     def __init__(self, side: SideName, model: Model, stall: Stall) -> None:
         self._side: SideName = side
@@ -25,6 +28,7 @@ class RecordReleases:
         self._size_bytes = 0
 
     def add(self, boundary: Boundary) -> None:
+        """Take a boundary's records in, and release all that wait where there are enough, or where the side waits for room."""
         with self._lock:
             self._ids += [record.id for record in boundary.records]
             self._size_bytes += sum(record.spec.size_bytes for record in boundary.records)
@@ -33,6 +37,7 @@ class RecordReleases:
             self.flush()
 
     def flush(self) -> None:
+        """Release all records that wait."""
         with self._lock:
             ids, self._ids, self._size_bytes = self._ids, [], 0
             if ids:

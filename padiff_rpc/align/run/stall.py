@@ -1,30 +1,29 @@
-"""Who waits for room in a full store, and whether any will ever come."""
+"""Which sides wait for room in a full store, and whether any room will ever come."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from padiff_rpc.per_side import SideName
-
-_SIDES: tuple[SideName, ...] = ("base", "raw")
+from padiff_rpc.per_side import SIDES, SideName
 
 
 class Stall:
-    """What the two sides of one phase wait for. Thread-safe.
+    """The waits of the two sides of one phase. Thread-safe.
 
     A side whose store is full waits until some of its records are released, so a fast side runs no further ahead than its
     store reaches. No release will come once each side waits for room, starves (waits for what the other one computes next)
-    or has ended, and all that was told is judged: then waiting is given up.
+    or has ended, and all boundaries that were told are judged: then waiting is given up.
 
-    in_turn: the sides run one after the other, so nothing is released while one of them waits.
+    Args:
+        in_turn: says that the sides run one after the other, so that nothing is released while one of them waits.
     """
 
     def __init__(self, in_turn: bool = False) -> None:
         self._changed = threading.Condition()
         self._given_up = in_turn
         self._unjudged = 0
-        self._sent: dict[SideName, int] = dict.fromkeys(_SIDES, 0)
+        self._sent: dict[SideName, int] = dict.fromkeys(SIDES, 0)
         self._asking: set[SideName] = set()
         self._waiting: dict[SideName, int] = {}  # the releases that the store had seen when it was full
         self._starving: set[SideName] = set()
@@ -47,6 +46,7 @@ class Stall:
             return self._sent[side] > releases
 
     def is_asking(self, side: SideName) -> bool:
+        """Tell whether the side waits for room, so that no release is to be held back."""
         return side in self._asking
 
     def released(self, side: SideName) -> None:
@@ -56,12 +56,12 @@ class Stall:
             self._changed.notify_all()
 
     def told(self) -> None:
-        """Note a boundary that both sides have reached, and somebody else than they will judge."""
+        """Note a boundary that both sides have reached and that the judging thread will judge."""
         with self._changed:
             self._unjudged += 1
 
     def judged(self, count: int) -> None:
-        """Note that so many of those are judged, and what that released is noted."""
+        """Note that `count` of these boundaries are judged, and that the releases which followed are noted."""
         with self._changed:
             self._unjudged -= count
             self._look()
@@ -73,10 +73,12 @@ class Stall:
             self._look()
 
     def fed(self, side: SideName) -> None:
+        """Note that the other side has computed more, so that this one can go on."""
         with self._changed:
             self._starving.discard(side)
 
     def ended(self, side: SideName) -> None:
+        """Note that the side's phase has ended."""
         with self._changed:
             self._ended.add(side)
             self._look()
@@ -88,7 +90,7 @@ class Stall:
             self._changed.notify_all()
 
     def _look(self) -> None:
-        if self._waiting and self._unjudged == 0 and all(map(self._is_held, _SIDES)):
+        if self._waiting and self._unjudged == 0 and all(map(self._is_held, SIDES)):
             self._given_up = True
             self._changed.notify_all()
 

@@ -1,4 +1,4 @@
-"""One thread per side, and one that judges."""
+"""The threads of an alignment: one per side, and one that judges."""
 
 from __future__ import annotations
 
@@ -7,50 +7,49 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.system.priority import give_way
 
 T = TypeVar("T")
 
 
-U = TypeVar("U")
-
-
 class SideThreads:
-    """One thread per side for the whole alignment: grad mode and autocast are thread-local in both frameworks.
+    """One thread per side for the whole alignment, and one that judges.
 
-    And one that judges. It gives way to the models where they share its host: they are what everybody waits for, and it
-    catches up when the faster one has ended.
+    Each side keeps its thread, since grad mode and autocast are thread-local in both frameworks. The judging thread gives way
+    to the models where they share its host: everybody waits for the models, and it catches up when the faster one has ended.
 
-    in_turn: run each job at once, in the calling thread. So it must be where both models are in this process: they
-    share its random generators, and the caller's autocast and device guards hold in the caller's thread alone.
+    Args:
+        in_turn: runs each job at once, in the calling thread. Two models in this process need that: they share its random
+            generators, and the caller's autocast and device guards hold in the caller's thread alone.
     """
 
     def __init__(self, in_turn: bool = False) -> None:
         self.in_turn = in_turn
-        self._pools: dict[SideName, ThreadPoolExecutor] = {}
+        self._pools: PerSide[ThreadPoolExecutor] | None = None
         self._judge: ThreadPoolExecutor | None = None
         if not in_turn:
-            self._pools = {"base": _thread("base"), "raw": _thread("raw")}
+            self._pools = PerSide(_thread("base"), _thread("raw"))
             self._judge = _thread("judge", give_way)
 
     def submit(self, side: SideName, job: Callable[[], T]) -> Future[T]:
-        return self._pools[side].submit(job) if self._pools else _done(job)
+        """Run a job in the side's thread and return its future."""
+        return _done(job) if self._pools is None else self._pools.of(side).submit(job)
 
-    def both(self, base: Callable[[], T], raw: Callable[[], U]) -> tuple[T, U]:
+    def both(self, base: Callable[[], T], raw: Callable[[], T]) -> PerSide[T]:
         """Run one job per side at the same time; raises what the first side that failed raised, after both ended."""
-        return results_of(self.submit("base", base), self.submit("raw", raw))
+        return results_of(PerSide(self.submit("base", base), self.submit("raw", raw)))
 
     def judge(self, job: Callable[[], None]) -> None:
-        """Run a job in the thread that judges, and wait for it."""
+        """Run a job in the judging thread, and wait for it."""
         if self._judge is None:
             job()
         else:
             self._judge.submit(job).result()
 
     def close(self, wait: bool = True) -> None:
-        """End the threads, if that has not been done. wait False: leave what still runs to whoever ends the models."""
-        pools, self._pools, self._judge = [*self._pools.values(), self._judge], {}, None
+        """End the threads, where they still run. With wait False a running job is left to whoever ends the models."""
+        pools, self._pools, self._judge = [*(self._pools or ()), self._judge], None, None
         for pool in filter(None, pools):
             pool.shutdown(wait=wait, cancel_futures=not wait)
 
@@ -69,9 +68,10 @@ def _done(job: Callable[[], T]) -> Future[T]:
     return future
 
 
-def results_of(base: Future[T], raw: Future[U]) -> tuple[T, U]:
-    errors = [error for future in (base, raw) if (error := future.exception()) is not None]
+def results_of(futures: PerSide[Future[T]]) -> PerSide[T]:
+    """Wait for both sides' futures and return their results; raises what the first side that failed raised."""
+    errors = [error for future in futures if (error := future.exception()) is not None]
     # A side that waits for room is given up once the other has failed; the other then has the cause.
     for error in sorted(errors, key=lambda each: isinstance(each, PadiffError) and each.reason is Reason.STORE_FULL):
         raise error
-    return base.result(), raw.result()
+    return futures.map(lambda future: future.result())

@@ -13,18 +13,22 @@ from padiff_rpc.tensors.tensor import Tensor, collect_all
 _BATCH = 64
 """Records that are released together."""
 _BARE = RecordOptions(routes=("",), inputs=False, gradients=False)
-"""Only what the model returns is looked at, when it has returned it."""
+"""Records the model's outputs alone, once the model has returned them."""
 EVERYTHING = RecordOptions()
 
 
 @dataclass(frozen=True)
 class ProbeFinding:
-    """What a verification found. compared: how many outputs, gradients of parameters, buffers and losses.
+    """The outcome of a verification.
 
-    disturbed: the names of those that recording changes. unsteady: those that differ between two steps that are not recorded, so
-    that they tell nothing of the recording. regrouped: it is the gradients at layers' inputs that do it, since without them
-    recording changes nothing. For these each layer gets an alias of its input, where what several users inside it send back is
-    added up before it meets what others send. Of three parts or more that is the same sum in another order.
+    Attributes:
+        compared: counts the outputs, gradients of parameters, buffers and losses that were compared.
+        disturbed: names those that recording changes.
+        unsteady: names those that differ between two steps without recording, so that they tell nothing of the recording.
+        regrouped: says that recording the gradients at layers' inputs makes the change, since without them recording changes
+            nothing. For these gradients each layer gets an alias of its input. The parts that several users inside the layer
+            send back are added up there, before the parts of other users. With three parts or more that is the same sum in
+            another order.
     """
 
     compared: int
@@ -34,10 +38,11 @@ class ProbeFinding:
 
     @property
     def proved(self) -> bool:
+        """Whether something was compared, and recording changed none of it."""
         return self.compared > 0 and not self.disturbed and not self.unsteady
 
     def words(self) -> str:
-        """Say it in one sentence."""
+        """Say the outcome in one sentence."""
         if self.unsteady:
             return (
                 f"the model does not repeat its own step without recording ({listed(self.unsteady)}), so that nothing is known "
@@ -64,10 +69,20 @@ def verify_probe(
     loss: LossSpec | None = None,
     options: RecordOptions = EVERYTHING,
 ) -> ProbeFinding:
-    """Run a step without recording twice, and once with it, from the same state, and compare all that comes of it by its hash.
+    """Run a step twice without recording and once with it, from the same state, and compare everything it computes by hash.
 
-    loss: None runs no backward. options: what is recorded; default: everything. Buffers are put back after each step, and the
-    model is reset at the end. BAD_CONFIG for a dump, which runs nothing.
+    Buffers are put back after each step, and the model is reset at the end.
+
+    Args:
+        model: is the model whose recording is verified.
+        inputs: are the arguments of its forward, by name.
+        training: sets the model's mode; None leaves it.
+        seed: seeds the framework's random generators before each step; None leaves them.
+        loss: is the loss over the outputs; None runs no backward.
+        options: say what is recorded.
+
+    Raises:
+        PadiffError: BAD_CONFIG for a dump, which runs nothing.
     """
     if model.info().recorded:
         raise PadiffError("a dump runs nothing that recording could change", reason=Reason.BAD_CONFIG)

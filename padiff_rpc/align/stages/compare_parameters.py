@@ -1,4 +1,4 @@
-"""Compare what two models hold: parameters, buffers and parameter gradients, through the layout rules."""
+"""Compare the parameters, buffers and parameter gradients of two models, through the layout rules."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.judge import Verdict, compare_digests, compare_streams, statistics_for
+from padiff_rpc.compare.judge import compare_digests, compare_streams, statistics_for
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ModelDescription, What
-from padiff_rpc.result import Pair, Stage
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Pair, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
@@ -24,21 +25,27 @@ _STREAMED = ("identity", "transpose")
 """Rules whose tensors are compared as they come, of whatever size; the others cut or join, and are read whole."""
 
 NoiseScale = Callable[[ParameterLink, TensorSpec], float]
-"""How large the rounding noise of a link's gradient may be: absolute, by base layer and the tensor's spec."""
+"""Returns a bound of the rounding noise of a link's gradient, as an absolute value; the tensor's spec counts as well."""
 
 
 def no_noise(link: ParameterLink, spec: TensorSpec) -> float:
+    """Bound the noise by 0: values, unlike gradients, hold none."""
     return 0.0
 
 
 _TOGETHER = 256
-"""Links that are digested and compared together: what is asked of a worker once, and held of its answers."""
+"""The number of links that are digested and compared together: one question to a worker, whose answers are held at a time."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The pairs of some links, in their order, and of what they hold in base: the greatest magnitudes, by name, and whether
-    anything is other than zero."""
+    """The comparison of some links.
+
+    Attributes:
+        pairs: hold one comparison for each of raw's tensors, in the links' order.
+        peaks: map the name of each of base's tensors to its greatest magnitude.
+        nonzero: says that some tensor of base's is not zero throughout.
+    """
 
     pairs: list[Pair]
     peaks: dict[str, float]
@@ -47,9 +54,13 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Digests:
-    """What both sides hold, by name. turned: of those matrices of base's that lie transposed in raw; a tied one may be both.
+    """The digests of both sides' tensors, by name.
 
-    A digest of a gradient that base has in another layout is without a hash.
+    Attributes:
+        base: holds those of base's tensors, in base's layout.
+        turned: holds those of base's matrices that lie transposed in raw; a tied matrix may be in both. A gradient's digest
+            has no hash here, since it is taken in base's layout.
+        raw: holds those of raw's tensors.
     """
 
     base: dict[str, Digest]
@@ -73,15 +84,23 @@ class _OpenLink:
 class ParameterComparer:
     """Compares the linked tensors of two described models; digests first, bytes only where those leave it open."""
 
-    def __init__(self, sides: Sides, threads: SideThreads, base: ModelDescription, raw: ModelDescription) -> None:
+    def __init__(self, sides: Sides, threads: SideThreads, described: PerSide[ModelDescription]) -> None:
         self._sides = sides
         self._threads = threads
-        self._specs = {"base": _specs(base), "raw": _specs(raw)}
+        self._specs = described.map(_specs)
 
     def compare(
         self, step: int, stage: Stage, links: Sequence[ParameterLink], what: What, noise: NoiseScale = no_noise
     ) -> Compared:
-        """Compare what the links hold; matrices that lie transposed on the two sides are read so, all others as they are."""
+        """Compare the tensors of these links.
+
+        Args:
+            step: counts the steps from 0.
+            stage: names the stage under which the comparisons stand.
+            links: say which tensors correspond.
+            what: chooses values or gradients.
+            noise: bounds the rounding noise of each link's gradient.
+        """
         pairs: list[Pair] = []
         peaks: dict[str, float] = {}
         nonzero = False
@@ -98,13 +117,13 @@ class ParameterComparer:
     def _judge_all(
         self, stage: Stage, links: Sequence[ParameterLink], digests: _Digests, what: What, noise: NoiseScale
     ) -> dict[tuple[int, str], Verdict]:
-        """Judge what the links hold; return the verdicts by the link's number and raw's name, in their order."""
+        """Judge the links' tensors; return the verdicts by the link's number and raw's name, in that order."""
         found: dict[tuple[int, str], Verdict] = {}
         known: dict[Verdict, Verdict] = {}  # those of equal bytes are alike where the shapes are
         still_open: dict[int, _OpenLink] = {}
         for at, link in enumerate(links):
             beyond, base = _beyond_special(link, what), digests.of_base(link)
-            absent = Verdict("skipped", "", beyond, None) if beyond else _absent(link, base, digests.raw)
+            absent = Verdict.skip(beyond) if beyond else _absent(link, base, digests.raw)
             if absent is not None:
                 found.update({(at, name): absent for name in link.raw})
                 continue
@@ -126,22 +145,22 @@ class ParameterComparer:
         return {key: found[key] for key in keys}
 
     def noise_of(self, link: ParameterLink, noise: NoiseScale) -> float:
-        """Return how large the noise of a link's gradient may be on the less precise of the two sides."""
-        raw = self._specs["raw"][link.raw[0]]
+        """Return the bound of the noise of a link's gradient on the less precise of the two sides."""
+        raw = self._specs.raw[link.raw[0]]
         base = TensorSpec(self._base_dtype(link), raw.shape)
         return max(noise(link, base), noise(link, raw))
 
     def dtypes(self, link: ParameterLink, raw_name: str) -> tuple[DType, DType]:
         """Return base's and raw's element types of one raw tensor of a link."""
-        return self._base_dtype(link), self._specs["raw"][raw_name].dtype
+        return self._base_dtype(link), self._specs.raw[raw_name].dtype
 
     def _base_dtype(self, link: ParameterLink) -> DType:
         """Return the least precise element type among base's tensors of a link, integers (a counter, say) set aside."""
-        dtypes = [self._specs["base"][name].dtype for name in link.base]
+        dtypes = [self._specs.base[name].dtype for name in link.base]
         return max((dtype for dtype in dtypes if dtype in EPSILON), key=EPSILON.__getitem__, default=dtypes[0])
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
-        """Read what base has for one raw tensor of a link, whole and in raw's layout."""
+        """Read base's counterpart of one of raw's tensors of a link, whole and in raw's layout."""
         return dict(self._in_raw_layout(link, what))[raw_name]
 
     def raw_tensor(self, name: str, what: What) -> Tensor:
@@ -153,7 +172,7 @@ class ParameterComparer:
         """Compare two tensors that are here already."""
         streams = base.stream("base"), raw.stream("raw")
         digests = _digest(base), _digest(raw)
-        return compare_streams(*streams, *digests, self._sides.rules, stage, self._sides.single_step)
+        return compare_streams(*streams, *digests, self._sides.standard(stage))
 
     def local_name(self, raw_name: str, link: ParameterLink) -> str:
         """Return a raw tensor's name below its layer, as pairs show it."""
@@ -162,8 +181,8 @@ class ParameterComparer:
     def _digest(self, links: Sequence[ParameterLink], what: What) -> _Digests:
         """Digest both sides at the same time.
 
-        Of a matrix that base has transposed, a hash says nothing unless it is taken of the transpose. Values are expected to be
-        equal, and worth it; gradients of two frameworks never are.
+        The hash of a matrix that base has transposed says nothing unless it is taken of the transpose. That is worth its cost for
+        values, which are expected to be equal; gradients of two frameworks never are.
         """
         base_names = [name for link in links if link.rule != "transpose" for name in link.base]
         turned_names = [name for link in links if link.rule == "transpose" for name in link.base]
@@ -179,18 +198,18 @@ class ParameterComparer:
                 turned = {name: replace(one, hash=b"") for name, one in found.items()}
             return model.digest_parameters(base_names, what, statistics=statistics), turned
 
-        (base, turned), raw = self._threads.both(
-            digest_base, lambda: self._sides.raw.digest_parameters(raw_names, what, statistics=statistics)
-        )
+        def digest_raw() -> tuple[dict[str, Digest], dict[str, Digest]]:
+            return self._sides.raw.digest_parameters(raw_names, what, statistics=statistics), {}
+
+        (base, turned), (raw, _) = self._threads.both(digest_base, digest_raw)
         return _Digests(base, turned, raw)
 
     def _settle(self, stage: Stage, one: _OpenLink) -> Verdict | None:
-        rules, single_step = self._sides.rules, self._sides.single_step
-        base = self._specs["base"][one.link.base[0]]
+        base = self._specs.base[one.link.base[0]]
         if one.link.rule == "transpose":
             base = TensorSpec(base.dtype, base.shape[::-1])
-        raw = self._specs["raw"][one.link.raw[0]]
-        return compare_digests(base, one.base, raw, one.raw, rules, stage, single_step, noise_scale=one.noise_scale)
+        raw = self._specs.raw[one.link.raw[0]]
+        return compare_digests(base, one.base, raw, one.raw, self._sides.standard(stage, one.noise_scale))
 
     def _stream(
         self, stage: Stage, still_open: Mapping[int, _OpenLink], what: What, transposed: bool
@@ -208,42 +227,38 @@ class ParameterComparer:
             closing(traffic.watch(sides.raw.read_parameters(raw_names, what))) as raw_streams,
         ):
             for (at, one), base, raw in zip(still_open.items(), base_streams, raw_streams, strict=True):
-                judged = (sides.rules, stage, sides.single_step, one.noise_scale)
-                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, *judged)
+                standard = sides.standard(stage, one.noise_scale)
+                found[at, one.link.raw[0]] = compare_streams(base, raw, one.base, one.raw, standard)
         return found
 
     def _judge(
         self, stage: Stage, base: Tensor, raw_name: str, what: What, raw_digest: Digest, noise_scale: float
     ) -> Verdict:
         """Judge a tensor of base's that is here already."""
-        rules, single_step = self._sides.rules, self._sides.single_step
-        specs, base_digest = (base.spec, self._specs["raw"][raw_name]), _digest(base)
-        judged = (rules, stage, single_step, noise_scale)
-        verdict = compare_digests(specs[0], base_digest, specs[1], raw_digest, *judged)
+        base_digest = _digest(base)
+        standard = self._sides.standard(stage, noise_scale)
+        verdict = compare_digests(base.spec, base_digest, self._specs.raw[raw_name], raw_digest, standard)
         if verdict is not None:
             return verdict
         with self._sides.traffic.single(self._sides.raw.read_parameters([raw_name], what)) as stream:
-            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, *judged)
+            return compare_streams(base.stream(raw_name), stream, base_digest, raw_digest, standard)
 
     def _in_raw_layout(self, link: ParameterLink, what: What) -> list[tuple[str, Tensor]]:
         """Read base's tensors of a link whole, and give them raw's layout, base's dtype kept."""
         streams = self._sides.traffic.watch(self._sides.base.read_parameters(list(link.base), what))
         tensors = [stream.collect() for stream in streams]
-        return list(in_raw_layout(link, tensors, [self._specs["raw"][name] for name in link.raw]))
+        return list(in_raw_layout(link, tensors, [self._specs.raw[name] for name in link.raw]))
 
     def _pair(self, step: int, stage: Stage, link: ParameterLink, raw_name: str, verdict: Verdict) -> Pair:
-        return Pair(
+        tensor = self.local_name(raw_name, link)
+        return Pair.of(
+            verdict,
             step=step,
             stage=stage,
             base_route=link.base_route,
             raw_route=link.raw_route,
-            call=0,
-            tensor=self.local_name(raw_name, link),
-            status=verdict.status,
-            why=verdict.why,
-            failure=verdict.failure,
-            metrics=verdict.metrics,
-            base_tensor=_base_names(link, self.local_name(raw_name, link)),
+            tensor=tensor,
+            base_tensor=_base_names(link, tensor),
         )
 
 
@@ -268,13 +283,13 @@ def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]
     if not missing_base and not missing_raw:
         return None
     if len(missing_base) == len(link.base) and len(missing_raw) == len(link.raw):
-        return Verdict("skipped", "", "no gradient on either side", None)
+        return Verdict.skip("no gradient on either side")
     side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
     there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
     if not (missing_base and missing_raw) and all(digest.count and digest.is_zero for digest in there):
         # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
         # the weights.
-        return Verdict("skipped", "", f"{side} has no gradient, and the other side's is zero", None)
+        return Verdict.skip(f"{side} has no gradient, and the other side's is zero")
     return Verdict(
         "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
     )

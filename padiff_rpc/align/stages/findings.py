@@ -1,4 +1,4 @@
-"""What one step brought."""
+"""The result of one step, and of all steps of an alignment."""
 
 from __future__ import annotations
 
@@ -11,56 +11,28 @@ from padiff_rpc.align.stages.judge_api_calls import ApiFindings
 from padiff_rpc.align.stages.one_sided import Missing
 from padiff_rpc.align.stages.optimizer_movement import Moved
 from padiff_rpc.model.model import LayerCall
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair
 
 
-@dataclass(frozen=True)
-class StepFindings:
-    """All comparisons of one step, in the order in which base executed them.
-
-    others: pairs outside the boundaries (weights_before, loss, grads, weights, buffers). one_sided: for an enclosing layer
-    call, the layers that only one side calls in it, in words. missing: gradients that only one side has. calls: functional
-    calls inside the layers' forward, which never are at fault themselves.
-    """
-
-    step: int
-    forward: Sequence[Judged]
-    backward: Sequence[Judged]
-    others: Sequence[Pair]
-    one_sided: Mapping[LayerCall, Sequence[str]]
-    missing: Sequence[Missing] = ()
-    calls: ApiFindings = field(default_factory=ApiFindings)
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one step brought. wall_s: side -> phase -> seconds, recording included.
-
-    graded: a gradient other than zero came up on some side. moved: what the optimisers' step changed, where there was one.
-    stopped: where a failure ended the step, where one was to.
-    """
-
-    findings: StepFindings
-    notes: tuple[str, ...]
-    wall_s: Mapping[SideName, Mapping[str, float]]
-    graded: bool = False
-    moved: Moved | None = None
-    stopped: StoppedAt | None = None
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """All comparisons, by stage."""
-        findings = self.findings
-        forward = sorted((*findings.forward, *findings.calls.judged), key=lambda one: one.base.seq)
-        boundaries = [pair for one in (*forward, *findings.backward) for pair in one.pairs]
-        before = [pair for pair in findings.others if pair.stage == "weights_before"]
-        return before + boundaries + [pair for pair in findings.others if pair.stage != "weights_before"]
-
-
 @dataclass
-class StepSoFar:
-    """What a step has brought so far; see StepFindings and StepOutcome."""
+class StepResult:
+    """All comparisons of one step, in the order in which base executed them; it grows stage by stage.
+
+    Attributes:
+        step: counts from 0.
+        forward: holds the boundaries of the forward that both sides reached.
+        backward: holds those of the backward.
+        others: holds the pairs outside the boundaries, of the stages weights_before, loss, grads, weights and buffers.
+        one_sided: tells in words, for an enclosing layer call, which layers only one side calls in it.
+        missing: holds the gradients that only one side has.
+        calls: holds the functional calls inside the layers' forward, which never are at fault themselves.
+        notes: tells what a reader must know besides.
+        wall_s: maps each phase that ran to its seconds, recording included.
+        graded: is true when a gradient other than zero came up on some side.
+        moved: tells what the optimisers' step changed, where there was one.
+        stopped: tells where a failure ended the step, where one was to.
+    """
 
     step: int
     forward: list[Judged] = field(default_factory=list)
@@ -70,17 +42,48 @@ class StepSoFar:
     missing: list[Missing] = field(default_factory=list)
     calls: ApiFindings = field(default_factory=ApiFindings)
     notes: list[str] = field(default_factory=list)
-    wall: dict[SideName, dict[str, float]] = field(default_factory=lambda: {"base": {}, "raw": {}})
+    wall_s: PerSide[dict[str, float]] = field(default_factory=lambda: PerSide({}, {}))
     graded: bool = False
     moved: Moved | None = None
+    stopped: StoppedAt | None = None
 
     @property
     def fails(self) -> bool:
+        """Whether any comparison so far has failed."""
         boundaries = any(one.failed is not None for one in (*self.forward, *self.backward))
         return boundaries or any(pair.status == "fail" for pair in self.others)
 
-    def outcome(self, stopped: StoppedAt | None) -> StepOutcome:
-        findings = StepFindings(
-            self.step, self.forward, self.backward, self.others, self.one_sided, self.missing, self.calls
-        )
-        return StepOutcome(findings, tuple(self.notes), self.wall, self.graded, self.moved, stopped)
+    @property
+    def pairs(self) -> list[Pair]:
+        """All comparisons, by stage."""
+        forward = sorted((*self.forward, *self.calls.judged), key=lambda one: one.base.seq)
+        boundaries = [pair for one in (*forward, *self.backward) for pair in one.pairs]
+        before = [pair for pair in self.others if pair.stage == "weights_before"]
+        return before + boundaries + [pair for pair in self.others if pair.stage != "weights_before"]
+
+
+@dataclass(frozen=True)
+class StepsRun:
+    """The results of all steps that were run, and the seconds that went into them.
+
+    Attributes:
+        steps: holds the result of each step. The comparison of the weights before the first step is in the first result.
+        assign_s: adds up all assignments; 0 where there was none.
+        weights_before_s: is the time of that comparison.
+        step_s: holds the time of each step; it is empty where none was begun.
+    """
+
+    steps: Sequence[StepResult]
+    assign_s: float
+    weights_before_s: float
+    step_s: Sequence[float]
+
+    @property
+    def stopped(self) -> StoppedAt | None:
+        """Where the run ended before its time; None where it went to its end."""
+        return self.steps[-1].stopped
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All comparisons of all steps."""
+        return [pair for one in self.steps for pair in one.pairs]

@@ -1,4 +1,4 @@
-"""How much rounding noise a parameter's gradient may hold: sums that cancel to zero leave only noise."""
+"""Bound the rounding noise that a parameter's gradient may hold: sums that cancel to zero leave only noise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SAFETY = 64.0
 
 
 class GradientNoise:
-    """An absolute bound per parameter, from the sizes of the summands that base's own step shows.
+    """An absolute bound per parameter, from the sizes of the summands in base's own step.
 
     A bias gradient sums the gradients of its layer's output over all positions, and a weight gradient sums products with the
-    layer's input. Where the sum is zero in exact arithmetic (the bias of an attention key; a bias before a batch
-    normalisation), what is computed is rounding: about epsilon times the sum of absolute summands. For one element of
-    n, that sum is taken as L1(gradient of output) / n for vectors, and by Cauchy-Schwarz as
-    ||gradient of output|| ||input|| / sqrt(n) for the rest.
+    layer's input. The sum may be zero in exact arithmetic (the bias of an attention key; a bias before a batch normalisation).
+    The computed value is rounding then: about epsilon times the sum of absolute summands. For one element of n, that sum is
+    taken as L1(gradient of output) / n for vectors, and by Cauchy-Schwarz as ||gradient of output|| ||input|| / sqrt(n) for
+    other tensors.
     """
 
     def __init__(self, forward: Iterable[Judged], backward: Iterable[Judged]) -> None:

@@ -1,6 +1,6 @@
-"""Functional calls inside layers: which ones correspond, and what a difference in one of them may say.
+"""Judge functional calls inside layers: which of them correspond, and which differences in them count.
 
-They explain a layer that fails, and never make one fail: two right sides may spell one computation in two ways.
+They explain a layer that fails, and never make a layer fail: two right sides may spell one computation in two ways.
 """
 
 from __future__ import annotations
@@ -14,26 +14,35 @@ from padiff_rpc.align.run.phase import PhaseRun
 from padiff_rpc.align.run.threads import T
 from padiff_rpc.model.api_names import api_name, api_route
 from padiff_rpc.model.model import Boundary, LayerCall
-from padiff_rpc.per_side import SideName
-from padiff_rpc.result import Pair
+from padiff_rpc.per_side import SIDES, PerSide, SideName
+from padiff_rpc.result import Pair, Verdict
 
-_BOTH: tuple[SideName, SideName] = ("base", "raw")
 _Group = tuple[str, int, str]
-"""Calls of one name in one layer call: base route, call, name."""
+"""The calls of one name in one layer call: base's route, the layer's call, the name."""
 
 
 @dataclass(frozen=True)
 class ApiCalls:
-    """Those that both sides made, as they were judged when they came in, and those without a partner."""
+    """The functional calls of a forward.
+
+    Attributes:
+        judged: are the calls that both sides made, with the verdicts that they got as they came in.
+        alone: are each side's calls without a partner.
+    """
 
     judged: Sequence[Judged]
-    alone: Mapping[SideName, Sequence[Boundary]]
+    alone: PerSide[list[Boundary]]
 
 
 @dataclass(frozen=True)
 class ApiFindings:
-    """What came of them. judged: with their last verdicts. alone: a skipped pair for each that has no partner. words: for a
-    layer call, the names of which the two sides make another number of calls in it."""
+    """The functional calls of a forward, settled.
+
+    Attributes:
+        judged: are the calls that both sides made, with their last verdicts.
+        alone: holds a skipped pair for each call without a partner.
+        words: tells in words, for a layer call, of which names the two sides make another number of calls in it.
+    """
 
     judged: Sequence[Judged] = ()
     alone: Sequence[Pair] = ()
@@ -48,26 +57,29 @@ class ApiFindings:
 
 
 def split_calls(run: PhaseRun[T]) -> tuple[PhaseRun[T], ApiCalls]:
-    """Part the boundaries of layers from the functional calls."""
-    calls: dict[SideName, list[Boundary]] = {}
-    layers: dict[SideName, list[Boundary]] = {}
-    for side, boundaries in run.leftovers.items():
-        calls[side] = [boundary for boundary in boundaries if boundary.api]
-        layers[side] = [boundary for boundary in boundaries if not boundary.api]
+    """Separate the functional calls from the boundaries of layers; return a run with the latter alone, and the calls."""
+    calls = run.leftovers.map(lambda boundaries: [boundary for boundary in boundaries if boundary.api])
+    layers = run.leftovers.map(lambda boundaries: [boundary for boundary in boundaries if not boundary.api])
     judged = ApiCalls([one for one in run.judged if one.base.api], calls)
     return replace(run, judged=[one for one in run.judged if not one.base.api], leftovers=layers), judged
 
 
 def settle_calls(step: int, calls: ApiCalls, layers: Sequence[Judged], to_base: Mapping[str, str]) -> ApiFindings:
-    """Give the calls their last verdicts, by what is known of the layers. layers: their judged boundaries.
+    """Give the calls their last verdicts, by the verdicts on the layers around them.
 
-    Skipped are all calls of a name where the two sides make another number of them in a layer call, and those that differ
-    in a layer call with which nothing else is wrong.
+    A call is skipped where the two sides make another number of calls of its name in a layer call, and where it differs in a
+    layer call with which nothing else is wrong.
+
+    Args:
+        step: counts the steps from 0.
+        calls: are the calls to settle.
+        layers: are the judged boundaries of layers.
+        to_base: maps raw's routes to base's.
     """
     to_raw = {base: raw for raw, base in to_base.items()}
     counts: dict[_Group, Counter[SideName]] = defaultdict(Counter)
     for one in calls.judged:
-        counts[_group(one.base, None)].update(_BOTH)
+        counts[_group(one.base, None)].update(SIDES)
     alone: list[tuple[_Group, SideName, Boundary]] = [
         (_group(boundary, to_base if side == "raw" else None), side, boundary)
         for side, boundaries in calls.alone.items()
@@ -83,15 +95,14 @@ def settle_calls(step: int, calls: ApiCalls, layers: Sequence[Judged], to_base: 
     return ApiFindings(
         judged=[_settle(one, doubts.get(_group(one.base, None), ""), at_fault, agreeing) for one in calls.judged],
         alone=[
-            Pair(
+            Pair.of(
+                Verdict.skip(doubts[route, call, name]),
                 step=step,
                 stage="forward",
                 base_route=api_route(route, name),
                 raw_route=api_route(to_raw[route], name),
-                call=boundary.call,
                 tensor="output",
-                status="skipped",
-                why=doubts[route, call, name],
+                call=boundary.call,
             )
             for (route, call, name), _, boundary in alone
         ],
@@ -109,8 +120,8 @@ def _doubt(name: str, count: Counter[SideName]) -> str:
 def _layer_calls(layers: Sequence[Judged]) -> tuple[set[LayerCall | None], set[LayerCall | None]]:
     """Return the layer calls whose own code may be at fault, and those of which an output agrees.
 
-    At fault: an output fails, or an input of a layer called inside. In single step that input is replaced, so that the
-    output behind it agrees.
+    A layer call may be at fault where one of its outputs fails, or an input of a layer that is called inside. In single step that
+    input is replaced, so that the output behind it agrees.
     """
     at_fault: set[LayerCall | None] = set()
     agreeing: set[LayerCall | None] = set()
@@ -127,8 +138,7 @@ def _settle(
     one: Judged, doubt: str, at_fault: Collection[LayerCall | None], agreeing: Collection[LayerCall | None]
 ) -> Judged:
     if doubt:
-        pairs = (replace(pair, status="skipped", why=doubt, failure="", metrics=None) for pair in one.pairs)
-        return replace(one, pairs=tuple(pairs))
+        return one.skipped(doubt)
     if one.failed is None or one.base.caller in at_fault:
         return one
     why = (
@@ -139,7 +149,7 @@ def _settle(
     return replace(
         one,
         pairs=tuple(
-            replace(pair, status="skipped", why=why, failure="") if pair.status == "fail" else pair
+            pair.judged_anew(Verdict("skipped", "", why, pair.metrics)) if pair.status == "fail" else pair
             for pair in one.pairs
         ),
     )

@@ -1,31 +1,31 @@
-"""What one side reached and the other did not: layer calls and gradients without a partner."""
+"""Judge layer calls and gradients that only one side reached."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.model.model import Boundary, BoundarySide, LayerCall, SilentTensor, Unrecorded
-from padiff_rpc.per_side import SideName
-from padiff_rpc.result import Pair
+from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, LayerCall
+from padiff_rpc.per_side import OTHER_SIDE, PerSide
+from padiff_rpc.result import Pair, Verdict
 
 
 class Leftovers:
-    """Turns boundaries without a partner into pairs and words. `to_base` and `to_raw` map matched routes."""
+    """Turns boundaries without a partner into pairs and words. `to_base` maps matched routes of raw to those of base."""
 
     def __init__(self, to_base: Mapping[str, str]) -> None:
         self._to_base = to_base
         self._to_raw = {base: raw for raw, base in to_base.items()}
 
     def calls(
-        self, step: int, judged: Sequence[Judged], leftovers: Mapping[SideName, Sequence[Boundary]]
+        self, step: int, judged: Sequence[Judged], leftovers: PerSide[list[Boundary]]
     ) -> tuple[list[Pair], dict[LayerCall, list[str]]]:
         """Return a skipped pair per layer call that only one side made, and the same in words by enclosing base call.
 
-        Skipped, not failed: whether a layer is called through its module or inlined is a matter of style, and what it
-        computes reaches an output that is compared.
+        Such a call is no failure. Whether a layer is called through its module or inlined is a matter of style, and its results
+        reach an output that is compared.
         """
         ran = {one.base.route for one in judged}
         pairs: list[Pair] = []
@@ -36,11 +36,22 @@ class Leftovers:
                     continue
                 base_route = boundary.route if side == "base" else self._to_base[boundary.route]
                 raw_route = self._to_raw[base_route]
-                other = "raw" if side == "base" else "base"
                 count = "again " if base_route in ran else ""
                 own = base_route if side == "base" else raw_route
-                why = f"only {side} calls {own!r} {count}here; {other} does not run it through its own forward"
-                pairs.append(Pair(step, "forward", base_route, raw_route, boundary.call, "output", "skipped", why))
+                why = (
+                    f"only {side} calls {own!r} {count}here; {OTHER_SIDE[side]} does not run it through its own forward"
+                )
+                pairs.append(
+                    Pair.of(
+                        Verdict.skip(why),
+                        step=step,
+                        stage="forward",
+                        base_route=base_route,
+                        raw_route=raw_route,
+                        tensor="output",
+                        call=boundary.call,
+                    )
+                )
                 if boundary.caller is not None:
                     caller = boundary.caller[0] if side == "base" else self._to_base[boundary.caller[0]]
                     words[(caller, boundary.caller[1])].append(why)
@@ -51,44 +62,47 @@ class Leftovers:
         step: int,
         forward: Sequence[Judged],
         judged: Sequence[Judged],
-        leftovers: Mapping[SideName, Sequence[Boundary]],
-        silent: Mapping[SideName, Collection[SilentTensor]],
-        unrecorded: Mapping[SideName, Collection[Unrecorded]],
+        leftovers: PerSide[list[Boundary]],
+        results: PerSide[BackwardResult],
     ) -> list[Missing]:
-        """Judge gradients that only one side has: a failure, unless what there is is zero, or the other is a dump without any.
+        """Judge gradients that only one side has: they fail, unless they are zero, or the other side is a dump without any.
 
-        forward, judged: the boundaries of forward and of backward that both sides reached. silent: per side, the places
-        that autograd leads to and where no gradient came. unrecorded: per side, what its dump does not hold at all.
+        Args:
+            step: counts the steps from 0.
+            forward: are the boundaries of the forward that both sides reached.
+            judged: are those of the backward.
+            leftovers: are each side's boundaries of the backward without a partner.
+            results: are each side's results of the backward. They tell the places to which autograd leads and where no gradient
+                came, and the kinds of tensors that a dump does not hold at all.
         """
         both = {(one.base.route, one.base.call) for one in forward}
         found: list[Missing] = []
         for side, boundaries in leftovers.items():
-            other: SideName = "raw" if side == "base" else "base"
+            other = OTHER_SIDE[side]
+            unrecorded, silent = results.of(other).unrecorded, results.of(other).without_gradient
             for boundary in boundaries:
                 base_route = boundary.route if side == "base" else self._to_base[boundary.route]
                 if (base_route, boundary.call) not in both:
                     continue
                 zero = all(record.digest.is_zero for record in boundary.records)
-                absent = boundary.side in unrecorded[other]
+                absent = boundary.side in unrecorded
                 names = [record.name for record in boundary.records]
                 why = f"only {side} has this gradient"
-                if not absent and "parts" in unrecorded[other] and not names[0][:1].isdigit():
+                if not absent and "parts" in unrecorded and not names[0][:1].isdigit():
                     absent = True
                     why = f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
                 elif absent:
                     why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
                 elif zero:
                     why = f"{why}, and it is zero; {other} has none"
-                pair = Pair(
+                pair = Pair.of(
+                    Verdict.skip(why) if zero or absent else Verdict("fail", "missing", why, None),
                     step=step,
                     stage="backward",
                     base_route=base_route,
                     raw_route=self._to_raw[base_route],
                     call=boundary.call,
                     tensor=f"grad of {boundary.side}.{', '.join(names)}",
-                    status="skipped" if zero or absent else "fail",
-                    why=why,
-                    failure="" if zero or absent else "missing",
                 )
                 route = base_route if other == "base" else self._to_raw[base_route]
                 expected = {(route, boundary.call, boundary.side, name) for name in names}
@@ -102,7 +116,7 @@ class Leftovers:
                         caller=caller,
                         side=boundary.side,
                         at=float(boundary.seq) if side == "base" else _in_base_order(boundary.seq, judged),
-                        detached=not expected & set(silent[other]),
+                        detached=not expected & set(silent),
                     )
                 )
         return found
@@ -116,10 +130,16 @@ def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
 
 @dataclass(frozen=True)
 class Missing:
-    """One such gradient, in base's routes.
+    """A gradient that only one side has, in base's routes.
 
-    at: where it stands among base's boundaries of the backward. detached: the side without it has, at this place, a tensor
-    that autograd does not lead to (its history was cut before); else autograd led there, and no gradient came.
+    Attributes:
+        pair: is its comparison.
+        call: is the layer call at whose boundary it is.
+        caller: is the enclosing recorded layer call; None for the root.
+        side: tells whether it belongs to an input or an output.
+        at: is its place among base's boundaries of the backward, counted as their `seq`.
+        detached: says that autograd does not lead to this place on the side without it (the history was cut before). Else
+            autograd led there, and no gradient came.
     """
 
     pair: Pair

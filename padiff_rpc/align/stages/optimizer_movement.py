@@ -1,47 +1,54 @@
-"""Tell whether the optimisers changed anything: two that do nothing agree, and one that does nothing may stay within atol."""
+"""Tell whether the optimisers changed anything: two idle ones agree, and one idle one may stay within the tolerance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Model
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import Statistics
 
-
-@dataclass(frozen=True)
-class Moved:
-    """Whether one step changed any parameter that has a gradient other than zero; None where a side has no such."""
-
-    base: bool | None
-    raw: bool | None
+Moved = PerSide[bool | None]
+"""Whether one step changed any parameter with a gradient other than zero; None where a side has no such parameter."""
 
 
 class Movement:
     """Watches the parameters of these links around each optimiser's step."""
 
     def __init__(self, sides: Sides, links: Sequence[ParameterLink]) -> None:
-        self._watched: dict[SideName, tuple[Model, list[str]]] = {
-            "base": (sides.base, list(dict.fromkeys(name for link in links for name in link.base))),
-            "raw": (sides.raw, list(dict.fromkeys(name for link in links for name in link.raw))),
-        }
-        self._before: dict[SideName, dict[str, bytes]] = {}
+        self._watched = PerSide(
+            _Watched(sides.base, list(dict.fromkeys(name for link in links for name in link.base))),
+            _Watched(sides.raw, list(dict.fromkeys(name for link in links for name in link.raw))),
+        )
 
     def before_step(self) -> None:
-        for side, (model, names) in self._watched.items():
-            gradients = model.digest_parameters(names, "gradient", statistics=Statistics.SIZES)
-            driven = [name for name, digest in gradients.items() if not digest.is_zero]  # NaN drives, too
-            self._before[side] = _hashes(model, driven)
+        """Remember the parameters that the step is about to change."""
+        for one in self._watched:
+            one.remember()
 
     def after_step(self) -> Moved:
-        return Moved(self._moved("base"), self._moved("raw"))
+        """Tell which side's step changed anything."""
+        return self._watched.map(_Watched.moved)
 
-    def _moved(self, side: SideName) -> bool | None:
-        before = self._before[side]
-        return _hashes(self._watched[side][0], list(before)) != before if before else None
+
+class _Watched:
+    """One side's parameters, and the hashes of those that a step is to change."""
+
+    def __init__(self, model: Model, names: list[str]) -> None:
+        self._model = model
+        self._names = names
+        self._before: dict[str, bytes] = {}
+
+    def remember(self) -> None:
+        gradients = self._model.digest_parameters(self._names, "gradient", statistics=Statistics.SIZES)
+        driven = [name for name, digest in gradients.items() if not digest.is_zero]  # NaN drives, too
+        self._before = _hashes(self._model, driven)
+
+    def moved(self) -> bool | None:
+        before = self._before
+        return _hashes(self._model, list(before)) != before if before else None
 
 
 def _hashes(model: Model, names: list[str]) -> dict[str, bytes]:

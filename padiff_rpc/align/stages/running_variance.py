@@ -19,13 +19,14 @@ from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.match.layer_families import family_of
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import Model, ModelDescription
-from padiff_rpc.result import Pair
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import Tensor, collect_all
 
 VARIANCES = ("running_var", "_variance")
 
 Counts = tuple[int, int]
-"""How many values of each channel a layer saw in each of its calls, and how many calls there were."""
+"""The number of values of each channel that a layer saw in each of its calls, and the number of its calls."""
 
 
 class RunningVariances:
@@ -33,46 +34,44 @@ class RunningVariances:
 
     def __init__(
         self,
-        base: Model,
-        raw: Model,
+        models: PerSide[Model],
+        described: PerSide[ModelDescription],
         comparer: ParameterComparer,
         links: Sequence[ParameterLink],
-        base_description: ModelDescription,
-        raw_description: ModelDescription,
     ) -> None:
-        self._base = base
-        self._raw = raw
+        self._models = models
         self._comparer = comparer
-        self._description = base_description
+        self._description = base = described.base
         self._links: dict[str, ParameterLink] = {}
         self._unrecorded: set[tuple[str, str]] = set()
-        self._from = base_description.framework
-        if {self._from, raw_description.framework} == {"torch", "paddle"}:
+        self._from = base.framework
+        if _other_convention(described):
             variances = [(link, name) for link in links for name in link.raw if name.rpartition(".")[2] in VARIANCES]
             self._links = {
                 link.raw_route: link
                 for link, name in variances
                 if link.special is None
                 and local(name, link.raw_route) in VARIANCES
-                and is_batch_norm(base_description, link.base_route)
+                and is_batch_norm(base, link.base_route)
             }
             self._unrecorded = {
                 (link.raw_route, local(name, link.raw_route))
                 for link, name in variances
                 if link.special is not None or local(name, link.raw_route) not in VARIANCES
             }
-        self._base_before: dict[str, Tensor] = {}
-        self._raw_before: dict[str, Tensor] = {}
+        self._before: PerSide[dict[str, Tensor]] = PerSide({}, {})
 
     def remember(self) -> None:
-        """Keep both sides' values of before the step: from the second on they differ, and the update alone is converted."""
+        """Keep both sides' values from before the step: after the first step they differ, and the update alone is converted."""
         if self._links:
             links = self._links.values()
-            self._base_before = collect_all(self._base.read_parameters([link.base[0] for link in links]))
-            self._raw_before = collect_all(self._raw.read_parameters([link.raw[0] for link in links]))
+            self._before = PerSide(
+                collect_all(self._models.base.read_parameters([link.base[0] for link in links])),
+                collect_all(self._models.raw.read_parameters([link.raw[0] for link in links])),
+            )
 
     def judge(self, pairs: Sequence[Pair], forward: Sequence[Judged]) -> list[Pair]:
-        """Return the pairs of stage `buffers`, running variances that fail judged anew after conversion."""
+        """Return the pairs of stage `buffers`, with the failing running variances judged anew after conversion."""
         counts = _values_per_channel(forward)
         return [
             self._judge(pair, counts) if pair.status == "fail" and pair.failure == "values" else pair for pair in pairs
@@ -84,7 +83,7 @@ class RunningVariances:
                 "torch keeps the sample variance, paddle the population's, and how many values this layer saw is not known, "
                 "for only the layer around it is recorded"
             )
-            return replace(pair, status="skipped", failure="", why=why, metrics=None)
+            return pair.judged_anew(Verdict.skip(why))
         return self._convert(pair, counts) if pair.tensor in VARIANCES else pair
 
     def _convert(self, pair: Pair, counts: Mapping[str, Counts]) -> Pair:
@@ -100,7 +99,7 @@ class RunningVariances:
             return pair
         base_before, raw_before = (
             tensor.to_array().astype(np.float64)
-            for tensor in (self._base_before[link.base[0]], self._raw_before[link.raw[0]])
+            for tensor in (self._before.base[link.base[0]], self._before.raw[link.raw[0]])
         )
         update = after.to_array().astype(np.float64) - keep * base_before
         update *= (count - 1) / count if self._from == "torch" else count / (count - 1)
@@ -111,19 +110,20 @@ class RunningVariances:
             f"compared after conversion: torch keeps the sample variance of n = {count} values, paddle the population's"
         )
         why = f"{verdict.why}; {why}" if verdict.why else why
-        return replace(pair, status=verdict.status, failure=verdict.failure, why=why, metrics=verdict.metrics)
+        return pair.judged_anew(replace(verdict, why=why))
 
 
 def is_batch_norm(description: ModelDescription, route: str) -> bool:
+    """Tell whether the layer at a route is a batch normalisation."""
     layer = description.layer(route)
     shapes = {name.rpartition(".")[2]: description.parameter(name).spec.shape for name in layer.parameters}
     return family_of(description.framework, layer.class_name, layer.class_path, shapes) == "batchnorm"
 
 
 def _values_per_channel(forward: Sequence[Judged]) -> dict[str, Counts]:
-    """Return n and the number of calls per base route from what entered each layer [N, C, ...].
+    """Return n and the number of calls per base route, from the inputs [N, C, ...] of each layer.
 
-    Layers that saw another n in each call are left out.
+    Layers whose n differs between calls are left out.
     """
     found: dict[str, list[int]] = defaultdict(list)
     for one in forward:
@@ -133,7 +133,7 @@ def _values_per_channel(forward: Sequence[Judged]) -> dict[str, Counts]:
 
 
 def values_per_channel(shape: Sequence[int]) -> int:
-    """Return how many values of each channel an input [N, C, ...] holds; 0 for one of another form."""
+    """Return the number of values of each channel in an input [N, C, ...]; 0 for an input of another form."""
     return math.prod(shape) // shape[1] if len(shape) > 1 and shape[1] else 0
 
 
@@ -141,17 +141,22 @@ def judge_variances(
     pairs: Sequence[Pair],
     links: Sequence[ParameterLink],
     comparer: ParameterComparer,
-    base: ModelDescription,
-    raw: ModelDescription,
+    described: PerSide[ModelDescription],
     counts: Mapping[str, int],
 ) -> list[Pair]:
-    """Judge running variances that fail anew, between torch and paddle. The pairs belong to the links, in order.
+    """Judge failing running variances anew, between torch and paddle.
 
-    counts: the fewest values per channel that base's layers saw in a call, by route; where it is not known, two frameworks'
-    variances may be apart by a factor of 2, and one within that is skipped, not passed.
+    Args:
+        pairs: are the comparisons of the links' tensors, in order.
+        links: say which tensors correspond.
+        comparer: reads and compares the tensors.
+        described: are both models' descriptions.
+        counts: maps base's routes to the fewest values per channel that the layer saw in a call. Where that is not known, the
+            variances of two frameworks may be apart by a factor of 2; a variance within that is skipped, and not passed.
     """
-    if {base.framework, raw.framework} != {"torch", "paddle"}:
+    if not _other_convention(described):
         return list(pairs)
+    base = described.base
     names = [(link, name) for link in links for name in link.raw]
     return [
         _judge(pair, link, name, comparer, base.framework, counts.get(link.base_route, 0))
@@ -159,6 +164,10 @@ def judge_variances(
         else pair
         for pair, (link, name) in zip(pairs, names, strict=True)
     ]
+
+
+def _other_convention(described: PerSide[ModelDescription]) -> bool:
+    return {model.framework for model in described} == {"torch", "paddle"}
 
 
 def _is_variance(link: ParameterLink, name: str, base: ModelDescription) -> bool:
@@ -181,6 +190,6 @@ def _judge(pair: Pair, link: ParameterLink, name: str, comparer: ParameterCompar
         return pair
     if count < 2:
         why = f"{why}, and how many values this layer saw is not known: no report.json beside tells"
-        return replace(pair, status="skipped", failure="", why=why, metrics=None)
+        return pair.judged_anew(Verdict.skip(why))
     why = f"compared within what {why} explains, of n = {count} values or more"
-    return replace(pair, status="pass", failure="", why=why, metrics=verdict.metrics)
+    return pair.judged_anew(Verdict("pass", "", why, verdict.metrics))

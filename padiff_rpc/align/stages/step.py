@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.prepare import Prepared
+from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.pairing import Pairing, pair_records
 from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.sides import Sides
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
-from padiff_rpc.align.stages.findings import StepOutcome, StepSoFar
+from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
@@ -24,7 +24,6 @@ from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
-from padiff_rpc.match.scope import Scope
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
     BackwardResult,
@@ -32,13 +31,11 @@ from padiff_rpc.model.model import (
     ForwardResult,
     Inputs,
     LossSpec,
-    ModelDescription,
     Observer,
+    Phase,
     RecordOptions,
-    SilentTensor,
-    Unrecorded,
 )
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage
 
 
@@ -47,57 +44,55 @@ class StepRunner:
 
     def __init__(
         self,
-        sides: Sides,
+        prepared: Prepared,
         threads: SideThreads,
         comparer: ParameterComparer,
-        described: tuple[ModelDescription, ModelDescription],
-        scope: Scope,
-        settings: AlignSettings,
-        tell: Callable[[Progress], None],
+        tell: OnProgress,
     ) -> None:
+        sides, scope = prepared.sides, prepared.scope
         self._sides = sides
         self._threads = threads
         self._comparer = comparer
-        self._settings = settings
+        self._settings = prepared.settings
         self._tell = tell
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = Leftovers(self._to_base)
-        optimizer = settings.base_optimizer
-        self._movement = Movement(sides, [link for link in scope.links if link.kind == "parameter"])
-        self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
-        self._variances = RunningVariances(sides.base, sides.raw, comparer, self._buffers, *described)
+        optimizer = self._settings.base_optimizer
+        self._movement = Movement(sides, self._parameters)
+        self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
+        self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
 
-    def run(self, step: int, base_inputs: Inputs, raw_inputs: Inputs) -> StepOutcome:
-        """Run one step and compare; raises what the models raise.
+    def run(self, step: int, inputs: PerSide[Inputs]) -> StepResult:
+        """Run one step and compare it; raises what the models raise.
 
-        With fail_fast a stage that fails is the last one. It is run to its end where the models are idle in it.
+        With fail_fast a failing stage is the last one. A stage in which the models are idle is still compared to its end.
         """
-        found, stopped = StepSoFar(step), None
+        found = StepResult(step)
         try:
-            for stage in self._stages(found, base_inputs, raw_inputs):
+            for stage in self._stages(found, inputs):
                 if self._settings.fail_fast and found.fails:
-                    stopped = StoppedAt(step, stage, midway=False)
+                    found.stopped = StoppedAt(step, stage, midway=False)
                     break
         except PhaseStopped as stop:
             self._take_stopped(found, stop)
-            stopped = StoppedAt(step, stop.phase, midway=True)
-        return found.outcome(stopped)
+            found.stopped = StoppedAt(step, stop.phase, midway=True)
+        return found
 
-    def _stages(self, found: StepSoFar, base_inputs: Inputs, raw_inputs: Inputs) -> Iterator[Stage]:
-        """Run and compare stage by stage; after each, what came of it is in `found`."""
+    def _stages(self, found: StepResult, inputs: PerSide[Inputs]) -> Iterator[Stage]:
+        """Run and compare stage by stage; after each stage its findings are in `found`."""
         settings, step = self._settings, found.step
         pairing = Pairing(self._to_base, numbered=self._sides.replays)
         self._variances.remember()
-        forward = self._forward(step, pairing, base_inputs, raw_inputs)
-        found.wall["base"]["forward"], found.wall["raw"]["forward"] = forward.base.wall_s, forward.raw.wall_s
+        forward = self._forward(step, pairing, inputs)
+        _take_wall_s(found, "forward", forward)
         forward = self._take_forward(found, forward)
         yield "forward"
         if settings.diff_phase != "forward":
             backward = self._backward(step, pairing, forward.judged)
             del pairing  # its tables have grown with the number of boundaries, and none is left in them
-            found.wall["base"]["backward"], found.wall["raw"]["backward"] = backward.base.wall_s, backward.raw.wall_s
+            _take_wall_s(found, "backward", backward)
             self._take_backward(found, forward, backward)
             yield "backward"
             noise = self._noise(forward.judged, found.backward)
@@ -110,7 +105,7 @@ class StepRunner:
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
         yield "buffers"
 
-    def _take_forward(self, found: StepSoFar, forward: PhaseRun[T]) -> PhaseRun[T]:
+    def _take_forward(self, found: StepResult, forward: PhaseRun[T]) -> PhaseRun[T]:
         """Take a forward in, and return it without functional calls."""
         forward, api_calls = split_calls(forward)
         found.calls = settle_calls(found.step, api_calls, forward.judged, self._to_base)
@@ -121,31 +116,22 @@ class StepRunner:
         return forward
 
     def _take_backward(
-        self, found: StepSoFar, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
+        self, found: StepResult, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
     ) -> None:
-        results = (forward.base, forward.raw), (backward.base, backward.raw)
-        found.others.append(judge_loss(self._sides, found.step, self._settings, *results))
-        silent: dict[SideName, Collection[SilentTensor]] = {
-            "base": backward.base.without_gradient,
-            "raw": backward.raw.without_gradient,
-        }
-        unrecorded: dict[SideName, Collection[Unrecorded]] = {
-            "base": backward.base.unrecorded,
-            "raw": backward.raw.unrecorded,
-        }
-        found.backward = settle_sums(forward, backward, unrecorded)
+        found.others.append(judge_loss(self._sides, found.step, self._settings, forward.results, backward.results))
+        found.backward = settle_sums(forward, backward)
         found.missing = self._leftovers.gradients(
-            found.step, forward.judged, found.backward, backward.leftovers, silent, unrecorded
+            found.step, forward.judged, found.backward, backward.leftovers, backward.results
         )
         found.others += [one.pair for one in found.missing]
 
-    def _take_stopped(self, found: StepSoFar, stop: PhaseStopped) -> None:
+    def _take_stopped(self, found: StepResult, stop: PhaseStopped) -> None:
         if stop.phase == "forward":
-            self._take_forward(found, PhaseRun(None, None, stop.judged, stop.leftovers))
+            self._take_forward(found, PhaseRun(PerSide(None, None), stop.judged, stop.leftovers))
         else:
             found.backward = stop.judged
 
-    def _forward(self, step: int, pairing: Pairing, base_inputs: Inputs, raw_inputs: Inputs) -> PhaseRun[ForwardResult]:
+    def _forward(self, step: int, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
         settings = self._settings
         gradients = settings.diff_phase != "forward"
         api_calls = settings.api_calls and settings.diff_phase != "backward"
@@ -165,46 +151,49 @@ class StepRunner:
                 ),
             )
 
-        base_request = request(base_inputs, tuple(self._to_base.values()), sync=False)
-        raw_request = request(raw_inputs, tuple(self._to_base), sync=settings.single_step)
+        base_request = request(inputs.base, tuple(self._to_base.values()), sync=False)
+        raw_request = request(inputs.raw, tuple(self._to_base), sync=settings.single_step)
         return run_phase(
             self._sides,
             self._threads,
             pairing,
             step,
-            base=lambda observer: self._sides.base.forward(base_request, observer),
-            raw=lambda observer: self._sides.raw.forward(raw_request, observer),
+            PerSide(
+                lambda observer: self._sides.base.forward(base_request, observer),
+                lambda observer: self._sides.raw.forward(raw_request, observer),
+            ),
             on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
             stop=forward_stop(settings),
         )
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
-        base_loss, raw_loss = _over_shared_outputs(self._settings, forward)
+        losses = _over_shared_outputs(self._settings, forward)
 
         def base(observer: Observer) -> BackwardResult:
-            return self._sides.base.backward(base_loss, observer)
+            return self._sides.base.backward(losses.base, observer)
 
         def raw(observer: Observer) -> BackwardResult:
-            return self._sides.raw.backward(raw_loss, observer)
+            return self._sides.raw.backward(losses.raw, observer)
 
-        stop = backward_stop(self._settings, (self._sides.base, self._sides.raw), forward)
-        return run_phase(self._sides, self._threads, pairing, step, base, raw, self._count("backward", step, 0), stop)
+        stop = backward_stop(self._settings, self._sides.models, forward)
+        jobs, on_judged = PerSide(base, raw), self._count("backward", step, 0)
+        return run_phase(self._sides, self._threads, pairing, step, jobs, on_judged, stop)
 
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
-        """Bound the rounding noise of gradients, where anybody asks for that."""
+        """Return the bound of the gradients' rounding noise, where the mode uses one."""
         return GradientNoise(forward, backward) if self._settings.compare.mode == "scaled" else no_noise
 
-    def _grads(self, found: StepSoFar, noise: NoiseScale) -> list[Pair]:
-        """Compare the parameters' gradients, of which no more than the pairs is kept."""
+    def _grads(self, found: StepResult, noise: NoiseScale) -> list[Pair]:
+        """Compare the parameters' gradients; no more than the pairs is kept of them."""
         grads = self._held(found.step, "grads", noise)
         found.notes += weak_loss_notes(grads.peaks.values(), grads.pairs, self._settings)
-        # Of what only one side has, a failure tells by itself.
+        # A gradient that only one side has fails by itself.
         found.graded = grads.nonzero or bool(found.missing) or any(not one.is_zero for one in found.backward)
         return grads.pairs
 
     def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[list[Pair], Moved | None]:
-        """Step the optimisers, where there are any, and compare the parameters that come of it."""
-        base_optimizer, raw_optimizer = self._settings.base_optimizer, self._settings.raw_optimizer
+        """Step the optimisers, where there are any, and compare the parameters after it."""
+        base_optimizer, raw_optimizer = self._settings.optimizers
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
             return [], None
         self._updates.before_step(self._parameters)
@@ -234,10 +223,15 @@ class StepRunner:
         return on_judged
 
 
-def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tuple[LossSpec, LossSpec]:
+def _take_wall_s(found: StepResult, phase: Phase, run: PhaseRun[ForwardResult] | PhaseRun[BackwardResult]) -> None:
+    for side, result in run.results.items():
+        found.wall_s.of(side)[phase] = result.wall_s
+
+
+def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> PerSide[LossSpec]:
     """Let neutral losses take the outputs that both models return, in one order.
 
-    Else an output that only one side returns, or another order of a dict, would give every output another gradient.
+    Else an output that only one side returns, or another order of a dict, would change the gradient of every output.
     """
     names = [
         (mine.name, other.name)
@@ -246,15 +240,13 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> tupl
         for mine, other in pair_records(*one.whole)
         if mine is not None and other is not None
     ]
-    losses = settings.base_loss, settings.raw_loss
+    losses = settings.losses
     if not names or any(loss.name not in NEUTRAL_LOSSES for loss in losses):
         return losses
     base_names, raw_names = zip(*names, strict=True)
-    return replace(losses[0], outputs=base_names), replace(losses[1], outputs=raw_names)
+    return PerSide(replace(losses.base, outputs=base_names), replace(losses.raw, outputs=raw_names))
 
 
 def _unjudged(one: Judged) -> Judged:
     """Keep a forward boundary that only served to sync the sides, without its verdict."""
-    why = "not asked for: diff_phase is 'backward'"
-    pairs = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
-    return replace(one, pairs=tuple(pairs))
+    return one.skipped("not asked for: diff_phase is 'backward'")

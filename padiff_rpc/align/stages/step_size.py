@@ -26,7 +26,7 @@ class StepSize:
 
 
 class StepSizes:
-    """Keeps the values of before the step in a temporary file, so that no second copy of the model is in memory."""
+    """Keeps the values from before a step in a temporary file, so that no second copy of the model is in memory."""
 
     def __init__(self, model: Model, traffic: Traffic) -> None:
         self._model = model
@@ -34,14 +34,14 @@ class StepSizes:
         self._file: IO[bytes] | None = None
 
     def remember(self, names: Sequence[str]) -> None:
-        """Write the named parameters down."""
+        """Write the named parameters to the file."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open until measure()
         for stream in self._traffic.watch(self._model.read_parameters(names)):
             for chunk in stream.chunks:
                 self._file.write(chunk)
 
     def measure(self, names: Sequence[str]) -> dict[str, StepSize]:
-        """Compare the parameters, named as before, with what was written down, and forget that."""
+        """Return how far each parameter has moved since remember() of the same names, and drop the file."""
         assert self._file is not None
         with closing(self._file) as file:
             file.seek(0)

@@ -1,34 +1,32 @@
-"""Gradients of a tensor that several layers take: PaDiff's dumps hold their sum, all other models each layer's own part."""
+"""Judge gradients of a tensor that several layers take: PaDiff's dumps hold their sum, other models each layer's own part."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.phase import PhaseRun
-from padiff_rpc.model.model import Boundary, BoundarySide, Record, Unrecorded
-from padiff_rpc.per_side import SideName
+from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, Record
+from padiff_rpc.per_side import OTHER_SIDE, SideName
 from padiff_rpc.tensors.tensor import Digest
 
 _ALIKE = 1e-3
 """Relative difference of two digests' figures up to which their tensors may be the same gradient, computed by two frameworks."""
 
 
-def settle_sums(
-    forward: PhaseRun[Any], backward: PhaseRun[Any], unrecorded: Mapping[SideName, Collection[Unrecorded]]
-) -> list[Judged]:
-    """Return the judged boundaries of the backward; skipped are differences in which one side's sums are no fault.
+def settle_sums(forward: PhaseRun[Any], backward: PhaseRun[BackwardResult]) -> list[Judged]:
+    """Return the judged boundaries of the backward, without the differences that one side's sums explain.
 
-    These are gradients of inputs where one side has sums, and the other's records do not show that the layer's part is all
-    of it: the tensor's whole gradient is another one, and is like the sum; or it was made by code that is not recorded, so
-    that nobody knows who else takes it. A fault of a layer's own backward is in the whole gradient too, and stays.
+    These are gradients of inputs where one side has sums, and the other side's records do not show that the layer's part is the
+    whole gradient. Either the tensor's whole gradient is another one, and is like the sum. Or unrecorded code made the tensor, so
+    that it is unknown which other layers take it. A fault of a layer's own backward is in the whole gradient too, and stays.
     """
-    summing: list[SideName] = [side for side in ("base", "raw") if "parts" in unrecorded[side]]
+    summing: list[SideName] = [side for side, result in backward.results.items() if "parts" in result.unrecorded]
     if len(summing) != 1:
         return backward.judged
-    parts = _Parts("raw" if summing[0] == "base" else "base", forward, backward)
+    parts = _Parts(OTHER_SIDE[summing[0]], forward, backward)
     return [_settled(one, summing[0], parts) for one in backward.judged]
 
 
@@ -39,8 +37,7 @@ def _settled(one: Judged, summing: SideName, parts: _Parts) -> Judged:
     if not why:
         return one
     why = f"{summing} is a dump that holds the sum over all users of this tensor, {parts.side} the layer's own part; {why}"
-    skipped = (replace(pair, status="skipped", why=why, failure="", metrics=None) for pair in one.pairs)
-    return replace(one, pairs=tuple(skipped))
+    return one.skipped(why)
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class _BoundaryGradient:
 
 
 class _Parts:
-    """What the side that keeps gradients apart has recorded of its tensors and their gradients."""
+    """The records of the side that keeps gradients apart: its tensors and their gradients."""
 
     def __init__(self, side: SideName, forward: PhaseRun[Any], backward: PhaseRun[Any]) -> None:
         self.side: SideName = side
@@ -94,12 +91,11 @@ def _alike(one: Digest, other: Digest) -> bool:
 
 
 def _records(run: PhaseRun[Any], side: SideName) -> Iterator[tuple[tuple[str, int, BoundarySide, str], Record]]:
-    for boundary in (*(_boundary(one, side) for one in run.judged), *run.leftovers[side]):
+    for boundary in (*(_boundary(one, side) for one in run.judged), *run.leftovers.of(side)):
         for record in boundary.records:
             yield (boundary.route, boundary.call, boundary.side, record.name), record
 
 
 def _boundary(one: Judged, side: SideName) -> Boundary:
     assert one.whole is not None, "boundaries are kept whole where a side is a dump"
-    base, raw = one.whole
-    return base if side == "base" else raw
+    return one.whole.of(side)

@@ -1,4 +1,4 @@
-"""Judge the parameters after an optimiser's step by the step itself, which is small against what it changes."""
+"""Judge the parameters after an optimiser's step by the step itself, which is small against the parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import OptimizerSpec
-from padiff_rpc.result import Pair
+from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import Digest, Tensor, told
 
@@ -39,16 +39,16 @@ class _UpdatedParameter:
 
 
 class UpdateJudge:
-    """Judges the stage `weights` in mode "scaled" beyond what the table says of whole values.
+    """Judges the stage `weights` in mode "scaled" more strictly than the table of tolerances does.
 
-    Two parameters that agree to 1e-3 may have been moved in opposite directions. So what the sides are apart must also be
-    small against the steps: as small as gradients must agree. How large steps are follows from a neutral optimiser's
-    formula, and is measured on base for one that the worker offers.
+    Two parameters that agree to 1e-3 may have been moved in opposite directions. So the distance of the two sides must also be
+    small against the steps, by the tolerance that holds for gradients. The size of a step follows from a neutral optimiser's
+    formula, and is measured on base for an optimiser that the worker offers.
 
-    Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for
-    rounding still moves its element by lr, in a direction that two right models do not share. Such elements are left out,
-    and raw is given base's where another step follows: else all that uses them would differ from there on. SGD moves them by
-    as little as they are, but where a parameter begins at zero that is all that it holds.
+    Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for rounding
+    still moves its element by lr, in a direction that two right models do not share. Such elements are left out, and raw is given
+    base's where another step follows: else everything that uses them would differ from there on. SGD moves them by as little
+    as their gradient is large, but a parameter that begins at zero holds nothing else.
     """
 
     def __init__(self, sides: Sides, comparer: ParameterComparer, optimizer: OptimizerSpec) -> None:
@@ -61,7 +61,7 @@ class UpdateJudge:
         self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
 
     def before_step(self, links: Sequence[ParameterLink]) -> None:
-        """Remember what the step is about to change, where its size has to be measured."""
+        """Remember the parameters that the step is about to change, where its size has to be measured."""
         if self._applies and not self._neutral:
             self._sizes.remember([name for link in links for name in link.base])
 
@@ -78,9 +78,15 @@ class UpdateJudge:
         noise: NoiseScale,
         goes_on: bool,
     ) -> list[Pair]:
-        """Return the pairs of stage `weights`, which belong to `links` in order, with the verdicts that the steps demand.
+        """Return the pairs of stage `weights` with the verdicts that the steps demand.
 
-        `goes_on`: another step follows.
+        Args:
+            step: counts the steps from 0.
+            weights: are the comparisons of the parameters, in the links' order.
+            grads: are the comparisons of their gradients, in the same order.
+            links: say which parameters correspond.
+            noise: bounds the rounding noise of a gradient.
+            goes_on: says that another step follows.
         """
         if not self._applies:
             return list(weights)
@@ -115,7 +121,7 @@ class UpdateJudge:
             f"leave them {allowed:.3g} apart"
         )
         metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed)
-        return replace(pair, status="fail", failure="values", why=why, metrics=metrics)
+        return pair.judged_anew(Verdict("fail", "values", why, metrics))
 
     def _steps_norm(self, step: int, held: _UpdatedParameter, gradient: Digest) -> float:
         """Bound the L2 norm by which all steps so far have moved a parameter."""
@@ -127,14 +133,14 @@ class UpdateJudge:
         return self._sgd_moves(step, told(gradient.norm) + options["weight_decay"] * told(value.norm))
 
     def _sgd_moves(self, step: int, pull: float) -> float:
-        """Bound how far all steps of SGD so far have moved what a pull of at most this size moved in each."""
+        """Bound how far all steps of SGD so far have moved an element (or a norm) that was pulled by at most `pull` in each."""
         options = self._optimizer.options
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
     def _largest_move(
         self, step: int, gradient: float, held: _UpdatedParameter, measured: Mapping[str, StepSize]
     ) -> float:
-        """Bound how far an element has moved whose gradients are at most so large: under SGD in all steps, else in one."""
+        """Bound how far an element has moved whose gradients are at most `gradient`: under SGD in all steps, else in one."""
         if not self._neutral:
             return max(measured[name].largest for name in held.link.base)
         return self._sgd_moves(step, gradient) if self._linear else self._optimizer.options["lr"]
@@ -149,7 +155,7 @@ class UpdateJudge:
         measured: Mapping[str, StepSize],
         goes_on: bool,
     ) -> Pair:
-        """Judge a failing pair anew without the elements whose gradient is noise, if these are apart by a step at most."""
+        """Judge a failing pair anew without the elements whose gradient is noise, where these are at most a step apart."""
         if grad.status != "pass" or grad.metrics is None:
             return pair
         gradient = _values(self._comparer.base_tensor(held.link, held.name, "gradient"))
@@ -175,9 +181,8 @@ class UpdateJudge:
             else:
                 self._sides.raw.write_parameters([without.stream(held.name)])
         if noisy.all():
-            return replace(pair, status="skipped", failure="", why=why, metrics=None)
-        verdict = self._comparer.compare_tensors("weights", base, without)
-        again = replace(pair, status=verdict.status, failure=verdict.failure, why=verdict.why, metrics=verdict.metrics)
+            return pair.judged_anew(Verdict.skip(why))
+        again = pair.judged_anew(self._comparer.compare_tensors("weights", base, without))
         again = self._within_steps(step, again, held)
         return replace(again, why=f"{again.why}; {why}" if again.why else why)
 

@@ -1,1 +1,1 @@
-"""Who is at fault, and the Result."""
+"""Name the layers at fault, and put the Result together."""

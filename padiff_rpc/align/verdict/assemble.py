@@ -1,4 +1,4 @@
-"""Put together the result of an alignment from what was found."""
+"""Put the result of an alignment together from its findings."""
 
 from __future__ import annotations
 
@@ -8,35 +8,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.align.sides import Sides
-from padiff_rpc.align.stages.findings import StepFindings
+from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.blame import Blame
-from padiff_rpc.match.layer_map import Matching
-from padiff_rpc.match.scope import Scope
-from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.model import LossSpec, Model, Storing, Transporting
 from padiff_rpc.result import Divergence, Pair, Result
 
-Described = tuple[ModelDescription, ModelDescription]
 
-
-def blame_of(described: Described, matching: Matching, scope: Scope) -> Blame:
-    """Return who finds the layers at fault."""
-    return Blame(*described, {pair.base: pair.raw for pair in matching.layers}, scope.hidden)
+def blame_of(prepared: Prepared) -> Blame:
+    """Return the Blame that finds these models' layers at fault."""
+    routes = {pair.base: pair.raw for pair in prepared.matching.layers}
+    return Blame(prepared.described, routes, prepared.scope.hidden)
 
 
 def assemble(
-    sides: Sides,
-    described: Described,
-    matching: Matching,
-    settings: AlignSettings,
+    prepared: Prepared,
     divergences: list[Divergence],
     pairs: list[Pair],
     notes: Sequence[str],
     lacking: Sequence[str],
     figures: Mapping[str, Any],
 ) -> Result:
-    """Return the result: aligned where nothing failed, and nothing that had to be compared is lacking."""
+    """Return the result: it is aligned where nothing failed, and no comparison that had to be made is lacking.
+
+    Args:
+        prepared: are the matched models and the settings.
+        divergences: are the layers at fault.
+        pairs: are all comparisons.
+        notes: tell what a reader must know.
+        lacking: tell which comparisons had to be made and were not; they become notes, too.
+        figures: hold times and sizes.
+    """
+    matching = prepared.matching
     unmatched = (*matching.unmatched_base, *matching.unmatched_raw)
     failed = any(pair.status == "fail" for pair in pairs) or any(item.fails for item in unmatched)
     return Result(
@@ -46,12 +50,12 @@ def assemble(
         unmatched_base=list(matching.unmatched_base),
         unmatched_raw=list(matching.unmatched_raw),
         notes=[*notes, *lacking],
-        settings=_plain_settings(settings),
-        environment={"base": asdict(sides.base.info()), "raw": asdict(sides.raw.info())},
+        settings=_plain_settings(prepared.asked),
+        environment=dict(prepared.sides.models.map(lambda model: asdict(model.info())).items()),
         figures=dict(figures),
         trees={
             side: [(layer.route, layer.class_name) for layer in description.layers]
-            for side, description in zip(("base", "raw"), described, strict=True)
+            for side, description in prepared.described.items()
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
     )
@@ -60,16 +64,15 @@ def assemble(
 def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
     """Flatten to JSON values; the tensors of loss targets are shown by their specs."""
 
-    def loss(side: str) -> dict[str, Any]:
-        spec = getattr(settings, f"{side}_loss")
+    def loss(spec: LossSpec) -> dict[str, Any]:
         targets = {name: str(tensor.spec) for name, tensor in spec.targets.items()}
         return {"name": spec.name, "options": dict(spec.options), "targets": targets}
 
     shallow = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
     shallow.update(
         compare=asdict(settings.compare),
-        base_loss=loss("base"),
-        raw_loss=loss("raw"),
+        base_loss=loss(settings.base_loss),
+        raw_loss=loss(settings.raw_loss),
         base_optimizer=settings.base_optimizer and asdict(settings.base_optimizer),
         raw_optimizer=settings.raw_optimizer and asdict(settings.raw_optimizer),
         base_selection=dict(settings.base_selection.left_out),
@@ -78,10 +81,10 @@ def _plain_settings(settings: AlignSettings) -> dict[str, Any]:
     return shallow
 
 
-def divergences_of(blame: Blame, findings: list[StepFindings], single_step: bool) -> list[Divergence]:
-    """Without single step, a step after the first that diverged only inherits."""
+def divergences_of(blame: Blame, steps: Sequence[StepResult], single_step: bool) -> list[Divergence]:
+    """Return the divergences of all steps, one per layer. Without single step, a step after the first diverging one inherits."""
     found: dict[str, Divergence] = {}
-    for one in findings:
+    for one in steps:
         for divergence in blame.divergences(one, single_step):
             found.setdefault(divergence.base.route, divergence)
         if found and not single_step:
@@ -90,16 +93,20 @@ def divergences_of(blame: Blame, findings: list[StepFindings], single_step: bool
 
 
 def peak_bytes() -> int:
-    """Peak resident size of this process (ru_maxrss: KiB on Linux, bytes on macOS)."""
+    """Return the peak resident size of this process (ru_maxrss is in KiB on Linux, and in bytes on macOS)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def store_of(model: Model) -> dict[str, int] | None:
-    """Return budgets, peaks and what was spilled, in bytes; None for a model without a store, such as a dump."""
-    read: Any = getattr(model, "store_figures", None)
-    if read is None:
+    """Return a store's budgets, its peaks and the size of what was spilled, in bytes; None for a model without a store."""
+    if not isinstance(model, Storing):
         return None
-    info, figures = model.info(), asdict(read())
+    info, figures = model.info(), asdict(model.store_figures())
     budgets = {"memory_budget_bytes": info.store_memory_bytes, "disk_budget_bytes": info.store_disk_bytes}
     return budgets | {name: figures[name] for name in ("peak_memory_bytes", "peak_disk_bytes", "spilled_bytes")}
+
+
+def transport_of(model: Model) -> str | None:
+    """Return how a model's tensors reach this process; None for one that has them here."""
+    return model.transport if isinstance(model, Transporting) else None

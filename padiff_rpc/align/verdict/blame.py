@@ -1,15 +1,16 @@
-"""From failing comparisons to the layers that introduce the difference."""
+"""Find the layers that introduce a difference, from the failing comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.stages.findings import StepFindings
+from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.match.routes import listed
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import LayerCall, ModelDescription
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
 _ROOT: LayerCall = ("", 0)
@@ -19,28 +20,30 @@ _MOST_TOLD = 4
 
 
 class Blame:
-    """Finds the layers to look into. Calls are base's; `routes` maps base routes to raw routes.
+    """Finds the layers to look into. Calls are base's.
 
-    hidden: base route of a layer -> what is left out, and so not recorded, directly inside it (see `Scope`).
+    Args:
+        described: are both models' descriptions.
+        routes: maps base's routes to raw's.
+        hidden: maps the base route of a layer to the layers directly inside it that are left out, and so not recorded (see
+            `Scope`).
     """
 
     def __init__(
         self,
-        base: ModelDescription,
-        raw: ModelDescription,
+        described: PerSide[ModelDescription],
         routes: Mapping[str, str],
         hidden: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._base = base
-        self._raw = raw
+        self._described = described
         self._routes = routes
         self._hidden = hidden or {}
 
-    def divergences(self, findings: StepFindings, single_step: bool) -> list[Divergence]:
-        """Return what this step's findings tell apart, in execution order, one per layer.
+    def divergences(self, findings: StepResult, single_step: bool) -> list[Divergence]:
+        """Return the divergences that this step's findings tell apart, in execution order, one per layer.
 
-        In single step every layer named introduced its own error. Otherwise the first alone is known to, since whatever
-        comes after it inherits.
+        In single step every layer named introduced its own error. Otherwise that is known of the first layer alone, since all
+        others inherit from it.
         """
         found: dict[str, Divergence] = {}
         for divergence in self._all(findings):
@@ -49,7 +52,7 @@ class Blame:
                 break
         return list(found.values())
 
-    def _all(self, findings: StepFindings) -> Iterator[Divergence]:
+    def _all(self, findings: StepResult) -> Iterator[Divergence]:
         inherited = _Inherited()
         cuts = Cuts(findings.missing)
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
@@ -65,7 +68,7 @@ class Blame:
         yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
         yield from self._held(findings, "buffers", "its buffer differs after the step")
 
-    def _forward(self, findings: StepFindings, inherited: _Inherited) -> Iterator[Divergence]:
+    def _forward(self, findings: StepResult, inherited: _Inherited) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.forward}
         for one in findings.forward:
             pair = one.failed
@@ -99,7 +102,7 @@ class Blame:
                     why = "; ".join((f"{why} of those that both sides make", *words))
                 yield self._divergence(findings, "forward", culprit, pair, why, f"{name}.{pair.tensor}")
 
-    def _backward(self, findings: StepFindings, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:
+    def _backward(self, findings: StepResult, inherited: _Inherited, cuts: Cuts) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.backward}
         found: list[tuple[float, Divergence]] = [
             (cut.missing.at, self._divergence(findings, "backward", cut.culprit, cut.missing.pair, cut.why))
@@ -130,7 +133,7 @@ class Blame:
         found.sort(key=lambda entry: entry[0])
         yield from (divergence for _, divergence in found)
 
-    def _grads(self, findings: StepFindings, cuts: Cuts) -> Iterator[Divergence]:
+    def _grads(self, findings: StepResult, cuts: Cuts) -> Iterator[Divergence]:
         ran = {one.base.route for one in findings.forward}
         why = "the gradients at its boundary agree, that of its own parameter does not"
         for pair in self._failing(findings, "grads"):
@@ -142,14 +145,14 @@ class Blame:
                     route, reason = route.rpartition(".")[0], "one side makes no use of a layer inside it"
             yield self._divergence(findings, "grads", (route, pair.call), pair, reason)
 
-    def _held(self, findings: StepFindings, stage: Stage, why: str) -> Iterator[Divergence]:
+    def _held(self, findings: StepResult, stage: Stage, why: str) -> Iterator[Divergence]:
         """Blame the holders of failing parameters. A step that follows a wrong gradient only inherits."""
         before = {(pair.base_route, pair.tensor) for pair in self._failing(findings, "grads")}
         for pair in self._failing(findings, stage):
             if stage != "weights" or (pair.base_route, pair.tensor) not in before:
                 yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
 
-    def _failing(self, findings: StepFindings, stage: Stage) -> list[Pair]:
+    def _failing(self, findings: StepResult, stage: Stage) -> list[Pair]:
         """Return the failing pairs of a stage; gradients in the order in which backward reached their layers."""
         failing = [pair for pair in findings.others if pair.stage == stage and pair.status == "fail"]
         if stage == "grads":
@@ -158,7 +161,7 @@ class Blame:
         return failing
 
     def _divergence(
-        self, findings: StepFindings, stage: Stage, culprit: LayerCall, pair: Pair, why: str, tensor: str = ""
+        self, findings: StepResult, stage: Stage, culprit: LayerCall, pair: Pair, why: str, tensor: str = ""
     ) -> Divergence:
         route, call = culprit
         if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
@@ -169,7 +172,8 @@ class Blame:
             why = f"{why}; left out inside it: {listed(inside)}"
         if not tensor:
             tensor = pair.tensor if route == pair.base_route else f"{pair.tensor} of {self._title(pair.base_route)}"
-        base_layer, raw_layer = self._base.layer(route), self._raw.layer(self._routes[route])
+        base_layer = self._described.base.layer(route)
+        raw_layer = self._described.raw.layer(self._routes[route])
         return Divergence(
             step=findings.step,
             stage=stage,
@@ -187,13 +191,13 @@ class Blame:
         return f" (left out: {listed(outside)})" if outside else ""
 
     def _title(self, route: str) -> str:
-        return repr(route) if route else self._base.class_name
+        return repr(route) if route else self._described.base.class_name
 
 
 class _Inherited:
-    """What single step cannot keep from spreading: base's own NaN, and tensors of another shape or type.
+    """Tells the failures that spread even in single step: base's own NaN, and tensors of another shape or type.
 
-    `nan`: base holds NaN from somewhere on. A call is spoiled when it went on with something that could not be replaced.
+    `nan` says that base holds NaN from somewhere on. A call is spoiled when it went on with a tensor that could not be replaced.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a gradient stops on one side: the layer that cuts it."""
+"""Find the layers that cut a gradient off on one side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cut:
 
 
 class Cuts:
-    """Tells cuts from what they entail: upstream of a cut every gradient is missing, and every sum lacks a summand."""
+    """Tells cuts from their consequences: upstream of a cut every gradient is missing, and every sum lacks a summand."""
 
     def __init__(self, missing: Sequence[Missing]) -> None:
         self._missing = [one for one in missing if one.pair.status == "fail"]
@@ -32,15 +32,15 @@ class Cuts:
 
     @property
     def silent_routes(self) -> Collection[str]:
-        """Routes of layers to whose output one side sends no gradient: none comes to their parameters either."""
+        """The routes of layers to whose output one side sends no gradient, so that none comes to their parameters either."""
         return {route for route, _ in self._silent_outputs}
 
     def lacks_summand(self, call: LayerCall) -> bool:
-        """True when a layer called directly by this call cuts off a gradient that this one would add up."""
+        """Tell whether a layer called directly by this call cuts off a gradient that this call would add up."""
         return any(one.caller == call and one.call in self._cutters for one in self._missing)
 
     def own(self) -> Iterator[Cut]:
-        """Yield what is a layer's own doing, in base's order."""
+        """Yield the missing gradients that are a layer's own doing, in base's order."""
         for one in sorted(self._missing, key=lambda one: one.at):
             if one.detached:
                 yield from self._detached(one)
@@ -50,7 +50,7 @@ class Cuts:
                 yield Cut(one, one.call, "gradients reach its output, and one side sends none to its input")
 
     def _detached(self, one: Missing) -> Iterator[Cut]:
-        """What has no history got lost on the way in, in the order of the forward."""
+        """Yield the layer that detached a tensor: the history was lost on the way in, in the order of the forward."""
         if one.side == "input":
             if self._is_detached(one.caller, "input") or self._made_without_history(one.caller):
                 return

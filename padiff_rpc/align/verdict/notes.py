@@ -1,13 +1,15 @@
-"""What a reader must know beside the verdict: faults that tolerances may hide, and layers that cannot agree."""
+"""Note what a reader must know besides the verdict: faults that tolerances may hide, and layers that cannot agree."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import LayerRef, Pair
 from padiff_rpc.tensors.tensor import DType
 
@@ -16,32 +18,31 @@ _KINKED = 1e-3
 """Relative L2 error of float32 gradients from which on rounding alone does not explain it; a ReLU's kink does."""
 
 
-def notes_on(
-    base: ModelDescription,
-    raw: ModelDescription,
-    matching: Matching,
-    settings: AlignSettings,
-    pairs: Sequence[Pair],
-) -> list[str]:
-    """Return one sentence per thing to know, in the order of their weight."""
+def notes_on(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
+    """Return one sentence per note, the most important first."""
+    described, settings = prepared.described, prepared.settings
     return [
-        *_random(base, raw, settings),
-        *_hyperparameters(base, raw, matching),
+        *_random(described, settings),
+        *_hyperparameters(described, prepared.matching),
         *_optimizers(settings),
-        *_loose_gradients(base, settings, pairs),
+        *_loose_gradients(described.base, settings, pairs),
     ]
 
 
-def _random(base: ModelDescription, raw: ModelDescription, settings: AlignSettings) -> list[str]:
+def _random(described: PerSide[ModelDescription], settings: AlignSettings) -> list[str]:
     return [
         f"{side} draws random numbers in {_listed(layers)}: set the rate to 0, or run in eval mode"
-        for side, description in (("base", base), ("raw", raw))
+        for side, description in described.items()
         if (layers := random_layers(description, settings.training))
     ]
 
 
-def _hyperparameters(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[str]:
-    """An epsilon of 1e-5 for 1e-12 stays below every tolerance, until an input comes that is small enough."""
+def _hyperparameters(described: PerSide[ModelDescription], matching: Matching) -> list[str]:
+    """Note the hyper-parameters that differ.
+
+    An epsilon of 1e-5 in place of 1e-12 stays below every tolerance, until an input comes that is small enough.
+    """
+    base, raw = described
     found: list[str] = []
     for pair in matching.layers:
         ours, theirs = base.layer(pair.base), raw.layer(pair.raw)
@@ -51,7 +52,7 @@ def _hyperparameters(base: ModelDescription, raw: ModelDescription, matching: Ma
 
 
 def _optimizers(settings: AlignSettings) -> list[str]:
-    base, raw = settings.base_optimizer, settings.raw_optimizer
+    base, raw = settings.optimizers
     if base is None or raw is None or base == raw:
         return []
     return [f"the two sides step with different optimisers: {_called(base)} and {_called(raw)}"]
@@ -63,7 +64,7 @@ def _called(optimizer: OptimizerSpec) -> str:
 
 
 def _loose_gradients(base: ModelDescription, settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:
-    """Without single step gradients in float32 are judged loosely (see compare/tolerances.py); say when that was needed."""
+    """Note when gradients passed only because float32 is judged loosely without single step (see compare/tolerances.py)."""
     if settings.compare.mode != "scaled" or settings.single_step or settings.compare.rtol is not None:
         return []
     if not any(info.spec.dtype is DType.F32 for info in base.parameters):
@@ -104,7 +105,7 @@ _RANDOM = ("dropout", "droppath", "drop_path", "stochasticdepth")
 
 
 def random_layers(model: ModelDescription, training: bool | None) -> list[str]:
-    """Return `route (Class, p=0.1)` of every layer with active dropout; training None goes by each layer's mode."""
+    """Return `route (Class, p=0.1)` for every layer with active dropout; with training None, each layer's own mode counts."""
     return [
         f"{layer.route or layer.class_name} ({layer.class_name}, {name}={rate})"
         for layer in model.layers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import StorePlace
+from padiff_rpc.model.model import StoreFigures, StorePlace
 from padiff_rpc.model.store.arena import Arena, Offer
 from padiff_rpc.model.store.budgets import default_disk_bytes, default_memory_bytes
 from padiff_rpc.model.store.overflow import Loose
@@ -23,25 +23,6 @@ log = logging.getLogger(__name__)
 
 AwaitRoom = Callable[[int], bool]
 """Waits for another release than the given number of releases; returns False when none will come."""
-
-
-@dataclass(frozen=True)
-class StoreFigures:
-    """The sizes of a store's records, in bytes. A copy that several records share counts once.
-
-    Attributes:
-        memory_bytes: The records in memory now.
-        disk_bytes: The records on disk now.
-        peak_memory_bytes: The most since restart_figures().
-        peak_disk_bytes: The most since restart_figures().
-        spilled_bytes: The sum of all writes to disk since restart_figures().
-    """
-
-    memory_bytes: int
-    disk_bytes: int
-    peak_memory_bytes: int
-    peak_disk_bytes: int
-    spilled_bytes: int
 
 
 @dataclass

@@ -8,6 +8,7 @@ import pytest
 
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.model.model import Boundary, Record
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
 
 DIGEST = Digest(1, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, bytes(16))
@@ -39,7 +40,7 @@ def test_who_waits_for_a_place_gets_the_first_that_comes_there_and_then_the_seco
             assert None is pairing.add("base", gradient(seq))
     thread.join(10)
     assert [0, 1] == [one.seq for one in got if one is not None]
-    assert {"base": [], "raw": []} == pairing.take_leftovers()
+    assert PerSide([], []) == pairing.take_leftovers()
 
 
 @pytest.mark.parametrize("routes", [{"1": "0", "2": "1"}, {"0": "1", "1": "0"}, {"0": "0", "1": "1"}])

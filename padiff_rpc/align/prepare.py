@@ -1,0 +1,92 @@
+"""Settle, before anything runs, which parts of two described models correspond and are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from padiff_rpc.align.preconditions import check_dumps
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.sides import Sides, Traffic
+from padiff_rpc.match.attention import attention_routes
+from padiff_rpc.match.layer_map import Matching
+from padiff_rpc.match.match import match_models
+from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
+from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.per_side import PerSide
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Two models that are matched, and what of them is to be compared.
+
+    Attributes:
+        sides: are the models, and how their tensors are judged.
+        described: are the models' descriptions.
+        matching: says which layers and parameters correspond.
+        scope: says which of these are recorded and compared.
+        asked: are the settings as the caller gave them.
+        settings: are the settings as they are carried out.
+        notes: tell where the two differ, and why.
+    """
+
+    sides: Sides
+    described: PerSide[ModelDescription]
+    matching: Matching
+    scope: Scope
+    asked: AlignSettings
+    settings: AlignSettings
+    notes: tuple[str, ...] = ()
+
+
+def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked: AlignSettings) -> Prepared:
+    """Match two models that are to run, as the settings ask.
+
+    Raises PadiffError: BAD_CONFIG for what a dump cannot do, and what `match_models` and `as_asked` raise.
+    """
+    check_dumps(models, described, asked)
+    base, raw = described
+    matching = match_described(described, asked)
+    selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
+    narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
+    settings, notes = _without_gradients(described, narrowed)
+    scope = scope_of(base, raw, matching, selections)
+    if not settings.held:
+        scope = replace(scope, links=())
+    attention = attention_routes(base, raw, scope.layers) - {""}
+    sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
+    return Prepared(sides, described, matching, scope, asked, settings, notes)
+
+
+def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
+    """Match two dumps that are compared without running; of these a selection leaves out the tensors as well."""
+    described = models.map(lambda model: model.describe())
+    matching = match_described(described, asked)
+    scope = scope_of(described.base, described.raw, matching, asked.selections, dumped=True)
+    sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
+    return Prepared(sides, described, matching, scope, asked, asked)
+
+
+def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:
+    """Match two models by the settings' maps and selections, without what a dump does not hold."""
+    matching = match_models(
+        described.base,
+        described.raw,
+        settings.layer_map,
+        settings.parameter_map,
+        settings.base_selection,
+        settings.raw_selection,
+    )
+    return without_unrecorded(matching, *described)
+
+
+def _without_gradients(
+    described: PerSide[ModelDescription], settings: AlignSettings
+) -> tuple[AlignSettings, tuple[str, ...]]:
+    """Run the forward alone where neither model has a parameter that a gradient or an optimiser could reach, and say so."""
+    holds = any(info.kind == "parameter" for model in described for info in model.parameters)
+    # Such a dump does not tell whether there were any.
+    holds = holds or any(model.unrecorded == "tensors" for model in described)
+    if holds or not settings.held or settings.diff_phase != "both":
+        return settings, ()
+    forward = replace(settings, diff_phase="forward", base_optimizer=None, raw_optimizer=None)
+    return forward, ("neither model has parameters: only the forward was compared",)
