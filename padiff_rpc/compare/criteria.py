@@ -1,4 +1,4 @@
-"""What passes: the rules brought to bear on what was measured, and the reason in words."""
+"""Apply the rules to measured differences, and give the reason in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NONE = Tolerance(0.0, 0.0)
 
 
 class Criteria:
-    """The rules for one pair of comparable specs. `exact`: integers or booleans, which must be equal in every mode."""
+    """The rules for one pair of comparable specs. `exact` holds for integers and booleans, which must be equal in every mode."""
 
     def __init__(self, standard: Standard, base: TensorSpec, raw: TensorSpec) -> None:
         rules = standard.rules
@@ -38,7 +38,7 @@ class Criteria:
             self._rtol = PADIFF_RTOL if rules.rtol is None else rules.rtol
 
     def limit(self, peak: float) -> Limit:
-        """Return when an element counts as mismatched; `peak` is max |base| where it is known, else 0."""
+        """Return the limit beyond which an element counts as mismatched; `peak` is max |base| where it is known, else 0."""
         if self.exact:
             return Limit()
         if self._rules.mode == "scaled":
@@ -102,7 +102,7 @@ class Criteria:
         return Verdict("fail", "values", why, metrics)
 
     def judge(self, found: Differences) -> Verdict:
-        """Judge what a pass over both tensors has measured under limit()."""
+        """Judge the differences that a pass over both tensors has measured, under limit()."""
         if found.nonfinite_at is not None:
             return self._nonfinite(found, found.nonfinite_at)
         if self.exact:
@@ -199,7 +199,7 @@ class Criteria:
 
 
 def nonfinite_by_digests(spec: TensorSpec, base: Digest, raw: Digest) -> Verdict:
-    """Fail tensors whose digests count NaN, or different numbers of Infs; no more is known of them than these counts."""
+    """Fail tensors whose digests count NaN, or different numbers of Inf; nothing but these counts is known of them."""
     nan, inf = (base.nan_count, raw.nan_count), (base.inf_count, raw.inf_count)
     metrics = Metrics(
         max_abs=math.nan,

@@ -1,4 +1,4 @@
-"""Which hyper-parameters of two layers differ, once the frameworks' own names and conventions are set aside."""
+"""Compare the hyper-parameters of two layers, with the frameworks' own names and conventions set aside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _IMPLIED: Mapping[str, tuple[Any, ...]] = {
     "sparse": (True, False),
     "norm_type": (2.0,),
 }
-"""What a layer does whose framework has no such hyper-parameter: any of these values means the same as its absence."""
+"""The values of a hyper-parameter that mean the same as its absence, in a framework without it."""
 
 _PER_AXIS = {"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size", "scale_factor"}
 """Hyper-parameters for which one number stands for the same number along every axis."""
@@ -43,7 +43,7 @@ _PER_AXIS = {"kernel_size", "stride", "padding", "dilation", "output_padding", "
 
 @dataclass(frozen=True)
 class Difference:
-    """One hyper-parameter that differs: under each side's own name, as text. `note` says how the two relate."""
+    """One hyper-parameter that differs, as text under each side's own name. `note` says how the two values relate."""
 
     base: str
     raw: str
@@ -55,8 +55,8 @@ def differing_hyperparameters(
 ) -> list[Difference]:
     """Compare two layers' hyper-parameters, in base's order.
 
-    Where the frameworks differ, one that only one side has counts only if its value is known to mean something
-    other than its absence. Within one framework it counts unless it is off: another release may lack it.
+    Some hyper-parameters exist on one side only. Between two frameworks such a hyper-parameter counts only if its value is
+    known to mean something other than its absence. Within one framework it counts unless it is off: another release may lack it.
     """
     ours, theirs = _canonical(base, base_framework), _canonical(raw, raw_framework)
     found = []

@@ -1,4 +1,4 @@
-"""Judge a pair of tensors: first by their specs, then by their digests, and only where these leave it open by their bytes."""
+"""Judge a pair of tensors: by their specs, then by their digests, and by their bytes only where these leave it open."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def compare_specs(base: TensorSpec, raw: TensorSpec, rules: CompareRules) -> Ver
 def compare_digests(
     base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw: Digest, standard: Standard
 ) -> Verdict | None:
-    """Settle what needs no tensor; None where the tensors are needed.
+    """Settle a comparison by the digests alone; return None where the tensors are needed.
 
-    Settled are: specs that differ; empty tensors; NaN on either side or both (counted, not placed); numbers of Infs that
-    differ; equal hashes; and the modes "mean" and "abs_mean" of floating tensors without Inf.
+    The digests settle specs that differ, empty tensors, NaN on either side (counted, not placed), different numbers of Inf and
+    equal hashes. In the modes "mean" and "abs_mean" they settle all floating tensors without Inf.
     """
     rules = standard.rules
     mismatch = compare_specs(base_spec, raw_spec, rules)
@@ -84,7 +84,7 @@ def compare_streams(
 
 
 def statistics_for(rules: CompareRules) -> Statistics:
-    """Return what the digests must hold that are compared under these rules."""
+    """Return the statistics that digests must hold to be compared under these rules."""
     if rules.mode == "mean":
         return Statistics.MEAN
     if rules.mode == "abs_mean":
@@ -106,7 +106,7 @@ def _comparable(base: DType, raw: DType) -> bool:
 
 
 def _known(base: Digest, raw: Digest) -> Known | None:
-    """Return what need not be measured anew: all of it, or nothing where some elements are not finite."""
+    """Return the figures that need not be measured anew: all of them, or None where some elements are not finite."""
     if base.nan_count or base.inf_count or raw.nan_count or raw.inf_count or base.norm is None or raw.norm is None:
         return None
     return Known(base.norm, raw.norm, _peak(base))

@@ -24,10 +24,12 @@ _MARGIN = 1.0 + 2.0**-20
 
 @dataclass(frozen=True)
 class Limit:
-    """An element mismatches where |raw - base| > of_peak * max |base| or, with of_peak 0, > absolute + relative * |base|.
+    """The limit beyond which an element mismatches.
 
-    `peak`: max |base| as far as it is known beforehand, else 0; then the greatest element read so far stands in, so that
-    the count of mismatched elements may come out too high.
+    That is |raw - base| > of_peak * max |base| or, with of_peak 0, |raw - base| > absolute + relative * |base|.
+
+    `peak` is max |base| where it is known beforehand, else 0. Then the greatest element read so far stands in, so that the
+    count of mismatched elements may come out too high.
     """
 
     absolute: float = 0.0
@@ -38,7 +40,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Known:
-    """What digests have told of two tensors that are finite throughout: their L2 norms, and max |base|."""
+    """Figures from the digests of two tensors that are finite throughout: their L2 norms, and max |base|."""
 
     base_norm: float
     raw_norm: float
@@ -47,14 +49,24 @@ class Known:
 
 @dataclass(frozen=True)
 class Differences:
-    """What one pass over two tensors found, over the elements that are finite on both sides unless said otherwise.
+    """The findings of one pass over two tensors, over the elements that are finite on both sides unless said otherwise.
 
-    Complex tensors are taken as their real and imaginary parts: `total` counts parts, places are flat places of parts.
-    max_abs, max_rel, mean_abs, rel_l2, cosine, mismatched: as in padiff_rpc.result.Metrics. peak: max |base|.
-    max_of_limit: the greatest |raw - base| over its own limit, taken where of_peak is 0. worst_at: where max_abs is; worst:
-    base's and raw's element there, None where nothing differs. means, absolute_means: of base and of raw, if asked for.
-    nan, inf: elements on base's and on raw's side. matching_inf: places with one and the same Inf on both sides.
-    nonfinite_at: the first place where either side is NaN, or Inf but not matching; None without.
+    Complex tensors are taken as their real and imaginary parts. Places are flat places of parts. max_abs, max_rel, mean_abs,
+    rel_l2, cosine and mismatched are as in padiff_rpc.result.Metrics.
+
+    Attributes:
+        total: counts the elements, or the parts.
+        peak: is max |base|.
+        max_of_limit: is the greatest quotient of |raw - base| and its own limit; it is taken where of_peak is 0.
+        worst_at: is the place of max_abs.
+        worst: holds base's and raw's element there; None where nothing differs.
+        means: holds the means of base and of raw, where these were asked for.
+        absolute_means: holds the means of the absolute values, where these were asked for.
+        nan: counts the NaN on base's and on raw's side.
+        inf: counts the Inf on base's and on raw's side.
+        matching_inf: counts the places with the same Inf on both sides.
+        nonfinite_at: is the first place where either side is NaN, or Inf but not matching; None without such a place.
+        nonfinite: holds base's and raw's element there.
     """
 
     total: int
@@ -85,11 +97,20 @@ def measure(
     with_means: bool = False,
     known: Known | None = None,
 ) -> Differences:
-    """Read both streams abreast. Their shapes are equal, and their types are both floating, complex, integer or boolean.
+    """Read both streams abreast and measure their differences.
 
-    Chunks may be cut anywhere, and differently on the two sides. `magnitude`: the greatest absolute value on either
-    side, by which sums are scaled where their squares would leave float64. `with_means`: take means too. `known`: saves
-    taking that anew. DATA_LOSS when a stream is short or long.
+    Chunks may be cut anywhere, and differently on the two sides.
+
+    Args:
+        base: streams a tensor.
+        raw: streams a tensor of the same shape. Both types are floating, or complex, integer or boolean.
+        limit: says when an element counts as mismatched.
+        magnitude: is the greatest absolute value on either side. Sums are scaled by it where their squares would leave float64.
+        with_means: takes the means as well.
+        known: gives figures that are then not taken anew.
+
+    Raises:
+        PadiffError: DATA_LOSS when a stream is short or long.
     """
     integer = not (base.spec.dtype.is_floating or base.spec.dtype.is_complex)
     single = base.spec.dtype is raw.spec.dtype is DType.F32 and known is not None and not with_means
@@ -106,7 +127,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class _Singles:
-    """A block of float32 that differs: |raw - base|, |base|, the greatest of the one and the smallest of the other, and room."""
+    """A block of float32 that differs. gap is |raw - base|, size is |base|, and work is memory for an interim result."""
 
     base: np.ndarray
     raw: np.ndarray
@@ -118,7 +139,10 @@ class _Singles:
 
 
 class _Measuring:
-    """The pass, one at a time in a thread: its sums, in units of 1 / scale, and temporaries so few that they stay in cache."""
+    """The state of a pass, of which a thread has one at a time.
+
+    Its sums are in units of 1 / scale, and its temporaries are so few that they stay in the cache.
+    """
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ _KINKED_FACTOR = 20.0
 
 
 def tolerance(base: DType, raw: DType, stage: Stage, single_step: bool) -> Tolerance:
-    """Look up what two floating or complex tensors of a stage may differ by: as the less precise type allows.
+    """Look up the tolerance of two floating or complex tensors of a stage: that of the less precise type.
 
     factor * rtol never exceeds 1: no element may be off by more than the greatest element.
     """

@@ -25,7 +25,15 @@ _IN_ORDER = ("identity", "reshape")
 
 @dataclass
 class AssignReport:
-    """What was assigned: raw's names, bytes written, which changed their dtype, what was passed over, and notes."""
+    """The record of an assignment.
+
+    Attributes:
+        assigned: names raw's parameters and buffers that were written.
+        size_bytes: counts the bytes written.
+        converted: names those whose dtype differs from base's.
+        skipped: holds raw's parameters and buffers that were passed over.
+        notes: tells of values that became infinite.
+    """
 
     assigned: list[str] = field(default_factory=list)
     size_bytes: int = 0
@@ -38,10 +46,18 @@ def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
     """Overwrite every parameter and buffer of raw with base's, as the matching links them.
 
     Everything is checked against both descriptions before the first byte is written. Tensors pass through chunk by chunk where
-    their elements keep their order, or are transposed, which base does; of other rules one link at a time is held in memory.
-    Last come special initialisers that take live layers. Where the dtypes differ values are rounded to raw's.
-    Raises PadiffError: MODELS_DO_NOT_MATCH when a parameter of raw has no partner, or a link's shapes or dtypes do not fit
-    (`explain_mismatch` has it in parts); BAD_CONFIG for what a special initialiser does, NOT_SUPPORTED where it cannot run.
+    their elements keep their order, or are transposed, which base does. Under other rules, one link at a time is held in memory.
+    Special initialisers that take live layers come last. Where the dtypes differ, values are rounded to raw's.
+
+    Args:
+        base: is the model that gives the values.
+        raw: is the model that takes them.
+        matching: links their parameters and buffers.
+
+    Raises:
+        PadiffError: MODELS_DO_NOT_MATCH when a parameter of raw has no partner, or the shapes or dtypes of a link do not fit
+            (`explain_mismatch` tells each case by itself). BAD_CONFIG where a special initialiser fails or returns something
+            unusable, and NOT_SUPPORTED where it cannot run.
     """
     base_model, raw_model = base.describe(), raw.describe()
     _check(base, base_model, raw_model, matching)
@@ -76,7 +92,7 @@ def _transformed(
 
 
 def _turned_by_base(links: Sequence[ParameterLink]) -> set[str]:
-    """Name the tensors that base is to send as their transposes: all that are read for nothing else."""
+    """Name the tensors that base is to send as their transposes: those that no other rule reads."""
     rules = [("" if link.special is not None else link.rule, name) for link in links for name in link.base]
     return {name for rule, name in rules if rule == "transpose"} - {name for rule, name in rules if rule != "transpose"}
 
@@ -96,7 +112,7 @@ def _as_target(source: TensorStream, name: str, target: TensorSpec, report: Assi
 
 
 def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
-    """Refuse before anything is written. What a special initialiser makes is known only once it has run, so it runs here too."""
+    """Refuse before anything is written. A special initialiser runs here as well, since only then its result is known."""
     failures = explain_mismatch(base_model, raw_model, matching)
     if failures:
         raise _refusal(failures, matching)

@@ -1,4 +1,4 @@
-"""Say which of raw's parameters cannot be given base's values, layer by layer, before anything is written."""
+"""Explain which of raw's parameters cannot be given base's values, layer by layer, before anything is written."""
 
 from __future__ import annotations
 
@@ -21,8 +21,19 @@ from padiff_rpc.tensors.tensor import TensorSpec
 class AssignFailure:
     """One parameter or buffer of raw that gets no value, and the layers to look into.
 
-    Routes are those of the layers that hold it, and of what corresponds in base; base's part is empty where nothing
-    does. Parameters are full names. why: one sentence. cure: what to register for a pair of the layer map, else empty.
+    Base's part is empty where nothing in base corresponds.
+
+    Attributes:
+        base_route: is the route of the corresponding layer of base.
+        base_class: is that layer's class.
+        raw_route: is the route of the layer of raw that holds the tensor.
+        raw_class: is that layer's class.
+        base_parameter: is the full name of base's tensor.
+        raw_parameter: is the full name of raw's tensor.
+        base_shape: is the shape of base's tensor.
+        raw_shape: is the shape of raw's tensor.
+        why: gives the reason in one sentence.
+        cure: names the special initialiser to register for a pair of the layer map; it is empty elsewhere.
     """
 
     base_route: str
@@ -38,7 +49,7 @@ class AssignFailure:
 
 
 def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
-    """Return what keeps base's weights from being assigned, in raw's definition order; nothing where nothing does."""
+    """Return the failures that keep base's weights from being assigned, in raw's definition order; none where all can be."""
     return _Explanation(PerSide(base, raw), matching).failures()
 
 
@@ -79,7 +90,7 @@ class _Explanation:
         return failures
 
     def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:
-        """Return what base's corresponding layer holds under the same name, or else the first that has no partner either."""
+        """Return the tensor of base's corresponding layer with the same name, or else its first tensor without a partner."""
         holder = self._holders.raw[info.name]
         if holder.route not in self._to_base:
             return None

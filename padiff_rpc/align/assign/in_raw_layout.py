@@ -32,10 +32,17 @@ def rule_of(link: ParameterLink) -> Rule | SpecialInit:
 def in_raw_layout(
     link: ParameterLink, sources: Sequence[Tensor], targets: Sequence[TensorSpec]
 ) -> list[tuple[str, Tensor]]:
-    """Return raw's tensors by name as base's make them: of raw's shapes, in base's element type.
+    """Return raw's tensors, by name, as they follow from base's: in raw's shapes and base's element type.
 
-    A special initialiser may pass over buffers that it need not fill, and must not be one that takes live layers; what
-    it returns besides raises BAD_CONFIG.
+    A special initialiser may pass over buffers that it need not fill. It must not be one that takes live layers.
+
+    Args:
+        link: says which tensors correspond, and by which rule.
+        sources: are base's tensors of the link.
+        targets: are the specs of raw's tensors of the link.
+
+    Raises:
+        PadiffError: BAD_CONFIG where a special initialiser fails, or returns other names, shapes or types than raw has.
     """
     rule = rule_of(link)
     if isinstance(rule, SpecialInit):
@@ -89,7 +96,7 @@ def _check_names(link: ParameterLink, init: SpecialInit, result: Any) -> None:
 
 
 def _checked(init: SpecialInit, name: str, value: Any, target: TensorSpec, dtypes: set[DType]) -> Tensor:
-    """Take in one array: bits go by base's element type, and other floats are rounded to it where base has only one."""
+    """Make a tensor of one array: bits take base's element type, and other floats are rounded to it where base has only one."""
     array = np.asarray(value)
     if array.shape != target.shape:
         raise PadiffError(
