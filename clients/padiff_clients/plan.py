@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from padiff_clients.runfile import CompareTable, RunFile, SideTable
+from padiff_clients.run_keys import RunFile, SideTable, settings_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
@@ -70,7 +70,6 @@ def align_settings(
     run: RunFile, base: SidePlan, raw: SidePlan, targets: Mapping[str, Mapping[str, Any]]
 ) -> AlignSettings:
     """Return the settings; `targets` are each side's tensors by name. BAD_CONFIG where the two sides contradict each other."""
-    default = AlignSettings()
     losses = {plan.name: loss_of(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
     if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn) and raw.spec.kind != "tape":
         raise _lonely("base", "raw")
@@ -79,24 +78,14 @@ def align_settings(
     if any(targets.values()) and not any(loss.targets for loss in losses.values()):
         raise useless_targets(losses["base"].name)
     return AlignSettings(
-        compare=_rules(run.compare),
-        assign=_or(run.assign, default.assign),
-        training=run.train,
-        diff_phase=_or(run.phase, default.diff_phase),
-        single_step=_or(run.single_step, default.single_step),
-        api_calls=_or(run.api_calls, default.api_calls),
-        fail_fast=_or(run.fail_fast, default.fail_fast),
-        verify_probe=_or(run.verify_probe, default.verify_probe),
-        layers=tuple(run.layers),
-        depth=run.depth,
-        steps=_or(run.steps, default.steps),
-        seed=_or(run.seed, default.seed),
+        compare=CompareRules(**settings_of(run.compare)),
         base_loss=losses["base"],
         raw_loss=losses["raw"],
         base_optimizer=optimizer_of(base, run.base),
         raw_optimizer=optimizer_of(raw, run.raw),
         layer_map=run.map.layers,
         parameter_map=run.map.parameters,
+        **settings_of(run),
     )
 
 
@@ -233,17 +222,3 @@ def _lonely(given: str, other: str) -> PadiffError:
         reason=Reason.BAD_CONFIG,
         hint=f"give {other} its own too, or --loss for both",
     )
-
-
-def _rules(table: CompareTable) -> CompareRules:
-    default = CompareRules()
-    return CompareRules(
-        mode=_or(table.mode, default.mode),
-        atol=table.atol,
-        rtol=table.rtol,
-        allow_dtype_difference=_or(table.allow_dtype_difference, default.allow_dtype_difference),
-    )
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from padiff_clients.plan import align_settings, loss_of, parse_size, plan_one, plan_sides
-from padiff_clients.runfile import RunFile, merge, validate
+from padiff_clients.run_keys import RunFile
+from padiff_clients.runfile import merge, validate
 
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
