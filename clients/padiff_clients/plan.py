@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.model.spec import ModelSpec, parse_spec, split_place
+from padiff_rpc.model.store.sizes import parse_size
 
 _NEED_TARGETS = ("mse", "cross_entropy")
 _LAUNCH_ONLY = ("python", "device", "dtype", "args", "loss_fn", "optimizer_fn", "threads")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -126,19 +125,6 @@ def useless_targets(loss: str) -> PadiffError:
     )
 
 
-def parse_size(text: str | None) -> int | None:
-    """Read `512MB`, `2GiB` or a plain number of bytes; BAD_CONFIG otherwise."""
-    if text is None:
-        return None
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise PadiffError(
-            f"{text!r} is no size", reason=Reason.BAD_CONFIG, hint="write 512MB, 2GiB or a number of bytes"
-        )
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
-
-
 def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
     if side.spec is None:
         raise PadiffError(
@@ -160,8 +146,8 @@ def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
         losses=_offered(side.loss_fn, NEUTRAL_LOSSES),
         optimizers=_offered(side.optimizer_fn, NEUTRAL_OPTIMIZERS),
         threads=(side.threads or run.threads) if launched else None,
-        store_memory_bytes=parse_size(run.store.memory) if launched else None,
-        store_disk_bytes=parse_size(run.store.disk) if launched else None,
+        store_memory_bytes=_size(run.store.memory) if launched else None,
+        store_disk_bytes=_size(run.store.disk) if launched else None,
         token=_read_token(side.token_file),
         tls_ca=side.tls_ca,
         connect_timeout_s=run.connect_timeout_s,
@@ -181,6 +167,10 @@ def _refuse_launch_only(name: str, side: SideTable, spec: ModelSpec) -> None:
             reason=Reason.BAD_CONFIG,
             hint=cure,
         )
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text)
 
 
 def _read_token(path: str | None) -> str | None:
