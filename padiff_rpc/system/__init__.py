@@ -1,1 +1,1 @@
-"""What is asked of the operating system: memory files, malloc, thread priority."""
+"""What is asked of the operating system: memory files, whole files, malloc, thread priority."""
