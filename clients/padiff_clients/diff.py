@@ -16,7 +16,8 @@ from padiff_clients.options import as_run, diff_options
 from padiff_clients.plan import SidePlan, align_settings, plan_sides
 from padiff_clients.progress_display import live_progress
 from padiff_clients.report_errors import ALIGNED, DIFFERS, handled
-from padiff_clients.runfile import RunFile, load_run_file, merge
+from padiff_clients.run_keys import RunFile
+from padiff_clients.runfile import load_run_file, merge
 from padiff_clients.signals import terminable
 from padiff_clients.tapes import Tapes, as_recorded, notes_on, recorded_inputs, tapes_of
 from padiff_rpc.align.align import align

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from padiff_clients.console import show
 from padiff_clients.open_models import opened
-from padiff_clients.options import DTYPES, parse_args
+from padiff_clients.options import as_run_of_one, option
 from padiff_clients.plan import plan_one
 from padiff_clients.report_errors import handled
-from padiff_clients.runfile import validate
+from padiff_clients.run_keys import RunFile, SideTable
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ModelInfo, ParameterInfo
 from padiff_rpc.report.json_file import check_writable, write_json
 from padiff_rpc.report.layout import fold
@@ -27,31 +27,25 @@ SCHEMA = "padiff-rpc/description/1"
 
 @click.command()
 @click.argument("spec")
-@click.option("--python", metavar="PYTHON", help="The Python to launch its worker in; default: this one.")
-@click.option("--model-arg", "args", metavar="NAME=JSON", multiple=True, help="An argument of its factory; repeatable.")
-@click.option("--device", metavar="DEVICE", help="Where it runs, in its framework's words.")
-@click.option("--dtype", type=DTYPES, help="Cast it to this type.")
-@click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
-@click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
-@click.option(
-    "--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds; default 20."
-)
-@click.option("--json", "json_file", metavar="FILE", help="Write the description there.")
+@option(SideTable, "python")
+@option(SideTable, "args", flag="--model-arg")
+@option(SideTable, "device")
+@option(SideTable, "dtype")
+@option(RunFile, "token_file", help="Access token of a worker that already runs.")
+@option(RunFile, "tls_ca", help="Certificate authority (PEM) of a worker that already runs.")
+@option(RunFile, "connect_timeout_s")
+@option(RunFile, "json_file", help="Write the description there.")
 @handled
-def inspect(args: tuple[str, ...], connect_timeout_s: float | None, json_file: str | None, **side: Any) -> None:
+def inspect(**options: Any) -> None:
     """Show a model's layer tree with classes, hyper-parameters, parameters and buffers."""
-    table = {key: value for key, value in side.items() if value is not None}
-    run = validate(
-        {"base": {**table, "args": parse_args(args, "--model-arg")}, "connect_timeout_s": connect_timeout_s},
-        "the command line",
-    )
+    run = as_run_of_one(options)
     plan = plan_one(run)
-    if json_file:
-        check_writable(Path(json_file))
+    if run.json_file:
+        check_writable(Path(run.json_file))
     with opened([plan]) as (model,):
         info, description = model.info(), model.describe()
-    if json_file:
-        write_json(Path(json_file), {"schema": SCHEMA, "info": asdict(info), "model": _plain(asdict(description))})
+    if run.json_file:
+        write_json(Path(run.json_file), {"schema": SCHEMA, "info": asdict(info), "model": _plain(asdict(description))})
     show(lambda console: _print(info, description, console))
 
 

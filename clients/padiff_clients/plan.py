@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from padiff_clients.runfile import CompareTable, RunFile, SideTable
+from padiff_clients.run_keys import RunFile, SideTable, settings_of
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, parse_loss, parse_optimizer
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.model.spec import ModelSpec, parse_spec, split_place
+from padiff_rpc.model.store.sizes import parse_size
 
 _NEED_TARGETS = ("mse", "cross_entropy")
 _LAUNCH_ONLY = ("python", "device", "dtype", "args", "loss_fn", "optimizer_fn", "threads")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ def align_settings(
     run: RunFile, base: SidePlan, raw: SidePlan, targets: Mapping[str, Mapping[str, Any]]
 ) -> AlignSettings:
     """Return the settings; `targets` are each side's tensors by name. BAD_CONFIG where the two sides contradict each other."""
-    default = AlignSettings()
     losses = {plan.name: loss_of(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
     if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn) and raw.spec.kind != "tape":
         raise _lonely("base", "raw")
@@ -79,24 +77,14 @@ def align_settings(
     if any(targets.values()) and not any(loss.targets for loss in losses.values()):
         raise useless_targets(losses["base"].name)
     return AlignSettings(
-        compare=_rules(run.compare),
-        assign=_or(run.assign, default.assign),
-        training=run.train,
-        diff_phase=_or(run.phase, default.diff_phase),
-        single_step=_or(run.single_step, default.single_step),
-        api_calls=_or(run.api_calls, default.api_calls),
-        fail_fast=_or(run.fail_fast, default.fail_fast),
-        verify_probe=_or(run.verify_probe, default.verify_probe),
-        layers=tuple(run.layers),
-        depth=run.depth,
-        steps=_or(run.steps, default.steps),
-        seed=_or(run.seed, default.seed),
+        compare=CompareRules(**settings_of(run.compare)),
         base_loss=losses["base"],
         raw_loss=losses["raw"],
         base_optimizer=optimizer_of(base, run.base),
         raw_optimizer=optimizer_of(raw, run.raw),
         layer_map=run.map.layers,
         parameter_map=run.map.parameters,
+        **settings_of(run),
     )
 
 
@@ -137,19 +125,6 @@ def useless_targets(loss: str) -> PadiffError:
     )
 
 
-def parse_size(text: str | None) -> int | None:
-    """Read `512MB`, `2GiB` or a plain number of bytes; BAD_CONFIG otherwise."""
-    if text is None:
-        return None
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise PadiffError(
-            f"{text!r} is no size", reason=Reason.BAD_CONFIG, hint="write 512MB, 2GiB or a number of bytes"
-        )
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
-
-
 def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
     if side.spec is None:
         raise PadiffError(
@@ -171,8 +146,8 @@ def _side_plan(name: str, side: SideTable, run: RunFile) -> SidePlan:
         losses=_offered(side.loss_fn, NEUTRAL_LOSSES),
         optimizers=_offered(side.optimizer_fn, NEUTRAL_OPTIMIZERS),
         threads=(side.threads or run.threads) if launched else None,
-        store_memory_bytes=parse_size(run.store.memory) if launched else None,
-        store_disk_bytes=parse_size(run.store.disk) if launched else None,
+        store_memory_bytes=_size(run.store.memory) if launched else None,
+        store_disk_bytes=_size(run.store.disk) if launched else None,
         token=_read_token(side.token_file),
         tls_ca=side.tls_ca,
         connect_timeout_s=run.connect_timeout_s,
@@ -192,6 +167,10 @@ def _refuse_launch_only(name: str, side: SideTable, spec: ModelSpec) -> None:
             reason=Reason.BAD_CONFIG,
             hint=cure,
         )
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text)
 
 
 def _read_token(path: str | None) -> str | None:
@@ -233,17 +212,3 @@ def _lonely(given: str, other: str) -> PadiffError:
         reason=Reason.BAD_CONFIG,
         hint=f"give {other} its own too, or --loss for both",
     )
-
-
-def _rules(table: CompareTable) -> CompareRules:
-    default = CompareRules()
-    return CompareRules(
-        mode=_or(table.mode, default.mode),
-        atol=table.atol,
-        rtol=table.rtol,
-        allow_dtype_difference=_or(table.allow_dtype_difference, default.allow_dtype_difference),
-    )
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value

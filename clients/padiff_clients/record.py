@@ -10,12 +10,13 @@ import click
 from padiff_clients.console import show
 from padiff_clients.load_inputs import as_tensors, load_one, load_targets, model_inputs
 from padiff_clients.open_models import opened
-from padiff_clients.options import DTYPES, PLACE, parse_args
-from padiff_clients.plan import loss_of, optimizer_of, plan_one, useless_targets
+from padiff_clients.options import as_run_of_one, option
+from padiff_clients.plan import SidePlan, loss_of, optimizer_of, plan_one, useless_targets
 from padiff_clients.report_errors import handled
-from padiff_clients.runfile import validate
+from padiff_clients.run_keys import PLACE, RunFile, SideTable
 from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import LossSpec
 from padiff_rpc.model.selection import EVERYTHING, asked_layers, check_globs, narrowed
 from padiff_rpc.tape.write_tape import check_asked
 from padiff_rpc.tape.write_tape import record as record_tape
@@ -23,47 +24,34 @@ from padiff_rpc.tape.write_tape import record as record_tape
 
 @click.command()
 @click.argument("spec")
-@click.option("--inputs", metavar="FILE", help=f"Needed: FILE.npz, or {PLACE} that returns a dict.")
+@option(SideTable, "inputs", help=f"Needed: FILE.npz, or {PLACE} that returns a dict.")
 @click.option(
     "-o", "--output", "folder", metavar="DIR", required=True, help="A folder that is not there yet, or empty."
 )
-@click.option("--python", metavar="PYTHON", help="The Python to launch its worker in; default: this one.")
-@click.option("--model-arg", "args", metavar="NAME=JSON", multiple=True, help="An argument of its factory; repeatable.")
-@click.option("--device", metavar="DEVICE", help="Where it runs, in its framework's words.")
-@click.option("--dtype", type=DTYPES, help="Cast it (and, for float64, the inputs) to this type.")
-@click.option("--train/--eval", default=None, help="Set its mode; default: leave it as it is.")
-@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="Steps on the same inputs.")
-@click.option("--phase", type=click.Choice(["forward", "both"]), default="both", show_default=True, help="What to run.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the framework's generators.")
-@click.option("--loss", metavar="LOSS", help="projection (default), mean, sum, mse, cross_entropy, or a worker's own.")
-@click.option("--loss-fn", metavar=PLACE, help="A loss of its own: a function of the outputs.")
-@click.option("--targets", metavar="FILE.npz", help="What mse and cross_entropy compare with: array `target`.")
-@click.option("--optimizer", metavar="OPTIMIZER", help="Such as 'SGD(lr=0.1)'; none by default.")
-@click.option("--optimizer-fn", metavar=PLACE, help="An optimiser of its own: made from the model.")
-@click.option("--api-calls/--no-api-calls", default=False, help="Record functional calls in layers' own code too.")
-@click.option("--layers", metavar="GLOB", multiple=True, help="Record only layers of such routes; repeatable.")
-@click.option("--depth", type=click.IntRange(0), help="Record only layers at most so many levels below the root.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of a launched worker.")
-@click.option("--token-file", metavar="FILE", help="Access token of a worker that already runs.")
-@click.option("--tls-ca", metavar="FILE", help="Certificate authority (PEM) of a worker that already runs.")
-@click.option(
-    "--connect-timeout", "connect_timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds; default 20."
+@option(SideTable, "python")
+@option(SideTable, "args", flag="--model-arg")
+@option(SideTable, "device")
+@option(SideTable, "dtype", help="Cast it (and, for float64, the inputs) to this type.")
+@option(RunFile, "train", help="Set its mode; default: leave it as it is.")
+@option(RunFile, "steps", default=1, show_default=True, help="Steps on the same inputs.")
+@option(
+    RunFile, "phase", type=click.Choice(["forward", "both"]), default="both", show_default=True, help="What to run."
 )
+@option(RunFile, "seed", default=0, show_default=True, help="Seed of the framework's generators.")
+@option(RunFile, "loss", help="projection (default), mean, sum, mse, cross_entropy, or a worker's own.")
+@option(SideTable, "loss_fn", help="A loss of its own: a function of the outputs.")
+@option(RunFile, "targets")
+@option(RunFile, "optimizer")
+@option(SideTable, "optimizer_fn", help="An optimiser of its own: made from the model.")
+@option(RunFile, "api_calls", default=False, help="Record functional calls in layers' own code too.")
+@option(RunFile, "layers", help="Record only layers of such routes; repeatable.")
+@option(RunFile, "depth", help="Record only layers at most so many levels below the root.")
+@option(RunFile, "threads", help="CPU threads of a launched worker.")
+@option(RunFile, "token_file", help="Access token of a worker that already runs.")
+@option(RunFile, "tls_ca", help="Certificate authority (PEM) of a worker that already runs.")
+@option(RunFile, "connect_timeout_s")
 @handled
-def record(
-    args: tuple[str, ...],
-    folder: str,
-    train: bool | None,
-    steps: int,
-    phase: str,
-    seed: int,
-    targets: str | None,
-    api_calls: bool,
-    layers: tuple[str, ...],
-    depth: int | None,
-    connect_timeout_s: float | None,
-    **side: Any,
-) -> None:
+def record(folder: str, **options: Any) -> None:
     """Run one model and write a tape: all that it computed.
 
     The tape holds inputs, parameters, layer outputs and gradients. `padiff-rpc diff --base tape:DIR --raw SPEC` aligns another
@@ -72,40 +60,52 @@ def record(
     SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), or grpc://host:port or unix:path
     (already running).
     """
-    table = {key: value for key, value in side.items() if value is not None}
-    run = validate(
-        {"base": {**table, "args": parse_args(args, "--model-arg")}, "connect_timeout_s": connect_timeout_s},
-        "the command line",
-    )
+    steps = run_record(as_run_of_one(options), Path(folder))
+    show(lambda console: console.print(f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}", highlight=False))
+
+
+def run_record(run: RunFile, folder: Path) -> int:
+    """Run the model that stands where base does, and return the number of recorded steps.
+
+    Nothing is launched before all that can be checked here has been.
+    """
     plan = plan_one(run)
     optimizer = optimizer_of(plan, run.base)
-    check_asked(Path(folder), steps, optimizer, phase == "both")
+    steps, backward = run.steps or 1, run.phase != "forward"
+    check_asked(folder, steps, optimizer, backward)
     if run.base.inputs is None:
         raise PadiffError(
             "no inputs are given", reason=Reason.BAD_CONFIG, hint="give --inputs FILE.npz or --inputs FILE.py:function"
         )
     float64 = plan.dtype == "float64"
     inputs = model_inputs(load_one(run.base.inputs), run.base.inputs, float64=float64)
-    tensors = as_tensors(load_targets(targets), targets, float64=float64) if targets else {}
-    loss = loss_of(plan, run.base, tensors)
-    if tensors and not loss.targets:
-        raise useless_targets(loss.name)
+    loss = _loss(run, plan)
     with terminable(), opened([plan]) as (model,):
         description = model.describe()
         routes = [layer.route for layer in description.layers]
-        check_globs(layers, routes, "the model")
+        check_globs(run.layers, routes, "the model")
         record_tape(
             model,
             inputs,
-            Path(folder),
+            folder,
             model_name=description.class_name,
-            selection=narrowed(EVERYTHING, routes, asked_layers(routes, layers, depth)),
+            selection=narrowed(EVERYTHING, routes, asked_layers(routes, run.layers, run.depth)),
             steps=steps,
-            training=train,
-            seed=seed,
+            training=run.train,
+            seed=run.seed,
             loss=loss,
             optimizer=optimizer,
-            backward=phase == "both",
-            api_calls=api_calls,
+            backward=backward,
+            api_calls=bool(run.api_calls),
         )
-    show(lambda console: console.print(f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}", highlight=False))
+    return steps
+
+
+def _loss(run: RunFile, plan: SidePlan) -> LossSpec:
+    """Return the loss with its targets; BAD_CONFIG where it takes none of those that are given."""
+    float64 = plan.dtype == "float64"
+    targets = as_tensors(load_targets(run.targets), run.targets, float64=float64) if run.targets else {}
+    loss = loss_of(plan, run.base, targets)
+    if targets and not loss.targets:
+        raise useless_targets(loss.name)
+    return loss

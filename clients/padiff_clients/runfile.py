@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from padiff_rpc.align.settings import DiffPhase
-from padiff_rpc.compare.rules import CompareMode
+from padiff_clients.run_keys import Anchored, CompareTable, MapTable, RunFile, SideTable, StoreTable, marked
 from padiff_rpc.errors import PadiffError, Reason
 
 if sys.version_info >= (3, 11):
@@ -20,93 +19,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
-DTypeName = Literal["float64", "float32", "bfloat16", "float16"]
-_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SideTable(BaseModel):
-    """[base] and [raw]: one model, and what only it gets."""
-
-    model_config = _STRICT
-    spec: str | None = None
-    python: str | None = None
-    device: str | None = None
-    dtype: DTypeName | None = None
-    args: dict[str, Any] = Field(default_factory=dict)
-    inputs: str | None = None
-    loss: str | None = None
-    loss_fn: str | None = None
-    optimizer: str | None = None
-    optimizer_fn: str | None = None
-    threads: int | None = Field(default=None, ge=1)
-    token_file: str | None = None
-    tls_ca: str | None = None
-
-
-class CompareTable(BaseModel):
-    """[compare]: what counts as equal."""
-
-    model_config = _STRICT
-    mode: CompareMode | None = None
-    atol: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    rtol: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    allow_dtype_difference: bool | None = None
-
-
-class MapTable(BaseModel):
-    """[map]: pairs on top of the automatic match, base's name first."""
-
-    model_config = _STRICT
-    layers: dict[str, str] = Field(default_factory=dict)
-    parameters: dict[str, str] = Field(default_factory=dict)
-
-
-class StoreTable(BaseModel):
-    """[store]: how much a launched worker may keep, as text such as "2GiB"."""
-
-    model_config = _STRICT
-    memory: str | None = None
-    disk: str | None = None
-
-
-class RunFile(BaseModel):
-    """A whole run. Keys for both sides stand at the top level; the same key in [base] or [raw] goes before them."""
-
-    model_config = _STRICT
-    inputs: str | None = None
-    targets: str | None = None
-    loss: str | None = None
-    optimizer: str | None = None
-    dtype: DTypeName | None = None
-    threads: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    phase: DiffPhase | None = None
-    single_step: bool | None = None
-    api_calls: bool | None = None
-    sequential: bool | None = None
-    fail_fast: bool | None = None
-    verify_probe: bool | None = None
-    layers: list[str] = Field(default_factory=list)
-    depth: int | None = Field(default=None, ge=0)
-    train: bool | None = None
-    seed: int | None = None
-    assign: bool | None = None
-    token_file: str | None = None
-    tls_ca: str | None = None
-    connect_timeout_s: float | None = Field(default=None, gt=0)
-    json_file: str | None = None
-    base: SideTable = Field(default_factory=SideTable)
-    raw: SideTable = Field(default_factory=SideTable)
-    compare: CompareTable = Field(default_factory=CompareTable)
-    map: MapTable = Field(default_factory=MapTable)
-    store: StoreTable = Field(default_factory=StoreTable)
-
-
 _FOR_BOTH = ("inputs", "loss", "optimizer", "dtype", "token_file", "tls_ca")
 """Top-level keys that stand for the same key in both sides' tables."""
-_PATHS = ("targets", "json_file")
-_SIDE_PATHS = ("token_file", "tls_ca")
-_PLACES = ("inputs", "loss_fn", "optimizer_fn")
 _EITHER = (("loss", "loss_fn"), ("optimizer", "optimizer_fn"))
 _TABLES: Mapping[str, type[BaseModel]] = {
     "": RunFile,
@@ -123,15 +37,10 @@ def load_run_file(path: Path) -> RunFile:
     run = validate(_read_toml(path), str(path))
     values = run.model_dump(exclude_unset=True)
     folder = os.path.dirname(os.path.abspath(path))
-    for key in _PATHS:
-        _anchor(values, key, folder)
-    for table in (values, values.get("base", {}), values.get("raw", {})):
-        for key in (*_SIDE_PATHS, *_PLACES):
-            _anchor(table, key, folder)
-        if "spec" in table:
-            table["spec"] = anchored_spec(table["spec"], folder)
-        if os.sep in table.get("python", ""):
-            _anchor(table, "python", folder)
+    for table, given in ((RunFile, values), (SideTable, values.get("base", {})), (SideTable, values.get("raw", {}))):
+        for key, anchored in marked(table, Anchored):
+            if key in given:
+                given[key] = anchored.by(given[key], folder)
     return validate(values, str(path))
 
 
@@ -172,32 +81,6 @@ def merge(file: RunFile, options: RunFile) -> RunFile:
                 for key in either:
                     values[name].pop(key, None)
     return RunFile.model_validate(_deep_merge(values, over))
-
-
-def anchored_spec(spec: str, folder: str) -> str:
-    """Take a SPEC's relative path (FILE.py, unix:PATH, tape:DIR) from `folder`."""
-    for prefix in ("unix:", "tape:"):
-        if spec.startswith(prefix) and len(spec) > len(prefix):
-            return prefix + _join(folder, spec.removeprefix(prefix))
-    framework, at, place = spec.partition("@")
-    return f"{framework}@{_anchored_place(place, folder)}" if at else spec
-
-
-def _anchor(table: dict[str, Any], key: str, folder: str) -> None:
-    if key in table:
-        table[key] = _anchored_place(table[key], folder) if key in _PLACES else _join(folder, table[key])
-
-
-def _anchored_place(place: str, folder: str) -> str:
-    target, colon, function = place.rpartition(":")
-    if colon and target.endswith(".py"):
-        return f"{_join(folder, target)}:{function}"
-    return _join(folder, place) if not colon else place
-
-
-def _join(folder: str, path: str) -> str:
-    # No realpath: a virtual environment's python is a link that must stay one.
-    return os.path.normpath(os.path.join(folder, path))
 
 
 def _pushed_down(values: dict[str, Any]) -> dict[str, Any]:

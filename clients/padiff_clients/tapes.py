@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from padiff_clients.plan import SidePlan
-from padiff_clients.runfile import RunFile
+from padiff_clients.run_keys import RunFile
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS

@@ -26,7 +26,6 @@ class Rule:
             so that bfloat16 held as uint16 passes unharmed.
     """
 
-    summary: str
     result: Callable[[Sequence[Shape], Sequence[Shape]], list[Shape] | None]
     transform: Transform
 
@@ -72,8 +71,7 @@ def _cut(axis: int, transpose: bool) -> Rule:
         parts = np.split(base[0], np.cumsum(sizes)[:-1], axis=axis)
         return [np.ascontiguousarray(part.T if transpose else part) for part in parts]
 
-    each = "one transposed tensor each" if transpose else "one tensor each"
-    return Rule(f"packed {_AXES[axis]} (q, k, v) -> {each}", result, transform)
+    return Rule(result, transform)
 
 
 def _join(axis: int, transpose: bool) -> Rule:
@@ -87,11 +85,7 @@ def _join(axis: int, transpose: bool) -> Rule:
     def transform(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
         return [np.concatenate([array.T if transpose else array for array in base], axis=axis)]
 
-    to = f"transposed and packed {_AXES[axis]}" if transpose else f"packed {_AXES[axis]}"
-    return Rule(f"one tensor each (q, k, v) -> {to}", result, transform)
-
-
-_AXES = ("rows", "columns")
+    return Rule(result, transform)
 
 
 def _turned(shapes: Sequence[Shape]) -> list[Shape]:
@@ -109,11 +103,9 @@ def _joined(parts: Sequence[Shape], axis: int) -> Shape | None:
 
 
 RULES: Mapping[str, Rule] = {
-    "identity": Rule("as it is", _same, lambda base, raw: base),
-    "transpose": Rule(
-        "[out, in] <-> [in, out]", _transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]
-    ),
-    "reshape": Rule("[n] <-> [1, n], [a, b] <-> [a * b]", _reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
+    "identity": Rule(_same, lambda base, raw: base),
+    "transpose": Rule(_transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]),
+    "reshape": Rule(_reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
     "split": _cut(0, transpose=False),
     "split_transpose": _cut(0, transpose=True),
     "split_columns": _cut(1, transpose=False),

@@ -6,8 +6,7 @@ They serve layers whose insides differ too much for the layout rules. Each is re
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,22 +86,6 @@ def add_special_init(
 def find_special_init(base: str, raw: str) -> SpecialInit | None:
     """Return the initialiser that was added for base's and raw's class (`framework::ClassName`); None if there is none."""
     return _added.get((base, raw))
-
-
-def remove_special_init(base: str, raw: str) -> None:
-    """Forget what was added for two classes; nothing happens where there is none."""
-    _added.pop((base, raw), None)
-
-
-@contextmanager
-def special_inits_kept() -> Iterator[None]:
-    """Undo at the end of the block what was added or removed in it."""
-    before = dict(_added)
-    try:
-        yield
-    finally:
-        _added.clear()
-        _added.update(before)
 
 
 def registered_classes(side: SideName) -> frozenset[str]:

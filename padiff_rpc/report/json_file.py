@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.result import Result
+from padiff_rpc.system.atomic_file import replacing
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -21,7 +21,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader finds the old file or the whole new one. BAD_CONFIG where it cannot be written."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
-        _replace(path, text)
+        with replacing(path) as file:
+            file.write(text)
     except OSError as err:
         raise _unwritable(path, err) from err
 
@@ -35,24 +36,6 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as err:
         raise _unwritable(path, err) from err
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unwritable(path: Path, err: OSError) -> PadiffError:

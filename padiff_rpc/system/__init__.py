@@ -1,1 +1,1 @@
-"""Services of the operating system: memory files, malloc, thread priority."""
+"""Services of the operating system: memory files, files written whole or not at all, malloc, thread priority."""

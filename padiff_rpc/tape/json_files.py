@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.system.atomic_file import replacing
 
 OURS = "padiff_rpc"
 """The key under which everything lies that PaDiff's own files do not have: at the top, in nodes, and in tensor entries."""
@@ -27,11 +27,9 @@ T = TypeVar("T")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside the file and rename, so that a file of this name is always a whole one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    """Write an object so that a file of this name is always a whole one."""
+    with replacing(path) as file:
         json.dump(content, file, indent=1)
-    os.replace(partial, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

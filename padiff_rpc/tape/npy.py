@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.tape.json_files import damaged_file
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
 
-_MAGIC = b"\x93NUMPY"
-_ALIGNMENT = 64
 _HEADER_LIMIT_BYTES = 1 << 16
+_READ_HEADER = {
+    1: npy_format.read_array_header_1_0,
+    2: npy_format.read_array_header_2_0,
+    3: npy_format.read_array_header_2_0,  # 3.0 only allows more letters in the names of fields, which no tensor has
+}
 _NATURAL = {
     dtype.storage: dtype for dtype in DType if dtype not in (DType.BF16, DType.F8_E4M3, DType.F8_E5M2)
 }  # what an array is where nobody says otherwise
@@ -79,12 +84,10 @@ class NpyFile:
 def write_npy(path: Path, stream: TensorStream) -> None:
     """Write a tensor as an array of its `dtype.storage`; DATA_LOSS when the stream does not fill its spec."""
     spec = stream.spec
-    header = f"{{'descr': {spec.dtype.storage.str!r}, 'fortran_order': False, 'shape': {spec.shape!r}, }}"
-    length = len(_MAGIC) + 4 + len(header) + 1
-    padded = header + " " * (-length % _ALIGNMENT) + "\n"
     written = 0
     with path.open("wb") as file:
-        file.write(_MAGIC + b"\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode("latin1"))
+        header = {"descr": spec.dtype.storage.str, "fortran_order": False, "shape": spec.shape}
+        npy_format.write_array_header_1_0(file, header)
         for chunk in stream.chunks:
             written += chunk.nbytes
             if written > spec.size_bytes:
@@ -100,20 +103,14 @@ def open_npy(path: Path) -> NpyFile:
         with path.open("rb") as file:
             size_bytes = file.seek(0, 2)
             file.seek(0)
-            start = file.read(len(_MAGIC) + 2)
-            if start[:-2] != _MAGIC or start[-2:-1] not in (b"\x01", b"\x02", b"\x03"):
-                raise _damaged(path, "is no .npy file")
-            width = 2 if start[-2] == 1 else 4
-            length = int.from_bytes(file.read(width), "little")
-            offset = len(start) + width + length
-            if length > _HEADER_LIMIT_BYTES or offset > size_bytes:
-                raise _damaged(path, "is truncated within its header")
-            text = file.read(length).decode("latin1")
+            # NumPy reads as many bytes as a damaged header says that it has, so it is given no more than these.
+            start = BytesIO(file.read(_HEADER_LIMIT_BYTES))
     except FileNotFoundError as err:
         raise _damaged(path, "is missing") from err
     except OSError as err:
         raise _damaged(path, f"cannot be read: {err}") from err
-    stored, shape, column_major = _parse(path, text)
+    stored, shape, column_major = _read_header(path, start)
+    offset = start.tell()
     expected = math.prod(shape) * stored.itemsize
     if size_bytes - offset != expected:
         what = "truncated" if size_bytes - offset < expected else "too long"
@@ -121,20 +118,22 @@ def open_npy(path: Path) -> NpyFile:
     return NpyFile(path, stored, shape, column_major, offset)
 
 
-def _parse(path: Path, text: str) -> tuple[np.dtype, tuple[int, ...], bool]:
+def _read_header(path: Path, start: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
     try:
-        header = ast.literal_eval(text)
-        described, shape, column_major = header["descr"], header["shape"], header["fortran_order"]
-        stored = np.dtype(described)
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as err:
-        raise _damaged(path, f"has a broken header: {text.strip()!r:.200}") from err
+        read = _READ_HEADER[npy_format.read_magic(start)[0]]
+    except (ValueError, KeyError) as err:
+        raise _damaged(path, "is no .npy file") from err
+    try:
+        shape, column_major, stored = read(start, max_header_size=_HEADER_LIMIT_BYTES)
+    except Exception as err:  # of whatever kind: NumPy evaluates what stands there as a Python literal
+        raise _damaged(path, f"has a broken header: {err!s:.200}") from err
     if stored.hasobject:
         raise _damaged(path, "holds Python objects, which are never unpickled")
-    if not isinstance(shape, tuple) or not all(type(length) is int and length >= 0 for length in shape):
+    if not all(type(length) is int and length >= 0 for length in shape):
         raise _damaged(path, f"has a broken header: its shape is {shape!r}")
     if stored.newbyteorder("<") not in _NATURAL:
         raise _damaged(path, f"holds elements of dtype {stored}, which no tensor has")
-    return stored, shape, bool(column_major)
+    return stored, shape, column_major
 
 
 def _damaged(path: Path, what: str) -> PadiffError:

@@ -5,13 +5,13 @@ All packing and unpacking of tensor bytes for the wire is in this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.tensors.tensor import CHUNK_BYTES, Tensor, TensorSpec, TensorStream, data_loss
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, TensorSpec, TensorStream, data_loss
 from padiff_rpc.v1 import tensor_pb2
 from padiff_rpc.wire.payload import Batch, Piece
 from padiff_rpc.wire.serde import tensor_spec_from_proto, tensor_spec_to_proto
@@ -65,11 +65,6 @@ def pack(
                 yield packing.finish(last=number == count)
     if packing.pieces:
         yield packing.finish(last=True)
-
-
-def pack_tensors(tensors: Mapping[str, Tensor], slots: SlotSource | None = None) -> Iterator[Batch]:
-    """Pack whole tensors, one after the other."""
-    return pack((tensor.stream(name) for name, tensor in tensors.items()), slots)
 
 
 class _Packing:

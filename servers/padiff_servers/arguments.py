@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from padiff_rpc.errors import PadiffError
+from padiff_rpc.model.store.sizes import parse_size
 from padiff_servers.session import DEFAULT_LEASE_S
-
-_UNITS = {"": 1, "B": 1}
-_UNITS |= {f"{prefix}iB": 1 << (10 * power) for power, prefix in enumerate("KMGT", start=1)}
-_UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,10 +39,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     store = parser.add_argument_group("records")
     store.add_argument(
-        "--store-memory", type=parse_size, metavar="SIZE", help="such as 4GiB; default: a sixteenth of the memory"
+        "--store-memory", type=_size, metavar="SIZE", help="such as 4GiB; default: a sixteenth of the memory"
     )
     store.add_argument(
-        "--store-disk", type=parse_size, metavar="SIZE", help="where memory ends; default: a quarter of what is free"
+        "--store-disk", type=_size, metavar="SIZE", help="where memory ends; default: a quarter of what is free"
     )
     access = parser.add_argument_group("access")
     access.add_argument("--token-file", metavar="FILE", help="a coordinator must know the token in it")
@@ -69,12 +66,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def parse_size(text: str) -> int:
-    """Read a size in bytes: 4096, 512MiB, 4GiB, 1.5GB."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    if match is None or match[2] not in _UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 4096, 512MiB or 4GiB")
-    return int(float(match[1]) * _UNITS[match[2]])
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except PadiffError as err:
+        raise argparse.ArgumentTypeError(f"{err.message}: write 4096, 512MiB or 4GiB") from err
 
 
 def _model_arg(text: str) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from padiff_clients.commands import commands
-from padiff_clients.runfile import CompareTable, MapTable, RunFile, SideTable, StoreTable
+from padiff_clients.run_keys import CompareTable, MapTable, RunFile, SideTable, StoreTable
 
 from padiff_rpc.result import Metrics, Pair, Result, Unmatched
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from padiff_clients.plan import align_settings, loss_of, parse_size, plan_one, plan_sides
-from padiff_clients.runfile import RunFile, merge, validate
+from padiff_clients.plan import align_settings, loss_of, plan_one, plan_sides
+from padiff_clients.run_keys import RunFile
+from padiff_clients.runfile import merge, validate
 
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.compare.rules import CompareRules
@@ -184,11 +185,3 @@ def test_a_token_is_read_from_its_file_without_the_line_end(tmp_path: Path):
 
     assert plan_sides(run_of(raw="unix:/w", token_file=str(tmp_path / "token")))[1].token == "secret"
     assert "is empty" in refusal(run_of(raw="unix:/w", token_file=str(tmp_path / "empty"))).message
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("12", 12), ("2GiB", 2 << 30), ("1.5k", 1500), ("512 MB", 512_000_000), ("1tib", 1 << 40), (None, None)],
-)
-def test_sizes_are_read_with_their_units(text: str | None, expected: int | None):
-    assert parse_size(text) == expected

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from padiff_clients.runfile import RunFile, anchored_spec, load_run_file, merge, validate
+from padiff_clients.anchor_paths import anchored_spec
+from padiff_clients.run_keys import RunFile
+from padiff_clients.runfile import load_run_file, merge, validate
 
 from padiff_rpc.errors import PadiffError, Reason
 

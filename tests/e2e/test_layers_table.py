@@ -15,7 +15,6 @@ from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching, ParameterLink
-from padiff_rpc.match.layout_rules import RULES
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.remote.launch import launch
@@ -54,6 +53,20 @@ ABSENT = (
     ),
     ("SyncBatchNorm", "SyncBatchNorm", "assigned like BatchNorm; not run, for it needs several devices"),
 )
+
+RULES = {
+    "transpose": "[out, in] <-> [in, out]",
+    "reshape": "[n] <-> [1, n], [a, b] <-> [a * b]",
+    "split": "packed rows (q, k, v) -> one tensor each",
+    "split_transpose": "packed rows (q, k, v) -> one transposed tensor each",
+    "split_columns": "packed columns (q, k, v) -> one tensor each",
+    "split_columns_transpose": "packed columns (q, k, v) -> one transposed tensor each",
+    "pack": "one tensor each (q, k, v) -> packed rows",
+    "transpose_pack": "one tensor each (q, k, v) -> transposed and packed rows",
+    "pack_columns": "one tensor each (q, k, v) -> packed columns",
+    "transpose_pack_columns": "one tensor each (q, k, v) -> transposed and packed columns",
+}
+"""The layout rules in a few words, for the line below the table."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,7 @@ def render(ran: Ran) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [f"| {base} | {raw} |  | | | | | | {why} |" for base, raw, why in ABSENT]
     rules = sorted({link.rule for link in ran.matching.links} - {"identity"})
-    lines += ["", "The rules: " + "; ".join(f"*{rule}* is {RULES[rule].summary}" for rule in rules) + "."]
+    lines += ["", "The rules: " + "; ".join(f"*{rule}* is {RULES[rule]}" for rule in rules) + "."]
     return "\n".join(lines) + "\n"
 
 

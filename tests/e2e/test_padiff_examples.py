@@ -22,9 +22,9 @@ from padiff_rpc import (
     get_dump_root_path,
     set_dump_root_path,
 )
-from padiff_rpc.match.special_init import special_inits_kept
 from padiff_rpc.remote.remote_model import RemoteModel
 from tests.e2e.workers import MODELS, start
+from tests.match.special_inits import special_inits_kept
 
 pytestmark = pytest.mark.e2e
 STRICT: dict[str, Any] = {"atol": 1e-4, "rtol": 0, "compare_mode": "strict"}

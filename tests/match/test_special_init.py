@@ -19,8 +19,6 @@ from padiff_rpc.match.special_init import (
     auto_layer_map,
     find_special_init,
     registered_classes,
-    remove_special_init,
-    special_inits_kept,
 )
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
@@ -32,6 +30,7 @@ from padiff_rpc.numpy_framework.functions import seed_generator
 from padiff_rpc.result import Result
 from padiff_rpc.tensors.tensor import DType, Tensor, collect_all
 from tests.match.descriptions import L, describe, match, net, seq, torch_linear, user
+from tests.match.special_inits import remove_special_init, special_inits_kept
 
 X = as_inputs({"x": np.random.RandomState(0).standard_normal((5, 4)).astype(np.float32)})
 MAPPED = {"layer_map": {"mixer": "mixer"}}

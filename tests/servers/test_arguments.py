@@ -29,6 +29,11 @@ def test_it_listens_at_loopback_by_default() -> None:
     assert "127.0.0.1:0" == parse_arguments(["torch@a.py:f"]).listen
 
 
+def test_sizes_are_written_as_for_diff() -> None:
+    parsed = parse_arguments(["torch@a.py:f", "--store-memory", "2G", "--store-disk", "512 mib"])
+    assert (2_000_000_000, 512 << 20) == (parsed.store_memory, parsed.store_disk)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -37,7 +42,7 @@ def test_it_listens_at_loopback_by_default() -> None:
         (["s", "--model-arg", "depth=three"], "is no JSON"),
         (["s", "--model-arg", "not-a-name=1"], "write NAME=JSON"),
         (["s", "--loss", "l.py:loss"], "write NAME=FILE.py:FUNCTION"),
-        (["s", "--store-memory", "4 bananas"], "is no size"),
+        (["s", "--store-memory", "4 bananas"], "'4 bananas' is no size: write 4096, 512MiB or 4GiB"),
         (["s", "--threads", "0"], "at least 1"),
         (["s", "--lease", "-1"], "no positive number"),
         (["s", "--lease", "inf"], "no positive number"),

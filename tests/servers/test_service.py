@@ -16,10 +16,10 @@ from padiff_rpc.tensors.tensor import Tensor
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.v1.model_pb2 import RecordOptions
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
-from padiff_rpc.wire.chunks import pack_tensors
 from padiff_rpc.wire.payload import encode
 from padiff_rpc.wire.status import DETAIL_LIMIT_BYTES, error_from_rpc
 from tests.servers.harness import DEADLINE_S, Serving, StubModel, raw_stub, serving, wait_until
+from tests.wire.packing import pack_tensors
 
 X = Tensor.from_array(np.arange(4, dtype=np.float32))
 

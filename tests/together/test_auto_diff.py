@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from padiff_rpc import PadiffError, Reason, add_special_init, assign_weight, auto_diff, create_model
-from padiff_rpc.match.special_init import special_inits_kept
+from tests.match.special_inits import special_inits_kept
 from tests.together.models import load
 
 T, P = load("simple_torch"), load("simple_paddle")

@@ -25,7 +25,7 @@ from padiff_rpc import (
     create_model,
     set_dump_root_path,
 )
-from padiff_rpc.match.special_init import special_inits_kept
+from tests.match.special_inits import special_inits_kept
 from tests.together.models import load
 
 T, P = load("simple_torch"), load("simple_paddle")

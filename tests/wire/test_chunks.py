@@ -10,9 +10,10 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, Tensor, TensorSpec, TensorStream, collect_all
 from padiff_rpc.v1 import worker_service_pb2 as pb
-from padiff_rpc.wire.chunks import Incoming, PieceReader, pack, pack_tensors, unpack
+from padiff_rpc.wire.chunks import Incoming, PieceReader, pack, unpack
 from padiff_rpc.wire.payload import Batch, Piece, decode, encode
 from padiff_rpc.wire.slots import Region, Slot, Slots
+from tests.wire.packing import pack_tensors
 
 BIG = np.random.RandomState(0).standard_normal(3 * CHUNK_BYTES // 2 + 7).astype(np.float32)
 TENSORS = {
