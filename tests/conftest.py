@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 
@@ -22,6 +23,9 @@ sys.addaudithook(_note)
 
 def pytest_collection_finish() -> None:
     _started.clear()  # what importing a framework starts is no test's
+    # A worker collects garbage after each session. Without this it would walk all the tests' modules every time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,7 @@ INPUTS = {"resnet50": "photographs", "minilm": "sentences"}
 
 
 def inputs_of(example: str, dtype: str | None = None) -> Inputs:
-    spec = importlib.util.spec_from_file_location(
-        f"{example}_inputs", EXAMPLES / example / "model/inputs_from_arrays.py"
-    )
+    spec = importlib.util.spec_from_file_location(f"{example}_inputs", EXAMPLES / example / "inputs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

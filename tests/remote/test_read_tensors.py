@@ -16,10 +16,12 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.remote.connect import connect
 from padiff_rpc.remote.read_tensors import IDLE_STREAMS
 from padiff_rpc.remote.remote_model import RemoteModel
-from padiff_rpc.tensors.tensor import DType, Tensor, TensorStream, collect_all
-from padiff_rpc.wire.ring import SLOT_BYTES, TO_COORDINATOR, TO_WORKER
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, Tensor, TensorStream, collect_all
+from padiff_rpc.wire.ring import TO_COORDINATOR, TO_WORKER
 from tests.servers.harness import Serving, StubModel, serving, wait_until
 
+SLOT_BYTES = 2 * CHUNK_BYTES
+"""A slot takes several chunks, as a real one does, which takes eight."""
 GENERATOR = np.random.default_rng(0)
 
 
@@ -37,7 +39,7 @@ def free_slots(worker: Serving) -> tuple[int, int]:
 @contextmanager
 def stub_worker(tensors: dict[str, Tensor], **options: Any) -> Iterator[tuple[StubModel, Serving, RemoteModel]]:
     stub = StubModel(tensors)
-    with serving(stub) as worker, connect(worker.address, **options) as model:
+    with serving(stub, slot_bytes=SLOT_BYTES) as worker, connect(worker.address, **options) as model:
         yield stub, worker, model
 
 
@@ -214,7 +216,7 @@ def test_a_read_goes_on_where_its_connection_broke(parameters: bool) -> None:
 
 def test_what_lies_in_slots_stays_while_its_reader_has_it_though_the_connection_breaks() -> None:
     tensors = {"0": tensor(12 * SLOT_BYTES), "1": tensor(12 * SLOT_BYTES)}
-    with serving(StubModel(tensors)) as worker:
+    with serving(StubModel(tensors), slot_bytes=SLOT_BYTES) as worker:
         cutter = Cutter(worker.address, [])
         with connect(cutter.address) as model:
             assert "shared memory" == model.transport

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 from padiff_servers.access import Access
@@ -33,14 +34,17 @@ from padiff_rpc.model.model import (
     What,
 )
 from padiff_rpc.model.store.store import StoreFigures
-from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
+from padiff_rpc.wire import ring
 from padiff_rpc.wire.channel import open_channel, parse_address
 
 DEADLINE_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "tests" / "models" / "numpy_models.py"
 OPEN = Access()
+SLOT_BYTES = CHUNK_BYTES
+"""A slot of the ring that a worker here offers. A real ring has 40 MiB, and making it takes 50 ms of each session."""
 DIGEST = Digest(1, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, bytes(16))
 
 
@@ -184,7 +188,12 @@ class Serving:
 
 @contextmanager
 def serving(
-    model: Any, *, lease_s: float = 60.0, access: Access = OPEN, listen: str = "127.0.0.1:0"
+    model: Any,
+    *,
+    lease_s: float = 60.0,
+    access: Access = OPEN,
+    listen: str = "127.0.0.1:0",
+    slot_bytes: int = SLOT_BYTES,
 ) -> Iterator[Serving]:
     """Serve a model; its model thread is a thread of the test, which must end with it."""
     model_thread, sessions = ModelThread(), Sessions(lease_s)
@@ -193,7 +202,8 @@ def serving(
     thread.start()
     server, address = start_server(service, parse_address(listen), access)
     try:
-        yield Serving(str(address), sessions, model_thread, server)
+        with patch.object(ring, "SLOT_BYTES", slot_bytes):
+            yield Serving(str(address), sessions, model_thread, server)
     finally:
         sessions.stop(worker_ends())
         model_thread.stop()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.align.align import align
+from padiff_rpc.align.run import release_records
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
@@ -52,8 +53,10 @@ def test_small_records_are_released_together_and_none_stays(single_step: bool) -
         assert len(side.released) < 10
 
 
-def test_large_records_are_released_at_once() -> None:
-    for side in run("mlp", 1_100_000):  # more than 16 MiB each
+def test_large_records_are_released_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 16 << 20 == release_records.RELEASE_BYTES
+    monkeypatch.setattr(release_records, "RELEASE_BYTES", 16 << 10)
+    for side in run("mlp", 1_100):  # more than 16 KiB each
         assert 0 == side.model.store_figures().memory_bytes
         assert {1} == {len(ids) for ids in side.released if ids}
 
