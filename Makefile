@@ -9,8 +9,10 @@ V := .venvs
 PY = $(V)/$(1)/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check
 GENERATED := padiff_rpc/v1
+# The generator leaves the keys and values of a mapping untyped, which a typed package may not.
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
-	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
+	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto \
+	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
 .PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e lint type proto proto-check docs bench bench-slow clean
 

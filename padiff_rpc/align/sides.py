@@ -33,7 +33,7 @@ class Traffic:
     """A running count; a figure for people, so a torn update between threads would not matter."""
 
     def __init__(self) -> None:
-        self.bytes_moved = 0
+        self.bytes_moved: int = 0
 
     def watch(self, streams: Iterable[TensorStream]) -> Generator[TensorStream]:
         for stream in streams:

@@ -36,7 +36,7 @@ class Criteria:
         base: TensorSpec,
         raw: TensorSpec,
     ) -> None:
-        self.exact = not (base.dtype.is_floating or base.dtype.is_complex)
+        self.exact: bool = not (base.dtype.is_floating or base.dtype.is_complex)
         self._rules = rules
         self._spec = base
         self._dtypes = base.dtype.value, raw.dtype.value

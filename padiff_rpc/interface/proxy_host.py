@@ -92,7 +92,7 @@ class LocalHost:
     """A model in this process: the user's own tensors, losses and context managers all around it."""
 
     def __init__(self, native: Any) -> None:
-        self.model = HostedModel(native)
+        self.model: HostedModel = HostedModel(native)
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:

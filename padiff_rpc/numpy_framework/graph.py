@@ -45,8 +45,8 @@ class GraphNode:
     def __init__(
         self, values: np.ndarray, parents: tuple[GraphNode | None, ...] = (), vjp: Vjp | None = None, *saved: Version
     ) -> None:
-        self.shape = values.shape
-        self.dtype = values.dtype
+        self.shape: tuple[int, ...] = values.shape
+        self.dtype: np.dtype[np.generic] = values.dtype
         self.parents = parents
         self.rest: Callable[[np.ndarray], None] | None = None
         self._order = next(_order)

@@ -19,13 +19,13 @@ class Session:
     """One coordinator's hold on the worker. Whoever waits on its behalf hears of its end through on_end()."""
 
     def __init__(self, client: str, lease_s: float) -> None:
-        self.id = secrets.token_hex(16)
+        self.id: str = secrets.token_hex(16)
         self.client = client
         self.lease_s = lease_s
-        self.opened_at = time.monotonic()
-        self.expires_at = self.opened_at + lease_s
+        self.opened_at: float = time.monotonic()
+        self.expires_at: float = self.opened_at + lease_s
         self.sync = False  # whether its last forward was synced, which its backward follows
-        self.releases = ReleaseCounter()  # of the phase that runs, or ran last
+        self.releases: ReleaseCounter = ReleaseCounter()  # of the phase that runs, or ran last
         self.offered: OfferedRing | None = None  # until its coordinator has shown that it shares it
         self.ring: WorkerRing | None = None
         self.reached: SharedStore | None = None  # that of the worker from which it is fed

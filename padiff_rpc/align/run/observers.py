@@ -39,7 +39,7 @@ class ReportingObserver:
         self._pairing = pairing
         self._tell = tell
         self._stall = stall
-        self.await_room = releases.await_room
+        self.await_room: Callable[[int], bool] = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
         if self._side == "base":

@@ -73,7 +73,7 @@ class HostedModel:
         summarise_apart: bool = False,
     ) -> None:
         self.model = model
-        self.backend = backend if backend is not None else detect_backend(model)
+        self.backend: Backend = backend if backend is not None else detect_backend(model)
         self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
         self._store = Store(store_memory_bytes, store_disk_bytes)
         self._summarise_apart = summarise_apart
