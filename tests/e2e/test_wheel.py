@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from padiff_rpc.version import __version__
 from tests.e2e.workers import MODELS, ROOT
 
 pytestmark = pytest.mark.e2e
@@ -45,6 +46,12 @@ def test_the_wheel_aligns_a_pair_and_finds_a_planted_bug(binaries: Path) -> None
     common = ("--base", f"{models}:mlp", "--inputs", f"{MODELS / 'numpy_models.py'}:vectors")
     assert "ALIGNED" in run(binaries / "padiff-rpc", "diff", *common, "--raw", f"{models}:mlp")
     assert "DIFFERS" in run(binaries / "padiff-rpc", "diff", *common, "--raw", f"{models}:mlp_wrong_scale", status=1)
+
+
+def test_the_wheel_and_its_command_line_bear_the_version_of_the_tree(binaries: Path) -> None:
+    installed = "from importlib import metadata; print(metadata.version('padiff-rpc'))"
+    assert f"{__version__}\n" == run(binaries / "python", "-c", installed)
+    assert f"padiff-rpc, version {__version__}\n" == run(binaries / "padiff-rpc", "--version")
 
 
 @pytest.mark.parametrize("package", ["padiff_rpc", "padiff_servers", "padiff_clients"])
