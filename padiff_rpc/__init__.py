@@ -10,6 +10,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from padiff_rpc.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from padiff_rpc.align.align import align
     from padiff_rpc.align.settings import AlignSettings

@@ -24,6 +24,7 @@ SOURCES = {
 # room imports only rooms above it.
 ALLOWED: dict[str, set[str]] = {
     "padiff_rpc.errors": set(),
+    "padiff_rpc.version": set(),
     "padiff_rpc.per_side": set(),
     "padiff_rpc.v1": {"google.protobuf", "grpc"},
     "padiff_rpc.result": set(),
@@ -80,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.model.recording",
         "padiff_rpc.model.store",
         "padiff_rpc.tensors",
+        "padiff_rpc.version",
         "numpy",
     },
     "padiff_rpc.wire": {
@@ -106,6 +108,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.errors",
         "padiff_rpc.model",
         "padiff_rpc.model.recording",
+        "padiff_rpc.system",
         "padiff_rpc.tensors",
         "numpy",
         "xxhash",
@@ -122,12 +125,32 @@ ALLOWED: dict[str, set[str]] = {
     # What all of an alignment stands on.
     "padiff_rpc.align.progress": set(),
     "padiff_rpc.align.settings": {"padiff_rpc.compare", "padiff_rpc.model", "padiff_rpc.per_side"},
-    "padiff_rpc.align.sides": {"padiff_rpc.compare", "padiff_rpc.model", "padiff_rpc.tensors"},
-    "padiff_rpc.align.preconditions": {"padiff_rpc.align.settings", "padiff_rpc.errors", "padiff_rpc.model"},
+    "padiff_rpc.align.sides": {
+        "padiff_rpc.compare",
+        "padiff_rpc.model",
+        "padiff_rpc.per_side",
+        "padiff_rpc.result",
+        "padiff_rpc.tensors",
+    },
+    "padiff_rpc.align.preconditions": {
+        "padiff_rpc.align.settings",
+        "padiff_rpc.errors",
+        "padiff_rpc.model",
+        "padiff_rpc.per_side",
+    },
+    "padiff_rpc.align.prepare": {
+        "padiff_rpc.align.preconditions",
+        "padiff_rpc.align.settings",
+        "padiff_rpc.align.sides",
+        "padiff_rpc.match",
+        "padiff_rpc.model",
+        "padiff_rpc.per_side",
+    },
     "padiff_rpc.align.assign": {
         "padiff_rpc.errors",
         "padiff_rpc.match",
         "padiff_rpc.model",
+        "padiff_rpc.per_side",
         "padiff_rpc.result",
         "padiff_rpc.tensors",
         "numpy",
@@ -146,6 +169,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "padiff_rpc.align.stages": {
         "padiff_rpc.align.assign",
+        "padiff_rpc.align.prepare",
         "padiff_rpc.align.progress",
         "padiff_rpc.align.run",
         "padiff_rpc.align.settings",
@@ -159,13 +183,14 @@ ALLOWED: dict[str, set[str]] = {
         "numpy",
     },
     "padiff_rpc.align.verdict": {
+        "padiff_rpc.align.prepare",
         "padiff_rpc.align.run",
         "padiff_rpc.align.settings",
-        "padiff_rpc.align.sides",
         "padiff_rpc.align.stages",
         "padiff_rpc.compare",
         "padiff_rpc.match",
         "padiff_rpc.model",
+        "padiff_rpc.per_side",
         "padiff_rpc.result",
         "padiff_rpc.tensors",
     },
@@ -173,19 +198,24 @@ ALLOWED: dict[str, set[str]] = {
     "padiff_rpc.align": {
         "padiff_rpc.align.assign",
         "padiff_rpc.align.preconditions",
+        "padiff_rpc.align.prepare",
         "padiff_rpc.align.progress",
         "padiff_rpc.align.run",
         "padiff_rpc.align.settings",
-        "padiff_rpc.align.sides",
         "padiff_rpc.align.stages",
         "padiff_rpc.align.verdict",
         "padiff_rpc.errors",
-        "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
         "padiff_rpc.result",
     },
-    "padiff_rpc.report": {"padiff_rpc.compare", "padiff_rpc.errors", "padiff_rpc.result", "rich"},
+    "padiff_rpc.report": {
+        "padiff_rpc.compare",
+        "padiff_rpc.errors",
+        "padiff_rpc.result",
+        "padiff_rpc.system",
+        "rich",
+    },
     "padiff_rpc.sequential": {
         "padiff_rpc.align",
         "padiff_rpc.align.preconditions",
@@ -228,6 +258,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.result",
         "padiff_rpc.sequential",
         "padiff_rpc.tape",
+        "padiff_rpc.version",
     },
     "padiff_servers": {
         "padiff_rpc.errors",
@@ -252,6 +283,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.interface",
         "padiff_rpc.model",
         "padiff_rpc.model.hosting",
+        "padiff_rpc.model.store",
         "padiff_rpc.remote",
         "padiff_rpc.report",
         "padiff_rpc.result",
@@ -259,6 +291,8 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.system",
         "padiff_rpc.tape",
         "padiff_rpc.tensors",
+        "padiff_rpc.version",
+        "annotated_types",
         "click",
         "numpy",
         "pydantic",
@@ -421,7 +455,7 @@ def below(names: Iterable[str], *packages: str) -> list[str]:
 @pytest.mark.processes
 def test_importing_the_library_loads_nothing_else() -> None:
     loaded = loaded_by("import padiff_rpc")
-    assert ["padiff_rpc"] == below(loaded, "padiff_rpc")
+    assert ["padiff_rpc", "padiff_rpc.version"] == below(loaded, "padiff_rpc")
     assert [] == below(loaded, "grpc", "numpy", "google")
 
 
@@ -440,7 +474,7 @@ for found in pkgutil.walk_packages({package}.__path__, "{package}."):
 
 
 @pytest.mark.processes
-def test_the_command_line_loads_no_framework() -> None:
+def test_importing_the_library_loads_no_framework() -> None:
     loaded = loaded_by("import padiff_servers, padiff_clients.cli")
     assert [] == below(loaded, "torch", "paddle", "jax", "tensorflow")
 

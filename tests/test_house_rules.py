@@ -28,9 +28,6 @@ TWIN_MODULES = {
     "match": "the package, and in it the function that matches two models",
     "model": "the package, and in it the Model seam",
     "store": "the package, and in it the Store",
-    "numpy": "the backend bears its framework's name",
-    "check": "the command",
-    "record": "the command",
 }
 TWIN_CLASSES = {
     "Tensor": "ours in tensors/, and that of the small framework, which names its things as frameworks do",

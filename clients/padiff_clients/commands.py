@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 import click
 
 from padiff_clients.check import check
@@ -12,13 +10,14 @@ from padiff_clients.doctor import doctor
 from padiff_clients.inspect import inspect
 from padiff_clients.record import record
 from padiff_clients.serve import serve
+from padiff_rpc.version import __version__
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 aligned, 1 differs, 2 bad usage or configuration, 3 a worker or its connection failed.",
 )
-@click.version_option(metadata.version("padiff-rpc"), prog_name="padiff-rpc")
+@click.version_option(__version__, prog_name="padiff-rpc")
 def commands() -> None:
     """Align two implementations of one model, each in its own process, environment or host."""
 

@@ -6,15 +6,15 @@ import sys
 sys.path[:] = [entry for entry in sys.path if entry]  # what lies in the current folder is not installed
 
 NEEDED = ("padiff-rpc", "grpcio", "protobuf", "numpy", "tenacity", "xxhash")
-FRAMEWORKS = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
+FRAMEWORKS: "dict[str, tuple[str, ...]]" = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu")}
 
 
-def main(what):
+def main(what: str) -> None:
     """Print the packages of this Python, or import one framework and print its version and devices."""
     print(json.dumps({"packages": packages, "torch": torch, "paddle": paddle}[what]()))  # noqa: T201 - its only output
 
 
-def packages():
+def packages() -> "dict[str, object]":
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in NEEDED},
@@ -22,7 +22,7 @@ def packages():
     }
 
 
-def version(package):
+def version(package: str) -> "str | None":
     from importlib import metadata
 
     try:
@@ -31,7 +31,7 @@ def version(package):
         return None
 
 
-def torch():
+def torch() -> "dict[str, object]":
     import torch
 
     devices = ["cpu"]
@@ -40,7 +40,7 @@ def torch():
     return {"version": torch.__version__, "devices": devices}
 
 
-def paddle():
+def paddle() -> "dict[str, object]":
     import zlib  # noqa: F401 - before paddle, whose own copy is older
 
     import paddle

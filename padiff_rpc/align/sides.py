@@ -55,7 +55,7 @@ class Traffic:
     """A running count of bytes. It is a figure for people, so that a torn update between threads does not matter."""
 
     def __init__(self) -> None:
-        self.bytes_moved = 0
+        self.bytes_moved: int = 0
 
     def watch(self, streams: Iterable[TensorStream]) -> Generator[TensorStream]:
         """Pass the streams on and count each one's bytes as it comes."""

@@ -22,7 +22,7 @@ class Criteria:
 
     def __init__(self, standard: Standard, base: TensorSpec, raw: TensorSpec) -> None:
         rules = standard.rules
-        self.exact = not (base.dtype.is_floating or base.dtype.is_complex)
+        self.exact: bool = not (base.dtype.is_floating or base.dtype.is_complex)
         self._rules = rules
         self._spec = base
         self._dtypes = base.dtype.value, raw.dtype.value

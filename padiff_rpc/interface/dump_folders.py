@@ -34,7 +34,7 @@ class ProxyFolder:
                 reason=Reason.BAD_CONFIG,
                 hint=f"give a plain name such as {class_name!r}",
             )
-        self.name = name if name is not None else _free_name(class_name)
+        self.name: str = name if name is not None else _free_name(class_name)
         self._claimed: set[tuple[Path, int]] = set()
         _names[self.name] = self
 

@@ -69,9 +69,9 @@ class ProxyModel:
         self.dump_freq = dump_freq
         self._host: ProxyHost = DistantHost(model) if is_model(model) else LocalHost(model)
         description = self._host.model.describe()
-        self.framework = description.framework
+        self.framework: str = description.framework
         self._folders = ProxyFolder(name, description.class_name)
-        self.name = self._folders.name
+        self.name: str = self._folders.name
         self._lists = LayerLists(description, self._host.route_of)
         self._step = 0
 

@@ -114,7 +114,7 @@ class LocalHost:
     """Runs a model in this process, on the user's own tensors and losses, and in the user's context managers."""
 
     def __init__(self, native: Any) -> None:
-        self.model = HostedModel(native)
+        self.model: HostedModel = HostedModel(native)
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:

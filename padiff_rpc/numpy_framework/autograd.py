@@ -46,10 +46,10 @@ class Tensor:
         if dtype is not None and array.dtype != dtype.storage:
             raise TypeError(f"{dtype.value} is stored as {dtype.storage}, not as {array.dtype}")
         self.data: np.ndarray = array
-        self.dtype = dtype or _NATIVE[array.dtype]
+        self.dtype: DType = dtype or _NATIVE[array.dtype]
         self.grad: Tensor | None = None
         self.node: GraphNode | None = None
-        self.version = [0]  # shared by all tensors on the same memory
+        self.version: list[int] = [0]  # shared by all tensors on the same memory
         self._seen = 0  # the version that `node` describes
         self._base: Tensor | None = None
         if requires_grad:

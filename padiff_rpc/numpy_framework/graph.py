@@ -61,8 +61,8 @@ class GraphNode:
             vjp: Maps the result's gradient to the inputs' gradients.
             saved: The version counters of the values that the operation keeps for its gradient.
         """
-        self.shape = values.shape
-        self.dtype = values.dtype
+        self.shape: tuple[int, ...] = values.shape
+        self.dtype: np.dtype[np.generic] = values.dtype
         self.parents = parents
         self.rest: Callable[[np.ndarray], None] | None = None
         self._order = next(_order)

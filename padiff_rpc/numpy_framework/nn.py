@@ -116,9 +116,10 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = _uniform((out_features, in_features), in_features)
-        self.bias = _uniform((out_features,), in_features) if bias else None
+        self.in_features: int = in_features
+        self.out_features: int = out_features
+        self.weight: Parameter = _uniform((out_features, in_features), in_features)
+        self.bias: Parameter | None = _uniform((out_features,), in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
@@ -130,9 +131,10 @@ class LinearIO(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = _uniform((in_features, out_features), in_features)
-        self.bias = _uniform((out_features,), in_features) if bias else None
+        self.in_features: int = in_features
+        self.out_features: int = out_features
+        self.weight: Parameter = _uniform((in_features, out_features), in_features)
+        self.bias: Parameter | None = _uniform((out_features,), in_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., in] to [..., out]."""
@@ -152,11 +154,14 @@ class Conv2D(Layer):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.in_channels: int = in_channels
+        self.out_channels: int = out_channels
+        self.kernel_size: int = kernel_size
+        self.stride: int = stride
+        self.padding: int = padding
         fan_in = in_channels * kernel_size * kernel_size
-        self.weight = _uniform((out_channels, in_channels, kernel_size, kernel_size), fan_in)
-        self.bias = _uniform((out_channels,), fan_in) if bias else None
+        self.weight: Parameter = _uniform((out_channels, in_channels, kernel_size, kernel_size), fan_in)
+        self.bias: Parameter | None = _uniform((out_channels,), fan_in) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x [N, in, H, W], padded with zeros."""
@@ -168,8 +173,11 @@ class Embedding(Layer):
 
     def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
         super().__init__()
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.weight = Parameter(F.generator().standard_normal((num_embeddings, embedding_dim)).astype(np.float32))
+        self.num_embeddings: int = num_embeddings
+        self.embedding_dim: int = embedding_dim
+        self.weight: Parameter = Parameter(
+            F.generator().standard_normal((num_embeddings, embedding_dim)).astype(np.float32)
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look up ids [...] as [..., embedding_dim]."""
@@ -181,9 +189,10 @@ class LayerNorm(Layer):
 
     def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.normalized_shape, self.eps = normalized_shape, eps
-        self.weight = Parameter(np.ones(normalized_shape, np.float32))
-        self.bias = Parameter(np.zeros(normalized_shape, np.float32))
+        self.normalized_shape: int = normalized_shape
+        self.eps: float = eps
+        self.weight: Parameter = Parameter(np.ones(normalized_shape, np.float32))
+        self.bias: Parameter = Parameter(np.zeros(normalized_shape, np.float32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x [..., normalized_shape]."""
@@ -198,9 +207,11 @@ class BatchNorm(Layer):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.weight = Parameter(np.ones(num_features, np.float32))
-        self.bias = Parameter(np.zeros(num_features, np.float32))
+        self.num_features: int = num_features
+        self.eps: float = eps
+        self.momentum: float = momentum
+        self.weight: Parameter = Parameter(np.ones(num_features, np.float32))
+        self.bias: Parameter = Parameter(np.zeros(num_features, np.float32))
         self.register_buffer("running_mean", Tensor(np.zeros(num_features, np.float32)))
         self.register_buffer("running_var", Tensor(np.ones(num_features, np.float32)))
 
@@ -304,11 +315,12 @@ class MultiHeadAttention(Layer):
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
         super().__init__()
-        self.embed_dim, self.num_heads = embed_dim, num_heads
-        self.q_proj = Linear(embed_dim, embed_dim)
-        self.k_proj = Linear(embed_dim, embed_dim)
-        self.v_proj = Linear(embed_dim, embed_dim)
-        self.out_proj = Linear(embed_dim, embed_dim)
+        self.embed_dim: int = embed_dim
+        self.num_heads: int = num_heads
+        self.q_proj: Linear = Linear(embed_dim, embed_dim)
+        self.k_proj: Linear = Linear(embed_dim, embed_dim)
+        self.v_proj: Linear = Linear(embed_dim, embed_dim)
+        self.out_proj: Linear = Linear(embed_dim, embed_dim)
 
     def forward(
         self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, mask: Tensor | None = None

@@ -22,7 +22,7 @@ from padiff_rpc.wire.serde import model_info_from_proto, store_offer_from_proto
 from padiff_rpc.wire.shared_store import SharedStore, shared_store
 from padiff_rpc.wire.versions import common_version
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20.0
 

@@ -37,7 +37,7 @@ class Connection:
         explain: Callable[[PadiffError], PadiffError] = lambda error: error,
     ) -> None:
         self.address = address
-        self.stub = Stub(channel)
+        self.stub: Stub = Stub(channel)
         self._channel = channel
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._explain = explain

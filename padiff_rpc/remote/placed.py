@@ -14,7 +14,7 @@ from padiff_rpc.model.store.store import unknown_record
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from padiff_rpc.wire.retry import RETRY_S, retry_idempotent
 from padiff_rpc.wire.serde import tensor_spec_from_proto
 from padiff_rpc.wire.slots import Region
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 IDLE_STREAMS = 4
 """How many streams of one kind wait for the next read.

@@ -37,7 +37,7 @@ from padiff_rpc.wire.ring import Ring
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
 from padiff_rpc.wire.slots import Slots
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
 

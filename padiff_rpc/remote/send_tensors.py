@@ -19,7 +19,7 @@ from padiff_rpc.wire.handover import Handover
 from padiff_rpc.wire.payload import encode
 from padiff_rpc.wire.slots import Slot, Slots
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 REQUEST_DEPTH = 4
 """How many messages, of up to 1 MiB, may wait for a slow worker."""

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.wire.channel import UNIX_PATH_LIMIT_BYTES
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 TAIL_LINES = 100
 """How many of the last lines of the worker's stderr are kept."""
@@ -65,7 +65,7 @@ class WorkerProcess:
         self._name = name
         self._folder = _socket_folder()
         self._ended = False
-        self.address = f"unix:{self._folder}/worker.sock"
+        self.address: str = f"unix:{self._folder}/worker.sock"
         announced, announce = os.pipe()
         self._announced = announced
         command = [python, "-m", "padiff_servers", *arguments]

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import os
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 _BLOCK_BYTES = 32 << 20

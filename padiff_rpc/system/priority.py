@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 NICENESS = 10
 """The added niceness: about a tenth of a core beside a thread that wants all of it, all of a core that nobody else wants."""

@@ -61,7 +61,7 @@ class RecordedModel:
     """
 
     def __init__(self, path: str | Path, rank: int = 0, *, only: str | None = None) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._folders = [StepFolder(folder, only) for folder in of_rank(path, rank)]
         self._manifest = read_manifest(self.path) if (self.path / TAPE).exists() else None
         if self._manifest is not None and self._manifest.steps != len(self._folders):

@@ -3,7 +3,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Any as _Any, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -46,7 +46,7 @@ class ParameterInfo(_message.Message):
     spec: _tensor_pb2.TensorSpec
     trainable: bool
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[ParameterKind, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., trainable: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[ParameterKind, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping[str, _Any]]] = ..., trainable: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hyperparameter(_message.Message):
     __slots__ = ("name", "json")
@@ -74,7 +74,7 @@ class LayerInfo(_message.Message):
     hyperparameters: _containers.RepeatedCompositeFieldContainer[Hyperparameter]
     training: bool
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, route: _Optional[str] = ..., class_name: _Optional[str] = ..., class_path: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Iterable[str]] = ..., hyperparameters: _Optional[_Iterable[_Union[Hyperparameter, _Mapping]]] = ..., training: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, route: _Optional[str] = ..., class_name: _Optional[str] = ..., class_path: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Iterable[str]] = ..., hyperparameters: _Optional[_Iterable[_Union[Hyperparameter, _Mapping[str, _Any]]]] = ..., training: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelDescription(_message.Message):
     __slots__ = ("framework", "class_name", "layers", "parameters")
@@ -86,7 +86,7 @@ class ModelDescription(_message.Message):
     class_name: str
     layers: _containers.RepeatedCompositeFieldContainer[LayerInfo]
     parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
-    def __init__(self, framework: _Optional[str] = ..., class_name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping]]] = ...) -> None: ...
+    def __init__(self, framework: _Optional[str] = ..., class_name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping[str, _Any]]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("framework", "framework_version", "device", "python_version", "packages", "padiff_version", "host", "pid", "losses", "optimizers", "store_memory_bytes", "store_disk_bytes")
@@ -135,7 +135,7 @@ class Record(_message.Message):
     spec: _tensor_pb2.TensorSpec
     digest: _tensor_pb2.Digest
     place: Place
-    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping[str, _Any]]] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping[str, _Any]]] = ..., place: _Optional[_Union[Place, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class Place(_message.Message):
     __slots__ = ("offset", "generation")
@@ -171,7 +171,7 @@ class Boundary(_message.Message):
     caller: LayerCall
     records: _containers.RepeatedCompositeFieldContainer[Record]
     api: bool
-    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., api: bool = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping[str, _Any]]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping[str, _Any]]]] = ..., api: bool = ...) -> None: ...
 
 class BoundaryTensor(_message.Message):
     __slots__ = ("route", "call", "side", "name")

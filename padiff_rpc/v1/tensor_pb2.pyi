@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Any as _Any, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -104,7 +104,7 @@ class TensorChunk(_message.Message):
     slot_offset: int
     size_bytes: int
     payload: bytes
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[TensorSpec, _Mapping]] = ..., offset: _Optional[int] = ..., slot_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[TensorSpec, _Mapping[str, _Any]]] = ..., offset: _Optional[int] = ..., slot_offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class TensorBatch(_message.Message):
     __slots__ = ("chunks", "slot")
@@ -112,7 +112,7 @@ class TensorBatch(_message.Message):
     SLOT_FIELD_NUMBER: _ClassVar[int]
     chunks: _containers.RepeatedCompositeFieldContainer[TensorChunk]
     slot: SlotUse
-    def __init__(self, chunks: _Optional[_Iterable[_Union[TensorChunk, _Mapping]]] = ..., slot: _Optional[_Union[SlotUse, _Mapping]] = ...) -> None: ...
+    def __init__(self, chunks: _Optional[_Iterable[_Union[TensorChunk, _Mapping[str, _Any]]]] = ..., slot: _Optional[_Union[SlotUse, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class SlotUse(_message.Message):
     __slots__ = ("slot", "ticket")

@@ -4,7 +4,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Any as _Any, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -46,7 +46,7 @@ class GetServerInfoResponse(_message.Message):
     INFO_FIELD_NUMBER: _ClassVar[int]
     protocol_versions: _containers.RepeatedScalarFieldContainer[int]
     info: _model_pb2.ModelInfo
-    def __init__(self, protocol_versions: _Optional[_Iterable[int]] = ..., info: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+    def __init__(self, protocol_versions: _Optional[_Iterable[int]] = ..., info: _Optional[_Union[_model_pb2.ModelInfo, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
     __slots__ = ("protocol_version", "client", "lease_s", "shared_memory")
@@ -68,7 +68,7 @@ class OpenSessionResponse(_message.Message):
     session_id: str
     lease_s: float
     ring: RingOffer
-    def __init__(self, session_id: _Optional[str] = ..., lease_s: _Optional[float] = ..., ring: _Optional[_Union[RingOffer, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., lease_s: _Optional[float] = ..., ring: _Optional[_Union[RingOffer, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RingOffer(_message.Message):
     __slots__ = ("pid", "descriptor", "nonce")
@@ -94,7 +94,7 @@ class ShareMemoryResponse(_message.Message):
     STORE_FIELD_NUMBER: _ClassVar[int]
     layout: RingLayout
     store: StoreOffer
-    def __init__(self, layout: _Optional[_Union[RingLayout, _Mapping]] = ..., store: _Optional[_Union[StoreOffer, _Mapping]] = ...) -> None: ...
+    def __init__(self, layout: _Optional[_Union[RingLayout, _Mapping[str, _Any]]] = ..., store: _Optional[_Union[StoreOffer, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class StoreOffer(_message.Message):
     __slots__ = ("pid", "descriptor", "size_bytes", "nonce")
@@ -114,7 +114,7 @@ class ReachStoreRequest(_message.Message):
     STORE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     store: StoreOffer
-    def __init__(self, session_id: _Optional[str] = ..., store: _Optional[_Union[StoreOffer, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., store: _Optional[_Union[StoreOffer, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ReachStoreResponse(_message.Message):
     __slots__ = ("reached",)
@@ -166,7 +166,7 @@ class DescribeModelResponse(_message.Message):
     __slots__ = ("part",)
     PART_FIELD_NUMBER: _ClassVar[int]
     part: _model_pb2.ModelDescription
-    def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping]] = ...) -> None: ...
+    def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RingUse(_message.Message):
     __slots__ = ("stream", "returned_tickets", "ended_streams")
@@ -186,7 +186,7 @@ class ReadParametersRequest(_message.Message):
     session_id: str
     query: ParametersQuery
     ring: RingUse
-    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[ParametersQuery, _Mapping]] = ..., ring: _Optional[_Union[RingUse, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[ParametersQuery, _Mapping[str, _Any]]] = ..., ring: _Optional[_Union[RingUse, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ParametersQuery(_message.Message):
     __slots__ = ("names", "what", "transposed", "offset")
@@ -206,7 +206,7 @@ class ReadParametersResponse(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     last: bool
     batch: _tensor_pb2.TensorBatch
-    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class DigestParametersRequest(_message.Message):
     __slots__ = ("session_id", "names", "what", "transposed", "statistics")
@@ -228,7 +228,7 @@ class DigestParametersResponse(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: _tensor_pb2.Digest
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[_Union[_tensor_pb2.Digest, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class WriteParametersRequest(_message.Message):
     __slots__ = ("session_id", "batch")
@@ -236,7 +236,7 @@ class WriteParametersRequest(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     batch: _tensor_pb2.TensorBatch
-    def __init__(self, session_id: _Optional[str] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class WriteParametersResponse(_message.Message):
     __slots__ = ("returned_tickets", "written")
@@ -264,7 +264,7 @@ class ForwardHeader(_message.Message):
     record: _model_pb2.RecordOptions
     tensor_count: int
     observed: bool
-    def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., inputs_json: _Optional[str] = ..., training: bool = ..., seed: _Optional[int] = ..., gradients: bool = ..., record: _Optional[_Union[_model_pb2.RecordOptions, _Mapping[str, _Any]]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class Substitution(_message.Message):
     __slots__ = ("seq", "tensor_count", "placed")
@@ -274,7 +274,7 @@ class Substitution(_message.Message):
     seq: int
     tensor_count: int
     placed: _containers.RepeatedCompositeFieldContainer[PlacedTensor]
-    def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ..., placed: _Optional[_Iterable[_Union[PlacedTensor, _Mapping]]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., tensor_count: _Optional[int] = ..., placed: _Optional[_Iterable[_Union[PlacedTensor, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class PlacedTensor(_message.Message):
     __slots__ = ("name", "spec", "place")
@@ -284,7 +284,7 @@ class PlacedTensor(_message.Message):
     name: str
     spec: _tensor_pb2.TensorSpec
     place: _model_pb2.Place
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping]] = ..., place: _Optional[_Union[_model_pb2.Place, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping[str, _Any]]] = ..., place: _Optional[_Union[_model_pb2.Place, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ReturnedSlots(_message.Message):
     __slots__ = ("tickets",)
@@ -300,7 +300,7 @@ class ForwardRequest(_message.Message):
     header: ForwardHeader
     substitution: Substitution
     batch: _tensor_pb2.TensorBatch
-    def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., substitution: _Optional[_Union[Substitution, _Mapping[str, _Any]]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class Waiting(_message.Message):
     __slots__ = ("releases",)
@@ -312,7 +312,7 @@ class Boundaries(_message.Message):
     __slots__ = ("boundaries",)
     BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     boundaries: _containers.RepeatedCompositeFieldContainer[_model_pb2.Boundary]
-    def __init__(self, boundaries: _Optional[_Iterable[_Union[_model_pb2.Boundary, _Mapping]]] = ...) -> None: ...
+    def __init__(self, boundaries: _Optional[_Iterable[_Union[_model_pb2.Boundary, _Mapping[str, _Any]]]] = ...) -> None: ...
 
 class ForwardResponse(_message.Message):
     __slots__ = ("boundaries", "result", "returned", "waiting")
@@ -324,7 +324,7 @@ class ForwardResponse(_message.Message):
     result: ForwardResult
     returned: ReturnedSlots
     waiting: Waiting
-    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping]] = ..., result: _Optional[_Union[ForwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping[str, _Any]]] = ..., result: _Optional[_Union[ForwardResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ..., waiting: _Optional[_Union[Waiting, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ForwardResult(_message.Message):
     __slots__ = ("outputs", "wall_s")
@@ -332,7 +332,7 @@ class ForwardResult(_message.Message):
     WALL_S_FIELD_NUMBER: _ClassVar[int]
     outputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Record]
     wall_s: float
-    def __init__(self, outputs: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, outputs: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
 
 class BackwardHeader(_message.Message):
     __slots__ = ("session_id", "loss", "tensor_count", "observed")
@@ -344,7 +344,7 @@ class BackwardHeader(_message.Message):
     loss: _model_pb2.LossSpec
     tensor_count: int
     observed: bool
-    def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping[str, _Any]]] = ..., tensor_count: _Optional[int] = ..., observed: bool = ...) -> None: ...
 
 class BackwardRequest(_message.Message):
     __slots__ = ("header", "substitution", "batch")
@@ -354,7 +354,7 @@ class BackwardRequest(_message.Message):
     header: BackwardHeader
     substitution: Substitution
     batch: _tensor_pb2.TensorBatch
-    def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping]] = ..., substitution: _Optional[_Union[Substitution, _Mapping]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[BackwardHeader, _Mapping[str, _Any]]] = ..., substitution: _Optional[_Union[Substitution, _Mapping[str, _Any]]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BackwardResponse(_message.Message):
     __slots__ = ("boundaries", "result", "returned", "waiting")
@@ -366,7 +366,7 @@ class BackwardResponse(_message.Message):
     result: BackwardResult
     returned: ReturnedSlots
     waiting: Waiting
-    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping]] = ..., result: _Optional[_Union[BackwardResult, _Mapping]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping[str, _Any]]] = ..., result: _Optional[_Union[BackwardResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ..., waiting: _Optional[_Union[Waiting, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BackwardResult(_message.Message):
     __slots__ = ("loss", "without_gradient", "wall_s")
@@ -376,7 +376,7 @@ class BackwardResult(_message.Message):
     loss: float
     without_gradient: _containers.RepeatedCompositeFieldContainer[_model_pb2.BoundaryTensor]
     wall_s: float
-    def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
 
 class ReadActivationsRequest(_message.Message):
     __slots__ = ("session_id", "query", "ring")
@@ -386,7 +386,7 @@ class ReadActivationsRequest(_message.Message):
     session_id: str
     query: RecordsQuery
     ring: RingUse
-    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[RecordsQuery, _Mapping]] = ..., ring: _Optional[_Union[RingUse, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., query: _Optional[_Union[RecordsQuery, _Mapping[str, _Any]]] = ..., ring: _Optional[_Union[RingUse, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class RecordsQuery(_message.Message):
     __slots__ = ("ids", "offset")
@@ -402,7 +402,7 @@ class ReadActivationsResponse(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     last: bool
     batch: _tensor_pb2.TensorBatch
-    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, last: bool = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ReleaseActivationsRequest(_message.Message):
     __slots__ = ("session_id", "ids")
@@ -442,7 +442,7 @@ class OptimizerStepRequest(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     optimizer: _model_pb2.OptimizerSpec
-    def __init__(self, session_id: _Optional[str] = ..., optimizer: _Optional[_Union[_model_pb2.OptimizerSpec, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., optimizer: _Optional[_Union[_model_pb2.OptimizerSpec, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class OptimizerStepResponse(_message.Message):
     __slots__ = ()

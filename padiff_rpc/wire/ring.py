@@ -21,7 +21,7 @@ from padiff_rpc.system.memfd import NONCE_BYTES
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire.slots import Region, Slots
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-ring"
 PAGE_BYTES = 4096
@@ -128,7 +128,7 @@ class FoundRing:
         try:
             if not memfd.holds_nonce(self._descriptor, offer.nonce):
                 raise OSError("the ring does not hold the nonce that the worker told")
-            self.nonce = memfd.new_nonce()
+            self.nonce: bytes = memfd.new_nonce()
             os.pwrite(self._descriptor, self.nonce, NONCE_BYTES)
         except BaseException:
             self.close()

@@ -16,7 +16,7 @@ from padiff_rpc.model.store.arena import FIRST_OFFSET, GENERATION_OFFSET, MEMFD_
 from padiff_rpc.system import memfd
 from padiff_rpc.tensors.tensor import Tensor, TensorStream, chunks_of
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _RESIDENT_BYTES = 8 << 20
 """After so many bytes were read, their pages are given back to the system."""

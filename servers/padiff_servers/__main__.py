@@ -27,7 +27,7 @@ from padiff_servers.service import WorkerService
 from padiff_servers.serving import check_free, remove_socket, start_server
 from padiff_servers.session import Sessions
 
-log = logging.getLogger("padiff_servers")
+log: logging.Logger = logging.getLogger("padiff_servers")
 
 STOP_TIMEOUT_S = 2.0
 """How long the server may take to end its calls, before the process ends all the same."""
@@ -206,7 +206,7 @@ def _fail(error: PadiffError, announcement: _Announcement) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
+    status: int = main()
     logging.shutdown()
     sys.stderr.flush()
     # Neither a handler that still waits nor the teardown of a framework may hold an ended worker, or change its status.

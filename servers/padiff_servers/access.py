@@ -88,9 +88,9 @@ class TokenInterceptor(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Return the call's own handler, or one that ends it with ACCESS_DENIED."""
         details: Any = handler_call_details  # the stubs of its named tuple lack the fields
         handler = continuation(handler_call_details)
@@ -102,7 +102,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
         return _refusing(handler, missing=given is None)
 
 
-def _refusing(handler: Any, *, missing: bool) -> grpc.RpcMethodHandler:
+def _refusing(handler: Any, *, missing: bool) -> grpc.RpcMethodHandler[Any, Any]:
     """Return a handler of the same kind, as gRPC demands, whose every call ends with ACCESS_DENIED."""
     error = PadiffError(
         f"the worker wants a token, and {'none came' if missing else 'another one came'}",

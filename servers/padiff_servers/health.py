@@ -7,7 +7,7 @@ import logging
 
 import grpc
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 SERVICES = ("", "padiff_rpc.v1.ModelWorkerService")
 
 

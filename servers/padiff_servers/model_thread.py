@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from padiff_rpc.errors import PadiffError, Reason
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class ModelThread:

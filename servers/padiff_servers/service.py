@@ -39,7 +39,7 @@ from padiff_servers.serve_read import OpenRead
 from padiff_servers.serve_step import StepObserver, together
 from padiff_servers.session import Session, Sessions
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Context = grpc.ServicerContext
 

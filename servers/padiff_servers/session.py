@@ -33,13 +33,13 @@ class Session:
     """
 
     def __init__(self, client: str, lease_s: float) -> None:
-        self.id = secrets.token_hex(16)
+        self.id: str = secrets.token_hex(16)
         self.client = client
         self.lease_s = lease_s
-        self.opened_at = time.monotonic()
-        self.expires_at = self.opened_at + lease_s
+        self.opened_at: float = time.monotonic()
+        self.expires_at: float = self.opened_at + lease_s
         self.sync = False
-        self.releases = ReleaseCounter()
+        self.releases: ReleaseCounter = ReleaseCounter()
         self.offered: OfferedRing | None = None
         self.ring: WorkerRing | None = None
         self.reached: SharedStore | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from padiff_rpc.version import __version__
 
 REPOSITORY = Path(__file__).parents[2]
 MODELS = "numpy@tests/models/numpy_models.py"
@@ -24,7 +25,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_module_runs_the_command_line():
     done = python("-m", "padiff_clients", "--version")
 
-    assert (done.returncode, done.stdout) == (0, f"padiff-rpc, version {metadata.version('padiff-rpc')}\n")
+    assert (done.returncode, done.stdout) == (0, f"padiff-rpc, version {__version__}\n")
 
 
 @pytest.mark.parametrize("package", ["click", "rich", "pydantic"])

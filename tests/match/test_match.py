@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 
 import pytest
-import tomllib
 
 from tests.match.descriptions import (
     L,
@@ -21,6 +21,11 @@ from tests.match.descriptions import (
     torch_linear,
     user,
 )
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 # -- names and order ------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class PhaseStop:
     def __init__(
         self, counts: Callable[[Judged], bool] | None, known: PerSide[Collection[LayerCall]] | None = None
     ) -> None:
-        self.stopped = False
+        self.stopped: bool = False
         self._counts = counts
         self._known = known
         self._lock = threading.Lock()

@@ -40,7 +40,7 @@ class ReportingObserver:
         self._pairing = pairing
         self._tell = tell
         self._stall = stall
-        self.await_room = releases.await_room
+        self.await_room: Callable[[int], bool] = releases.await_room
 
     def observe(self, boundary: Boundary) -> None:
         """Pair the boundary, and tell of it where the other side has reached it."""

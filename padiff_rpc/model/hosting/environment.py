@@ -10,6 +10,7 @@ from typing import Any
 
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.model.model import ModelInfo
+from padiff_rpc.version import __version__
 
 _PACKAGES = ("torch", "paddlepaddle", "paddlepaddle-gpu", "numpy", "grpcio", "protobuf", "transformers")
 
@@ -33,7 +34,7 @@ def model_info(
         device=backend.device(model),
         python_version=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name))},
-        padiff_version=_version("padiff-rpc"),
+        padiff_version=__version__,
         host=socket.gethostname(),
         pid=os.getpid(),
         losses=losses,

@@ -106,7 +106,7 @@ class HostedModel:
                 framework.
         """
         self.model = model
-        self.backend = backend if backend is not None else detect_backend(model)
+        self.backend: Backend = backend if backend is not None else detect_backend(model)
         self._trainer = Trainer(self.backend, model, losses or {}, optimizers or {})
         self._store = Store(store_memory_bytes, store_disk_bytes)
         self._summarise_apart = summarise_apart

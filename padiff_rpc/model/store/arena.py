@@ -17,7 +17,7 @@ from padiff_rpc.model.store.free_ranges import Gaps
 from padiff_rpc.system import memfd
 from padiff_rpc.tensors.tensor import chunks_of
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MEMFD_NAME = "padiff-rpc-store"
 """The name of the memory file, as /proc shows it."""

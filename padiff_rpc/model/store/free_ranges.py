@@ -9,7 +9,7 @@ class Gaps:
     """The free ranges of a stretch of bytes. The caller holds a lock around each call."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.used_bytes = 0
+        self.used_bytes: int = 0
         self._gaps: list[tuple[int, int]] = [(0, size_bytes)]  # (start, end), sorted, never adjacent
 
     def take(self, size_bytes: int) -> int | None:

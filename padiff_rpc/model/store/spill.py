@@ -21,7 +21,7 @@ class SpillFile:
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        self.peak_bytes = 0
+        self.peak_bytes: int = 0
         self._gaps = Gaps(budget_bytes)
         self._descriptor = -1
 

@@ -19,7 +19,7 @@ from padiff_rpc.model.store.overflow import Loose
 from padiff_rpc.model.store.spill import SpillFile
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 AwaitRoom = Callable[[int], bool]
 """Waits for another release than the given number of releases; returns False when none will come."""
@@ -48,8 +48,8 @@ class Store:
     """
 
     def __init__(self, memory_budget_bytes: int | None = None, disk_budget_bytes: int | None = None) -> None:
-        self.memory_budget_bytes = default_memory_bytes() if memory_budget_bytes is None else memory_budget_bytes
-        self.disk_budget_bytes = default_disk_bytes() if disk_budget_bytes is None else disk_budget_bytes
+        self.memory_budget_bytes: int = default_memory_bytes() if memory_budget_bytes is None else memory_budget_bytes
+        self.disk_budget_bytes: int = default_disk_bytes() if disk_budget_bytes is None else disk_budget_bytes
         self._lock = threading.Lock()
         self._records: dict[int, tuple[TensorSpec, _Copy]] = {}
         self._by_hash: dict[bytes, _Copy] = {}

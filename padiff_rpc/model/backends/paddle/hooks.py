@@ -10,9 +10,8 @@ from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Remove
 from padiff_rpc.model.backends.paddle.autograd import Autograd
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 
-ProgramTranslator, StaticFunction = (
-    getattr(paddle.jit.dy2static.program_translator, name) for name in ("ProgramTranslator", "StaticFunction")
-)
+ProgramTranslator: Any = paddle.jit.dy2static.program_translator.ProgramTranslator
+StaticFunction: Any = paddle.jit.dy2static.program_translator.StaticFunction
 
 
 def hook(layer: Any, before: BeforeCall, after: AfterCall, autograd: Autograd) -> Remove:
