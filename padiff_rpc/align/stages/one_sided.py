@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, LayerCall
-from padiff_rpc.per_side import OTHER_SIDE, PerSide
+from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, LayerCall, Unrecorded
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Pair, Verdict
 
 
@@ -34,7 +34,7 @@ class Leftovers:
             for boundary in boundaries:
                 if boundary.side != "output":
                     continue
-                base_route = boundary.route if side == "base" else self._to_base[boundary.route]
+                base_route = self._base_route(side, boundary.route)
                 raw_route = self._to_raw[base_route]
                 count = "again " if base_route in ran else ""
                 own = base_route if side == "base" else raw_route
@@ -53,8 +53,7 @@ class Leftovers:
                     )
                 )
                 if boundary.caller is not None:
-                    caller = boundary.caller[0] if side == "base" else self._to_base[boundary.caller[0]]
-                    words[(caller, boundary.caller[1])].append(why)
+                    words[self._base_route(side, boundary.caller[0]), boundary.caller[1]].append(why)
         return pairs, dict(words)
 
     def gradients(
@@ -81,22 +80,12 @@ class Leftovers:
             other = OTHER_SIDE[side]
             unrecorded, silent = results.of(other).unrecorded, results.of(other).without_gradient
             for boundary in boundaries:
-                base_route = boundary.route if side == "base" else self._to_base[boundary.route]
+                base_route = self._base_route(side, boundary.route)
                 if (base_route, boundary.call) not in both:
                     continue
-                zero = all(record.digest.is_zero for record in boundary.records)
-                absent = boundary.side in unrecorded
                 names = [record.name for record in boundary.records]
-                why = f"only {side} has this gradient"
-                if not absent and "parts" in unrecorded and not names[0][:1].isdigit():
-                    absent = True
-                    why = f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
-                elif absent:
-                    why = f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s"
-                elif zero:
-                    why = f"{why}, and it is zero; {other} has none"
                 pair = Pair.of(
-                    Verdict.skip(why) if zero or absent else Verdict("fail", "missing", why, None),
+                    _verdict_on(side, boundary, unrecorded),
                     step=step,
                     stage="backward",
                     base_route=base_route,
@@ -107,8 +96,8 @@ class Leftovers:
                 route = base_route if other == "base" else self._to_raw[base_route]
                 expected = {(route, boundary.call, boundary.side, name) for name in names}
                 caller = boundary.caller
-                if caller is not None and side == "raw":
-                    caller = (self._to_base[caller[0]], caller[1])
+                if caller is not None:
+                    caller = (self._base_route(side, caller[0]), caller[1])
                 found.append(
                     Missing(
                         pair=pair,
@@ -120,6 +109,24 @@ class Leftovers:
                     )
                 )
         return found
+
+    def _base_route(self, side: SideName, route: str) -> str:
+        return route if side == "base" else self._to_base[route]
+
+
+def _verdict_on(side: SideName, boundary: Boundary, unrecorded: Collection[Unrecorded]) -> Verdict:
+    """Judge a gradient that `side` alone has; unrecorded: the kinds of tensors that the other side's dump does not hold."""
+    other = OTHER_SIDE[side]
+    why = f"only {side} has this gradient"
+    if boundary.side in unrecorded:
+        return Verdict.skip(f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s")
+    if "parts" in unrecorded and not boundary.records[0].name[:1].isdigit():
+        return Verdict.skip(
+            f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
+        )
+    if all(record.digest.is_zero for record in boundary.records):
+        return Verdict.skip(f"{why}, and it is zero; {other} has none")
+    return Verdict("fail", "missing", why, None)
 
 
 def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
