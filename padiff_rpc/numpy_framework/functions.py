@@ -128,7 +128,7 @@ def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Choose a where the condition holds and b elsewhere; all three are broadcast to one shape."""
     chosen = condition.values.astype(bool)
     shape = np.broadcast_shapes(chosen.shape, a.shape, b.shape)
-    # Adding to zeros broadcasts a and b on the tape, so that NaN in the one not chosen does not leak through a product.
+    # Adding to zeros broadcasts a and b in the graph, so that NaN in the one not chosen does not leak through a product.
     a, b = (part + Tensor(np.zeros(shape, part.values.dtype)) for part in (a, b))
     return apply(
         np.where(chosen, a.values, b.values), (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g))

@@ -115,7 +115,7 @@ class GraphNode:
 
     def _parts(self, gradient: np.ndarray) -> Sequence[np.ndarray | None]:
         if self._vjp is None:
-            raise RuntimeError("backward ran through this part of the tape before; run forward again")
+            raise RuntimeError("backward ran through this part of the graph before; run forward again")
         if any(version[0] != seen for version, seen in self._saved):
             raise RuntimeError("a tensor that backward needs was changed in place after it was used")
         vjp, self._vjp = self._vjp, None  # what it keeps is no longer needed

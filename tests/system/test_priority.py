@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from padiff_rpc.model.recording.side_thread import Beside
+from padiff_rpc.model.recording.side_thread import SideThread
 from padiff_rpc.system.priority import NICENESS, give_way
 
 
@@ -32,7 +32,7 @@ def test_jobs_are_done_where_the_system_refuses_another_priority(monkeypatch: py
 
     monkeypatch.setattr(os, "setpriority", refuse)
     done: list[int] = []
-    beside = Beside()
+    beside = SideThread()
     beside.put(lambda: done.append(1))
     beside.settle()
     assert [1] == done

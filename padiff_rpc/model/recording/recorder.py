@@ -17,7 +17,7 @@ from padiff_rpc.model.model import Boundary, BoundarySide, Observer, Phase, Reco
 from padiff_rpc.model.recording.call_stack import Calls, RunningCall
 from padiff_rpc.model.recording.gradient_hooks import GradientHooks, GradientPoint
 from padiff_rpc.model.recording.native_tree import PlacedLayer
-from padiff_rpc.model.recording.side_thread import Beside
+from padiff_rpc.model.recording.side_thread import SideThread
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest_chunks, hash_of
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
@@ -88,7 +88,7 @@ class Recorder:
         self._listen: Listen = _deaf
         self._earlier_releases = store.releases
         self._digests: dict[tuple[bytes, DType], Digest] = {}
-        self._beside = Beside() if apart and not options.sync else None
+        self._side_thread = SideThread() if apart and not options.sync else None
         self._lock = threading.Lock()  # on several devices torch runs backward in several threads
 
     @contextmanager
@@ -133,9 +133,9 @@ class Recorder:
 
     def settle(self) -> None:
         """Wait until the observer has received every captured boundary; an error on the way goes into `failure`."""
-        if self._beside is not None:
+        if self._side_thread is not None:
             try:
-                self._beside.settle()
+                self._side_thread.settle()
             except BaseException as err:  # noqa: BLE001 - raised by who looks at `failure`, as a hook's is
                 self.failure = self.failure or err
 
@@ -311,16 +311,16 @@ class Recorder:
 
     def _await_room(self, releases: int) -> bool:
         observer = self._observer
-        if self._beside is not None:
-            self._beside.settle()  # what nobody has heard of nobody releases
+        if self._side_thread is not None:
+            self._side_thread.settle()  # what nobody has heard of nobody releases
         return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
     def _tell(
         self, phase: Phase, place: GradientPoint, captures: tuple[_Capture, ...], api: bool = False
     ) -> Mapping[str, Tensor]:
         seq, self._seq = self._seq, self._seq + 1
-        if self._beside is not None:
-            self._beside.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
+        if self._side_thread is not None:
+            self._side_thread.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
             return {}
         boundary = self._tell_now(seq, phase, place, captures, api, self._observer)
         if self._observer is None or api or not self._options.sync:

@@ -12,7 +12,7 @@ Job = Callable[[], object]
 """A piece of work without arguments, whose result is dropped."""
 
 
-class Beside:
+class SideThread:
     """Run jobs one by one in a thread of its own, in the order in which they were put.
 
     Once a job has failed no other is run, and put() and settle() raise its error.

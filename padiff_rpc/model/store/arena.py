@@ -13,7 +13,7 @@ import numpy as np
 
 from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.budgets import memory_bytes
-from padiff_rpc.model.store.free_ranges import Gaps
+from padiff_rpc.model.store.free_ranges import FreeRanges
 from padiff_rpc.system import memfd
 from padiff_rpc.tensors.tensor import chunks_of
 
@@ -58,7 +58,7 @@ class Arena:
     def __init__(self, budget_bytes: int, shared: bool = False) -> None:
         slack_bytes = _LEAST_SLACK_BYTES + min(budget_bytes // 8, _MOST_SLACK_BYTES)
         room_bytes = _aligned(min(budget_bytes, memory_bytes()) + slack_bytes)
-        self._gaps = Gaps(room_bytes)
+        self._free = FreeRanges(room_bytes)
         self._size_bytes = FIRST_OFFSET + room_bytes
         self._generation = 1
         self._made_bytes = 0
@@ -74,7 +74,7 @@ class Arena:
     @property
     def used_bytes(self) -> int:
         """The number of bytes that records occupy now."""
-        return self._gaps.used_bytes
+        return self._free.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
         """Reserve a place and return its offset; None where no gap is long enough.
@@ -84,7 +84,7 @@ class Arena:
         """
         if self._memory is None:
             return None
-        gap = self._gaps.take(_aligned(size_bytes)) if size_bytes else 0
+        gap = self._free.take(_aligned(size_bytes)) if size_bytes else 0
         if gap is None:
             return None
         offset = FIRST_OFFSET + gap
@@ -98,7 +98,7 @@ class Arena:
     def give(self, offset: int, size_bytes: int) -> None:
         """Free a place again."""
         if size_bytes:
-            self._gaps.give(offset - FIRST_OFFSET, _aligned(size_bytes))
+            self._free.give(offset - FIRST_OFFSET, _aligned(size_bytes))
 
     def write(self, offset: int, flat: np.ndarray) -> None:
         """Copy bytes (uint8) to a place that was taken for them."""

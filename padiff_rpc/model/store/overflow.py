@@ -9,7 +9,7 @@ import numpy as np
 from padiff_rpc.tensors.tensor import chunks_of
 
 
-class Loose:
+class Overflow:
     """Keep copies of bytes, each in memory of its own, which is freed with the copy.
 
     The gaps that were too short stay with the process meanwhile, so that it may hold up to twice the budget while small records

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.store.free_ranges import Gaps
+from padiff_rpc.model.store.free_ranges import FreeRanges
 from padiff_rpc.tensors.tensor import CHUNK_BYTES
 
 
@@ -22,23 +22,23 @@ class SpillFile:
 
     def __init__(self, budget_bytes: int) -> None:
         self.peak_bytes: int = 0
-        self._gaps = Gaps(budget_bytes)
+        self._free = FreeRanges(budget_bytes)
         self._descriptor = -1
 
     @property
     def used_bytes(self) -> int:
         """The number of bytes that records occupy now."""
-        return self._gaps.used_bytes
+        return self._free.used_bytes
 
     def take(self, size_bytes: int) -> int | None:
         """Reserve a place and return its offset; None where no gap is long enough."""
-        offset = self._gaps.take(size_bytes)
+        offset = self._free.take(size_bytes)
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return offset
 
     def give(self, offset: int, size_bytes: int) -> None:
         """Free a place again."""
-        self._gaps.give(offset, size_bytes)
+        self._free.give(offset, size_bytes)
         if self.used_bytes == 0 and self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
 

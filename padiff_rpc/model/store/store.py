@@ -15,7 +15,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import StoreFigures, StorePlace
 from padiff_rpc.model.store.arena import Arena, Offer
 from padiff_rpc.model.store.budgets import default_disk_bytes, default_memory_bytes
-from padiff_rpc.model.store.overflow import Loose
+from padiff_rpc.model.store.overflow import Overflow
 from padiff_rpc.model.store.spill import SpillFile
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
@@ -34,7 +34,7 @@ class _Copy:
 
     size_bytes: int
     hash: bytes
-    home: Arena | Loose | SpillFile
+    home: Arena | Overflow | SpillFile
     place: int
     records: int = 0
     readers: int = 0
@@ -59,7 +59,7 @@ class Store:
         self._peak_memory_bytes = 0
         self._spilled_bytes = 0
         self._arena = Arena(self.memory_budget_bytes)
-        self._loose = Loose()
+        self._overflow = Overflow()
         self._spill = SpillFile(self.disk_budget_bytes)
 
     @property
@@ -201,7 +201,7 @@ class Store:
                 self._memory_bytes += size_bytes
                 self._peak_memory_bytes = max(self._peak_memory_bytes, self._memory_bytes)
                 if place is None:
-                    return _Copy(size_bytes, hash, self._loose, self._loose.take())
+                    return _Copy(size_bytes, hash, self._overflow, self._overflow.take())
                 return _Copy(size_bytes, hash, self._arena, place)
         place = self._spill.take(size_bytes)
         return None if place is None else _Copy(size_bytes, hash, self._spill, place)

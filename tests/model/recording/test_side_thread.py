@@ -11,12 +11,12 @@ import pytest
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec
-from padiff_rpc.model.recording.side_thread import Beside
+from padiff_rpc.model.recording.side_thread import SideThread
 from tests.align.pairs import hosted
 
 
 def test_jobs_are_done_in_order_when_it_is_settled_and_again_after_that() -> None:
-    beside, done = Beside(), []
+    beside, done = SideThread(), []
     for round_of in ((0, 1, 2), (3, 4)):
         for number in round_of:
             beside.put(lambda number=number: done.append(number))
@@ -26,7 +26,7 @@ def test_jobs_are_done_in_order_when_it_is_settled_and_again_after_that() -> Non
 
 
 def test_after_a_failure_nothing_is_done_and_it_is_raised_each_time() -> None:
-    beside, done = Beside(), []
+    beside, done = SideThread(), []
     beside.put(lambda: 1 // 0)
     beside.put(lambda: done.append(1))
     for act in (beside.settle, lambda: beside.put(lambda: done.append(2)), beside.settle):

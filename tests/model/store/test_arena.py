@@ -11,7 +11,7 @@ import pytest
 
 from padiff_rpc.model.model import StorePlace
 from padiff_rpc.model.store.arena import FIRST_OFFSET, GENERATION_OFFSET, Arena
-from padiff_rpc.model.store.free_ranges import Gaps
+from padiff_rpc.model.store.free_ranges import FreeRanges
 from padiff_rpc.system import memfd
 from padiff_rpc.tensors.tensor import CHUNK_BYTES
 
@@ -133,7 +133,7 @@ def test_an_arena_that_is_gone_leaves_no_descriptor() -> None:
 
 def test_places_merge_in_whatever_order_they_come_back() -> None:
     for order in permutations(range(4)):
-        gaps = Gaps(50)
+        gaps = FreeRanges(50)
         places = [gaps.take(10) for _ in range(4)]
         for index in order:
             offset = places[index]
