@@ -16,7 +16,7 @@ from padiff_rpc.match.routes import is_inside, listed
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection, asked_layers, check_globs, narrowed
 from padiff_rpc.per_side import PerSide, SideName
-from padiff_rpc.result import Pair, Stage, Unmatched
+from padiff_rpc.result import Pair, Stage, Unmatched, Verdict
 
 _WRAPS = "it holds no parameters of its own (PADIFF_SIKP_WRAP_LAYER)"
 
@@ -232,7 +232,7 @@ def _is_link_inside(link: ParameterLink, pair: LayerPair) -> bool:
 
 def _skipped(stage: Stage, base_route: str, raw_route: str, tensor: str, why: str) -> Pair:
     local = tensor.removeprefix(f"{raw_route}.") if raw_route else tensor
-    return Pair(0, stage, base_route, raw_route, 0, local, "skipped", why)
+    return Pair.of(Verdict.skip(why), step=0, stage=stage, base_route=base_route, raw_route=raw_route, tensor=local)
 
 
 def _notes(side: SideName, description: ModelDescription, selection: Selection) -> list[str]:

@@ -22,9 +22,10 @@ from padiff_rpc.model.model import (
     Observer,
     OptimizerSpec,
     Releasing,
+    StoreFigures,
     What,
 )
-from padiff_rpc.model.store.store import StoreFigures, store_full
+from padiff_rpc.model.store.store import store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.placed import PlacedRecords
 from padiff_rpc.remote.read_tensors import Readers, stream_numbers

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
+from padiff_rpc.model.model import StoreFigures
 from padiff_rpc.model.store.arena import Offer
-from padiff_rpc.model.store.store import StoreFigures
 from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto

@@ -17,9 +17,8 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Model, Observer
+from padiff_rpc.model.model import Model, Observer, StoreFigures
 from padiff_rpc.model.store.arena import Offer
-from padiff_rpc.model.store.store import StoreFigures
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb

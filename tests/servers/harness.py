@@ -31,9 +31,9 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     ParameterInfo,
     Record,
+    StoreFigures,
     What,
 )
-from padiff_rpc.model.store.store import StoreFigures
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire import ring

@@ -21,8 +21,8 @@ from padiff_rpc.model.model import (
     ParameterInfo,
     Record,
     RecordOptions,
+    StoreFigures,
 )
-from padiff_rpc.model.store.store import StoreFigures
 from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire import serde

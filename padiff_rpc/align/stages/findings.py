@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
-from padiff_rpc.align.stages.one_sided import Missing
+from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.stages.optimizer_movement import Moved
 from padiff_rpc.model.model import LayerCall
 from padiff_rpc.per_side import PerSide
@@ -39,7 +39,7 @@ class StepResult:
     backward: list[Judged] = field(default_factory=list)
     others: list[Pair] = field(default_factory=list)
     one_sided: Mapping[LayerCall, Sequence[str]] = field(default_factory=dict)
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingGradient] = field(default_factory=list)
     calls: ApiFindings = field(default_factory=ApiFindings)
     notes: list[str] = field(default_factory=list)
     wall_s: PerSide[dict[str, float]] = field(default_factory=lambda: PerSide({}, {}))

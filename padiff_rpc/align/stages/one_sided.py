@@ -12,7 +12,7 @@ from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Pair, Verdict
 
 
-class Leftovers:
+class OneSided:
     """Turns boundaries without a partner into pairs and words. `to_base` maps matched routes of raw to those of base."""
 
     def __init__(self, to_base: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ class Leftovers:
         judged: Sequence[Judged],
         leftovers: PerSide[list[Boundary]],
         results: PerSide[BackwardResult],
-    ) -> list[Missing]:
+    ) -> list[MissingGradient]:
         """Judge gradients that only one side has: they fail, unless they are zero, or the other side is a dump without any.
 
         Args:
@@ -75,7 +75,7 @@ class Leftovers:
                 came, and the kinds of tensors that a dump does not hold at all.
         """
         both = {(one.base.route, one.base.call) for one in forward}
-        found: list[Missing] = []
+        found: list[MissingGradient] = []
         for side, boundaries in leftovers.items():
             other = OTHER_SIDE[side]
             unrecorded, silent = results.of(other).unrecorded, results.of(other).without_gradient
@@ -99,7 +99,7 @@ class Leftovers:
                 if caller is not None:
                     caller = (self._base_route(side, caller[0]), caller[1])
                 found.append(
-                    Missing(
+                    MissingGradient(
                         pair=pair,
                         call=(base_route, boundary.call),
                         caller=caller,
@@ -136,7 +136,7 @@ def _in_base_order(raw_seq: int, judged: Sequence[Judged]) -> float:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingGradient:
     """A gradient that only one side has, in base's routes.
 
     Attributes:

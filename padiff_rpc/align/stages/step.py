@@ -18,7 +18,7 @@ from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
-from padiff_rpc.align.stages.one_sided import Leftovers
+from padiff_rpc.align.stages.one_sided import OneSided
 from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
 from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
@@ -56,7 +56,7 @@ class StepRunner:
         self._settings = prepared.settings
         self._tell = tell
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
-        self._leftovers = Leftovers(self._to_base)
+        self._leftovers = OneSided(self._to_base)
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
         optimizer = self._settings.base_optimizer

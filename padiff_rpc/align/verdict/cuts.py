@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from padiff_rpc.align.stages.one_sided import Missing
+from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.model.model import BoundarySide, LayerCall
 
 
@@ -13,7 +13,7 @@ from padiff_rpc.model.model import BoundarySide, LayerCall
 class Cut:
     """A missing gradient that is a layer's own doing."""
 
-    missing: Missing
+    missing: MissingGradient
     culprit: LayerCall
     why: str
 
@@ -21,7 +21,7 @@ class Cut:
 class Cuts:
     """Tells cuts from their consequences: upstream of a cut every gradient is missing, and every sum lacks a summand."""
 
-    def __init__(self, missing: Sequence[Missing]) -> None:
+    def __init__(self, missing: Sequence[MissingGradient]) -> None:
         self._missing = [one for one in missing if one.pair.status == "fail"]
         self._silent_outputs = {one.call for one in self._missing if one.side == "output"}
         self._cutters = {
@@ -49,7 +49,7 @@ class Cuts:
             elif one.call in self._cutters and not self._below(one.call):
                 yield Cut(one, one.call, "gradients reach its output, and one side sends none to its input")
 
-    def _detached(self, one: Missing) -> Iterator[Cut]:
+    def _detached(self, one: MissingGradient) -> Iterator[Cut]:
         """Yield the layer that detached a tensor: the history was lost on the way in, in the order of the forward."""
         if one.side == "input":
             if self._is_detached(one.caller, "input") or self._made_without_history(one.caller):
@@ -63,7 +63,7 @@ class Cuts:
         elif not self._is_detached(one.call, "input") and not self._made_without_history(one.call):
             yield Cut(one, one.call, "its output is detached, or made from frozen parameters, on one side only")
 
-    def _silent_output(self, one: Missing) -> Iterator[Cut]:
+    def _silent_output(self, one: MissingGradient) -> Iterator[Cut]:
         if one.caller is None:
             sender = "what comes after it, and is not recorded," if one.call[0] else "the loss"
             yield Cut(one, one.call, f"{sender} sends no gradient to this output on one side")

@@ -31,13 +31,14 @@ from padiff_rpc.model.model import (
     Observer,
     OptimizerSpec,
     RecordOptions,
+    StoreFigures,
     What,
 )
 from padiff_rpc.model.recording.native_tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
 from padiff_rpc.model.recording.recorder import Recorder
 from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store.arena import Offer
-from padiff_rpc.model.store.store import Store, StoreFigures
+from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest, digest_chunks
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
