@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -319,9 +320,9 @@ def module_name(package: str, path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(source: str, modules: Iterable[str]) -> set[str]:
+@cache
+def imports_of(source: str, known: frozenset[str]) -> set[str]:
     """Return the modules that a source imports, wherever in it; of `from a import b` a.b where that is a module of ours."""
-    known = set(modules)
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -347,13 +348,13 @@ def package_of(name: str) -> str:
     return "google.protobuf" if name.startswith("google.protobuf") else name.partition(".")[0]
 
 
-def crossings(module: str, source: str, modules: Iterable[str]) -> set[str]:
+def crossings(module: str, source: str, modules: frozenset[str]) -> set[str]:
     """Return what a module imports from outside its own room, by the names of the list."""
     packages = {package_of(name) for name in imports_of(source, modules)}
     return {name for name in packages if name != room_of(module) and name not in STANDARD_LIBRARY}
 
 
-def wrong_imports(module: str, source: str, modules: Iterable[str]) -> list[str]:
+def wrong_imports(module: str, source: str, modules: frozenset[str]) -> list[str]:
     """Say which imports of a module the list does not allow."""
     room = room_of(module)
     assert room is not None
@@ -362,7 +363,7 @@ def wrong_imports(module: str, source: str, modules: Iterable[str]) -> list[str]
     ]
 
 
-MODULES = [module for module, _ in python_files()]
+MODULES = frozenset(module for module, _ in python_files())
 
 
 def test_imports_point_one_way() -> None:
@@ -411,7 +412,7 @@ def test_an_import_the_wrong_way_is_found(module: str, planted: str) -> None:
 
 def test_no_two_modules_import_each_other() -> None:
     graph = {
-        module: imports_of(path.read_text(), MODULES) & set(MODULES) - LAZY_ROOTS
+        module: imports_of(path.read_text(), MODULES) & MODULES - LAZY_ROOTS
         for module, path in python_files()
         if module not in LAZY_ROOTS
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,11 @@ PUBLIC_DOORS = {
 """Functions that users call with keywords, and that may have more parameters."""
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    """Give the path below the repository, and the syntax tree, of every module that is not generated."""
-    for package in PACKAGES:
-        for path in sorted(package.rglob("*.py")):
-            if "v1" not in path.parts:
-                yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    """Return the path below the repository, and the syntax tree, of every module that is not generated."""
+    paths = [path for package in PACKAGES for path in sorted(package.rglob("*.py")) if "v1" not in path.parts]
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in paths]
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
