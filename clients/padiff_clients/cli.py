@@ -9,7 +9,7 @@ _NEEDED = ("click", "rich", "pydantic", "pydantic_core", "tomli")
 
 
 def main() -> int:
-    """Run the command that the arguments name and return its exit status."""
+    """Run the command that the arguments name and return its exit status: 2 if a dependency is missing, 3 for a bug."""
     try:
         from padiff_clients.commands import commands
         from padiff_rpc.system.malloc import keep_freed_memory

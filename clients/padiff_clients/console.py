@@ -22,9 +22,12 @@ def log_console() -> Console:
 
 
 def show(print_on: Callable[[Console], None]) -> None:
-    """Print on stdout; a reader that went away (`| head`) takes nothing from the command's exit status.
+    """Print on stdout, and ignore that the reader of a pipe went away (`| head`).
 
     rich would answer a broken pipe with exit status 1, which here means that the models differ.
+
+    Args:
+        print_on: prints the result on the console that it is given.
     """
     console = result_console()
     with console.capture() as capture:

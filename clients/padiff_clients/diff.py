@@ -52,7 +52,13 @@ def diff(run_file: str | None, quiet: bool, **options: Any) -> None:
 
 
 def run_diff(run: RunFile, *, quiet: bool) -> Result:
-    """Do the whole run; nothing is launched before all that can be checked here has been."""
+    """Do a whole run, and return its result.
+
+    All that can be checked in this process is checked before a worker is launched.
+
+    Raises:
+        PadiffError: the run contradicts itself, or a worker, an input or the alignment fails.
+    """
     base, raw = plan_sides(run)
     if run.json_file:
         check_writable(Path(run.json_file))
@@ -77,7 +83,7 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
 
 
 def _refuse_tapes(base: SidePlan, raw: SidePlan) -> None:
-    """A dump takes no memory, so that with one nothing is to be put off."""
+    """Refuse a dump in a sequential run: a dump takes no memory, so there is no need to wait for the other model to end."""
     for plan in (base, raw):
         if plan.spec.kind == "tape":
             raise PadiffError(
@@ -88,7 +94,7 @@ def _refuse_tapes(base: SidePlan, raw: SidePlan) -> None:
 
 
 def _inputs(run: RunFile, base: SidePlan, raw: SidePlan, tapes: Tapes) -> tuple[Inputs, Inputs, list[str]]:
-    """Return both sides' inputs, and where they are from: what the run names, or a tape's own."""
+    """Return base's inputs, raw's inputs and their two sources: what the run names, or else what a tape was recorded with."""
     sources = (run.base.inputs, run.raw.inputs)
     recorded = [recorded_inputs(tapes, plan) for plan in (base, raw)]
     if sources == (None, None) and None not in tapes:

@@ -26,7 +26,15 @@ _FRAMEWORKS = ("torch", "paddle")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One Python. packages: name -> version, None where missing. frameworks: name -> version, devices or error."""
+    """What one Python holds.
+
+    Attributes:
+        python: the program that was asked.
+        error: says why it could not be asked; empty if it could.
+        python_version: its version; empty after an error.
+        packages: map each package that a worker needs to its version, or to None if it is missing.
+        frameworks: map each framework to its `version` and `devices`, or to the `error` of its import; empty if not installed.
+    """
 
     python: str
     error: str
@@ -36,12 +44,12 @@ class Diagnosis:
 
     @property
     def missing(self) -> list[str]:
-        """What a worker needs and this Python lacks."""
+        """The packages that a worker needs and this Python lacks."""
         return [name for name, version in self.packages.items() if version is None]
 
     @property
     def hosts(self) -> list[str]:
-        """Frameworks whose models this Python can host. The NumPy layers come with padiff-rpc itself."""
+        """The frameworks whose models this Python can host; `numpy` stands for the layers that come with padiff-rpc itself."""
         if self.error or self.missing:
             return []
         return [*(name for name in _FRAMEWORKS if self.frameworks[name].get("version")), "numpy"]
@@ -62,7 +70,10 @@ def doctor(pythons: tuple[str, ...]) -> None:
 
 
 def diagnose(python: str) -> Diagnosis:
-    """Ask one Python, in processes of its own: one per framework, since two may not share one."""
+    """Ask a Python what it holds.
+
+    It is asked in processes of its own, one for each framework, since two frameworks may not share a process.
+    """
     packages = _ask(python, "packages")
     if "error" in packages:
         return Diagnosis(python, packages["error"], "", {}, {})

@@ -50,7 +50,7 @@ def inspect(**options: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """NaN and Inf among hyper-parameters become text: JSON has no such numbers."""
+    """Write NaN and Inf among hyper-parameters as text, since JSON has no such numbers."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

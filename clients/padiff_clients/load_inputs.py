@@ -1,4 +1,4 @@
-"""What the models are fed: arrays from an .npz file, or from a user's function."""
+"""Load what the models are fed: arrays from an .npz file, or from a user's function."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ FORMS = (
 
 
 def load_inputs(base: str, raw: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Load both sides' inputs as nests of NumPy arrays; the same source is read once, so that a random one agrees.
+    """Load both sides' inputs as nests of NumPy arrays.
 
-    BAD_INPUTS names the file, the function or the key at fault.
+    A source that both sides share is read once, so that random inputs are the same on both sides.
+
+    Raises:
+        PadiffError: BAD_INPUTS, naming the file, the function or the key at fault.
     """
     if base == raw:
         return _load(base)
@@ -41,7 +44,7 @@ def load_inputs(base: str, raw: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_one(source: str) -> dict[str, Any]:
-    """Load one model's inputs; BAD_INPUTS for a function that returns two."""
+    """Load the inputs of one model; raise BAD_INPUTS if a function returns a pair."""
     one, other = _load(source)
     if one is not other:
         raise _bad(f"{source!r} returned a pair, and there is one model", "return one dict")
@@ -49,14 +52,23 @@ def load_one(source: str) -> dict[str, Any]:
 
 
 def load_targets(source: str) -> dict[str, Any]:
-    """Load the arrays that a loss compares with, by name."""
+    """Load the arrays that a loss compares with, by name; raise BAD_INPUTS for anything but an .npz file."""
     if not source.endswith(".npz"):
         raise _bad(f"cannot read targets from {source!r}", "give an .npz file, for example with an array `target`")
     return _read_npz(source)
 
 
 def as_tensors(values: Any, where: str, *, float64: bool) -> Any:
-    """Turn a nest's arrays into tensors; `where` names it in errors. `float64` casts the narrower floating ones."""
+    """Turn the arrays of a nest into tensors.
+
+    Args:
+        values: a nest of arrays, None, numbers, booleans and text in lists, tuples and dicts.
+        where: names the nest in errors.
+        float64: casts floating arrays to float64.
+
+    Raises:
+        PadiffError: BAD_INPUTS, naming the place of a value that no model can be sent.
+    """
     if isinstance(values, np.ndarray):
         if values.dtype.hasobject:
             raise _bad(f"{where} is an array of Python objects", "give numbers or booleans")
@@ -85,7 +97,7 @@ def as_tensors(values: Any, where: str, *, float64: bool) -> Any:
 
 
 def model_inputs(values: Mapping[str, Any], source: str, *, float64: bool) -> Inputs:
-    """Return forward's keyword arguments; BAD_INPUTS names the key that cannot be sent."""
+    """Return the keyword arguments of forward as tensors; see `as_tensors`."""
     return as_tensors(dict(values), source, float64=float64)
 
 

@@ -15,7 +15,10 @@ from padiff_rpc.tape.recorded_model import RecordedModel
 
 @contextlib.contextmanager
 def opened(plans: Sequence[SidePlan]) -> Iterator[list[Model]]:
-    """Yield one model per plan; importing a framework takes seconds, so the workers start abreast."""
+    """Yield a model for each plan, and close all of them at the end of the block.
+
+    The workers start at the same time, since importing a framework takes seconds.
+    """
     with ThreadPoolExecutor(len(plans), thread_name_prefix="padiff-open") as pool, contextlib.ExitStack() as stack:
         futures = [pool.submit(open_model, plan) for plan in plans]
         try:
@@ -28,7 +31,7 @@ def opened(plans: Sequence[SidePlan]) -> Iterator[list[Model]]:
 
 
 def open_model(plan: SidePlan) -> Model:
-    """Launch, connect or read one model; its close() ends it."""
+    """Launch, connect to or read one model. Whoever gets it closes it."""
     if plan.spec.kind == "tape":
         return RecordedModel(plan.spec.target)
     if plan.spec.kind == "address":

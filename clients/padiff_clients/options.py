@@ -1,4 +1,4 @@
-"""Options of the command line, made from the keys that they stand for, and the run that they ask for."""
+"""Make the options of the command line from the keys of a run file, and a run from the options that are given."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAP_OPTIONS = (
 
 
 def diff_options(command: F) -> F:
-    """Add every option of `diff`: one for each declared key, in the order of the keys."""
+    """Add every option of `diff` to a command: one for each declared key, in the order of the keys."""
     quiet = click.option("--quiet", is_flag=True, help="No progress, and only the verdict on stdout.")
     for decorator in reversed([*_options_of(RunFile), quiet]):
         command = decorator(command)
@@ -44,10 +44,10 @@ def option(table: type[BaseModel], key: str, *, side: str = "", flag: str = "", 
 
     Args:
         table: declares the key.
-        key: names the parameter that takes the option's value.
-        side: begins the names of the option and of its parameter, where two models are asked for.
-        flag: names the option otherwise than the declaration does.
-        changes: go over the arguments of click.option() that follow from the declaration.
+        key: names the key, and the parameter that takes the option's value.
+        side: begins the names of the option and of its parameter (`--base-device`, `base_device`) if it is for one of two models.
+        flag: replaces the name of the option that the declaration gives.
+        changes: replace arguments of click.option() that follow from the declaration, such as `help`.
     """
     declared, field = dict(marked(table, Option))[key], table.model_fields[key]
     flag = flag or declared.flag or f"--{key.replace('_', '-')}"
@@ -59,7 +59,11 @@ def option(table: type[BaseModel], key: str, *, side: str = "", flag: str = "", 
 
 
 def as_run(options: Mapping[str, Any]) -> RunFile:
-    """Return what the options of `diff` ask for, as a run of which only those keys are set."""
+    """Return the run that the options of `diff` ask for. Only the keys that they give are set in it.
+
+    Raises:
+        PadiffError: BAD_CONFIG for an option whose value makes no sense.
+    """
     layers = _pairs(options["pairs"])
     mapped = load_map_file(Path(options["map_file"])).model_dump(exclude_unset=True) if options["map_file"] else {}
     values = {
@@ -73,14 +77,14 @@ def as_run(options: Mapping[str, Any]) -> RunFile:
 
 
 def as_run_of_one(options: Mapping[str, Any]) -> RunFile:
-    """Return what the options of a command about one model ask for; the model stands where base does."""
+    """Return the run that the options of a command for one model ask for. The model stands in the place of base."""
     side = _side_given(options, "", "--model-arg")
     rest = {key: value for key, value in _given(RunFile, options).items() if key not in SideTable.model_fields}
     return validate({**rest, "base": side}, "the command line")
 
 
 def _options_of(table: type[BaseModel], side: str = "") -> Iterator[Decorator]:
-    """Yield the options of a table's keys; those of a table in it stand where its key does."""
+    """Yield the options of a table's keys. Where a key holds a table, the options of that table follow."""
     declared = dict(marked(table, Option))
     for key, field in table.model_fields.items():
         if key in _MODELS:

@@ -1,4 +1,4 @@
-"""From a checked run to what is opened, fed and asked: one plan per side, and the settings of the alignment."""
+"""Turn a checked run into one plan for each side, which says how to open its model, and the settings of the alignment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,24 @@ _LAUNCH_ONLY = ("python", "device", "dtype", "args", "loss_fn", "optimizer_fn", 
 
 @dataclass(frozen=True)
 class SidePlan:
-    """How to reach one model. losses, optimizers: name -> file.py:function for a launched worker to offer."""
+    """How to open one model.
+
+    Attributes:
+        name: "base" or "raw", or "the model" if there is one only; errors begin with it.
+        spec: says where the model is.
+        python: the Python to launch its worker in.
+        device: the device that the model is moved to; None leaves it.
+        dtype: the type that the model is cast to; None leaves it.
+        args: the arguments of its factory.
+        losses: map the names of losses that a launched worker is to offer to file.py:function.
+        optimizers: map the names of optimisers likewise.
+        threads: the CPU threads of one operation in a launched worker; None takes the framework's default.
+        store_memory_bytes: how much a launched worker may keep in memory; None takes the default.
+        store_disk_bytes: how much it may keep on disk; None takes the default.
+        token: the access token of a worker that already runs.
+        tls_ca: the file of the certificate authority to trust it by.
+        connect_timeout_s: how long to try an address where nobody listens yet.
+    """
 
     name: str
     spec: ModelSpec
@@ -42,18 +59,23 @@ class SidePlan:
     connect_timeout_s: float | None
 
     def shown(self) -> dict[str, Any]:
-        """Return what the result's settings say of this side."""
+        """Return what the settings of a result show of this side."""
         python = self.python if self.spec.kind == "factory" else None
         return {"spec": self.spec.text, "python": python, "dtype": self.dtype, "args": dict(self.args)}
 
 
 def plan_one(run: RunFile) -> SidePlan:
-    """Check a run of one model, which stands where base does."""
+    """Check a run of one model, which stands in the place of base, and return its plan."""
     return _side_plan("the model", run.base, run)
 
 
 def plan_sides(run: RunFile) -> tuple[SidePlan, SidePlan]:
-    """Check both sides; BAD_SPEC or BAD_CONFIG where one cannot be, or where a setting has nobody to take it."""
+    """Check both sides of a run, and return base's plan and raw's.
+
+    Raises:
+        PadiffError: BAD_SPEC for a SPEC that does not parse; BAD_CONFIG for a setting that makes no sense, or that no launched
+            worker takes.
+    """
     base, raw = _side_plan("base", run.base, run), _side_plan("raw", run.raw, run)
     given = [key for key, value in (("threads", run.threads), ("store", run.store.memory or run.store.disk)) if value]
     if given and "factory" not in (base.spec.kind, raw.spec.kind):
@@ -68,7 +90,17 @@ def plan_sides(run: RunFile) -> tuple[SidePlan, SidePlan]:
 def align_settings(
     run: RunFile, base: SidePlan, raw: SidePlan, targets: Mapping[str, Mapping[str, Any]]
 ) -> AlignSettings:
-    """Return the settings; `targets` are each side's tensors by name. BAD_CONFIG where the two sides contradict each other."""
+    """Return the settings of the alignment.
+
+    Args:
+        run: the checked run.
+        base: base's plan.
+        raw: raw's plan.
+        targets: map each side to the tensors, by name, that its loss compares with.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the two sides contradict each other, or if no loss takes the targets.
+    """
     losses = {plan.name: loss_of(plan, table, targets[plan.name]) for plan, table in ((base, run.base), (raw, run.raw))}
     if (run.base.loss or run.base.loss_fn) and not (run.raw.loss or run.raw.loss_fn) and raw.spec.kind != "tape":
         raise _lonely("base", "raw")
@@ -89,7 +121,7 @@ def align_settings(
 
 
 def loss_of(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:
-    """Return the loss that a side's keys ask for, with its targets; BAD_CONFIG for one that it cannot have."""
+    """Return the loss that the keys of a side ask for, with its targets; raise BAD_CONFIG if the side cannot have that loss."""
     if plan.losses:
         return LossSpec(next(iter(plan.losses)))
     loss = parse_loss(table.loss or "projection")
@@ -106,7 +138,7 @@ def loss_of(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> Los
 
 
 def optimizer_of(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
-    """Return the optimiser that a side's keys ask for, if any; BAD_CONFIG for one that it cannot have."""
+    """Return the optimiser that the keys of a side ask for, or None; raise BAD_CONFIG if the side cannot have it."""
     if plan.optimizers:
         return OptimizerSpec(next(iter(plan.optimizers)))
     if table.optimizer is None:
@@ -117,7 +149,7 @@ def optimizer_of(plan: SidePlan, table: SideTable) -> OptimizerSpec | None:
 
 
 def useless_targets(loss: str) -> PadiffError:
-    """Say that a loss takes none of the targets that are given."""
+    """Return the error that targets are given to a loss that takes none."""
     return PadiffError(
         f"targets are given, and the loss {loss!r} takes none",
         reason=Reason.BAD_CONFIG,
@@ -193,7 +225,10 @@ def _offered(place: str | None, neutral: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_known(plan: SidePlan, what: str, name: str, neutral: Mapping[str, Any], key: str) -> None:
-    """A running worker may offer more names; one launched here offers what the run gives it, known before it starts."""
+    """Refuse a name that a worker launched here will not offer.
+
+    A worker that already runs may offer more names than the neutral ones, so its names are not checked here.
+    """
     if name in neutral or plan.spec.kind != "factory":
         return
     near = difflib.get_close_matches(name, neutral, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""What `doctor` runs inside another Python: standard library only, old syntax, one line of JSON on stdout."""
+"""The program that `doctor` runs in another Python. It needs only the standard library, and prints one line of JSON."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ def main(what: str) -> None:
 
 
 def packages() -> "dict[str, object]":
+    """Return the version of this Python and of the packages that a worker needs, and which frameworks are installed."""
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in NEEDED},
@@ -23,6 +24,7 @@ def packages() -> "dict[str, object]":
 
 
 def version(package: str) -> "str | None":
+    """Return the version of an installed package, None where it is missing."""
     from importlib import metadata
 
     try:
@@ -32,6 +34,7 @@ def version(package: str) -> "str | None":
 
 
 def torch() -> "dict[str, object]":
+    """Import torch, and return its version and devices."""
     import torch
 
     devices = ["cpu"]
@@ -41,6 +44,7 @@ def torch() -> "dict[str, object]":
 
 
 def paddle() -> "dict[str, object]":
+    """Import paddle, and return its version and devices."""
     import zlib  # noqa: F401 - before paddle, whose own copy is older
 
     import paddle

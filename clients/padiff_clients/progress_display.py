@@ -17,7 +17,10 @@ _NAMES = {"weights_before": "weights", "grads": "gradients"}
 
 @contextlib.contextmanager
 def live_progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show a line that follows what it is told, and remove it at the end."""
+    """Yield a function that shows the progress that it is given in one line. The line is removed at the end of the block.
+
+    Nothing is shown if `quiet`, or if stderr is no terminal.
+    """
     console = log_console()
     if quiet or not console.is_terminal:
         yield lambda _: None

@@ -65,9 +65,9 @@ def record(folder: str, **options: Any) -> None:
 
 
 def run_record(run: RunFile, folder: Path) -> int:
-    """Run the model that stands where base does, and return the number of recorded steps.
+    """Run the model that stands in the place of base, write its tape, and return the number of recorded steps.
 
-    Nothing is launched before all that can be checked here has been.
+    All that can be checked in this process is checked before a worker is launched.
     """
     plan = plan_one(run)
     optimizer = optimizer_of(plan, run.base)
@@ -102,7 +102,7 @@ def run_record(run: RunFile, folder: Path) -> int:
 
 
 def _loss(run: RunFile, plan: SidePlan) -> LossSpec:
-    """Return the loss with its targets; BAD_CONFIG where it takes none of those that are given."""
+    """Return the loss with its targets; raise BAD_CONFIG if targets are given and the loss takes none."""
     float64 = plan.dtype == "float64"
     targets = as_tensors(load_targets(run.targets), run.targets, float64=float64) if run.targets else {}
     loss = loss_of(plan, run.base, targets)

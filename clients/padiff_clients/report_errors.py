@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 def handled(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn what a command raises into text on stderr and an exit status.
+    """Make a command write what it raises on stderr, and exit with the status that belongs to it.
 
-    Ctrl-C is 130: click would exit with 1, which here means that the models differ.
+    Ctrl-C exits with 130. click would exit with 1, which here means that the models differ.
     """
 
     @functools.wraps(command)
@@ -41,7 +41,7 @@ def handled(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def describe(err: PadiffError) -> str:
-    """Return the lines to print: what happened, the user's frames if any, and what to do."""
+    """Return the lines to print for an error: what happened, the user's own frames if there are any, and the hint."""
     lines = [f"error [{err.reason.value}]: {err.message}"]
     frames = err.metadata.get("traceback", "").strip("\n")
     if frames:

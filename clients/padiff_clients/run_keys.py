@@ -25,14 +25,14 @@ _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 class Option:
     """The option that stands for a key, and the setting that takes the key's value.
 
-    The kind of the option follows from the field's type: text, a choice, a number within the field's bounds, or on and off.
+    The kind of the option follows from the type of the field: text, a choice, a number within the field's bounds, or on and off.
 
     Attributes:
         help: says in `--help` what the option does.
         metavar: stands in `--help` for the value of a text.
-        flag: names the option where its name is not the key with dashes. The keys of a side are named as for one model;
-            `diff` puts the side before them (`--device` becomes `--base-device`).
-        sets: names the field of AlignSettings, or for [compare] of CompareRules, that takes the value; "" for none.
+        flag: names the option if its name is not the key with dashes. For a key of a side it is the name for one model;
+            `diff` puts the side before it (`--device` becomes `--base-device`).
+        sets: names the field that takes the value, of AlignSettings or, for a key of [compare], of CompareRules; "" for none.
     """
 
     help: str
@@ -43,7 +43,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Anchored:
-    """Mark a key whose value holds a path; `by` takes the value and the run file's folder, and returns the whole path."""
+    """Mark a key whose value holds a path.
+
+    Attributes:
+        by: takes the value and the run file's folder, and returns the value with the path taken from that folder.
+    """
 
     by: Callable[[str, str], str]
 
@@ -189,7 +193,7 @@ M = TypeVar("M", Option, Anchored)
 
 
 def marked(table: type[BaseModel], mark: type[M]) -> Iterator[tuple[str, M]]:
-    """Yield the keys of a table that carry such a mark, with it."""
+    """Yield each key of a table that is marked with an Option, or with an Anchored, and its mark."""
     for key, field in table.model_fields.items():
         for one in field.metadata:
             if isinstance(one, mark):
@@ -197,7 +201,7 @@ def marked(table: type[BaseModel], mark: type[M]) -> Iterator[tuple[str, M]]:
 
 
 def settings_of(table: BaseModel) -> dict[str, Any]:
-    """Return what a table's keys set: field of AlignSettings or CompareRules -> value. Keys that are not given set nothing."""
+    """Return the values of a table's keys by the settings that they set. A key that is not given sets nothing."""
     values = {option.sets: getattr(table, key) for key, option in marked(type(table), Option) if option.sets}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None

@@ -33,7 +33,11 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 
 
 def load_run_file(path: Path) -> RunFile:
-    """Read and check a run file. Its relative paths are taken from its own folder. BAD_CONFIG names every wrong key."""
+    """Read and check a run file. Relative paths in it are taken from its own folder.
+
+    Raises:
+        PadiffError: BAD_CONFIG, naming the file and every wrong key.
+    """
     run = validate(_read_toml(path), str(path))
     values = run.model_dump(exclude_unset=True)
     folder = os.path.dirname(os.path.abspath(path))
@@ -45,12 +49,20 @@ def load_run_file(path: Path) -> RunFile:
 
 
 def load_map_file(path: Path) -> MapTable:
-    """Read a file with the tables `layers` and `parameters`, as in a run file's [map]."""
+    """Read a file with the tables `layers` and `parameters`, as in the [map] of a run file."""
     return validate({"map": _read_toml(path)}, str(path)).map
 
 
 def validate(values: Mapping[str, Any], source: str) -> RunFile:
-    """Check values key by key; BAD_CONFIG, naming `source`, lists all that is wrong."""
+    """Check the values of a run key by key.
+
+    Args:
+        values: map keys to values, as in a run file.
+        source: says in errors where the values are from.
+
+    Raises:
+        PadiffError: BAD_CONFIG, listing every wrong key.
+    """
     try:
         run = RunFile.model_validate(values)
     except ValidationError as err:
@@ -72,7 +84,10 @@ def validate(values: Mapping[str, Any], source: str) -> RunFile:
 
 
 def merge(file: RunFile, options: RunFile) -> RunFile:
-    """Return the run with the options over the file's keys, and what stands for both sides put into their tables."""
+    """Return the run of a file and options, of which the options go before the file's keys.
+
+    Keys for both sides are put into the tables of base and raw, unless a table has the key already.
+    """
     values = _pushed_down(file.model_dump(exclude_unset=True))
     over = _pushed_down(options.model_dump(exclude_unset=True))
     for name in ("base", "raw"):
@@ -106,7 +121,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as err:
-        reason = getattr(err, "strerror", None) or err
+        reason = (isinstance(err, OSError) and err.strerror) or err
         raise PadiffError(f"cannot read {str(path)!r}: {reason}", reason=Reason.BAD_CONFIG) from err
     except tomllib.TOMLDecodeError as err:
         raise PadiffError(

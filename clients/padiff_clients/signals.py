@@ -14,7 +14,10 @@ TERMINATED = 128 + signal.SIGTERM  # as shells have it
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Exit with status 143 on SIGTERM within the block, through every `finally`. Only a main thread can hear signals."""
+    """Exit with status 143 on SIGTERM within the block, so that every `finally` runs.
+
+    In another thread than the main one it does nothing, since only the main thread receives signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a tape among the sides of a `diff` decides: inputs and settings that the run does not give itself."""
+"""Take from the tapes among the sides of a `diff` the inputs and settings that the run itself does not give."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ Tapes = tuple[RecordedModel | None, RecordedModel | None]
 
 
 def tapes_of(base: SidePlan, raw: SidePlan) -> Tapes:
-    """Open the dumps among the two sides."""
+    """Open those of the two sides that are dumps."""
     mine, other = (RecordedModel(plan.spec.target) if plan.spec.kind == "tape" else None for plan in (base, raw))
     return mine, other
 
 
 def recorded_inputs(tapes: Tapes, plan: SidePlan) -> Inputs | None:
-    """Return the inputs that a tape was recorded with, base's before raw's; in float64 for a side that runs in it."""
+    """Return the inputs that base's tape was recorded with, or else raw's; None if neither side is a tape.
+
+    The floating inputs are cast to float64 for a side that runs in float64.
+    """
     tape = next((tape.recorded for tape in tapes if tape and tape.recorded), None)
     if tape is None:
         return None
@@ -36,10 +39,12 @@ def recorded_inputs(tapes: Tapes, plan: SidePlan) -> Inputs | None:
 
 
 def as_recorded(settings: AlignSettings, run: RunFile, base: SidePlan, raw: SidePlan, tapes: Tapes) -> AlignSettings:
-    """Take from a tape what the run leaves open: mode, seed, steps, phase, loss and optimiser.
+    """Return the settings with what the run leaves open taken from a tape: mode, seed, steps, phase, loss and optimiser.
 
-    A dump cannot be written to: with one as raw nothing is assigned, unless the run insists, which is then refused.
-    BAD_CONFIG where the run asks for what a dump does not hold, or two dumps contradict each other.
+    A dump cannot be written to. If raw is a dump, nothing is assigned, unless the run asks for it, which align() then refuses.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the run asks for what a dump does not hold, or if two dumps contradict each other.
     """
     kept: dict[str, Any] = {}
     if tapes[1] is not None and run.assign is None:
@@ -72,7 +77,7 @@ def as_recorded(settings: AlignSettings, run: RunFile, base: SidePlan, raw: Side
 
 
 def notes_on(settings: AlignSettings, tapes: Tapes) -> list[str]:
-    """Say what of a dump was not looked at, and how two tapes were recorded differently."""
+    """Return notes on the steps of a dump that were not compared, and on how two tapes were recorded differently."""
     notes = [
         f"{side}'s dump holds {_forwards(tape)} steps, of which {settings.steps} were compared: "
         f"--steps {_forwards(tape)} compares all"
@@ -90,7 +95,7 @@ def notes_on(settings: AlignSettings, tapes: Tapes) -> list[str]:
 
 
 def _steps(run: RunFile, tapes: Tapes) -> int:
-    """Return how many steps to compare: what the run says, else all that a tape or two dumps hold, else one."""
+    """Return how many steps to compare: as many as the run says, or else as a tape or two dumps hold, or else one."""
     held = {side: _forwards(tape) for side, tape in zip(("base", "raw"), tapes, strict=True) if tape is not None}
     if run.steps is not None:
         for side, count in held.items():

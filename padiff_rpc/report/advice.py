@@ -1,4 +1,4 @@
-"""One line on what to try next, from what failed and from what the run already used."""
+"""Advise in one line what to try next, from what failed and from what the run already used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from padiff_rpc.result import Divergence, Pair, Result
 
 
 def advise(result: Result) -> str:
-    """Return the next thing to try for a result that differs; "" for one that is aligned."""
+    """Return the next thing to try if a result differs; "" if it is aligned."""
     if result.aligned:
         return ""
     divergence = result.first_divergence
@@ -34,7 +34,7 @@ def advise(result: Result) -> str:
 
 
 def framework(result: Result, side: str) -> str:
-    """Name a side's framework, "" where the result does not say."""
+    """Return the framework of a side; "" if the result does not name it."""
     return str(_mapping(result.environment.get(side)).get("framework", ""))
 
 
@@ -123,7 +123,10 @@ def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str
 
 
 def _are_unlike_leaves(result: Result, divergence: Divergence) -> bool:
-    """Tell ReLU from ReLU6, but not Conv2d from Conv2D; whole blocks are named freely."""
+    """Tell whether two layers without sublayers are of different classes, such as ReLU and ReLU6.
+
+    Conv2d and Conv2D count as the same class. Layers with sublayers do not count: authors name whole blocks freely.
+    """
     if divergence.base.class_name.lower() == divergence.raw.class_name.lower():
         return False
     return all(

@@ -1,4 +1,4 @@
-"""Numbers as text, and the worst pair of each stage."""
+"""Find the worst pair of each stage, and write numbers as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage of the run: how many pairs, and the one that came nearest to its tolerance or went furthest over."""
+    """The pairs of one stage of a run.
+
+    Attributes:
+        stage: the stage.
+        compared: the number of pairs that were compared.
+        failed: the number of those that failed.
+        worst: the pair that went furthest over its tolerance or, if none failed, came nearest to it; None if none was measured.
+    """
 
     stage: Stage
     compared: int
@@ -28,7 +35,7 @@ class StageRow:
 
 
 def stage_rows(result: Result) -> list[StageRow]:
-    """Return the stages in which anything was compared, in their order."""
+    """Return a row for each stage in which anything was compared, in the order of the stages."""
     rows = []
     for stage in STAGES:
         pairs = [pair for pair in result.pairs if pair.stage == stage and pair.status != "skipped"]
@@ -40,12 +47,12 @@ def stage_rows(result: Result) -> list[StageRow]:
 
 
 def _urgency(pair: Pair) -> tuple[float, float]:
-    """Among exact matches, one that allowed something stands for the stage rather than one that must be exact."""
+    """Return by what to find the worst pair; among exact matches it is one that was allowed a difference."""
     return ratio(pair.metrics), pair.metrics.allowed if pair.metrics else 0.0
 
 
 def ratio(metrics: Metrics | None) -> float:
-    """Return what was measured over what was allowed: above 1 fails, NaN counts as infinite, 0 is an exact match."""
+    """Return what was measured over what was allowed: 0 for an exact match, above 1 for a failure, infinity for NaN."""
     if metrics is None or metrics.measured == 0:
         return 0.0
     if math.isnan(metrics.measured) or not metrics.allowed:
@@ -54,7 +61,7 @@ def ratio(metrics: Metrics | None) -> float:
 
 
 def measured_text(metrics: Metrics) -> str:
-    """Say what was measured against what was allowed, in one phrase."""
+    """Return a phrase that holds what was measured against what was allowed."""
     times = ratio(metrics)
     over = f" ({number(times)} times)" if 1 < times < math.inf else ""
     name = _MEASURES.get(metrics.measure, metrics.measure)
@@ -62,5 +69,5 @@ def measured_text(metrics: Metrics) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits: enough to judge an error by."""
+    """Return a number with three digits, which are enough to judge an error by."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

@@ -13,12 +13,17 @@ from padiff_rpc.system.atomic_file import replacing
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write the result in the schema of docs/result.md; errors as in `write_json`."""
+    """Write a result as docs/result.schema.json has it; raise as `write_json` does."""
     write_json(path, result.to_json())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write atomically: a reader finds the old file or the whole new one. BAD_CONFIG where it cannot be written."""
+    """Write plain data to a JSON file, so that a reader finds the old file or the whole new one.
+
+    Raises:
+        PadiffError: BAD_CONFIG if the file cannot be written.
+        ValueError: the data holds NaN or an infinity, which JSON lacks.
+    """
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         with replacing(path) as file:
@@ -28,7 +33,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise BAD_CONFIG now rather than after a long run, where `path` could not be written."""
+    """Raise BAD_CONFIG if a file cannot be written at `path`, to say so before a long run."""
     try:
         if path.is_dir():
             raise IsADirectoryError(f"{str(path)!r} is a directory")

@@ -1,4 +1,4 @@
-"""Text in lines and columns that fit a width, without the trailing blanks that a pipe would show."""
+"""Lay out text in lines and columns that fit a width, without trailing blanks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ GAP = 2  # blanks between columns
 
 
 def fold(text: Text | str, width: int, indent: int) -> Text:
-    """Wrap at words, with the lines after the first indented; a word longer than a line is broken, never cut."""
+    """Wrap text at words.
+
+    A word that is longer than a line is broken over two lines; nothing is left out.
+
+    Args:
+        text: the text.
+        width: the columns of a line.
+        indent: the blanks before every line but the first.
+    """
     rest = Text(text) if isinstance(text, str) else text
     lines: list[Text] = []
     while rest.cell_len > width:
@@ -25,7 +33,14 @@ def fold(text: Text | str, width: int, indent: int) -> Text:
 def columns(
     rows: Sequence[Sequence[Text | str]], width: int, *, indent: int = 0, right: Collection[int] = ()
 ) -> list[Text]:
-    """Align all but the last column (those in `right` to their right edge); the last one wraps below itself."""
+    """Return one text for each row, with the cells of a column below each other. The last column wraps below itself.
+
+    Args:
+        rows: the cells of each row; every row has as many.
+        width: the columns of a line.
+        indent: the blanks before every line.
+        right: the indices of the columns that are aligned to the right.
+    """
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(*(row[:-1] for row in cells), strict=True)]
     hang = indent + sum(widths) + GAP * len(widths)

@@ -1,4 +1,4 @@
-"""A result on the terminal: the verdict first, then what a person needs to act on it. Plain when piped."""
+"""Print a result: the verdict first, then what a person needs to act on it. Without colours when piped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_NAMED = 3
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Print the whole report."""
+    """Print the whole report of a result."""
     print_verdict(result, console)
     divergence = result.first_divergence
     if divergence:
@@ -43,7 +43,7 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def print_verdict(result: Result, console: Console) -> None:
-    """Print ALIGNED or DIFFERS, the counts, and where: two or three lines."""
+    """Print ALIGNED or DIFFERS and at which layer, how many pairs were compared, and why some were skipped."""
     counts = Counter(pair.status for pair in result.pairs)
     compared = counts["pass"] + counts["fail"]
     verdict = ("ALIGNED", "bold green") if result.aligned else ("DIFFERS", "bold red")
@@ -209,7 +209,7 @@ def _where(pair: Pair) -> str:
 
 
 def _print_unmatched(side: str, unmatched: Sequence[Unmatched], console: Console) -> None:
-    """One line per kind and reason: a batch norm's counter is missing as often as there are batch norms."""
+    """Print one line for each kind and reason, since the counter of a batch norm is missing as often as there are batch norms."""
     groups: dict[tuple[bool, str, str], list[str]] = {}
     for one in unmatched:
         groups.setdefault((one.fails, one.what, one.why), []).append(one.name or "(the whole model)")

@@ -1,4 +1,4 @@
-"""The side-by-side trees as lines of text that fit a width."""
+"""Write two trees side by side in lines that fit a width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _WIDEST = 60
 
 
 def tree_lines(result: Result, divergence: Divergence, width: int, *, ascii_only: bool) -> list[Text]:
-    """Return a head and one line per row, each at most `width` columns; nothing where there is no tree to show."""
+    """Return a head and a line for each row of the trees around a divergence; nothing if there is no tree to show.
+
+    Args:
+        result: holds both trees.
+        divergence: the layer to show the trees around.
+        width: the most columns that a line has.
+        ascii_only: draws the tree's lines with ASCII characters.
+    """
     rows = side_by_side(result, divergence)
     if not rows:
         return []
@@ -60,7 +67,7 @@ def _label(node: TreeEntry | None, lead: str, ascii_only: bool) -> Text:
 
 
 def _fit(text: Text, width: int, ascii_only: bool, *, pad: bool) -> Text:
-    """Cut to the width; what is too long loses its end, which is the class name."""
+    """Cut text to the width. Text that is too long loses its end, which is the class name."""
     text = text.copy()
     if len(text.plain) > width:
         dots = "..." if ascii_only else "…"

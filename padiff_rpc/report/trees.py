@@ -17,8 +17,15 @@ State = Literal["", "pass", "fail"]
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """One layer in a tree's excerpt. `depth` counts the ancestors shown, `label` is the route below the nearest of
-    them; `hidden` is the number of layers that this line stands for instead of one layer."""
+    """One layer in the excerpt of a tree, or several hidden ones.
+
+    Attributes:
+        route: the route of the layer.
+        depth: the number of its ancestors that are shown.
+        label: its route below the nearest of these ancestors.
+        class_name: its class.
+        hidden: the number of layers that the line stands for; 0 if it shows one layer.
+    """
 
     route: str
     depth: int
@@ -29,10 +36,14 @@ class TreeEntry:
 
 @dataclass(frozen=True)
 class Row:
-    """One line: the two layers that correspond, or one that has no partner here.
+    """One line of both trees.
 
-    mark: "here" the diverging layer, "seen" where its difference was first measured, "also" a further divergence.
-    state: how its tensors compared, in the step and stage of the divergence.
+    Attributes:
+        base: base's layer; None beside a layer of raw that has no partner here.
+        raw: raw's layer; None beside a layer of base that has no partner here.
+        mark: "here" for the diverging layer, "seen" for the layer at which its difference was first measured, "also" for a
+            further divergence.
+        state: how the layer's tensors compared in the step and stage of the divergence; "" if none was compared.
     """
 
     base: TreeEntry | None
@@ -42,7 +53,7 @@ class Row:
 
 
 def side_by_side(result: Result, divergence: Divergence) -> list[Row]:
-    """Return the rows around the divergence; none where the result carries no trees that hold it."""
+    """Return the rows around a divergence; none if the trees of the result do not hold its layers."""
     base, raw = (_SideTree(result.trees.get(side, [])) for side in ("base", "raw"))
     if divergence.base.route not in base.classes or divergence.raw.route not in raw.classes:
         return []
@@ -61,7 +72,7 @@ def side_by_side(result: Result, divergence: Divergence) -> list[Row]:
 
 
 def guides(nodes: Sequence[TreeEntry | None], ascii_only: bool) -> list[str]:
-    """Return the lines that lead to each node (two columns a level); "" for None."""
+    """Return the drawn lines that lead to each node, two columns for each level; "" for None."""
     tee, corner, bar = ("|-", "`-", "| ") if ascii_only else ("├╴", "└╴", "│ ")
     open_below: set[int] = set()
     found = []
@@ -77,7 +88,7 @@ def guides(nodes: Sequence[TreeEntry | None], ascii_only: bool) -> list[str]:
 
 
 class _SideTree:
-    """One side's layers: (route, class) in definition order, parents before their children."""
+    """The layers of one side, parents before their children."""
 
     def __init__(self, layers: Iterable[tuple[str, str]]) -> None:
         self.classes = dict(layers)
@@ -96,7 +107,7 @@ class _SideTree:
         return "" if "" in self.classes else None
 
     def ancestors(self, route: str) -> list[str]:
-        """From the parent up to the root."""
+        """Return the routes of the layers around a layer, from its parent up to the root."""
         found = []
         parent = self.parents[route]
         while parent is not None:
@@ -120,7 +131,7 @@ class _SideTree:
         return shown
 
     def excerpt(self, shown: set[str], focus: str) -> list[TreeEntry]:
-        """Lay out the shown layers in order, with a line for each run of hidden ones beside or below the focus."""
+        """Return the shown layers in order, with an entry for each run of hidden layers beside or below the focus."""
         told = {self.parents[focus], focus}
         covered = {above for route in shown for above in self.ancestors(route)}
         nodes: list[TreeEntry] = []
@@ -140,7 +151,7 @@ class _SideTree:
 
 
 def _folded(run: Sequence[TreeEntry]) -> list[TreeEntry]:
-    """Return one line for several hidden layers; a single one takes no more room than its count would."""
+    """Return one entry for several hidden layers. A single one stays, since its count would take as much room."""
     return list(run) if len(run) < 2 else [TreeEntry("", run[0].depth, "", "", len(run))]
 
 
@@ -152,7 +163,7 @@ def _window(items: Sequence[str], centre: str) -> Sequence[str]:
 def _merge(
     base: Sequence[TreeEntry], raw: Sequence[TreeEntry], partner: Mapping[str, str]
 ) -> Iterable[tuple[TreeEntry | None, TreeEntry | None]]:
-    """Walk both excerpts, putting partners on one line; a layer whose partner is not next stands alone."""
+    """Put partners of both excerpts on one line. A layer whose partner is not next stands alone."""
     i = j = 0
     while i < len(base) and j < len(raw):
         one, other = base[i], raw[j]
@@ -180,7 +191,7 @@ def _ahead(route: str | None, nodes: Sequence[TreeEntry]) -> bool:
 
 
 class _Marks:
-    """What to write beside a row."""
+    """What is written beside the rows around a divergence."""
 
     def __init__(self, result: Result, divergence: Divergence) -> None:
         self.here = (divergence.base.route, divergence.raw.route)

@@ -1,4 +1,4 @@
-"""The JSON files of a dump: written whole or not at all, read with errors that name the file and the key."""
+"""Write the JSON files of a dump, whole or not at all, and read them with errors that name the file and the key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read an object; DATA_LOSS when the file is missing, broken, or of a newer format than this release knows."""
+    """Read an object from a JSON file.
+
+    Raises:
+        PadiffError: DATA_LOSS if the file is missing or broken; BAD_CONFIG if its format is newer than this release reads.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as err:
@@ -57,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def need(node: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
-    """Return node[key]; DATA_LOSS, naming file and key, when it is not there or not of that kind."""
+    """Return node[key]; raise DATA_LOSS, naming the file and the key, if it is missing or not of that kind."""
     where = f" of {node['route']!r}" if isinstance(node.get("route"), str) else ""
     if key not in node:
         raise damaged(path, f"lacks the key {key!r}{where}")
@@ -68,7 +72,7 @@ def need(node: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
 
 
 def need_nodes(node: Mapping[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
-    """Return a list of objects, as need() does."""
+    """Return node[key], a list of objects; raise as need() does."""
     items = need(node, key, list, path)
     if not all(isinstance(item, dict) for item in items):
         raise damaged(path, f"has something else than objects in the list {key!r}")
@@ -76,10 +80,13 @@ def need_nodes(node: Mapping[str, Any], key: str, path: Path) -> list[dict[str, 
 
 
 def damaged(path: Path, what: str, hint: str = "the dump is damaged: write it again") -> PadiffError:
-    """Describe what is wrong with a file of a dump."""
+    """Return the error that says what is wrong with a file of a dump."""
     return damaged_file(f"the dump file {str(path)!r} {what}", path, hint)
 
 
 def damaged_file(message: str, path: Path, hint: str) -> PadiffError:
-    """Tell damage on this disk (`file` in the metadata) from a stream that a worker cut short."""
+    """Return a DATA_LOSS error for a file on this disk.
+
+    The `file` in its metadata tells it from the DATA_LOSS of a stream that a worker cut short.
+    """
     return PadiffError(message, reason=Reason.DATA_LOSS, hint=hint, metadata={"file": str(path)})

@@ -1,4 +1,4 @@
-"""Tensors in .npy files: written from a stream, and read back piece by piece, never the whole tensor in memory."""
+"""Write tensors to .npy files from streams, and read them back piece by piece, never the whole tensor in memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ _NATURAL = {
 
 @dataclass(frozen=True)
 class NpyFile:
-    """A readable .npy file. stored: its element type, of either byte order. offset: where the elements begin."""
+    """A .npy file whose header has been read and fits its size.
+
+    Attributes:
+        path: the file.
+        stored: the element type, of either byte order.
+        shape: the shape of the array.
+        column_major: True if the elements lie in column-major order.
+        offset: the number of bytes before the elements.
+    """
 
     path: Path
     stored: np.dtype
@@ -39,11 +47,11 @@ class NpyFile:
 
     @property
     def dtype(self) -> DType:
-        """The element type, where nobody says that integers stand for bfloat16 or float8."""
+        """The element type, unless the dump says that these integers are the bits of bfloat16 or float8."""
         return _NATURAL[self.stored.newbyteorder("<")]
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yield the elements row-major and little-endian, in pieces of CHUNK_BYTES; DATA_LOSS where the file ends early."""
+        """Yield the elements row-major and little-endian, in pieces of CHUNK_BYTES; raise DATA_LOSS if the file ends early."""
         plain = self.stored.newbyteorder("<") == self.stored and not (self.column_major and len(self.shape) > 1)
         return self._plain_chunks() if plain else self._converted_chunks()
 
@@ -82,7 +90,7 @@ class NpyFile:
 
 
 def write_npy(path: Path, stream: TensorStream) -> None:
-    """Write a tensor as an array of its `dtype.storage`; DATA_LOSS when the stream does not fill its spec."""
+    """Write a tensor as an array of its `dtype.storage`; raise DATA_LOSS if the stream does not have the bytes of its spec."""
     spec = stream.spec
     written = 0
     with path.open("wb") as file:
@@ -98,7 +106,7 @@ def write_npy(path: Path, stream: TensorStream) -> None:
 
 
 def open_npy(path: Path) -> NpyFile:
-    """Read a file's header and hold it against the file's size; DATA_LOSS, naming the file, for whatever is wrong with it."""
+    """Read the header of a file and compare it with the file's size; raise DATA_LOSS, naming the file, if anything is wrong."""
     try:
         with path.open("rb") as file:
             size_bytes = file.seek(0, 2)

@@ -13,7 +13,7 @@ from padiff_servers.session import DEFAULT_LEASE_S
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse; bad usage ends the process with exit status 2, as argparse does."""
+    """Parse the options of a worker. Bad usage ends the process with exit status 2, as argparse does."""
     parser = argparse.ArgumentParser(prog="padiff_servers", description="Host one model for a padiff-rpc coordinator.")
     parser.add_argument("spec", metavar="SPEC", help="torch@FILE.py:FACTORY or paddle@PACKAGE.MODULE:FACTORY")
     parser.add_argument(

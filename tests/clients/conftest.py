@@ -1,4 +1,4 @@
-"""Run the command line in this process, as its user would."""
+"""Run the command line in this process, as its user would. Every result that it makes is held against the schema."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import padiff_clients.diff
 import pytest
 from click.testing import CliRunner, Result
 from padiff_clients.commands import commands
 
+from padiff_rpc.result import Result as AlignResult
+from tests.report.schema import every_result_is_valid
 from tests.servers.harness import numpy_model, serving
+
+__all__ = ["every_result_is_valid"]
+
+
+@pytest.fixture(autouse=True)
+def _results_are_valid(every_result_is_valid: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check what a `diff` finds even where it writes no JSON."""
+    run_diff = padiff_clients.diff.run_diff
+
+    def checked(*args: Any, **kwargs: Any) -> AlignResult:
+        result = run_diff(*args, **kwargs)
+        result.to_json()
+        return result
+
+    monkeypatch.setattr(padiff_clients.diff, "run_diff", checked)
 
 
 @pytest.fixture

@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from padiff_rpc.model.model import ModelInfo
 from padiff_rpc.result import Divergence, LayerRef, Metrics, Pair, Result, Stage, Unmatched
 
 ENVIRONMENT = {
-    "base": {"framework": "torch", "framework_version": "2.13.0", "device": "cpu", "python_version": "3.11.7"},
-    "raw": {"framework": "paddle", "framework_version": "3.3.1", "device": "cpu", "python_version": "3.11.7"},
+    side: asdict(
+        ModelInfo(
+            framework=framework,
+            framework_version=version,
+            device="cpu",
+            python_version="3.11.7",
+            packages={"numpy": "2.4.6"},
+            padiff_version="0.1.0",
+            host="here",
+            pid=pid,
+        )
+    )
+    for side, framework, version, pid in (("base", "torch", "2.13.0", 11), ("raw", "paddle", "3.3.1", 12))
+}
+
+PROJECTION = {"name": "projection", "options": {"seed": 0.0}, "targets": {}}
+
+
+def asked(dtype: str | None = None) -> dict[str, Any]:
+    """What the settings say of one side."""
+    return {"spec": f"numpy@{dtype}.py:build", "python": "/usr/bin/python", "dtype": dtype, "args": {}}
+
+
+SETTINGS: dict[str, Any] = {
+    "compare": {"mode": "scaled", "atol": None, "rtol": None, "allow_dtype_difference": False},
+    "assign": True,
+    "training": None,
+    "diff_phase": "both",
+    "single_step": False,
+    "api_calls": False,
+    "steps": 1,
+    "seed": 0,
+    "base_loss": PROJECTION,
+    "raw_loss": PROJECTION,
+    "base_optimizer": None,
+    "raw_optimizer": None,
+    "layer_map": {},
+    "parameter_map": {},
+    "base_selection": {},
+    "raw_selection": {},
+    "held": True,
+    "fail_fast": False,
+    "layers": (),
+    "depth": None,
+    "verify_probe": False,
+    "base": asked(),
+    "raw": asked(),
+    "inputs": ["in.npz", "in.npz"],
+}
+FIGURES: dict[str, Any] = {
+    "wall_s": 1.25,
+    "bytes_moved": 4096,
+    "coordinator_peak_bytes": 1 << 27,
+    "store": {"base": None, "raw": None},
+    "transport": {"base": "shared memory", "raw": None},
+    "assign_s": 0.01,
+    "weights_before_s": 0.02,
+    "step_s": [1.0],
+    "base_forward_s": [0.25],
+    "raw_forward_s": [0.25],
 }
 
 
@@ -51,8 +111,13 @@ def pair(base: str, raw: str, measured: float | None = 1e-7, **changes: Any) -> 
     return Pair(**{**values, **changes})
 
 
-def result(pairs: list[Pair], divergences: list[Divergence] | None = None, **changes: Any) -> Result:
-    """A result of these pairs; aligned when none of them failed."""
+def result(
+    pairs: list[Pair],
+    divergences: list[Divergence] | None = None,
+    settings: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Result:
+    """A result of these pairs, as complete as align() makes it; aligned when none of them failed."""
     values: dict[str, Any] = {
         "aligned": bool(pairs) and all(one.status != "fail" for one in pairs),
         "divergences": divergences or [],
@@ -60,9 +125,10 @@ def result(pairs: list[Pair], divergences: list[Divergence] | None = None, **cha
         "unmatched_base": [],
         "unmatched_raw": [],
         "notes": [],
-        "settings": {"single_step": False},
+        "settings": {**SETTINGS, **(settings or {})},
         "environment": ENVIRONMENT,
-        "figures": {},
+        "figures": FIGURES,
+        "trees": {"base": [], "raw": []},
     }
     return Result(**{**values, **changes})
 
