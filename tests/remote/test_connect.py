@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one from Python 3.11 on
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_an_address_nobody_listens_at_is_tried_until_the_deadline_and_named(tmp_
 def test_a_worker_that_comes_later_is_found() -> None:
     with bound() as (taken, address), ThreadPoolExecutor() as pool:
         connecting = pool.submit(connect, address, connect_timeout_s=DEADLINE_S)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(FutureTimeoutError):
             connecting.result(0.3)
         taken.close()
         with serving(StubModel(), listen=address):
