@@ -13,6 +13,7 @@ _DIRECTIVE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
 
 def main() -> int:
+    """Check the reference; return the exit status."""
     package = griffe.load("padiff_rpc", search_paths=[ROOT], allow_inspection=False)
     # `padiff_rpc.align` is a package too, so reference.md names the function by the module that defines it.
     public = {f"{package.path}.{name}": name for name in package.exports or ()}
