@@ -38,7 +38,7 @@ class Criteria:
             self._rtol = PADIFF_RTOL if rules.rtol is None else rules.rtol
 
     def limit(self, peak: float) -> Limit:
-        """Return the limit beyond which an element counts as mismatched; `peak` is max |base| where it is known, else 0."""
+        """Return the bound on |raw - base| beyond which an element is mismatched; `peak` is max |base|, or 0 if unknown."""
         if self.exact:
             return Limit()
         if self._rules.mode == "scaled":
@@ -102,7 +102,7 @@ class Criteria:
         return Verdict("fail", "values", why, metrics)
 
     def judge(self, found: Differences) -> Verdict:
-        """Judge the differences that a pass over both tensors has measured, under limit()."""
+        """Return the verdict on the differences that a pass over both tensors has measured, with `limit()` as its bound."""
         if found.nonfinite_at is not None:
             return self._nonfinite(found, found.nonfinite_at)
         if self.exact:

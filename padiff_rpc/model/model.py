@@ -126,8 +126,8 @@ class ModelInfo:
         padiff_version: The version of this library in the model's process.
         host: The name of the machine.
         pid: The id of the process.
-        losses: The names of the loss functions that the worker offers beside the neutral ones.
-        optimizers: The names of the optimisers that the worker offers beside the neutral ones.
+        losses: The names of the user's loss functions that the worker offers, beside those of NEUTRAL_LOSSES.
+        optimizers: The names of the user's optimisers that it offers, beside those of NEUTRAL_OPTIMIZERS.
         store_memory_bytes: The memory that the model's records may take.
         store_disk_bytes: The disk space that the model's records may take once memory is full.
         recorded: True for a dump: the model ran there once, and can be read but not run.

@@ -30,14 +30,17 @@ class CallEnded(Exception):
 
 
 class SendingCall:
-    """A call with streams both ways: requests go out as fast as the worker takes them. Iterating it gives the responses.
+    """A bidirectional gRPC call that sends tensors. Iterating it gives the responses.
+
+    Sending waits while too many requests are pending, and while no slot of the ring (memory that worker and coordinator share)
+    is free; responses that come meanwhile are kept for whoever iterates.
 
     Args:
         call: gRPC's call, an iterator of responses.
         requests: The queue from which gRPC takes the call's requests.
         slots: The ring's slots that this side fills; None sends all bytes in messages.
-        stream: The call's number in the session, under which it holds slots.
-        returned: Reads from a response the tickets of the slots that the worker returns with it.
+        stream: The number that the caller gives the call; slots in use are booked under it.
+        returned: Reads from a response the numbers of the slots that the worker has read and returns.
     """
 
     def __init__(

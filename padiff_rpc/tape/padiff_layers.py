@@ -52,16 +52,17 @@ def describe_parameters(
 ) -> ModelDescription:
     """Describe a model by the tree in PaDiff's params.json.
 
-    That lists no buffers, but for the statistics of paddle's batch normalisation; `unrecorded` says so.
+    The tree lists no buffers, except the running statistics of paddle's batch normalisation. So the description's
+    `unrecorded` is "buffers".
 
     Args:
         root: The tree's root node.
         framework: The model's framework.
         model_name: The name with which the nodes' routes begin.
         source: The JSON file, for errors.
-        specs: The specs of all tensors, by full name.
-        gradients: The gradients that the dump has, by full name. If it has any, parameters without one are not
-            trainable.
+        specs: The specs of all tensors, by full name (the layer's route and the parameter's own name, without model_name).
+        gradients: The dump's gradients by full name; only the names are used. If there are any, parameters without one
+            are not trainable.
 
     Raises:
         PadiffError: DATA_LOSS, naming the file, if something is missing or of another type.

@@ -147,5 +147,8 @@ def _kind_of(frame: Frame) -> str:
 
 
 def gone() -> PadiffError:
-    """Make the WORKER_UNREACHABLE error for a call that the coordinator ended, or whose connection broke."""
+    """Make the error for a call whose client, the coordinator, has ended it or is gone; the reason is WORKER_UNREACHABLE.
+
+    It ends the model's step in this worker, and nobody receives it.
+    """
     return PadiffError("the coordinator ended the call, or its connection broke", reason=Reason.WORKER_UNREACHABLE)

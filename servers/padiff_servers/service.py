@@ -91,7 +91,10 @@ class ServedModel(Model, Protocol):
         ...
 
     def offer_store(self) -> Offer | None:
-        """Return where a process of this host finds the store's memory; None if it cannot be shared."""
+        """Return the pid, descriptor and size of the records' memory, for a process of this host to map it.
+
+        None if the system does not let processes share memory, or if the records lie in private memory already.
+        """
         ...
 
 

@@ -160,7 +160,13 @@ class ParameterComparer:
         return max((dtype for dtype in dtypes if dtype in EPSILON), key=EPSILON.__getitem__, default=dtypes[0])
 
     def base_tensor(self, link: ParameterLink, raw_name: str, what: What) -> Tensor:
-        """Read base's counterpart of one of raw's tensors of a link, whole and in raw's layout."""
+        """Read the values or gradients in base that correspond to one tensor of raw, in raw's layout.
+
+        Args:
+            link: tells which of base's parameters make up raw's tensor, and by which layout rule.
+            raw_name: is the tensor's full name in raw, one of `link.raw`.
+            what: asks for values or gradients.
+        """
         return dict(self._in_raw_layout(link, what))[raw_name]
 
     def raw_tensor(self, name: str, what: What) -> Tensor:

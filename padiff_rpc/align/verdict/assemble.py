@@ -99,7 +99,11 @@ def peak_bytes() -> int:
 
 
 def store_of(model: Model) -> dict[str, int] | None:
-    """Return a store's budgets, its peaks and the size of what was spilled, in bytes; None for a model without a store."""
+    """Return the size of a model's record store, in bytes; None for a model without a store.
+
+    The keys are memory_budget_bytes, disk_budget_bytes, peak_memory_bytes, peak_disk_bytes and spilled_bytes (all that was
+    written to disk since the run began).
+    """
     if not isinstance(model, Storing):
         return None
     info, figures = model.info(), asdict(model.store_figures())

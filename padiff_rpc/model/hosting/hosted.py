@@ -390,7 +390,7 @@ class HostedModel:
         self._store.close()
 
     def offer_store(self) -> Offer | None:
-        """Return where another process of this host finds the records that lie in memory; None where none can."""
+        """Return the pid, descriptor and size of the memory that records lie in; None if other processes cannot map it."""
         return self._store.offer()
 
     def store_figures(self) -> StoreFigures:
