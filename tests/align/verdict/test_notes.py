@@ -1,0 +1,224 @@
+"""Notes: what a reader must know besides the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from padiff_rpc.align.prepare import Prepared
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.verdict.notes import notes_on, random_layers
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.match.layer_map import LayerPair, Matching
+from padiff_rpc.match.scope import Scope
+from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec, ParameterInfo
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Pair, Stage
+from padiff_rpc.tensors.tensor import DType, TensorSpec
+from tests.align.hand_made import described, failing, layer, measured, pair
+
+ROOT = layer("", "Net")
+
+
+def notes(base: ModelDescription, raw: ModelDescription, *pairs: Pair, **settings: Any) -> list[str]:
+    """Return the notes on two models whose layers correspond one by one."""
+    layers = tuple(LayerPair(a.route, b.route, "name") for a, b in zip(base.layers, raw.layers, strict=True))
+    asked = AlignSettings(**settings)
+    scope = Scope(layers, (), (), (), {}, True)
+    sides = cast("Any", None)  # no note asks the models themselves
+    prepared = Prepared(sides, PerSide(base, raw), Matching(layers, (), (), ()), scope, asked, asked)
+    return notes_on(prepared, pairs)
+
+
+def alike(*layers: LayerInfo, **settings: Any) -> list[str]:
+    return notes(described(ROOT, *layers), described(ROOT, *layers), **settings)
+
+
+def test_two_models_of_which_nothing_is_to_be_said_have_no_note() -> None:
+    assert [] == alike(layer("fc", eps=1e-5), layer("drop", "Dropout", p=0.5))
+
+
+# -- layers that draw random numbers ---------------------------------------------------------------------------------------
+def test_active_dropout_is_named_on_each_side_that_has_it() -> None:
+    active, inactive = layer("drop", "Dropout", training=True, p=0.5), layer("drop", "Dropout", p=0.5)
+    base, raw = described(ROOT, active), described(ROOT, inactive)
+    tail = "draws random numbers in drop (Dropout, p=0.5): set the rate to 0, or run in eval mode"
+    assert [f"base {tail}"] == notes(base, raw)
+    assert [f"raw {tail}"] == notes(raw, base)
+    assert [f"base {tail}", f"raw {tail}"] == notes(base, base)
+
+
+def test_the_mode_that_the_settings_ask_for_stands_above_the_layers_own() -> None:
+    model = described(layer("a", "Dropout", training=True, p=0.1), layer("b", "Dropout", p=0.2))
+    assert ["a (Dropout, p=0.1)"] == random_layers(model, None)
+    assert ["a (Dropout, p=0.1)", "b (Dropout, p=0.2)"] == random_layers(model, True)
+    assert [] == random_layers(model, False)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "rate"),
+    [
+        ("Dropout", "p"),
+        ("AlphaDropout", "p"),
+        ("DropPath", "drop_prob"),
+        ("StochasticDepth", "p"),
+        ("MultiHeadAttention", "dropout"),
+        ("LSTM", "dropout"),
+        ("GRU", "dropout"),
+        ("SimpleRNN", "dropout"),
+    ],
+)
+def test_layers_that_apply_their_rate_themselves_draw_random_numbers(class_name: str, rate: str) -> None:
+    model = described(layer("one", class_name, training=True, **{rate: 0.25}))
+    assert [f"one ({class_name}, {rate}=0.25)"] == random_layers(model, None)
+
+
+@pytest.mark.parametrize("class_name", ["TransformerEncoderLayer", "LSTMCellStack", "Linear"])
+def test_layers_that_hand_their_rate_to_a_layer_inside_do_not(class_name: str) -> None:
+    assert [] == random_layers(described(layer("one", class_name, training=True, dropout=0.25)), None)
+
+
+def test_a_layer_inside_one_that_hands_on_its_rate_is_still_named() -> None:
+    outer = layer("one", "TransformerEncoderLayer", training=True, dropout=0.25)
+    model = described(outer, layer("one.drop", "Dropout", training=True, p=0.25))
+    assert ["one.drop (Dropout, p=0.25)"] == random_layers(model, None)
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1, True, "0.5", None])
+def test_a_rate_that_is_no_number_above_zero_draws_nothing(rate: object) -> None:
+    assert [] == random_layers(described(layer("one", "Dropout", training=True, p=rate)), None)
+
+
+def test_a_rate_of_one_draws_and_a_layer_is_named_once() -> None:
+    model = described(layer("one", "Dropout", training=True, p=1, dropout=0.5))
+    assert ["one (Dropout, p=1.0)"] == random_layers(model, None)
+
+
+def test_a_root_goes_by_its_class() -> None:
+    assert ["Dropout (Dropout, p=0.5)"] == random_layers(
+        described(layer("", "Dropout", training=True, p=0.5)), training=None
+    )
+
+
+@pytest.mark.parametrize(("count", "tail"), [(5, ""), (6, " and 1 more"), (8, " and 3 more")])
+def test_no_more_than_five_are_named(count: int, tail: str) -> None:
+    layers = [layer(f"d{at}", "Dropout", training=True, p=0.5) for at in range(count)]
+    named = ", ".join(f"d{at} (Dropout, p=0.5)" for at in range(5))
+    [base, _] = alike(*layers)
+    assert f"base draws random numbers in {named}{tail}: set the rate to 0, or run in eval mode" == base
+
+
+# -- hyper-parameters and optimisers ---------------------------------------------------------------------------------------
+def test_hyperparameters_that_differ_are_named_with_both_values() -> None:
+    base, raw = (described(layer("", "Norm", eps=eps), layer("a.norm", "Norm", eps=eps)) for eps in (1e-12, 1e-5))
+    text = (
+        "hyper-parameters differ between layers that correspond: "
+        "Net (eps=1e-12 against eps=1e-05), a.norm (eps=1e-12 against eps=1e-05)"
+    )
+    assert [text] == notes(base, raw)
+
+
+def test_hyperparameters_are_read_in_each_frameworks_own_words() -> None:
+    base = described(layer("norm", "BatchNorm", momentum=0.1), framework="torch")
+    raw = described(layer("norm", "BatchNorm", momentum=0.9), framework="paddle")
+    assert [] == notes(base, raw)
+    other = described(layer("norm", "BatchNorm", momentum=0.1), framework="paddle")
+    assert ["hyper-parameters differ between layers that correspond: norm (momentum=0.1 against momentum=0.1)"] == (
+        notes(base, other)
+    )
+
+
+def test_optimisers_that_differ_are_named_with_their_options() -> None:
+    base, raw = OptimizerSpec("SGD", {"lr": 0.01, "momentum": 0.9}), OptimizerSpec("Adam", {"lr": 1e-4})
+    text = "the two sides step with different optimisers: SGD(lr=0.01, momentum=0.9) and Adam(lr=0.0001)"
+    assert [text] == alike(base_optimizer=base, raw_optimizer=raw)
+    other = OptimizerSpec("SGD", {"lr": 0.02, "momentum": 0.9})
+    assert 1 == len(alike(base_optimizer=base, raw_optimizer=other))
+
+
+def test_equal_optimisers_or_none_need_no_note() -> None:
+    sgd = OptimizerSpec("SGD", {"lr": 0.01})
+    assert [] == alike(base_optimizer=sgd, raw_optimizer=OptimizerSpec("SGD", {"lr": 0.01}))
+    assert [] == alike()
+
+
+# -- gradients that agree only loosely -------------------------------------------------------------------------------------
+WEIGHT = ParameterInfo("fc.weight", "parameter", TensorSpec(DType.F32, (2, 2)), True)
+FLOAT32 = described(ROOT, layer("fc"), parameters=[WEIGHT])
+LOOSE = pair("grads", "fc", "weight", metrics=measured(rel_l2=2e-3))
+
+
+def loose(*pairs: Pair, base: ModelDescription = FLOAT32, **settings: Any) -> list[str]:
+    return notes(base, base, *pairs, **settings)
+
+
+def test_gradients_that_agree_only_loosely_are_counted_and_the_worst_is_named() -> None:
+    worse = pair("backward", "block", "grad of input.0", metrics=measured(rel_l2=3e-2, measure="max_scaled"))
+    text = (
+        "2 gradients agree only to 0.03 (relative L2, block grad of input.0): inputs of a ReLU that round to either side of "
+        "zero do that, and so does a small fault; single step or float64 tells them apart"
+    )
+    assert [text] == loose(LOOSE, worse)
+
+
+@pytest.mark.parametrize(("rel_l2", "noted"), [(1.1e-3, True), (0.9e-3, False), (1e-4, False)])
+def test_gradients_are_loose_from_a_thousandth_on(rel_l2: float, noted: bool) -> None:
+    assert noted == bool(loose(replace(LOOSE, metrics=measured(rel_l2=rel_l2))))
+
+
+@pytest.mark.parametrize("stage", ["forward", "loss", "weights", "buffers"])
+def test_only_gradients_are_called_loose(stage: Stage) -> None:
+    assert [] == loose(replace(LOOSE, stage=stage))
+
+
+@pytest.mark.parametrize("measure", ["max_abs", "step_l2", "mismatched"])
+def test_a_gradient_that_passed_by_another_measure_is_not_loose(measure: str) -> None:
+    """One below the rounding noise, say, has any relative error."""
+    assert [] == loose(replace(LOOSE, metrics=measured(rel_l2=2e-3, measure=measure)))
+
+
+def test_beside_a_gradient_of_another_measure_a_loose_one_is_still_counted() -> None:
+    noise = replace(LOOSE, metrics=measured(rel_l2=0.5, measure="max_abs"))
+    [text] = loose(noise, LOOSE)
+    assert text.startswith("1 gradients agree only to 0.002 ")
+
+
+def test_a_gradient_that_was_not_measured_is_not_loose() -> None:
+    assert [] == loose(replace(LOOSE, status="skipped", metrics=None))
+    assert [] == loose(replace(LOOSE, metrics=None))
+    assert [] == loose(replace(LOOSE, status="skipped"))
+
+
+def test_where_anything_fails_loose_gradients_follow_from_it() -> None:
+    assert [] == loose(LOOSE, failing())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"single_step": True},
+        {"compare": CompareRules(rtol=0.1)},
+        {"compare": CompareRules(mode="strict")},
+        {"compare": CompareRules(mode="mean")},
+    ],
+)
+def test_where_the_table_is_tight_or_not_used_no_gradient_is_loose(settings: dict[str, Any]) -> None:
+    assert [] == loose(LOOSE, **settings)
+    assert [] != loose(LOOSE, compare=CompareRules(atol=1e-9))
+
+
+def test_models_without_float32_have_no_loose_gradients() -> None:
+    double = replace(WEIGHT, spec=TensorSpec(DType.F64, (2, 2)))
+    assert [] == loose(LOOSE, base=described(ROOT, layer("fc"), parameters=[double]))
+    assert [] != loose(LOOSE, base=described(ROOT, layer("fc"), parameters=[double, WEIGHT]))
+
+
+def test_the_most_important_note_comes_first() -> None:
+    base = described(layer("drop", "Dropout", training=True, p=0.5), parameters=[WEIGHT])
+    raw = described(layer("drop", "Dropout", p=0.4), parameters=[WEIGHT])
+    optimizers = {"base_optimizer": OptimizerSpec("SGD"), "raw_optimizer": OptimizerSpec("Adam")}
+    begin = ["base draws", "hyper-parameters differ", "the two sides step", "1 gradients agree only"]
+    found = notes(base, raw, LOOSE, **optimizers)
+    assert begin == [text[: len(start)] for text, start in zip(found, begin, strict=True)]
