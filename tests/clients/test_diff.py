@@ -242,3 +242,12 @@ def test_no_inputs_is_said_before_anything_is_launched(cli):
 
     assert result.exit_code == 2
     assert "no inputs are given" in result.stderr
+
+
+def test_optimisers_whose_steps_differ_are_told_in_a_valid_result(diff, tmp_path: Path):
+    (tmp_path / "run.toml").write_text('[base]\noptimizer = "SGD(lr=1e-5)"\n[raw]\noptimizer = "SGD(lr=2e-5)"\n')
+    result = diff("mlp", "vectors", tmp_path / "run.toml", "--json", tmp_path / "r.json")
+
+    assert (result.exit_code, result.stderr) == (1, "")
+    failing = [pair for pair in read(tmp_path / "r.json")["pairs"] if pair["status"] == "fail"]
+    assert ("weights", "step_l2") in {(pair["stage"], pair["metrics"]["measure"]) for pair in failing}
