@@ -10,7 +10,7 @@ import pytest
 
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
-from padiff_rpc.align.stages.one_sided import Missing
+from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.verdict.blame import Blame
 from padiff_rpc.model.model import BoundarySide, LayerCall
 from padiff_rpc.per_side import PerSide
@@ -62,9 +62,9 @@ def grad(seq: int, route: str, side: BoundarySide, failure: Failure | None = Non
 
 def missing(
     route: str, side: BoundarySide, at: float, caller: LayerCall | None = ROOT, detached: bool = False
-) -> Missing:
+) -> MissingGradient:
     found = failing("backward", route, f"grad of {side}.0", "missing")
-    return Missing(found, (route, 0), caller, side, at, detached)
+    return MissingGradient(found, (route, 0), caller, side, at, detached)
 
 
 # -- nothing, or the first alone -------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from padiff_rpc.align.stages.one_sided import Missing
+from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.model.model import BoundarySide, LayerCall
 from padiff_rpc.result import Status
@@ -26,13 +26,13 @@ def missing(
     detached: bool = False,
     status: Status = "fail",
     call: int = 0,
-) -> Missing:
+) -> MissingGradient:
     failure = "missing" if status == "fail" else ""
     found = pair("backward", route, f"grad of {side}.0", status, "only base has this gradient", failure, None)
-    return Missing(found, (route, call), caller, side, at, detached)
+    return MissingGradient(found, (route, call), caller, side, at, detached)
 
 
-def culprits(*found: Missing) -> list[tuple[str, str]]:
+def culprits(*found: MissingGradient) -> list[tuple[str, str]]:
     return [(cut.culprit[0], cut.why) for cut in Cuts(found).own()]
 
 
