@@ -20,7 +20,6 @@ class Rule:
     """One layout rule, between one tensor (or several) of base and one (or several) of raw.
 
     Attributes:
-        summary: the rule in a few words, for documents.
         result: returns the shapes that the rule makes of base's shapes, given raw's; None if it cannot be applied to them.
         transform: returns raw's arrays, made of base's arrays in any storage dtype and of raw's shapes. It only moves elements,
             so that bfloat16 held as uint16 passes unharmed.
