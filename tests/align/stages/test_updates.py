@@ -329,6 +329,19 @@ def test_noise_moves_an_element_by_no_more_than_a_step_to_either_side(
     assert status == noisy(moved(-LR, -LR + apart * LR, -LR, -LR), optimizer=optimizer).status
 
 
+@pytest.mark.parametrize(("apart", "status"), [(2.4, "pass"), (2.6, "fail")])
+def test_of_several_parameters_that_raw_packs_the_largest_step_bounds_what_noise_moves(
+    apart: float, status: str
+) -> None:
+    packed = replace(LINK, base=("fc.q", "fc.k"), rule="pack")
+    gradients = {"fc.q": NOISY[:2], "fc.k": NOISY[2:]}
+    before = {"fc.q": ONES[:2], "fc.k": ONES[:2]}
+    raw: dict[str, Any] = {"raw_before": {NAME: ONES}, "raw_gradient": {NAME: NOISY}}
+    run = Run(before, gradients, optimizer=OFFERED, links=(packed,), **raw)
+    found = run.step({"fc.q": moved(-LR, -LR), "fc.k": ONES[:2]}, moved(-LR, -LR + apart * LR, 0, 0), noise=NOISE)
+    assert status == found.status
+
+
 @pytest.mark.parametrize("step", [0, 9])
 def test_noise_moves_an_element_by_no_more_in_later_steps_for_raw_is_given_bases(step: int) -> None:
     assert "pass" == noisy(step=step).status
