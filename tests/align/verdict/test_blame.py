@@ -353,7 +353,7 @@ def test_the_caller_is_blamed_for_the_gradient_that_it_sends_to_a_layer_inside()
 def test_the_loss_is_told_where_the_gradient_of_the_models_output_differs() -> None:
     [one] = divergences(StepResult(0, backward=[grad(0, "", "output", "values", caller=None)]))
     why = "the gradient that the loss sends to the model's output differs"
-    assert ("", why, "grad of output.0") == (one.base.route, one.why, one.tensor)
+    assert ("", 0, why, "grad of output.0") == (one.base.route, one.call, one.why, one.tensor)
 
 
 @pytest.mark.parametrize(("hidden", "tail"), [({}, ""), ({"": ("late",)}, " (left out: late)")])
