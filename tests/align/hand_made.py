@@ -150,7 +150,7 @@ class HeldModel:
             self.written.append(stream.name)
 
     def _held(self, names: Sequence[str], what: What) -> list[tuple[str, Tensor]]:
-        held = self.values if what == "value" else self.gradients
+        held = {"value": self.values, "gradient": self.gradients}[what]
         return [(name, held[name]) for name in names if name in held]
 
 

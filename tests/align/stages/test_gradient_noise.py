@@ -73,6 +73,11 @@ def test_a_scalar_and_an_empty_vector_have_a_bound(shape: tuple[int, ...]) -> No
     assert PER_EPSILON * EPS * 200.0 == pytest.approx(noise(BIAS, TensorSpec(DType.F32, shape)))
 
 
+def test_an_empty_matrix_has_a_bound() -> None:
+    noise = GradientNoise([judged(0, "fc", "input", square=9.0)], [judged(0, "fc", "output", square=4.0)])
+    assert PER_EPSILON * EPS * 6.0 == pytest.approx(noise(WEIGHT, TensorSpec(DType.F32, (0, 3))))
+
+
 @pytest.mark.parametrize("sizes", [math.nan, math.inf])
 def test_sizes_that_are_not_finite_excuse_nothing(sizes: float) -> None:
     noise = GradientNoise([judged(0, "fc", "input", square=1.0)], [judged(0, "fc", "output", square=sizes, l1=sizes)])

@@ -74,7 +74,9 @@ def test_beside_a_parameter_that_decays_one_with_a_gradient_is_still_seen_to_mov
 
 @pytest.mark.parametrize("gradients", [{}, {"driven": [0.0, 0.0], "idle": [0.0, 0.0]}], ids=["none", "zero"])
 def test_a_side_whose_gradients_are_zero_or_absent_cannot_tell(gradients: dict[str, Any]) -> None:
-    assert PerSide(None, False) == moved(CHANGED, {}, base=held(gradients))
+    base = held(gradients)
+    assert PerSide(None, False) == moved(CHANGED, {}, base=base)
+    assert [["driven", "idle"]] == base.asked  # for the gradients alone, and nothing was asked for nothing
 
 
 def test_a_parameter_without_a_gradient_beside_one_that_has_it_does_not_count() -> None:

@@ -125,10 +125,11 @@ def test_steps_in_opposite_directions_fail_though_the_table_passes_them(optimize
     assert ["pass"] == [pair.status for pair in found.by_table]
     [one] = found.pairs
     assert ("fail", "values") == (one.status, one.failure)
-    assert one.why == (
+    why = (
         "the optimisers' steps differ: the sides are 0.00381 apart (L2 norm), where steps of 0.002 may leave them 0.000101 "
         "apart"
     )
+    assert why == one.why
     assert one.metrics is not None
     assert ("step_l2", pytest.approx(3.8e-3, rel=3e-3)) == (one.metrics.measure, one.metrics.measured)
     assert GRADS_RTOL * 2 * LR + 2 * ROUNDING == pytest.approx(one.metrics.allowed, rel=1e-3)
@@ -328,6 +329,19 @@ def test_noise_moves_an_element_by_no_more_than_a_step_to_either_side(
     assert status == noisy(moved(-LR, -LR + apart * LR, -LR, -LR), optimizer=optimizer).status
 
 
+@pytest.mark.parametrize(("apart", "status"), [(2.4, "pass"), (2.6, "fail")])
+def test_of_several_parameters_that_raw_packs_the_largest_step_bounds_what_noise_moves(
+    apart: float, status: str
+) -> None:
+    packed = replace(LINK, base=("fc.q", "fc.k"), rule="pack")
+    gradients = {"fc.q": NOISY[:2], "fc.k": NOISY[2:]}
+    before = {"fc.q": ONES[:2], "fc.k": ONES[:2]}
+    raw: dict[str, Any] = {"raw_before": {NAME: ONES}, "raw_gradient": {NAME: NOISY}}
+    run = Run(before, gradients, optimizer=OFFERED, links=(packed,), **raw)
+    found = run.step({"fc.q": moved(-LR, -LR), "fc.k": ONES[:2]}, moved(-LR, -LR + apart * LR, 0, 0), noise=NOISE)
+    assert status == found.status
+
+
 @pytest.mark.parametrize("step", [0, 9])
 def test_noise_moves_an_element_by_no_more_in_later_steps_for_raw_is_given_bases(step: int) -> None:
     assert "pass" == noisy(step=step).status
@@ -381,8 +395,9 @@ def test_sides_of_two_types_are_given_no_excuse() -> None:
 
 
 # -- what raw goes on with -------------------------------------------------------------------------------------------------
-def test_where_another_step_follows_raw_is_given_bases_elements_and_keeps_the_rest() -> None:
-    found = noisy(moved(-LR, LR, -1.001 * LR, -LR), goes_on=True)
+@pytest.mark.parametrize("optimizer", [ADAM, "AdamW(lr=1e-3, weight_decay=0)", OFFERED])
+def test_where_another_step_follows_raw_is_given_bases_elements_and_keeps_the_rest(optimizer: str) -> None:
+    found = noisy(moved(-LR, LR, -1.001 * LR, -LR), optimizer=optimizer, goes_on=True)
     assert "pass" == found.status
     assert [NAME] == found.raw.written
     expected = moved(-LR, LR, -1.001 * LR, -LR)

@@ -116,6 +116,7 @@ def test_the_settings_are_values_of_json() -> None:
         base_loss=LossSpec("mse", {"scale": 2.0}, targets),
         raw_loss=LossSpec("mean"),
         base_optimizer=OptimizerSpec("SGD", {"lr": 0.1}),
+        raw_optimizer=OptimizerSpec("mine"),
         raw_selection=Selection({"head": "on the black list"}),
     ).settings
     assert settings == json.loads(json.dumps({**settings, "layers": list(settings["layers"])})) | {"layers": ()}
@@ -123,8 +124,14 @@ def test_the_settings_are_values_of_json() -> None:
     assert {"mode": "strict", "atol": 1e-3, "rtol": None, "allow_dtype_difference": False} == settings["compare"]
     assert {"name": "mse", "options": {"scale": 2.0}, "targets": {"target": "F32[2, 3]"}} == settings["base_loss"]
     assert {"name": "mean", "options": {}, "targets": {}} == settings["raw_loss"]
-    assert ({"name": "SGD", "options": {"lr": 0.1}}, None) == (settings["base_optimizer"], settings["raw_optimizer"])
+    assert {"name": "SGD", "options": {"lr": 0.1}} == settings["base_optimizer"]
+    assert {"name": "mine", "options": {}} == settings["raw_optimizer"]
     assert ({}, {"head": "on the black list"}) == (settings["base_selection"], settings["raw_selection"])
+
+
+def test_sides_without_an_optimiser_have_none_in_the_settings() -> None:
+    settings = result().settings
+    assert (None, None) == (settings["base_optimizer"], settings["raw_optimizer"])
 
 
 # -- the divergences of all steps ------------------------------------------------------------------------------------------

@@ -116,6 +116,10 @@ def test_a_layer_whose_output_fails_first_is_blamed() -> None:
     assert [("stem", OWN_OUTPUT)] == whys(StepResult(0, [into(0, "stem"), out(1, "stem", "values")]))
 
 
+def test_the_model_itself_is_blamed_for_its_output() -> None:
+    assert [("", OWN_OUTPUT)] == whys(StepResult(0, [into(0, "", caller=None), out(1, "", "values", caller=None)]))
+
+
 def test_a_layer_whose_children_agree_is_blamed_for_its_code_after_them() -> None:
     found = StepResult(0, [out(1, "block.fc1", caller=BLOCK), out(2, "block", "values")])
     assert [("block", AFTER_LAST_CHILD)] == whys(found)
@@ -182,7 +186,7 @@ def test_the_first_functional_call_that_differs_is_named() -> None:
     calls = ApiFindings([api(1, "relu", None), api(2, "exp"), api(3, "softmax")])
     [one] = divergences(StepResult(0, [out(4, "stem", "values")], calls=calls))
     assert ("its call 0 of exp is the first to differ", "exp.output.0") == (one.why, one.tensor)
-    assert "stem/exp" == one.found_at.base_route
+    assert ("forward", "stem/exp") == (one.stage, one.found_at.base_route)
 
 
 @pytest.mark.parametrize("call", [api(5, "exp"), api(2, "exp", layer_call=("stem", 1)), api(2, "exp", None)])
@@ -349,7 +353,7 @@ def test_the_caller_is_blamed_for_the_gradient_that_it_sends_to_a_layer_inside()
 def test_the_loss_is_told_where_the_gradient_of_the_models_output_differs() -> None:
     [one] = divergences(StepResult(0, backward=[grad(0, "", "output", "values", caller=None)]))
     why = "the gradient that the loss sends to the model's output differs"
-    assert ("", why, "grad of output.0") == (one.base.route, one.why, one.tensor)
+    assert ("", 0, why, "grad of output.0") == (one.base.route, one.call, one.why, one.tensor)
 
 
 @pytest.mark.parametrize(("hidden", "tail"), [({}, ""), ({"": ("late",)}, " (left out: late)")])
@@ -429,6 +433,8 @@ def test_a_gradient_whose_values_differ_is_its_own_layers_even_where_that_did_no
 def test_a_step_that_follows_a_wrong_gradient_inherits() -> None:
     others = [failing("grads", "stem", "weight"), failing("weights", "stem", "weight")]
     assert [("grads", "stem")] == blamed(StepResult(0, others=others))
+    elsewhere = [failing("grads", "block.fc1", "weight", "missing"), failing("weights", "block.fc1", "weight")]
+    assert [("grads", "block")] == blamed(StepResult(0, [out(2, "block")], others=elsewhere))
     [one] = divergences(StepResult(0, others=[failing("weights", "stem", "weight")]))
     assert ("stem", OWN_STEP, "weight") == (one.base.route, one.why, one.tensor)
 

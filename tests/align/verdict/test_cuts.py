@@ -110,6 +110,12 @@ def test_a_caller_whose_input_is_detached_in_another_call_still_cuts() -> None:
     assert ["block", ""] == [route for route, _ in culprits(inner, outer)]
 
 
+def test_a_caller_whose_input_has_a_history_and_gets_no_gradient_still_cuts() -> None:
+    outer = missing("block", "input", at=2)
+    inner = missing("block.fc", "input", at=1, caller=("block", 0), detached=True)
+    assert [("block", INTO_CHILD)] == culprits(inner, outer)
+
+
 def test_a_caller_hands_on_what_a_layer_inside_made_without_history() -> None:
     made = missing("block.first", "output", at=2, caller=("block", 0), detached=True)
     taken = missing("block.second", "input", at=1, caller=("block", 0), detached=True)

@@ -128,7 +128,8 @@ def test_selections_that_keep_no_parameter_need_none() -> None:
 
 
 def test_selections_that_keep_a_parameter_need_one() -> None:
-    scope = replace(EVERYTHING, skipped=(pair("weights_before", "fc", "bias", "skipped"),))
+    links = (link("fc.mean", kind="buffer"), link("fc.weight"))
+    scope = replace(EVERYTHING, links=links, skipped=(pair("weights_before", "fc", "bias", "skipped"),))
     assert [NO_PARAMETER] == lacking(OUTPUT, GRADIENT, scope=scope)
 
 

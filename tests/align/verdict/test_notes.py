@@ -141,6 +141,8 @@ def test_optimisers_that_differ_are_named_with_their_options() -> None:
 def test_equal_optimisers_or_none_need_no_note() -> None:
     sgd = OptimizerSpec("SGD", {"lr": 0.01})
     assert [] == alike(base_optimizer=sgd, raw_optimizer=OptimizerSpec("SGD", {"lr": 0.01}))
+    assert [] == alike(base_optimizer=sgd)
+    assert [] == alike(raw_optimizer=sgd)
     assert [] == alike()
 
 
