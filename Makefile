@@ -8,7 +8,11 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 
 V := .venvs
 PY = $(V)/$(1)/bin/python
-INSTALL := -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports. Most of what the frameworks bring is never imported, and compiling it takes 40 s.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+# loadscope: a file's tests run in one process, so that its fixtures are made once. worksteal's messages are large enough to be
+# taken for memory that tests/align/test_memory.py measures.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope
 GENERATED := padiff_rpc/v1
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE examples/README.md $(wildcard docs/*.md docs/*.json)
 # The generator leaves the keys and values of a mapping untyped, which a typed package may not.
@@ -44,7 +48,11 @@ PROTO_ENV := $(V)/proto/.ready
 WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
 SITE_ENV := $(V)/site/.ready
 
-env: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV)
+ENVIRONMENTS := $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV) $(PROTO_ENV) $(WIRE_OLDEST_ENV)
+
+# All at once: a pip waits for the network and the disk most of the time.
+env:
+	@$(MAKE) --no-print-directory --jobs=$(words $(ENVIRONMENTS)) $(ENVIRONMENTS)
 
 $(COORDINATOR): $(PACKAGE) requirements/fast.txt requirements/coordinator.txt requirements/weights.txt
 	@echo "creating $(@D) (no framework) ..."
@@ -110,13 +118,14 @@ demo: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	@$(call PY,coordinator) examples/demo.py
 
 # -- tests --------------------------------------------------------------------------------------------------------------
-test: test-fast test-processes test-contract test-together test-e2e
+test: env
+	@$(MAKE) --no-print-directory test-fast test-processes test-contract test-together test-e2e
 
 test-fast: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q -m "not processes and not e2e" tests
+	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "not processes and not e2e" tests
 
 test-processes: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q -m "processes and not e2e" tests
+	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "processes and not e2e" tests
 
 test-contract: $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV)
 	PADIFF_TEST_BACKEND=torch $(call PY,torch) -m pytest -q tests/contract
@@ -128,7 +137,7 @@ test-together: $(TOGETHER_ENV)
 
 test-e2e: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(WIRE_OLDEST_ENV)
 	PADIFF_PROTO_PYTHONS="$(call PY,wire-oldest):$(call PY,coordinator)" \
-		$(call PY,coordinator) -m pytest -q -m e2e tests
+		$(call PY,coordinator) -m pytest -q $(PARALLEL) -m e2e tests
 
 # A pyenv shim is on PATH also where it leads nowhere, so each is tried. (make drops what a shell says that ends with 127.)
 PYTHONS_HERE = $(shell for python in $(PYTHONS); do $$python -c '' 2>/dev/null && echo $$python; done; true)

@@ -27,20 +27,33 @@ PADIFF_RULES = AlignSettings(compare=CompareRules("strict", atol=1e-5, rtol=1e-4
 MakePair = Callable[..., tuple[Model, Model]]
 
 
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function: side, factory, settings -> the tape, recorded once for all tests here, which only read it."""
+    folder = tmp_path_factory.mktemp("tapes")
+    known: dict[str, Path] = {}
+
+    def record_once(side: int, factory: str, **settings: Any) -> Path:
+        key = repr((side, factory, settings))
+        if key not in known:
+            known[key] = record_tape(folder / str(len(known)), factory, **settings)
+        return known[key]
+
+    return record_once
+
+
 @pytest.fixture(params=["tape/tape", "tape/live", "live/tape"])
-def make_pair(request: pytest.FixtureRequest, tmp_path: Path) -> MakePair:
+def make_pair(request: pytest.FixtureRequest, tape: Callable[..., Path]) -> MakePair:
     """Give base and raw of one factory, of which one or both are recorded. Both have the same weights."""
 
     def make(factory: str, raw_args: dict[str, Any] | None = None, **recording: Any) -> tuple[Model, Model]:
         settings = {"optimizer": ADAM, "steps": 2, **recording}
-        pair = []
-        for place, args in zip(request.param.split("/"), ({}, raw_args or {}), strict=True):
-            folder = tmp_path / f"side_{len(pair)}"
-            pair.append(
-                RecordedModel(record_tape(folder, factory, model_args=args, **settings))
-                if place == "tape"
-                else hosted(factory, **args)
-            )
+        pair = [
+            RecordedModel(tape(side, factory, model_args=args, **settings))
+            if place == "tape"
+            else hosted(factory, **args)
+            for side, (place, args) in enumerate(zip(request.param.split("/"), ({}, raw_args or {}), strict=True))
+        ]
         return pair[0], pair[1]
 
     return make

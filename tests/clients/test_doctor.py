@@ -9,6 +9,12 @@ import pytest
 from padiff_clients.doctor import Diagnosis, diagnose
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give lines room for the paths of test folders, which pytest-xdist makes longer."""
+    monkeypatch.setenv("COLUMNS", "500")
+
+
 def fake(tmp_path: Path, body: str) -> str:
     """A program in the place of a Python; $3 is what it is asked."""
     path = tmp_path / "python"

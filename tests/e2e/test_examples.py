@@ -6,7 +6,8 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.result import Result
-from tests.e2e.workers import ROOT, start
+from tests.e2e.workers import ROOT, SharedWorkers, start
 
 pytestmark = pytest.mark.e2e
 EXAMPLES = ROOT / "examples"
@@ -39,7 +40,19 @@ def inputs_of(example: str, dtype: str | None = None) -> Inputs:
     return as_inputs(arrays)
 
 
-def run(
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Return a function: align an example's pair. Workers without a bug are shared."""
+    shared = SharedWorkers()
+    yield partial(aligned, shared)
+    shared.close()
+
+
+def aligned(
+    shared: SharedWorkers,
     example: str,
     raw: str = "paddle",
     dtypes: tuple[str | None, str | None] = (None, None),
@@ -50,9 +63,14 @@ def run(
     step = optimizer and parse_optimizer(optimizer)
     asked = AlignSettings(base_optimizer=step or None, raw_optimizer=step or None, **settings)
     folder = EXAMPLES / example
+    lend = (
+        shared.lend if "training" in settings else start
+    )  # else the mode is the model's own, and a shared one keeps its last
     with (
-        start(folder / "torch_model.py", "torch", dtype=dtypes[0]) as base_model,
-        start(folder / "paddle_model.py", raw, dtype=dtypes[1], model_args=raw_args or {}) as raw_model,
+        lend(folder / "torch_model.py", "torch", dtype=dtypes[0]) as base_model,
+        (start if raw_args else lend)(
+            folder / "paddle_model.py", raw, dtype=dtypes[1], model_args=raw_args or {}
+        ) as raw_model,
     ):
         inputs = inputs_of(example, dtypes[0])
         return align(base_model, raw_model, inputs, inputs, asked)
@@ -64,7 +82,7 @@ def failing(result: Result, but: tuple[str, ...] = ()) -> list[Any]:
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("example", ["minilm", "resnet50"])
-def test_the_pair_is_aligned_in_float32(example: str, training: bool) -> None:
+def test_the_pair_is_aligned_in_float32(run: Run, example: str, training: bool) -> None:
     result = run(example, training=training)
     assert [] == failing(result)
     assert result.aligned
@@ -76,13 +94,13 @@ def test_the_pair_is_aligned_in_float32(example: str, training: bool) -> None:
         assert [("weights_before", "pass")] * 106 + [("buffers", "pass")] * 106 == buffers
 
 
-def test_minilm_agrees_to_1e_8_in_float64() -> None:
+def test_minilm_agrees_to_1e_8_in_float64(run: Run) -> None:
     result = run("minilm", dtypes=("float64", "float64"), training=True, compare=CompareRules(rtol=1e-8))
     assert [] == failing(result)
     assert result.aligned
 
 
-def test_resnet_agrees_to_1e_8_in_float64_but_for_what_paddle_computes_in_float32() -> None:
+def test_resnet_agrees_to_1e_8_in_float64_but_for_what_paddle_computes_in_float32(run: Run) -> None:
     rules = CompareRules(rtol=1e-8)
     result = run("resnet50", dtypes=("float64", "float64"), training=True, compare=rules)
     # Paddle keeps the scale of an average pooling's backward and the momentum of batch norm in float32 (docs/frameworks.md).
@@ -91,20 +109,20 @@ def test_resnet_agrees_to_1e_8_in_float64_but_for_what_paddle_computes_in_float3
     assert max(rest, default=0.0) < 1e-6
 
 
-def test_minilm_in_bfloat16_agrees_with_paddle_in_float32_when_the_difference_is_allowed() -> None:
+def test_minilm_in_bfloat16_agrees_with_paddle_in_float32_when_the_difference_is_allowed(run: Run) -> None:
     rules = CompareRules(allow_dtype_difference=True)
     result = run("minilm", dtypes=("bfloat16", None), training=True, compare=rules)
     assert [] == failing(result)
     assert result.aligned
 
 
-def test_minilm_in_bfloat16_is_a_difference_of_dtype_otherwise() -> None:
+def test_minilm_in_bfloat16_is_a_difference_of_dtype_otherwise(run: Run) -> None:
     result = run("minilm", dtypes=("bfloat16", None), diff_phase="forward", optimizer=None)
     assert not result.aligned
     assert "dtype" in {pair.failure for pair in result.pairs}
 
 
-def test_minilm_is_aligned_on_paddle_2_6() -> None:
+def test_minilm_is_aligned_on_paddle_2_6(run: Run) -> None:
     result = run("minilm", raw="paddle-old", training=True)
     assert [] == failing(result)
     assert result.aligned
@@ -118,7 +136,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("example", "raw_args", "layer"), PLANTED)
 def test_in_single_step_the_planted_bug_is_the_only_one_named(
-    example: str, raw_args: dict[str, Any], layer: str
+    run: Run, example: str, raw_args: dict[str, Any], layer: str
 ) -> None:
     result = run(example, raw_args=raw_args, training=True, single_step=True, optimizer=None)
     assert [layer] == [divergence.raw.route for divergence in result.divergences]

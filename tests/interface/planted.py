@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -71,8 +74,21 @@ def dump(
 
 
 def pair(tmp_path: Path, factory: str = "mlp", **options: Any) -> tuple[Path, Path]:
-    """Two dumps of equal models, `base` and `raw`."""
-    return dump(tmp_path / "base", factory, **options), dump(tmp_path / "raw", factory, **options)
+    """Two dumps of equal models, `base` and `raw`; the tests may spoil them."""
+    if options:
+        return dump(tmp_path / "base", factory, **options), dump(tmp_path / "raw", factory, **options)
+    first = _dumped(factory)
+    return tuple(Path(shutil.copytree(first / side, tmp_path / side)) for side in ("base", "raw"))  # type: ignore[return-value]
+
+
+@cache
+def _dumped(factory: str) -> Path:
+    """Dump two equal models once for all tests of this process; the folder goes with the process."""
+    folder = TemporaryDirectory(prefix="padiff-rpc-dumps-")
+    atexit.register(folder.cleanup)
+    for side in ("base", "raw"):
+        dump(Path(folder.name) / side, factory)
+    return Path(folder.name)
 
 
 def padiffs(tmp_path: Path, framework: str = "paddle", step: int = 0) -> tuple[Path, Path]:

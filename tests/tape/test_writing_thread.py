@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,22 @@ from padiff_rpc.model.model import BackwardResult, Boundary, ForwardRequest, For
 from padiff_rpc.tape.write_tape import record
 from padiff_rpc.tensors.tensor import TensorStream
 from tests.align.pairs import hosted, inputs_of
-from tests.servers.harness import wait_until
+from tests.servers.harness import DEADLINE_S, wait_until
 from tests.tape.tapes import LOSS
 
 
 class Attended:
-    """A model whose boundaries are counted, and that waits at each until all records of those before are released."""
+    """A model whose boundaries are counted, and that waits at each until all records of those before are released.
+
+    Where reading fails it waits once, until that has happened.
+    """
 
     def __init__(self, model: HostedModel, failure: Exception | None = None) -> None:
         self._model = model
         self._failure = failure
         self.heard: list[Boundary] = []
         self.released: set[int] = set()
+        self.failed = threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -37,6 +42,7 @@ class Attended:
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         if self._failure is not None:
+            self.failed.set()
             raise self._failure
         return self._model.read_activations(ids)
 
@@ -54,6 +60,8 @@ class Attended:
                 if attended._failure is None:
                     ids = {record.id for record in boundary.records}
                     wait_until(lambda: ids <= attended.released, "the records are released while the model runs")
+                elif len(attended.heard) == 100:
+                    assert attended.failed.wait(DEADLINE_S)
 
             def substitute(self, boundary: Boundary) -> dict[str, Any]:
                 return {}
@@ -76,12 +84,12 @@ def test_a_store_of_one_boundary_is_enough_where_the_writer_keeps_up(tmp_path: P
 
 def test_what_keeps_records_from_being_written_stops_the_run(tmp_path: Path) -> None:
     failure = RuntimeError("the disk is gone")
-    model = Attended(hosted("deep", depth=2000), failure)
+    model = Attended(hosted("deep", depth=500), failure)
     with pytest.raises(RuntimeError) as caught:
         record(model, inputs_of("deep"), tmp_path / "tape", model_name="net", loss=LOSS)
     assert failure is caught.value
     assert {"forward"} == {boundary.phase for boundary in model.heard}
-    assert 0 < len(model.heard) < 2 * 2000
+    assert 0 < len(model.heard) < 2 * 500
     assert [] == list(tmp_path.iterdir())
 
 
