@@ -55,6 +55,7 @@ ABSENT = (
 )
 
 RULES = {
+    "identity": "as it is",
     "transpose": "[out, in] <-> [in, out]",
     "reshape": "[n] <-> [1, n], [a, b] <-> [a * b]",
     "split": "packed rows (q, k, v) -> one tensor each",

@@ -50,7 +50,7 @@ PORTS = ("50051", "50052")
 RUN_TIMEOUT_S = 300.0
 
 _COMMENT = re.compile(r"<!-- (\w+)(?:: (.*))? -->")
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,.]*(?:e[+-]?\d+|dev\d+)?(?!\w)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,.]*(?:e[+-]?\d+|dev\d+,?)?(?!\w)")
 
 
 @dataclass(frozen=True)
