@@ -158,6 +158,9 @@ class RunFile(BaseModel):
         Option("Compare only layers at most so many levels below the root.", sets="depth"),
     ] = None
     fail_fast: Annotated[bool | None, Option("Stop both models at the first difference.", sets="fail_fast")] = None
+    strict_inside: Annotated[
+        bool | None, Option("Fail differences inside layers too where all that follows agrees.", sets="strict_inside")
+    ] = None
     loss: Annotated[
         str | None, Option("projection (default), mean, sum, mse, cross_entropy, or a worker's.", "LOSS")
     ] = None

@@ -20,6 +20,7 @@ from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
+from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
@@ -142,6 +143,10 @@ def _seconds(work: Callable[[], T]) -> tuple[T, float]:
 def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -> Result:
     """Name the layers at fault, and what was not compared, and put the result together."""
     settings, scope, stopped = prepared.settings, prepared.scope, run.stopped
+    lacking = (
+        [stopped.words(settings)] if stopped else not_compared([*scope.skipped, *run.pairs], scope, settings, run.steps)
+    )
+    set_aside_what_heals(run.steps, settings, complete=not lacking and not prepared.matching.fails)
     divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]
@@ -150,10 +155,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)
-    if stopped is None:
-        lacking = not_compared(pairs, scope, settings, run.steps)
-    else:
-        lacking = [stopped.words(settings)]
+    if stopped is not None:
         figures["stopped_at"] = asdict(stopped)
     for side, finding in probes.items():
         (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")

@@ -43,6 +43,7 @@ class AlignSettings:
         layers: records and compares only the layers whose route, in base or in raw, matches one of these globs; empty for all.
             Weights are assigned to all layers.
         depth: records and compares only the layers that lie at most this many levels below the root; None for all.
+        strict_inside: fails a difference inside a layer also where all that follows from it agrees (see `set_aside_what_heals`).
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -70,6 +71,7 @@ class AlignSettings:
     layers: tuple[str, ...] = ()
     depth: int | None = None
     verify_probe: bool = False
+    strict_inside: bool = False
 
     @property
     def selections(self) -> PerSide[Selection]:

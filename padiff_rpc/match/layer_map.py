@@ -91,3 +91,8 @@ class Matching:
     unmatched_base: tuple[Unmatched, ...]
     unmatched_raw: tuple[Unmatched, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether a layer, parameter or buffer lacks a partner that it must have."""
+        return any(entry.fails for entry in (*self.unmatched_base, *self.unmatched_raw))

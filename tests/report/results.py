@@ -54,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "layers": (),
     "depth": None,
     "verify_probe": False,
+    "strict_inside": False,
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],

@@ -7,20 +7,28 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from sys import intern
 
+import numpy as np
+
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.judge import compare_digests, compare_streams
+from padiff_rpc.compare.forms import are_regrouped, is_broadcast
+from padiff_rpc.compare.judge import compare_digests, compare_specs, compare_streams
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.model.model import Boundary, Phase, Record
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Verdict
-from padiff_rpc.tensors.tensor import TensorSpec
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Digest, Tensor, TensorSpec, TensorStream
 
 _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
 """Everything on which a verdict by bytes depends."""
 
 _PHASES: tuple[Phase, ...] = ("forward", "backward")
+
+_MOST_WIDENED_BYTES = 64 << 20
+"""Tensors are repeated, to be compared with those that are repeated already, up to this size."""
 
 _KNOWN_COUNT = 256
 """How many verdicts are kept for contents that come again. They do within a layer or two, or often (a mask that all take)."""
@@ -38,6 +46,19 @@ class _Question:
     def contents(self) -> _Contents:
         base, raw = self.base, self.raw
         return base.spec, base.digest.hash, raw.spec, raw.digest.hash, self.standard
+
+    def answer(self, base: TensorStream, raw: TensorStream) -> Verdict:
+        """Read both streams, and compare them in the form that they have in common."""
+        digests = PerSide(self.base.digest, self.raw.digest)
+        if is_broadcast(base.spec.shape, raw.spec.shape):
+            base, widened = _widened(base, raw.spec.shape)
+            digests = PerSide(widened, digests.raw)
+        elif is_broadcast(raw.spec.shape, base.spec.shape):
+            raw, widened = _widened(raw, base.spec.shape)
+            digests = PerSide(digests.base, widened)
+        elif base.spec.shape != raw.spec.shape:
+            raw = replace(raw, spec=TensorSpec(raw.spec.dtype, base.spec.shape))
+        return compare_streams(base, raw, digests.base, digests.raw, self.standard)
 
 
 class Judge:
@@ -93,8 +114,31 @@ class Judge:
                 f"{mine.spec} in base, {other.spec} in raw"
             )
             return Verdict.skip(why)
+        if base.route and mine.spec.shape != other.spec.shape and standard.rules.mode == "scaled":
+            return self._settle_form(base.phase, mine, other, standard)
         verdict = compare_digests(mine.spec, mine.digest, other.spec, other.digest, standard)
         return _Question(mine, other, standard) if verdict is None else verdict
+
+    def _settle_form(self, phase: Phase, mine: Record, other: Record, standard: Standard) -> Verdict | _Question:
+        """Settle a comparison inside the models whose shapes differ: by the elements where they are the same in another form.
+
+        A gradient is not repeated: that of a tensor which is repeated later is the sum over the repetitions.
+        """
+        base, raw = mine.spec, other.spec
+        if are_regrouped(base.shape, raw.shape):
+            alike = TensorSpec(raw.dtype, base.shape)
+            verdict = compare_digests(base, mine.digest, alike, other.digest, standard)
+            return _Question(mine, other, standard) if verdict is None else _in_one_form(verdict, base, raw)
+        wide, narrow = (raw, base) if len(raw.shape) >= len(base.shape) and raw.count >= base.count else (base, raw)
+        repeats = (
+            phase == "forward" and wide.size_bytes <= _MOST_WIDENED_BYTES and is_broadcast(narrow.shape, wide.shape)
+        )
+        same_types = base.dtype is raw.dtype or standard.rules.allow_dtype_difference
+        if repeats and same_types and are_of_one_kind(mine, other):
+            return _Question(mine, other, standard)
+        differ = compare_specs(base, raw, standard.rules)
+        assert differ is not None, "the shapes differ"
+        return differ
 
     def _compare(self, questions: Sequence[_Question]) -> None:
         """Answer what has not been answered before; what was asked for last comes last in the verdicts."""
@@ -111,7 +155,8 @@ class Judge:
             closing(traffic.watch(sides.raw.read_activations([one.raw.id for one in new.values()]))) as raw_streams,
         ):
             for (contents, one), base, raw in zip(new.items(), base_streams, raw_streams, strict=True):
-                self._verdicts[contents] = compare_streams(base, raw, one.base.digest, one.raw.digest, one.standard)
+                verdict = one.answer(base, raw)
+                self._verdicts[contents] = _in_one_form(verdict, one.base.spec, one.raw.spec)
 
     def _pair(self, base: Boundary, raw: Boundary, record: Record | None, found: Verdict | _Question) -> Pair:
         verdict = self._verdicts[found.contents] if isinstance(found, _Question) else found
@@ -134,6 +179,22 @@ def _one_sided(boundary: Boundary, side: str) -> Verdict:
     if boundary.route == "" and boundary.side == "output":
         return Verdict("fail", "missing", why, None)
     return Verdict.skip(why)
+
+
+def _in_one_form(verdict: Verdict, base: TensorSpec, raw: TensorSpec) -> Verdict:
+    """Note on a verdict that shapes differ in form only, where they differ."""
+    if base.shape == raw.shape or verdict.status == "skipped":
+        return verdict
+    why = f"compared in one form: {base} in base, {raw} in raw"
+    return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
+
+
+def _widened(stream: TensorStream, shape: tuple[int, ...]) -> tuple[TensorStream, Digest]:
+    """Read a stream, and return the stream and digest of its tensor repeated to a shape, as NumPy broadcasts."""
+    tensor = stream.collect()
+    narrow = np.frombuffer(tensor.data, tensor.spec.dtype.storage).reshape(tensor.spec.shape)
+    wide = Tensor.from_array(np.ascontiguousarray(np.broadcast_to(narrow, shape)), tensor.spec.dtype)
+    return wide.stream(stream.name), digest(np.frombuffer(wide.data, np.uint8), wide.spec)
 
 
 def _both_floating(mine: Record, other: Record) -> bool:

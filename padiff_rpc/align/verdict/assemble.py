@@ -41,8 +41,7 @@ def assemble(
         figures: hold times and sizes.
     """
     matching = prepared.matching
-    unmatched = (*matching.unmatched_base, *matching.unmatched_raw)
-    failed = any(pair.status == "fail" for pair in pairs) or any(item.fails for item in unmatched)
+    failed = any(pair.status == "fail" for pair in pairs) or matching.fails
     return Result(
         aligned=not failed and not lacking,
         divergences=divergences,

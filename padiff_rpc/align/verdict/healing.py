@@ -1,0 +1,147 @@
+"""Set aside the differences inside layers that heal: everything that is computed from them agrees again."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.stages.findings import StepResult
+from padiff_rpc.model.model import LayerCall
+from padiff_rpc.result import Pair, Verdict
+
+OUTPUT_SHARE = 0.01
+"""An output may be apart by this share of a difference inside, at most, where the difference is said to heal at it.
+
+What heals does not reach the output at all: healthy pairs agree there to 1e-7 to 4e-6, where unlike tensors that were paired
+are apart by 0.1 to 2. A fault whose effect is merely damped on the way (a residual branch of a tenth, a norm's epsilon)
+keeps a larger share, and is not set aside.
+"""
+GRADIENT_SHARE = 0.1
+"""The same for parameters' gradients, which two right float32 models leave further apart."""
+_UNMEASURED = 0.01
+"""The size that is taken for a difference without a measured one, such as that of two shapes."""
+
+_INNER = ("forward", "backward")
+
+
+def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, complete: bool) -> None:
+    """Turn inner differences that heal into skipped comparisons, which say where they heal and keep their metrics.
+
+    Outputs and inputs of the model, loss, gradients, updated weights and buffers are never set aside: they decide. Where all of
+    them agree in every step, a difference inside heals if they agree far better than it is large. Where some do not, the result
+    is "differs" whatever happens here, and a difference of the forward still is not the first divergence where an enclosing
+    layer's output agrees far better than it is large.
+
+    Nothing heals in single step, which hands raw base's tensors after each layer; in PaDiff's modes, where every difference
+    counts; where the model's outputs are not recorded; or with strict_inside and fail_fast.
+
+    Args:
+        steps: are changed in place.
+        settings: say what was run.
+        complete: says that all comparisons which had to be made were made, and that no parameter or buffer lacks a partner.
+    """
+    if settings.single_step or settings.strict_inside or settings.fail_fast or settings.compare.mode != "scaled":
+        return
+    decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
+    outputs = [pair for pair in decisive if pair.stage == "forward" and pair.tensor.startswith("output")]
+    agree = complete and bool(outputs) and all(pair.status != "fail" for pair in decisive)
+    if agree:
+        unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
+        ceiling = _ceiling(decisive)
+        for one in steps:
+            places = _Places(one.forward)
+
+            def heals(pair: Pair, caller: LayerCall | None, places: _Places = places) -> str:
+                size = _size(pair)
+                if math.isnan(size) or size < ceiling:
+                    return ""
+                return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
+
+            _set_aside(one, heals, everything=True)
+        return
+    for one in steps:
+        places = _Places(one.forward)
+        _set_aside(one, places.heals_at, everything=False)
+
+
+class _Places:
+    """The layers' calls of one forward, and how well the outputs of each agree."""
+
+    def __init__(self, forward: Iterable[Judged]) -> None:
+        self._callers: dict[LayerCall, LayerCall | None] = {}
+        self._outputs: dict[LayerCall, float] = {}  # worst relative error; inf where one fails
+        for one in forward:
+            call = (one.base.route, one.base.call)
+            self._callers[call] = one.base.caller
+            if one.base.side == "output" and any(pair.status == "pass" for pair in one.pairs):
+                self._outputs[call] = max(_error(pair) for pair in one.pairs)
+
+    def heals_at(self, pair: Pair, caller: LayerCall | None) -> str:
+        """Say at which layer's output a difference of the forward heals; "" where it does at none."""
+        size = _size(pair)
+        call: LayerCall | None = (pair.base_route, pair.call)
+        if not pair.tensor.startswith("input"):
+            call = caller
+        while call is not None and not math.isnan(size):
+            if self._outputs.get(call, math.inf) <= OUTPUT_SHARE * size:
+                return f"differs {self.inside(pair, caller)}, and heals at the output of {_any_number(call[0]) or 'the model'}"
+            call = self._callers.get(call)
+        return ""
+
+    def inside(self, pair: Pair, caller: LayerCall | None) -> str:
+        """Name the layer in which a difference lies, with * for numbers, so that layers that repeat are told once."""
+        outer = caller[0] if caller is not None else pair.base_route
+        return f"inside {_any_number(outer)}" if outer else "inside the model"
+
+
+def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], everything: bool) -> None:
+    """Skip the failing inner pairs for which `heals` gives a reason; without `everything` those of forward boundaries alone."""
+
+    def anew(pair: Pair, caller: LayerCall | None) -> Pair:
+        why = heals(pair, caller) if pair.status == "fail" and pair.failure != "nan" and _is_inner(pair) else ""
+        return pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)) if why else pair
+
+    def boundaries(judged: Sequence[Judged]) -> list[Judged]:
+        return [
+            replace(each, pairs=tuple(anew(pair, each.base.caller) for pair in each.pairs)) if each.failed else each
+            for each in judged
+        ]
+
+    one.forward = boundaries(one.forward)
+    if not everything:
+        return
+    one.backward = boundaries(one.backward)
+    by_identity: Mapping[int, Pair] = {id(pair): anew(pair, None) for pair in one.others}
+    one.missing = [replace(each, pair=by_identity.get(id(each.pair), each.pair)) for each in one.missing]
+    one.others = list(by_identity.values())
+
+
+def _is_inner(pair: Pair) -> bool:
+    return pair.stage in _INNER and pair.base_route != ""
+
+
+def _ceiling(decisive: Iterable[Pair]) -> float:
+    """Return the least size of a difference against which all that decides agrees far better."""
+    shares = {"forward": OUTPUT_SHARE, "backward": GRADIENT_SHARE, "grads": GRADIENT_SHARE, "weights": GRADIENT_SHARE}
+    return max((_error(pair) / shares[pair.stage] for pair in decisive if pair.stage in shares), default=math.inf)
+
+
+def _error(pair: Pair) -> float:
+    """Return how far a pair is apart, relatively; 0 where it was skipped, or passes as rounding noise, inf where it fails."""
+    if pair.status == "fail":
+        return math.inf
+    metrics = pair.metrics
+    return metrics.rel_l2 if metrics is not None and metrics.measure == "rel_l2" else 0.0
+
+
+def _size(pair: Pair) -> float:
+    """Return how large a difference is, relatively; NaN where it is not finite."""
+    return _UNMEASURED if pair.metrics is None else pair.metrics.rel_l2
+
+
+def _any_number(route: str) -> str:
+    return re.sub(r"\b\d+\b", "*", route)
