@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-Shape = tuple[int, ...]
+import numpy as np
+
+from padiff_rpc.tensors.digest import digest
+from padiff_rpc.tensors.tensor import Digest, Tensor, TensorStream
 
 
 def are_regrouped(base: Sequence[int], raw: Sequence[int]) -> bool:
@@ -35,3 +38,11 @@ def is_broadcast(narrow: Sequence[int], wide: Sequence[int]) -> bool:
         return False
     padded = (*[1] * (len(wide) - len(narrow)), *narrow)
     return padded != tuple(wide) and all(mine in (1, size) for mine, size in zip(padded, wide, strict=True))
+
+
+def widened(stream: TensorStream, shape: tuple[int, ...]) -> tuple[TensorStream, Digest]:
+    """Read a stream whole, repeat its tensor to a shape, as NumPy broadcasts, and return the stream and digest of that."""
+    tensor = stream.collect()
+    narrow = np.frombuffer(tensor.data, tensor.spec.dtype.storage).reshape(tensor.spec.shape)
+    wide = Tensor.from_array(np.ascontiguousarray(np.broadcast_to(narrow, shape)), tensor.spec.dtype)
+    return wide.stream(stream.name), digest(np.frombuffer(wide.data, np.uint8), wide.spec)

@@ -7,20 +7,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from sys import intern
 
-import numpy as np
-
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.forms import are_regrouped, is_broadcast
+from padiff_rpc.compare.forms import are_regrouped, is_broadcast, widened
 from padiff_rpc.compare.judge import compare_digests, compare_specs, compare_streams
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.model.model import Boundary, Phase, Record
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Verdict
-from padiff_rpc.tensors.digest import digest
-from padiff_rpc.tensors.tensor import Digest, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 _Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard]
 """Everything on which a verdict by bytes depends."""
@@ -51,11 +48,11 @@ class _Question:
         """Read both streams, and compare them in the form that they have in common."""
         digests = PerSide(self.base.digest, self.raw.digest)
         if is_broadcast(base.spec.shape, raw.spec.shape):
-            base, widened = _widened(base, raw.spec.shape)
-            digests = PerSide(widened, digests.raw)
+            base, digest = widened(base, raw.spec.shape)
+            digests = PerSide(digest, digests.raw)
         elif is_broadcast(raw.spec.shape, base.spec.shape):
-            raw, widened = _widened(raw, base.spec.shape)
-            digests = PerSide(digests.base, widened)
+            raw, digest = widened(raw, base.spec.shape)
+            digests = PerSide(digests.base, digest)
         elif base.spec.shape != raw.spec.shape:
             raw = replace(raw, spec=TensorSpec(raw.spec.dtype, base.spec.shape))
         return compare_streams(base, raw, digests.base, digests.raw, self.standard)
@@ -187,14 +184,6 @@ def _in_one_form(verdict: Verdict, base: TensorSpec, raw: TensorSpec) -> Verdict
         return verdict
     why = f"compared in one form: {base} in base, {raw} in raw"
     return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
-
-
-def _widened(stream: TensorStream, shape: tuple[int, ...]) -> tuple[TensorStream, Digest]:
-    """Read a stream, and return the stream and digest of its tensor repeated to a shape, as NumPy broadcasts."""
-    tensor = stream.collect()
-    narrow = np.frombuffer(tensor.data, tensor.spec.dtype.storage).reshape(tensor.spec.shape)
-    wide = Tensor.from_array(np.ascontiguousarray(np.broadcast_to(narrow, shape)), tensor.spec.dtype)
-    return wide.stream(stream.name), digest(np.frombuffer(wide.data, np.uint8), wide.spec)
 
 
 def _both_floating(mine: Record, other: Record) -> bool:
