@@ -146,7 +146,10 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     lacking = (
         [stopped.words(settings)] if stopped else not_compared([*scope.skipped, *run.pairs], scope, settings, run.steps)
     )
-    set_aside_what_heals(run.steps, settings, complete=not lacking and not prepared.matching.fails)
+    if not all(
+        model.info().recorded for model in prepared.sides.models
+    ):  # two dumps are held against each other strictly
+        set_aside_what_heals(run.steps, settings, complete=not lacking and not prepared.matching.fails)
     divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]

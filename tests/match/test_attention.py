@@ -44,10 +44,10 @@ class Net(nn.Layer):
         return (self.norm(y), weights) if self._returned else self.norm(y)
 
 
-def run(raw_class: str, returned: bool = False, single_step: bool = False) -> Result:
+def run(raw_class: str, returned: bool = False, **settings: Any) -> Result:
     base: Any = Claimed("torch", Net(True, returned), {"Attention": "torch.nn.MultiheadAttention"})
     raw: Any = Claimed("paddle", Net(False, returned), {"Attention": raw_class})
-    return align(base, raw, X, X, AlignSettings(single_step=single_step))
+    return align(base, raw, X, X, AlignSettings(**settings))
 
 
 @pytest.mark.parametrize("single_step", [False, True], ids=["free", "single-step"])
@@ -64,6 +64,20 @@ def test_where_the_model_returns_them_they_differ() -> None:
 
 
 def test_in_a_class_of_the_users_own_they_differ() -> None:
-    result = run("mine.MultiheadAttention")
+    result = run("mine.MultiheadAttention", strict_inside=True)
     assert not result.aligned
     assert ("attn", "shape") == (result.divergences[0].base.route, result.divergences[0].found_at.failure)
+
+
+def test_in_a_class_of_the_users_own_they_heal_where_nothing_uses_them() -> None:
+    result = run("mine.MultiheadAttention")
+    assert result.aligned
+    (aside,) = [pair for pair in result.pairs if (pair.base_route, pair.tensor) == ("attn", "output.1")]
+    assert ("skipped", "differs inside the model, and heals: all that follows from it agrees") == (
+        aside.status,
+        aside.why,
+    )
+
+
+def test_in_a_class_of_the_users_own_they_differ_where_the_model_returns_them() -> None:
+    assert not run("mine.MultiheadAttention", returned=True).aligned
