@@ -10,9 +10,10 @@ V := .venvs
 PY = $(V)/$(1)/bin/python
 # Python compiles what it imports. Most of what the frameworks bring is never imported, and compiling it takes 40 s.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
-# loadscope: a file's tests run in one process, so that its fixtures are made once. worksteal's messages are large enough to be
-# taken for memory that tests/align/test_memory.py measures.
+# loadscope: a file's tests run in one process, so that its fixtures are made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadscope
+# Measures the memory of its own process, in which neither pytest-xdist nor what other tests left behind may take any.
+ALONE := tests/align/test_memory.py
 GENERATED := padiff_rpc/v1
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE examples/README.md $(wildcard docs/*.md docs/*.json)
 # The generator leaves the keys and values of a mapping untyped, which a typed package may not.
@@ -122,7 +123,8 @@ test: env
 	@$(MAKE) --no-print-directory test-fast test-processes test-contract test-together test-e2e
 
 test-fast: $(COORDINATOR)
-	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "not processes and not e2e" tests
+	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "not processes and not e2e" --ignore=$(ALONE) tests
+	$(call PY,coordinator) -m pytest -q $(ALONE)
 
 test-processes: $(COORDINATOR)
 	$(call PY,coordinator) -m pytest -q $(PARALLEL) -m "processes and not e2e" tests

@@ -167,6 +167,7 @@ class Cutter:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait in accept() for ever
         self._listener.close()
 
     def cut(self) -> None:
