@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from padiff_rpc.match.layer_families import name_in_common
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.match.layout_rules import RULES
-from padiff_rpc.match.tree import PACKS, LayerNode
+from padiff_rpc.match.pack_names import PACKED, packed_parts
+from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
@@ -85,7 +86,7 @@ def find_packs(siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str
         siblings: layers of both sides that have no partner yet, below one pair of layers.
         paths: the routes of the siblings below that pair. Linears are parts of one pack if they lie in the same layer.
     """
-    return [pack for whole, keys in PACKS.items() for pack in _packs_named(whole, keys, siblings, paths)]
+    return [pack for keys in PACKED for pack in _packs_of(keys, siblings, paths)]
 
 
 def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
@@ -106,19 +107,18 @@ def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
     return [link for link in links if link is not None]
 
 
-def _packs_named(
-    whole: str, keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]
-) -> list[Pack]:
-    """Find the packs of one kind. whole: the packing Linear's name in common. keys: those of its parts."""
+def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
+    """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
     packs: list[Pack] = []
-    fused = siblings.map(lambda nodes: [node for node in nodes if _is(node, whole)])
+    fused = siblings.map(lambda nodes: [node for node in nodes if _holds(node, keys)])
     groups = siblings.map(lambda nodes: _groups(nodes, keys, paths))
     for side in SIDES:
         other = OTHER_SIDE[side]
         if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
             continue
-        for node, parts in zip(fused.of(side), groups.of(other), strict=True):
-            pack = Pack(node, parts, ", ".join(keys), side)
+        for node, named in zip(fused.of(side), groups.of(other), strict=True):
+            order = packed_parts(node.name)
+            pack = Pack(node, tuple(named[key] for key in order), ", ".join(order), side)
             if any(link.base[0].endswith("weight") for link in link_pack(PerSide("", ""), pack)):
                 packs.append(pack)
     return packs
@@ -155,17 +155,17 @@ def _link(
     return ParameterLink(routes.base, routes.raw, base_names, raw_names, rule, "parameter")
 
 
-def _is(node: LayerNode, group: str) -> bool:
-    return node.family == "linear" and name_in_common(node.name) == group
+def _holds(node: LayerNode, keys: tuple[str, ...]) -> bool:
+    return node.family == "linear" and set(packed_parts(node.name)) == set(keys)
 
 
 def _groups(
     nodes: Sequence[LayerNode], keys: tuple[str, ...], paths: Mapping[LayerNode, str]
-) -> list[tuple[LayerNode, ...]]:
-    """Return the Linears with these names in common, in the order of `keys`, for each layer that holds one of each."""
+) -> list[dict[str, LayerNode]]:
+    """Return the Linears that have all these names in common, by that name, for each layer that holds one of each."""
     by_parent: dict[str, dict[str, LayerNode]] = defaultdict(dict)
     for node in nodes:
         key = name_in_common(node.name)
         if node.family == "linear" and key in keys:
             by_parent[paths[node].rpartition(".")[0]][key] = node
-    return [tuple(found[key] for key in keys) for found in by_parent.values() if len(found) == len(keys)]
+    return [found for found in by_parent.values() if len(found) == len(keys)]

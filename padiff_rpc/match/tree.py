@@ -13,6 +13,7 @@ from math import prod
 
 from padiff_rpc.match.layer_families import CONTAINERS, Axes, family_of, name_in_common, weight_axes
 from padiff_rpc.match.layout_rules import without_ones
+from padiff_rpc.match.pack_names import PACKED
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 SignatureKey = tuple[object, ...]
@@ -20,9 +21,6 @@ SignatureKey = tuple[object, ...]
 
 Signature = frozenset[tuple[SignatureKey, int]]
 """How often each shape occurs among the parameters of a layer and of the layers below it."""
-
-PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
-"""Names (`layer_families.name_in_common`) of the Linears that a packed Linear holds, in their order, by its own such name."""
 
 
 @dataclass(eq=False, slots=True)
@@ -196,7 +194,7 @@ def _fuse(node: LayerNode, added: dict[str, _Keys]) -> None:
     added: what each parameter of the layer, and below it, adds to the signatures, by full name; changed in place.
     """
     linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
-    for names in PACKS.values():
+    for names in PACKED:
         parts = [linears[name] for name in names if name in linears]
         for kind in ("weight", "bias"):
             infos = [part.own_parameters[kind] for part in parts if kind in part.own_parameters]
