@@ -49,13 +49,22 @@ def _transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | No
 
 
 def _reshaped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    """Allow dimensions of size 1 to come and go, or all dimensions to be flattened into one; row-major order is kept."""
+    """Allow neighbouring dimensions to be merged or split, and those of size 1 to come and go; row-major order is kept."""
     if len(base) != 1 or len(raw) != 1:
         return None
     mine, theirs = without_ones(base[0]), without_ones(raw[0])
     flattened = len(mine) <= 1 or len(theirs) <= 1
-    same_count = int(np.prod(base[0])) == int(np.prod(raw[0]))
-    return [raw[0]] if mine == theirs or (flattened and same_count) else None
+    same_count = int(np.prod(mine)) == int(np.prod(theirs))
+    fits = mine == theirs or (flattened and same_count) or _merges(mine, theirs) or _merges(theirs, mine)
+    return [raw[0]] if fits else None
+
+
+def _merges(long: Shape, short: Shape) -> bool:
+    """Return True if each dimension of `short` is the product of neighbouring ones of `long`, in order."""
+    if len(long) <= len(short) or 0 in long:
+        return False
+    ends = np.cumprod(long).tolist()
+    return ends[-1] == int(np.prod(short)) and set(np.cumprod(short).tolist()) <= set(ends)
 
 
 def _cut(axis: int, transpose: bool) -> Rule:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
-from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_between
+from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
 from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
@@ -94,13 +94,13 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each parameter one partner",
                 )
-            rule, note = rule_between(base, mine, raw, theirs)
+            rule, note = rule_for_namesakes(base, mine, raw, theirs)
             if not rule:
                 raise PadiffError(
                     f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
                     f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
                     reason=Reason.MODELS_DO_NOT_MATCH,
-                    hint="link parameters of equal, transposed or flattened shape",
+                    hint="link parameters of equal, transposed or flattened shape, or with neighbouring dimensions merged",
                 )
             kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
             self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))

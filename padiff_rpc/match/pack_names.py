@@ -1,4 +1,4 @@
-"""Tell by its name which Linears a packed Linear holds, and in which order: `qkv_proj` holds q, k, v and `up_gate_proj` up, gate."""
+"""Tell by its name which Linears a packed Linear holds, and in which order: `up_gate_proj` holds up, then gate."""
 
 from __future__ import annotations
 
