@@ -9,12 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import count
 
-from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, name_in_common, same_class_name
+from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_common, same_class_name
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
-from padiff_rpc.match.tree import LayerNode
+from padiff_rpc.match.tree import LayerNode, similarity
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide
+
+_NEARLY = 0.8
+"""Two groups of layers hold nearly the same parameters if this share of them has the same shapes."""
 
 Accept = Callable[[LayerNode, LayerNode], bool]
 """Tells whether a layer of base and one of raw may be paired."""
@@ -104,14 +107,14 @@ class Siblings:
 
     def _pair_exactly(self) -> None:
         while True:
-            while self._expand(_is_wrapper):
+            while self._expand(self._is_lone_stack) or self._expand(_is_wrapper):
                 pass
             self._pair_packed()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
             self._pair_by_order(lambda node: not node.is_leaf)
-            if not self._expand(_is_wrapper):
+            if not self._expand(self._is_lone_stack) and not self._expand(_is_wrapper):
                 break
         self._pair_by_order(lambda node: node.is_leaf)
         self._pair_in_gaps(_fits_idle)
@@ -234,10 +237,29 @@ class Siblings:
                     continue
                 if any(fits(node, other) if side == "base" else fits(other, node) for other in others):
                     continue
+                if any(self._are_namesakes(node, other) for other in others):
+                    continue
+                if node.family in STACKS:
+                    self._note(
+                        f"{node.shown}, a {node.info.class_name}, is looked through: its layers are matched one by one"
+                    )
                 at = nodes.index(node)
                 nodes[at : at + 1] = self._children(node, self._paths[node] + ".")
                 expanded = True
         return expanded
+
+    def _are_namesakes(self, one: LayerNode, other: LayerNode) -> bool:
+        """Return True for two groups of layers of one route that hold nearly the same parameters: they are paired by name.
+
+        Without this, one parameter too many in a large group would have all layers in it matched by their order alone.
+        """
+        groups = not one.is_leaf and not other.is_leaf and one.is_container == other.is_container
+        return groups and self._paths[one] == self._paths[other] and similarity(one, other) >= _NEARLY
+
+    def _is_lone_stack(self, node: LayerNode) -> bool:
+        """Return True for a framework's stack of layers of which the other side has none left: a list may be its counterpart."""
+        other = self._left.raw if node in self._layers.base else self._left.base
+        return node.family in STACKS and not node.own_parameters and all(each.family not in STACKS for each in other)
 
     def _children(self, node: LayerNode, prefix: str) -> list[LayerNode]:
         """Return the direct sublayers that are free, and keep their routes below the parents, which begin with `prefix`."""
