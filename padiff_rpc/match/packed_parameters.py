@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from padiff_rpc.match.layer_families import name_in_common
 from padiff_rpc.match.layer_map import ParameterLink
-from padiff_rpc.match.layout_rules import RULES
+from padiff_rpc.match.layout_rules import rule_named
+from padiff_rpc.match.library_packs import PackLayout, pack_layout
 from padiff_rpc.match.pack_names import PACKED, packed_parts
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
@@ -22,23 +23,24 @@ class Pack:
     Attributes:
         fused: the Linear that holds them all.
         parts: the Linears that hold one each, in the order in which `fused` is taken to hold them.
-        order: the names in common of the parts in that order, such as "q, k, v", for messages.
+        layout: in which order and groups the parts are taken to lie.
         fused_side: the side that `fused` belongs to.
     """
 
     fused: LayerNode
     parts: tuple[LayerNode, ...]
-    order: str
+    layout: PackLayout
     fused_side: SideName
 
     @property
     def note(self) -> str:
-        """The sentence that tells a user which order is assumed, and what an interleaved order leads to."""
-        parts = ", ".join(part.shown for part in self.parts)
-        return (
-            f"{self.fused.shown} is taken to hold {parts} in this order ({self.order}), one whole after the other: if it "
-            "interleaves them (head by head, say), the outputs will differ"
-        )
+        """The sentence that tells a user which layout is assumed, and what another layout leads to."""
+        parts, order = ", ".join(part.shown for part in self.parts), ", ".join(self.layout.order)
+        how = "one whole after the other: if it interleaves them (head by head, say), the outputs will differ"
+        if self.layout.groups > 1:
+            how = f"in {self.layout.groups} groups with a share of each: if it lays them otherwise, the outputs will differ"
+        known = f", as {self.layout.library} lays them" if self.layout.library else ""
+        return f"{self.fused.shown} is taken to hold {parts} in this order ({order}){known}, {how}"
 
 
 def link_own(
@@ -100,7 +102,7 @@ def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
     """
     axes = pack.fused.axes("weight")
     links = [
-        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side)
+        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side, pack.layout.groups)
         for kind in ("weight", "bias")
         if kind in pack.fused.own
     ]
@@ -117,15 +119,21 @@ def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: 
         if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
             continue
         for node, named in zip(fused.of(side), groups.of(other), strict=True):
-            order = packed_parts(node.name)
-            pack = Pack(node, tuple(named[key] for key in order), ", ".join(order), side)
+            layout = pack_layout(node)
+            pack = Pack(node, tuple(named[key] for key in layout.order), layout, side)
             if any(link.base[0].endswith("weight") for link in link_pack(PerSide("", ""), pack)):
                 packs.append(pack)
     return packs
 
 
 def _link(
-    routes: PerSide[str], whole: ParameterInfo, axes: str, parts: Sequence[LayerNode], kind: str, whole_side: SideName
+    routes: PerSide[str],
+    whole: ParameterInfo,
+    axes: str,
+    parts: Sequence[LayerNode],
+    kind: str,
+    whole_side: SideName,
+    groups: int = 1,
 ) -> ParameterLink | None:
     """Link one tensor with the tensors of its parts; None if a part lacks its tensor, or the shapes do not fit.
 
@@ -136,6 +144,7 @@ def _link(
         parts: the Linears that hold one part each.
         kind: the parts' name in their Linears, "weight" or "bias".
         whole_side: the side that the packed tensor belongs to.
+        groups: how many groups the packed tensor falls into, each with a share of every part.
     """
     infos = [part.own[kind] for part in parts if kind in part.own]
     turned = {axes != part.axes(kind) for part in parts} if len(whole.spec.shape) == 2 else {False}
@@ -149,7 +158,8 @@ def _link(
     else:
         rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
     base, raw = ([whole], infos) if whole_side == "base" else (infos, [whole])
-    if not RULES[rule].fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
+    rule += f"@{groups}" if groups > 1 else ""
+    if not rule_named(rule).fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
         return None
     base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)
     return ParameterLink(routes.base, routes.raw, base_names, raw_names, rule, "parameter")

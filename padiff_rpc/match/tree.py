@@ -37,6 +37,7 @@ class LayerNode:
         fused: the same, but with q, k and v counted as the one Linear that may pack them, and gate and up likewise.
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
+        holder: the first layer that it is a direct sublayer of; None for the root.
     """
 
     info: LayerInfo
@@ -48,6 +49,7 @@ class LayerNode:
     fused: Signature = frozenset()
     loose: Signature = frozenset()
     unknown_layout: bool = False
+    holder: LayerNode | None = field(default=None, repr=False)
 
     @property
     def route(self) -> str:
@@ -126,6 +128,8 @@ def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
     for node in tree.values():
         routes = dict.fromkeys(canonical[route] for route in node.info.children)
         node.children = [tree[route] for route in routes]
+        for child in node.children:
+            child.holder = child.holder or node
     _sign(tree[""], {}, {})
     return tree
 
