@@ -82,6 +82,11 @@ class LayerNode:
         return bool(self.loose)
 
     @property
+    def size(self) -> int:
+        """How many parameters the layer and all layers below it hold."""
+        return sum(count for _, count in self.loose)
+
+    @property
     def own_parameters(self) -> dict[str, ParameterInfo]:
         """The parameters that the layer itself holds, by their names in it; no buffers."""
         return {name: info for name, info in self.own.items() if info.kind == "parameter"}

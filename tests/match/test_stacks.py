@@ -9,12 +9,25 @@ import pytest
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.match.match import match_models
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.numpy_framework import nn
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Result
 from tests.align.pairs import Claimed
-from tests.match.descriptions import L, failing, match, net, norm, paddle_linear, routes, seq, torch_linear, user
+from tests.match.descriptions import (
+    L,
+    describe,
+    failing,
+    match,
+    net,
+    norm,
+    paddle_linear,
+    routes,
+    seq,
+    torch_linear,
+    user,
+)
 
 WIDTH = 4
 X = as_inputs({"x": np.random.RandomState(0).standard_normal((2, 5, WIDTH)).astype(np.float32)})
@@ -122,21 +135,34 @@ def test_two_encoders_of_the_frameworks_are_still_paired_as_such() -> None:
 
 
 # -- one tensor too many ------------------------------------------------------------------------------------------------
-def group(linear: Any, kind: str, **tensors: tuple[int, ...]) -> L:
+def blocks(linear: Any) -> L:
     def block() -> L:
-        return user(f"{kind}Block", {name: linear(4, 4) for name in ("a", "b", "c", "d")})
+        return user("Block", {name: linear(4, 4) for name in ("a", "b", "c", "d")})
 
-    return user(kind, {"layers": seq(block(), block(), kind="ModuleList")}, **tensors)
+    return seq(block(), block(), kind="ModuleList")
 
 
-def test_a_group_that_holds_one_tensor_too_many_keeps_its_layers_together() -> None:
-    """Once it is looked through, its Linears would be paired with whichever comes first, and the head is one of them."""
-    torch = user("Net", {"encoder": group(torch_linear, "Encoder", table=(9, 4))})
-    paddle = user("Net", {"head": paddle_linear(4, 4), "encoder": group(paddle_linear, "TheirEncoder")})
-    found = match(torch, paddle)
-    assert {f"encoder.layers.{at}.{name}" for at in "01" for name in "abcd"} <= routes(found).keys()
-    assert [] == [(base, raw) for base, raw in routes(found).items() if base != raw]
-    assert (["encoder.table"], ["head"]) == (failing(found.unmatched_base), failing(found.unmatched_raw))
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        user("TheirEncoder", {"layers": blocks(paddle_linear)}),
+        L("TransformerEncoder", {}, {"layers": blocks(paddle_linear)}),
+        blocks(paddle_linear),
+    ],
+    ids=["a user's class", "a framework's encoder", "a list"],
+)
+@pytest.mark.parametrize("back", [False, True], ids=["base", "raw"])
+def test_a_group_that_holds_one_tensor_too_many_keeps_its_layers_together(encoder: L, back: bool) -> None:
+    """If all were looked through, Linears would be paired in order, and the head, which comes first, is one of them."""
+    torch = describe("torch", user("Net", {"encoder": user("Encoder", {"layers": blocks(torch_linear)}, table=(9, 4))}))
+    paddle = describe("paddle", user("Net", {"head": paddle_linear(4, 4), "encoder": encoder}))
+    found = match_models(*((paddle, torch) if back else (torch, paddle)))
+    paired = {f".{base}"[-4:]: f".{raw}"[-4:] for base, raw in routes(found).items() if base.endswith(tuple("abcd"))}
+    assert {f".{at}.{name}"[-4:] for at in "01" for name in "abcd"} == paired.keys()
+    assert [] == [(base, raw) for base, raw in paired.items() if base != raw]
+    left = failing(found.unmatched_base), failing(found.unmatched_raw)
+    assert ["head"] in left
+    assert any("encoder" in name for name in [*left[0], *left[1]])
 
 
 def test_groups_of_one_name_that_hold_other_things_are_looked_through_as_before() -> None:
