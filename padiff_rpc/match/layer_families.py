@@ -69,6 +69,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 CONTAINERS = frozenset({"sequential", "modulelist", "moduledict", "parameterlist", "parameterdict"})
+STACKS = frozenset({"transformer", "transformerencoder", "transformerdecoder"})
+"""Layers of the frameworks that only run the layers in them; they hold no parameter themselves."""
 NORMS = frozenset({"layernorm", "rmsnorm", "batchnorm", "instancenorm", "groupnorm"})
 ACTIVATIONS = _words(
     "relu relu6 gelu silu mish elu celu selu prelu leakyrelu rrelu sigmoid tanh softmax logsoftmax logsigmoid softplus "

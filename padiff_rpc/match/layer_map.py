@@ -60,7 +60,7 @@ class ParameterLink:
         raw_route: the route of raw's layer.
         base: full names of base's tensors; with a special initialiser, of all tensors that base's layer holds.
         raw: full names of raw's tensors.
-        rule: how raw's values follow from base's: a name from `layout_rules.RULES`, or a text that begins with "special:".
+        rule: how raw's values follow from base's: a name for `layout_rules.rule_named`, or a text that begins with "special:".
         kind: whether the tensors are parameters or buffers.
         special: more about the special initialiser, if the rule is one; else None.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -49,42 +50,67 @@ def _transposed(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | No
 
 
 def _reshaped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
-    """Allow dimensions of size 1 to come and go, or all dimensions to be flattened into one; row-major order is kept."""
+    """Allow neighbouring dimensions to be merged or split, and those of size 1 to come and go; row-major order is kept."""
     if len(base) != 1 or len(raw) != 1:
         return None
     mine, theirs = without_ones(base[0]), without_ones(raw[0])
     flattened = len(mine) <= 1 or len(theirs) <= 1
-    same_count = int(np.prod(base[0])) == int(np.prod(raw[0]))
-    return [raw[0]] if mine == theirs or (flattened and same_count) else None
+    same_count = int(np.prod(mine)) == int(np.prod(theirs))
+    fits = mine == theirs or (flattened and same_count) or _merges(mine, theirs) or _merges(theirs, mine)
+    return [raw[0]] if fits else None
 
 
-def _cut(axis: int, transpose: bool) -> Rule:
-    """Make a rule that cuts one tensor along an axis into parts, which may differ in size, and may transpose each part."""
+def _merges(long: Shape, short: Shape) -> bool:
+    """Return True if each dimension of `short` is the product of neighbouring ones of `long`, in order."""
+    if len(long) <= len(short) or 0 in long:
+        return False
+    ends = np.cumprod(long).tolist()
+    return ends[-1] == int(np.prod(short)) and set(np.cumprod(short).tolist()) <= set(ends)
+
+
+def _cut(axis: int, transpose: bool, groups: int = 1) -> Rule:
+    """Make a rule that cuts one tensor along an axis into parts, which may differ in size, and may transpose each part.
+
+    groups: how many groups the axis falls into, each with an equal share of every part.
+    """
 
     def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
         parts = _turned(raw) if transpose else list(raw)
-        return list(raw) if parts and len(base) == 1 and _joined(parts, axis) == base[0] else None
+        joins = parts and len(base) == 1 and _joined(parts, axis, groups) == base[0]
+        return list(raw) if joins else None
 
     def transform(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
         sizes = [shape[::-1][axis] if transpose else shape[axis] for shape in raw]
-        parts = np.split(base[0], np.cumsum(sizes)[:-1], axis=axis)
+        whole = _in_groups(base[0], axis, groups)
+        cut = np.split(whole, np.cumsum(np.array(sizes) // groups)[:-1], axis=axis + 1)
+        parts = [_ungrouped(part, axis) for part in cut]
         return [np.ascontiguousarray(part.T if transpose else part) for part in parts]
 
     return Rule(result, transform)
 
 
-def _join(axis: int, transpose: bool) -> Rule:
+def _join(axis: int, transpose: bool, groups: int = 1) -> Rule:
     """Make a rule that lays parts side by side along an axis, and may transpose each of them first: the reverse of a cut."""
 
     def result(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
         parts = _turned(base) if transpose else list(base)
-        whole = _joined(parts, axis) if parts and len(raw) == 1 else None
+        whole = _joined(parts, axis, groups) if parts and len(raw) == 1 else None
         return None if whole is None else [whole]
 
     def transform(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
-        return [np.concatenate([array.T if transpose else array for array in base], axis=axis)]
+        parts = [_in_groups(array.T if transpose else array, axis, groups) for array in base]
+        return [_ungrouped(np.concatenate(parts, axis=axis + 1), axis)]
 
     return Rule(result, transform)
+
+
+def _in_groups(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
+    """Return an array with an axis split into two: the groups, and what lies in each."""
+    return array.reshape(*array.shape[:axis], groups, array.shape[axis] // groups, *array.shape[axis + 1 :])
+
+
+def _ungrouped(array: np.ndarray, axis: int) -> np.ndarray:
+    return array.reshape(*array.shape[:axis], array.shape[axis] * array.shape[axis + 1], *array.shape[axis + 2 :])
 
 
 def _turned(shapes: Sequence[Shape]) -> list[Shape]:
@@ -92,26 +118,41 @@ def _turned(shapes: Sequence[Shape]) -> list[Shape]:
     return [shape[::-1] for shape in shapes] if all(len(shape) == 2 for shape in shapes) else []
 
 
-def _joined(parts: Sequence[Shape], axis: int) -> Shape | None:
-    """Return the shape of parts laid side by side along an axis; None if their other sizes differ."""
+def _joined(parts: Sequence[Shape], axis: int, groups: int) -> Shape | None:
+    """Return the shape of parts laid side by side along an axis; None if their other sizes differ, or no groups can be made."""
     rests = {(*shape[:axis], *shape[axis + 1 :]) for shape in parts}
-    if any(len(shape) <= axis for shape in parts) or len(rests) != 1:
+    if any(len(shape) <= axis or shape[axis] % groups for shape in parts) or len(rests) != 1:
         return None
     rest = rests.pop()
     return (*rest[:axis], sum(shape[axis] for shape in parts), *rest[axis:])
 
 
+_PACKING: Mapping[str, tuple[Callable[..., Rule], int, bool]] = {
+    "split": (_cut, 0, False),
+    "split_transpose": (_cut, 0, True),
+    "split_columns": (_cut, 1, False),
+    "split_columns_transpose": (_cut, 1, True),
+    "pack": (_join, 0, False),
+    "transpose_pack": (_join, 0, True),
+    "pack_columns": (_join, 1, False),
+    "transpose_pack_columns": (_join, 1, True),
+}
+"""How each rule that packs or splits is made: by what, along which axis, and whether it transposes the parts."""
+
 RULES: Mapping[str, Rule] = {
     "identity": Rule(_same, lambda base, raw: base),
     "transpose": Rule(_transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]),
     "reshape": Rule(_reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
-    "split": _cut(0, transpose=False),
-    "split_transpose": _cut(0, transpose=True),
-    "split_columns": _cut(1, transpose=False),
-    "split_columns_transpose": _cut(1, transpose=True),
-    "pack": _join(0, transpose=False),
-    "transpose_pack": _join(0, transpose=True),
-    "pack_columns": _join(1, transpose=False),
-    "transpose_pack_columns": _join(1, transpose=True),
+    **{name: make(axis, transpose) for name, (make, axis, transpose) in _PACKING.items()},
 }
-"""Every layout rule by the name that `ParameterLink.rule` has for it."""
+"""Every layout rule by the name that `ParameterLink.rule` has for it, but for those with groups (see `rule_named`)."""
+
+
+@cache
+def rule_named(name: str) -> Rule:
+    """Return a layout rule by its name; `pack@4` packs in four groups, each with a quarter of every part."""
+    packing, _, groups = name.partition("@")
+    if not groups:
+        return RULES[name]
+    make, axis, transpose = _PACKING[packing]
+    return make(axis, transpose, int(groups))

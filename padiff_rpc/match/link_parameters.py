@@ -131,6 +131,24 @@ def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str)
     return "", ""
 
 
+def rule_for_namesakes(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str) -> tuple[str, str]:
+    """Return what `rule_between` does, for two tensors that a name joins already, so that less is asked of their shapes.
+
+    In a user's own class, one side may merge neighbouring dimensions of the other: [D, H, K] against [D, H * K].
+    """
+    rule, note = rule_between(base, base_name, raw, raw_name)
+    mine, theirs = base.own[base_name].spec.shape, raw.own[raw_name].spec.shape
+    if rule or (base.family and raw.family) or not RULES["reshape"].fits([mine], [theirs]):
+        return rule, note
+    verb = "merged" if len(without_ones(mine)) > len(without_ones(theirs)) else "split"
+    where = f"{base.shown}.{base_name} {list(mine)}".lstrip(".")
+    return (
+        "reshape",
+        f"{where} is taken for {list(theirs)} in raw, neighbouring dimensions {verb} in row-major order: if raw lays them in "
+        "another order, the outputs will differ",
+    )
+
+
 def _own_tensors(node: LayerNode, mapped: Collection[str]) -> dict[str, ParameterInfo]:
     """Return the tensors that a layer holds itself, by their names in it, without those that the parameter map links."""
     return {name: info for name, info in node.own.items() if info.name not in mapped}
@@ -147,7 +165,7 @@ def _link_by_name(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSid
         raw_name = raw_names.get(parameter_name(base.family, name))
         if raw_name is None:
             continue
-        rule, note = rule_between(base, name, raw, raw_name)
+        rule, note = rule_for_namesakes(base, name, raw, raw_name)
         if rule:
             _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), rule, note)
         elif base.family and raw.family:

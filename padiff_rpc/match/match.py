@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
-from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_between
+from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
 from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
@@ -68,6 +70,7 @@ class _Matcher:
         self._by_raw_name: dict[str, ParameterLink] = {}
         self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the parameter map links
         self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
+        self._tables: PerSide[dict[str, str]] = PerSide({}, {})  # why tensors without partner need none, by full name
         self._notes: list[str] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
 
@@ -94,13 +97,13 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each parameter one partner",
                 )
-            rule, note = rule_between(base, mine, raw, theirs)
+            rule, note = rule_for_namesakes(base, mine, raw, theirs)
             if not rule:
                 raise PadiffError(
                     f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
                     f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
                     reason=Reason.MODELS_DO_NOT_MATCH,
-                    hint="link parameters of equal, transposed or flattened shape",
+                    hint="link parameters of equal, transposed or flattened shape, or with neighbouring dimensions merged",
                 )
             kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
             self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))
@@ -122,7 +125,10 @@ class _Matcher:
             else:
                 self._fill_specially(base, raw, init)
         self._recover_groups()
+        self._link_beside()
         self._report_ties()
+        self._tables = constant_tables(self._trees, self._linked_names(), self._partner)
+        self._notes += [why for tables in self._tables for why in tables.values()]
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
         return Matching(
@@ -139,15 +145,7 @@ class _Matcher:
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
         """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
-        linked = link_layers(pair, self._mapped, self._taken)
-        self._notes += linked.notes
-        self._guesses["parameters"] += linked.guesses
-        for link in linked.links:
-            self._add_link(link)
-        self._unmatched.base.extend(linked.unmatched.base)
-        self._unmatched.raw.extend(linked.unmatched.raw)
-        self._absorbed |= linked.absorbed
-        self._taken |= set(linked.absorbed)
+        self._link_own(pair, self._mapped)
         siblings = Siblings(pair, self._taken)
         siblings.run()
         self._notes += siblings.notes
@@ -158,6 +156,18 @@ class _Matcher:
             self._pair(base, raw, how)
         for base, raw, _ in siblings.pairs:
             self._match_below(PerSide(base, raw))
+
+    def _link_own(self, pair: PerSide[LayerNode], settled: PerSide[set[str]]) -> None:
+        """Link the tensors that two paired layers hold themselves, but for those that are settled already, by full name."""
+        linked = link_layers(pair, settled, self._taken)
+        self._notes += linked.notes
+        self._guesses["parameters"] += linked.guesses
+        for link in linked.links:
+            self._add_link(link)
+        self._unmatched.base.extend(linked.unmatched.base)
+        self._unmatched.raw.extend(linked.unmatched.raw)
+        self._absorbed |= linked.absorbed
+        self._taken |= set(linked.absorbed)
 
     def _fill_specially(self, base: LayerNode, raw: LayerNode, init: SpecialInit) -> None:
         for link in link_specially(base, raw, init, self._by_raw_name):
@@ -221,6 +231,21 @@ class _Matcher:
                 partner = same_name or rivals[0]
                 rivals.remove(partner)
                 self._pair(node, partner, "name" if same_name else "order")
+                self._link_own(PerSide(node, partner), self._linked_names())
+
+    def _link_beside(self) -> None:
+        """Link what is left over in paired layers with what the layers above and below their partners have left over."""
+        pairs = [PerSide(base, raw) for base, raw in self._partner.items()]
+        for link, note in link_neighbours(pairs, self._trees, self._linked_names()):
+            self._keep(link)
+            self._notes.append(note)
+            for entries, names in zip(self._unmatched, (link.base, link.raw), strict=True):
+                entries[:] = [entry for entry in entries if entry.name not in names]
+
+    def _linked_names(self) -> PerSide[set[str]]:
+        return PerSide(
+            {name for link in self._links for name in link.base}, {name for link in self._links for name in link.raw}
+        )
 
     # -- what is left ---------------------------------------------------------------------------------------------
     def _report_ties(self) -> None:
@@ -244,7 +269,8 @@ class _Matcher:
                 nodes=self._trees.of(side),
                 paired={node for node, _ in self._pairs_from(side)},
                 absorbed=self._absorbed,
-                linked={name for link in self._links for name in (link.base if side == "base" else link.raw)},
+                linked=self._linked_names().of(side),
+                tables=self._tables.of(side),
                 excused=self._excused(side),
                 free=[node for node in other_tree.values() if node not in self._taken],
                 alone=[entry.name for entry in self._unmatched.of(other) if entry.fails],

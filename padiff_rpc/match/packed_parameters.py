@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from padiff_rpc.match.layer_families import name_in_common
 from padiff_rpc.match.layer_map import ParameterLink
-from padiff_rpc.match.layout_rules import RULES
-from padiff_rpc.match.tree import PACKS, LayerNode
+from padiff_rpc.match.layout_rules import rule_named
+from padiff_rpc.match.library_packs import PackLayout, pack_layout
+from padiff_rpc.match.pack_names import PACKED, packed_parts
+from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
@@ -21,23 +23,24 @@ class Pack:
     Attributes:
         fused: the Linear that holds them all.
         parts: the Linears that hold one each, in the order in which `fused` is taken to hold them.
-        order: the names in common of the parts in that order, such as "q, k, v", for messages.
+        layout: in which order and groups the parts are taken to lie.
         fused_side: the side that `fused` belongs to.
     """
 
     fused: LayerNode
     parts: tuple[LayerNode, ...]
-    order: str
+    layout: PackLayout
     fused_side: SideName
 
     @property
     def note(self) -> str:
-        """The sentence that tells a user which order is assumed, and what an interleaved order leads to."""
-        parts = ", ".join(part.shown for part in self.parts)
-        return (
-            f"{self.fused.shown} is taken to hold {parts} in this order ({self.order}), one whole after the other: if it "
-            "interleaves them (head by head, say), the outputs will differ"
-        )
+        """The sentence that tells a user which layout is assumed, and what another layout leads to."""
+        parts, order = ", ".join(part.shown for part in self.parts), ", ".join(self.layout.order)
+        how = "one whole after the other: if it interleaves them (head by head, say), the outputs will differ"
+        if self.layout.groups > 1:
+            how = f"in {self.layout.groups} groups with a share of each: if it lays them otherwise, the outputs will differ"
+        known = f", as {self.layout.library} lays them" if self.layout.library else ""
+        return f"{self.fused.shown} is taken to hold {parts} in this order ({order}){known}, {how}"
 
 
 def link_own(
@@ -85,7 +88,7 @@ def find_packs(siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str
         siblings: layers of both sides that have no partner yet, below one pair of layers.
         paths: the routes of the siblings below that pair. Linears are parts of one pack if they lie in the same layer.
     """
-    return [pack for whole, keys in PACKS.items() for pack in _packs_named(whole, keys, siblings, paths)]
+    return [pack for keys in PACKED for pack in _packs_of(keys, siblings, paths)]
 
 
 def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
@@ -99,33 +102,38 @@ def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
     """
     axes = pack.fused.axes("weight")
     links = [
-        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side)
+        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side, pack.layout.groups)
         for kind in ("weight", "bias")
         if kind in pack.fused.own
     ]
     return [link for link in links if link is not None]
 
 
-def _packs_named(
-    whole: str, keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]
-) -> list[Pack]:
-    """Find the packs of one kind. whole: the packing Linear's name in common. keys: those of its parts."""
+def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
+    """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
     packs: list[Pack] = []
-    fused = siblings.map(lambda nodes: [node for node in nodes if _is(node, whole)])
+    fused = siblings.map(lambda nodes: [node for node in nodes if _holds(node, keys)])
     groups = siblings.map(lambda nodes: _groups(nodes, keys, paths))
     for side in SIDES:
         other = OTHER_SIDE[side]
         if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
             continue
-        for node, parts in zip(fused.of(side), groups.of(other), strict=True):
-            pack = Pack(node, parts, ", ".join(keys), side)
+        for node, named in zip(fused.of(side), groups.of(other), strict=True):
+            layout = pack_layout(node)
+            pack = Pack(node, tuple(named[key] for key in layout.order), layout, side)
             if any(link.base[0].endswith("weight") for link in link_pack(PerSide("", ""), pack)):
                 packs.append(pack)
     return packs
 
 
 def _link(
-    routes: PerSide[str], whole: ParameterInfo, axes: str, parts: Sequence[LayerNode], kind: str, whole_side: SideName
+    routes: PerSide[str],
+    whole: ParameterInfo,
+    axes: str,
+    parts: Sequence[LayerNode],
+    kind: str,
+    whole_side: SideName,
+    groups: int = 1,
 ) -> ParameterLink | None:
     """Link one tensor with the tensors of its parts; None if a part lacks its tensor, or the shapes do not fit.
 
@@ -136,6 +144,7 @@ def _link(
         parts: the Linears that hold one part each.
         kind: the parts' name in their Linears, "weight" or "bias".
         whole_side: the side that the packed tensor belongs to.
+        groups: how many groups the packed tensor falls into, each with a share of every part.
     """
     infos = [part.own[kind] for part in parts if kind in part.own]
     turned = {axes != part.axes(kind) for part in parts} if len(whole.spec.shape) == 2 else {False}
@@ -149,23 +158,24 @@ def _link(
     else:
         rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
     base, raw = ([whole], infos) if whole_side == "base" else (infos, [whole])
-    if not RULES[rule].fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
+    rule += f"@{groups}" if groups > 1 else ""
+    if not rule_named(rule).fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
         return None
     base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)
     return ParameterLink(routes.base, routes.raw, base_names, raw_names, rule, "parameter")
 
 
-def _is(node: LayerNode, group: str) -> bool:
-    return node.family == "linear" and name_in_common(node.name) == group
+def _holds(node: LayerNode, keys: tuple[str, ...]) -> bool:
+    return node.family == "linear" and set(packed_parts(node.name)) == set(keys)
 
 
 def _groups(
     nodes: Sequence[LayerNode], keys: tuple[str, ...], paths: Mapping[LayerNode, str]
-) -> list[tuple[LayerNode, ...]]:
-    """Return the Linears with these names in common, in the order of `keys`, for each layer that holds one of each."""
+) -> list[dict[str, LayerNode]]:
+    """Return the Linears that have all these names in common, by that name, for each layer that holds one of each."""
     by_parent: dict[str, dict[str, LayerNode]] = defaultdict(dict)
     for node in nodes:
         key = name_in_common(node.name)
         if node.family == "linear" and key in keys:
             by_parent[paths[node].rpartition(".")[0]][key] = node
-    return [tuple(found[key] for key in keys) for found in by_parent.values() if len(found) == len(keys)]
+    return [found for found in by_parent.values() if len(found) == len(keys)]

@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import count
 
-from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, name_in_common, same_class_name
+from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_common, same_class_name
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
 from padiff_rpc.match.tree import LayerNode
-from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide
+from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 Accept = Callable[[LayerNode, LayerNode], bool]
 """Tells whether a layer of base and one of raw may be paired."""
@@ -91,7 +91,7 @@ class Siblings:
         self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_by_name(lambda node: node.name, akin)
         self._pair_in_gaps(_same_composite_family)
-        if self._expand(lambda node: True):
+        if self._expand(lambda node: True, at_once=True):
             self._pair_exactly()
             self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_in_gaps(_same_leaf_family)
@@ -104,14 +104,14 @@ class Siblings:
 
     def _pair_exactly(self) -> None:
         while True:
-            while self._expand(_is_wrapper):
+            while self._expand(self._is_around_a_list) or self._expand(_is_wrapper):
                 pass
             self._pair_packed()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
             self._pair_by_order(lambda node: not node.is_leaf)
-            if not self._expand(_is_wrapper):
+            if not self._expand(self._is_around_a_list) and not self._expand(_is_wrapper):
                 break
         self._pair_by_order(lambda node: node.is_leaf)
         self._pair_in_gaps(_fits_idle)
@@ -223,21 +223,55 @@ class Siblings:
         return gaps
 
     # -- wrappers -------------------------------------------------------------------------------------------------
-    def _expand(self, allowed: Callable[[LayerNode], bool]) -> bool:
-        """Replace layers without partner that fit no layer of the other side by their sublayers; tell if there were any."""
-        expanded = False
+    def _expand(self, allowed: Callable[[LayerNode], bool], at_once: bool = False) -> bool:
+        """Replace layers without partner that fit no layer of the other side by their sublayers; tell if there were any.
+
+        Only the largest of them are replaced: a smaller one may fit what lies in a larger one of the other side.
+
+        Args:
+            allowed: tells which layers may be replaced.
+            at_once: whether to replace all of them, whatever their size.
+        """
         left = self._left
-        for side in SIDES:
-            nodes, others = self._layers.of(side), left.of(OTHER_SIDE[side])
-            for node in left.of(side):
-                if node.is_leaf or not others or not allowed(node) or not any(c.has_parameters for c in node.children):
-                    continue
-                if any(fits(node, other) if side == "base" else fits(other, node) for other in others):
-                    continue
+        found: list[tuple[SideName, LayerNode]] = [
+            (side, node)
+            for side in SIDES
+            for node in left.of(side)
+            if not node.is_leaf
+            and allowed(node)
+            and any(child.has_parameters for child in node.children)
+            and self._fits_none(side, node, left.of(OTHER_SIDE[side]))
+        ]
+        most = max((node.size for _, node in found), default=0)
+        for side, node in found:
+            if at_once or node.size == most:
+                nodes = self._layers.of(side)
                 at = nodes.index(node)
                 nodes[at : at + 1] = self._children(node, self._paths[node] + ".")
-                expanded = True
-        return expanded
+                if node.family in STACKS:
+                    self._note(
+                        f"{node.shown}, a {node.info.class_name}, is looked through: its layers are matched one by one"
+                    )
+        return bool(found)
+
+    @staticmethod
+    def _fits_none(side: SideName, node: LayerNode, others: list[LayerNode]) -> bool:
+        """Return True if the other side has layers left and a layer fits none of them."""
+        return bool(others) and not any(fits(node, o) if side == "base" else fits(o, node) for o in others)
+
+    def _is_around_a_list(self, node: LayerNode) -> bool:
+        """Return True for a layer that the other side does without, and has a list of layers in its place.
+
+        It is a framework's stack of layers while the other side has none left, or a user's own layer with parameters, one of
+        whose sublayers is a list that fits one of the other side.
+        """
+        side: SideName = "base" if node in self._layers.base else "raw"
+        others = self._left.of(OTHER_SIDE[side])
+        if node.own_parameters:
+            lists = [other for other in others if other.is_container]
+            inner = [child for child in node.children if child.is_container and child.has_parameters]
+            return not node.family and any(not self._fits_none(side, child, lists) for child in inner if lists)
+        return node.family in STACKS and all(other.family not in STACKS for other in others)
 
     def _children(self, node: LayerNode, prefix: str) -> list[LayerNode]:
         """Return the direct sublayers that are free, and keep their routes below the parents, which begin with `prefix`."""

@@ -7,12 +7,13 @@ that two layers of different frameworks can be held side by side without a look 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 
 from padiff_rpc.match.layer_families import CONTAINERS, Axes, family_of, name_in_common, weight_axes
 from padiff_rpc.match.layout_rules import without_ones
+from padiff_rpc.match.pack_names import PACKED
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 SignatureKey = tuple[object, ...]
@@ -20,9 +21,6 @@ SignatureKey = tuple[object, ...]
 
 Signature = frozenset[tuple[SignatureKey, int]]
 """How often each shape occurs among the parameters of a layer and of the layers below it."""
-
-PACKS: Mapping[str, tuple[str, ...]] = {"qkv": ("q", "k", "v"), "gateup": ("gate", "up")}
-"""Names (`layer_families.name_in_common`) of the Linears that a packed Linear holds, in their order, by its own such name."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +37,7 @@ class LayerNode:
         fused: the same, but with q, k and v counted as the one Linear that may pack them, and gate and up likewise.
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
+        holder: the first layer that it is a direct sublayer of; None for the root.
     """
 
     info: LayerInfo
@@ -50,6 +49,7 @@ class LayerNode:
     fused: Signature = frozenset()
     loose: Signature = frozenset()
     unknown_layout: bool = False
+    holder: LayerNode | None = field(default=None, repr=False)
 
     @property
     def route(self) -> str:
@@ -80,6 +80,11 @@ class LayerNode:
     def has_parameters(self) -> bool:
         """Whether the layer or any layer below it holds a parameter; buffers do not count."""
         return bool(self.loose)
+
+    @property
+    def size(self) -> int:
+        """How many parameters the layer and all layers below it hold."""
+        return sum(count for _, count in self.loose)
 
     @property
     def own_parameters(self) -> dict[str, ParameterInfo]:
@@ -128,6 +133,8 @@ def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
     for node in tree.values():
         routes = dict.fromkeys(canonical[route] for route in node.info.children)
         node.children = [tree[route] for route in routes]
+        for child in node.children:
+            child.holder = child.holder or node
     _sign(tree[""], {}, {})
     return tree
 
@@ -196,7 +203,7 @@ def _fuse(node: LayerNode, added: dict[str, _Keys]) -> None:
     added: what each parameter of the layer, and below it, adds to the signatures, by full name; changed in place.
     """
     linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
-    for names in PACKS.values():
+    for names in PACKED:
         parts = [linears[name] for name in names if name in linears]
         for kind in ("weight", "bias"):
             infos = [part.own_parameters[kind] for part in parts if kind in part.own_parameters]

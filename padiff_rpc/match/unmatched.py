@@ -20,6 +20,7 @@ class Remains:
         paired: this side's layers that have a partner.
         absorbed: layers whose tensors are linked as part of another layer, each with the reason why it has no partner.
         linked: full names of this side's tensors that have a link.
+        tables: why tensors without a link need none, by full name (see `constant_tables`).
         excused: the reason by route for layers whose missing partners are no failure.
         free: the other side's layers that have no partner.
         alone: full names of the other side's tensors whose missing partners are a failure, in layers that are paired.
@@ -31,6 +32,7 @@ class Remains:
     paired: Collection[LayerNode]
     absorbed: Mapping[LayerNode, str]
     linked: Collection[str]
+    tables: Mapping[str, str]
     excused: Mapping[str, str]
     free: Sequence[LayerNode]
     alone: Sequence[str]
@@ -49,8 +51,10 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
         found: the tensors in paired layers that have no partner. In excused layers they are changed so as not to fail.
     """
     holders = {info.name: route for route, node in reversed(list(remains.nodes.items())) for info in node.own.values()}
+    tables = remains.tables
+    found = [replace(each, why=tables[each.name], fails=False) if each.name in tables else each for each in found]
     entries = [_excused(entry, remains.excused.get(holders[entry.name], "")) for entry in found]
-    settled = {*remains.linked, *(entry.name for entry in found)}
+    settled = {*remains.linked, *tables, *(entry.name for entry in found)}
     covered: set[LayerNode] = set()
     for node in remains.nodes.values():
         if node in remains.paired or node in covered:
@@ -66,7 +70,9 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
             and not why_dispensable(name, info.kind, info.spec.dtype.is_floating, below.shapes)
         ]
         failing = [info for below, info in missing if below.route not in remains.excused]
-        entries.append(_layer(remains, node, wraps, failing, bool(missing)))
+        alone_tables = [info for below in alone for info in below.own.values() if info.name in tables]
+        entries.append(_layer(remains, node, wraps, failing, bool(missing or alone_tables)))
+        entries += [Unmatched(info.kind, info.name, tables[info.name], False) for info in alone_tables]
         entries += [
             Unmatched(info.kind, info.name, f"left out: {remains.excused[below.route]}", False)
             for below, info in missing

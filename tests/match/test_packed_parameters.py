@@ -67,10 +67,12 @@ class Attention(nn.Layer):
 
 
 class Mlp(nn.Layer):
-    def __init__(self, layout: str, fused: str, parts: tuple[str, ...], bias: bool) -> None:
+    """Takes gate, then up, from a fused output; `up_first` takes them the other way about."""
+
+    def __init__(self, layout: str, fused: str, parts: tuple[str, ...], bias: bool, up_first: bool) -> None:
         super().__init__()
         linear = LINEARS[layout]
-        self._fused, self._parts = fused, parts
+        self._fused, self._parts, self._up_first = fused, parts, up_first
         for name, size in {fused: 8}.items() if fused else dict.fromkeys(parts, 4).items():
             setattr(self, name, linear(WIDTH, size, bias))
         self.down_proj = linear(4, WIDTH, bias)
@@ -79,6 +81,8 @@ class Mlp(nn.Layer):
         if self._fused:
             whole = getattr(self, self._fused)(x)
             gate, up = whole[..., :4], whole[..., 4:]
+            if self._up_first:
+                gate, up = up, gate
         else:
             gate, up = (getattr(self, name)(x) for name in self._parts)
         return self.down_proj(gate.tanh() * up)
@@ -97,13 +101,14 @@ class Decoder(nn.Layer):
         bias: bool = True,
         attn: str = "attn",
         interleaved: bool = False,
+        up_first: bool = False,
     ) -> None:
         super().__init__()
         self.layers = nn.LayerList(*(nn.Layer() for _ in range(2)))
         self._attn = attn
         for block in self.layers:
             setattr(block, attn, Attention(layout, qkv, q_k_v, bias, interleaved))
-            block.mlp = Mlp(layout, gate_up, gate_and_up, bias)
+            block.mlp = Mlp(layout, gate_up, gate_and_up, bias, up_first)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.layers:
@@ -190,6 +195,27 @@ def test_an_interleaved_layout_differs_and_is_never_aligned() -> None:
     assert result.first_divergence is not None
     assert ("forward", "layers.0.attn") == (result.first_divergence.stage, result.first_divergence.base.route)
     assert any("head by head" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("name", ["up_gate_proj", "up_gate", "fused_up_gate_proj", "fc_up_gate"])
+@pytest.mark.parametrize("up_first", [True, False], ids=["as the name says", "the other way about"])
+def test_the_name_gives_the_order_and_the_outputs_decide(name: str, up_first: bool) -> None:
+    result = aligned(Decoder("oi"), Decoder("io", gate_up=name, up_first=up_first))
+    assert up_first == result.aligned
+    assert any(f"mlp.{name} is taken to hold" in note and "(up, gate)" in note for note in result.notes)
+    if not up_first:
+        assert result.first_divergence is not None
+        assert "layers.0.mlp" in result.first_divergence.base.route
+
+
+def test_a_name_with_gate_first_means_gate_first() -> None:
+    assert not aligned(Decoder("oi"), Decoder("io", gate_up="gate_up_proj", up_first=True)).aligned
+
+
+@pytest.mark.parametrize(("name", "order"), [("kqv", ("k", "q", "v")), ("value_key_query", ("v", "k", "q"))])
+def test_q_k_and_v_follow_their_name_too(name: str, order: tuple[str, ...]) -> None:
+    found = match(Alone({name: 12}), Alone({"q": 4, "k": 4, "v": 4}))
+    assert [tuple(f"{part}.weight" for part in order)] == [link.raw for link in found.links if "weight" in link.base[0]]
 
 
 def test_without_an_attention_layer_around_them_they_are_found_too() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from padiff_rpc.align.assign.alike_lines import Problem, alike_lines
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout, rule_of
 from padiff_rpc.errors import PadiffError, Reason
@@ -19,6 +20,8 @@ from padiff_rpc.tensors.convert_dtype import convert_stream
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 _SHOWN = 12
+_LINES = 8
+"""How many lines a refusal has for each side."""
 _IN_ORDER = ("identity", "reshape")
 """Rules that keep the elements' order, so that a tensor passes in pieces of any size."""
 
@@ -124,12 +127,11 @@ def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescriptio
 
 
 def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffError:
-    problems = [failure.why for failure in failures]
-    shown = problems[:_SHOWN] + ([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])
-    alone = [f"{entry.what} {entry.name}: {entry.why}" for entry in matching.unmatched_base if entry.fails]
+    shown = alike_lines((failure.problem for failure in failures), _LINES)
+    alone = [entry for entry in matching.unmatched_base if entry.fails]
     if alone:
-        more = [f"and {len(alone) - _SHOWN} more"] if len(alone) > _SHOWN else []
-        shown += ["without partner in base:", *alone[:_SHOWN], *more]
+        problems = [Problem(entry.name, f"{entry.what} {entry.name}: {entry.why}") for entry in alone]
+        shown += ["without partner in base:", *alike_lines(problems, _LINES)]
     cures = list(dict.fromkeys(failure.cure for failure in failures if failure.cure))
     return PadiffError(
         "base's weights cannot be assigned to raw, and nothing was written:\n  " + "\n  ".join(shown),
@@ -137,7 +139,7 @@ def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffErr
         hint="; ".join(cures[:_SHOWN])
         or "give the layers that correspond in the layer map and the parameters in the parameter map, or make the models "
         "hold the same parameters",
-        metadata={"problems": str(len(problems))},
+        metadata={"problems": str(len(failures))},
     )
 
 

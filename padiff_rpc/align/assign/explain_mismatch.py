@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from padiff_rpc.align.assign.alike_lines import Problem
 from padiff_rpc.align.assign.in_raw_layout import rule_of
 from padiff_rpc.match.layer_families import family_of, parameter_name
 from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
@@ -34,6 +35,7 @@ class AssignFailure:
         raw_shape: is the shape of raw's tensor.
         why: gives the reason in one sentence.
         cure: names the special initialiser to register for a pair of the layer map; it is empty elsewhere.
+        layer: is the route of the layer of raw without partner that the tensor lies in; it is empty where there is none.
     """
 
     base_route: str
@@ -46,6 +48,12 @@ class AssignFailure:
     raw_shape: tuple[int, ...]
     why: str
     cure: str = ""
+    layer: str = field(default="", compare=False)
+
+    @property
+    def problem(self) -> Problem:
+        """What a list of problems says of it: one problem for all tensors of a layer without partner."""
+        return Problem(self.layer or self.raw_parameter, self.why, self.base_parameter)
 
 
 def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
@@ -84,9 +92,10 @@ class _Explanation:
             if entry is not None and not entry.fails and (entry.what != "layer" or info.kind == "buffer"):
                 continue
             why = entry.why if entry is not None else "no layer of base corresponds"
-            where = f"raw's layer {route}, " if entry is not None and entry.what == "layer" else "raw's "
+            layer = route if entry is not None and entry.what == "layer" else ""
+            where = f"raw's layer {layer}, " if layer else "raw's "
             text = f"{where}{info.kind} {info.name} {list(info.spec.shape)}: {why}"
-            failures.append(self._failure(info, self._counterpart(info), text))
+            failures.append(replace(self._failure(info, self._counterpart(info), text), layer=layer))
         return failures
 
     def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:

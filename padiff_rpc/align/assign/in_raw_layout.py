@@ -9,7 +9,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import ParameterLink
-from padiff_rpc.match.layout_rules import RULES, Rule
+from padiff_rpc.match.layout_rules import Rule, rule_named
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.tensors.convert_dtype import convert, convertible
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
@@ -18,7 +18,7 @@ from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 def rule_of(link: ParameterLink) -> Rule | SpecialInit:
     """Resolve a link's rule; UNKNOWN_NAME for a special initialiser that has been removed since."""
     if link.special is None:
-        return RULES[link.rule]
+        return rule_named(link.rule)
     found = find_special_init(link.special.base, link.special.raw)
     if found is None:
         raise PadiffError(
