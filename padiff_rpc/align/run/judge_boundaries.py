@@ -182,6 +182,9 @@ def _in_one_form(verdict: Verdict, base: TensorSpec, raw: TensorSpec) -> Verdict
     """Note on a verdict that shapes differ in form only, where they differ."""
     if base.shape == raw.shape or verdict.status == "skipped":
         return verdict
+    if verdict.status == "fail" and base.count != raw.count:
+        why = f"shapes differ: {base} in base, {raw} in raw, and their elements do so when the fewer are repeated"
+        return replace(verdict, failure="shape", why=why)
     why = f"compared in one form: {base} in base, {raw} in raw"
     return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
 
