@@ -166,7 +166,7 @@ def test_two_runs_at_once_leave_nothing_behind(align_pair: AlignPair, single_ste
 
 
 def test_a_side_that_fails_leaves_nothing_behind() -> None:
-    before, threads = held(), threading.active_count()
+    before, threads = held(), set(threading.enumerate())
     base, raw = hosted("calls"), hosted("calls")
     raw.model.gate.norm.eps = "planted"
     inputs = inputs_of("calls")
@@ -174,4 +174,4 @@ def test_a_side_that_fails_leaves_nothing_behind() -> None:
         align(base, raw, inputs, inputs, AlignSettings(api_calls=True, assign=False))
 
     assert before == held()
-    assert threads == threading.active_count()
+    assert set() == set(threading.enumerate()) - threads
