@@ -146,15 +146,15 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     lacking = (
         [stopped.words(settings)] if stopped else not_compared([*scope.skipped, *run.pairs], scope, settings, run.steps)
     )
-    if not all(
-        model.info().recorded for model in prepared.sides.models
-    ):  # two dumps are held against each other strictly
-        set_aside_what_heals(run.steps, settings, complete=not lacking and not prepared.matching.fails)
+    aside: list[str] = []
+    if not all(model.info().recorded for model in prepared.sides.models):  # two dumps are compared strictly
+        whole = settings.held and scope.is_everything and not prepared.matching.fails
+        aside = set_aside_what_heals(run.steps, settings, complete=whole and not lacking)
     divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs)]
+    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)

@@ -15,10 +15,11 @@ def are_regrouped(base: Sequence[int], raw: Sequence[int]) -> bool:
     """Tell whether two shapes differ in axes of size 1, and in neighbouring axes that one of them merges.
 
     In both, the elements then lie in one order. [B, T, D] and [B * T, D] are such shapes; [2, 3] and [3, 2] are none, since one
-    of them may be the other transposed.
+    of them may be the other transposed. Nor are [B, 1, T] and [B, T, 1]: one broadcasts along the rows, the other along the
+    columns.
     """
     mine, theirs = [size for size in base if size != 1], [size for size in raw if size != 1]
-    if prod(mine) != prod(theirs):
+    if prod(mine) != prod(theirs) or (len(base) == len(raw) and mine == theirs and 1 in base):
         return False
     while mine and theirs:
         one, other = [mine.pop(0)], [theirs.pop(0)]

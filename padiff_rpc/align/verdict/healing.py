@@ -28,7 +28,7 @@ _UNMEASURED = 0.01
 _INNER = ("forward", "backward")
 
 
-def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, complete: bool) -> None:
+def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, complete: bool) -> list[str]:
     """Turn inner differences that heal into skipped comparisons, which say where they heal and keep their metrics.
 
     Outputs and inputs of the model, loss, gradients, updated weights and buffers are never set aside: they decide. Where all of
@@ -37,35 +37,92 @@ def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, c
     layer's output agrees far better than it is large.
 
     Nothing heals in single step, which hands raw base's tensors after each layer; in PaDiff's modes, where every difference
-    counts; where the model's outputs are not recorded; or with strict_inside and fail_fast.
+    counts; where the model's outputs are not recorded; or with strict_inside and fail_fast. By itself a difference does not
+    heal either where raw lacks a gradient, or where no gradient but zero came back to it: then nothing shows that it is harmless.
 
     Args:
         steps: are changed in place.
         settings: say what was run.
-        complete: says that all comparisons which had to be made were made, and that no parameter or buffer lacks a partner.
+        complete: says that all comparisons which had to be made were made, that nothing was left out of them, and that no
+            parameter or buffer lacks a partner.
+
+    Returns:
+        A note on what was set aside; none where nothing was.
     """
     if settings.single_step or settings.strict_inside or settings.fail_fast or settings.compare.mode != "scaled":
-        return
+        return []
     decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
-    outputs = [pair for pair in decisive if pair.stage == "forward" and pair.tensor.startswith("output")]
-    agree = complete and bool(outputs) and all(pair.status != "fail" for pair in decisive)
-    if agree:
+    if not any(_is_output(pair) for pair in decisive):
+        return []
+    before = {id(pair) for one in steps for pair in one.pairs}
+    if any(pair.status == "fail" for pair in decisive):
+        for one in steps:
+            _set_aside(one, _Places(one.forward).heals_at, everything=False)
+    elif complete and _outputs_tell(steps):
         unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
         ceiling = _ceiling(decisive)
         for one in steps:
-            places = _Places(one.forward)
+            places, silent = _Places(one.forward), _without_gradient(one) | _cut(one)
 
-            def heals(pair: Pair, caller: LayerCall | None, places: _Places = places) -> str:
+            def heals(
+                pair: Pair, caller: LayerCall | None, places: _Places = places, silent: set[_Place] = silent
+            ) -> str:
                 size = _size(pair)
-                if math.isnan(size) or size < ceiling:
+                if math.isnan(size) or size < ceiling or _place(pair) in silent:
                     return ""
                 return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
 
             _set_aside(one, heals, everything=True)
-        return
-    for one in steps:
-        places = _Places(one.forward)
-        _set_aside(one, places.heals_at, everything=False)
+    return _note([pair for one in steps for pair in one.pairs if id(pair) not in before])
+
+
+def _note(aside: Sequence[Pair]) -> list[str]:
+    if not aside:
+        return []
+    largest = max((pair.metrics.rel_l2 for pair in aside if pair.metrics is not None), default=0.0)
+    size = f", by up to {largest:.2g} of the tensor," if largest else ""
+    return [
+        f"{len(aside)} tensors inside layers differ{size} and were set aside, for what follows from them agrees: "
+        "--strict-inside fails them"
+    ]
+
+
+def _outputs_tell(steps: Iterable[StepResult]) -> bool:
+    """Tell whether the model's outputs can show an error: floating numbers, and not all of them zero."""
+    roots = [one for step in steps for one in step.forward if one.base.route == "" and one.base.side == "output"]
+    passed = [pair for one in roots for pair in one.pairs if pair.status == "pass"]
+    measured = all(pair.metrics is not None and pair.metrics.measure == "rel_l2" for pair in passed)
+    return measured and not any(one.is_zero for one in roots)
+
+
+_Place = tuple[str, int, str]
+"""A layer's route, its call, and whether its inputs or its outputs."""
+
+
+def _place(pair: Pair) -> _Place:
+    return pair.base_route, pair.call, pair.tensor.removeprefix("grad of ").partition(".")[0]
+
+
+def _without_gradient(one: StepResult) -> set[_Place]:
+    """Return the places to which gradients came back, and none but zero: an error there does not show in any gradient."""
+    came: dict[_Place, bool] = {}
+    for each in one.backward:
+        place = (each.base.route, each.base.call, each.base.side)
+        came[place] = came.get(place, True) and each.is_zero
+    return {place for place, zero in came.items() if zero}
+
+
+def _cut(one: StepResult) -> set[_Place]:
+    """Return the places where one side alone has a gradient. Where each side has one that the other lacks, their names differ."""
+    whose: dict[_Place, set[str]] = {}
+    for pair in one.others:
+        if pair.failure == "missing" and _is_inner(pair):
+            whose.setdefault(_place(pair), set()).add(pair.why)
+    return {place for place, reasons in whose.items() if len(reasons) == 1}
+
+
+def _is_output(pair: Pair) -> bool:
+    return pair.stage == "forward" and pair.tensor.startswith("output")
 
 
 class _Places:
@@ -102,7 +159,8 @@ def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], 
     """Skip the failing inner pairs for which `heals` gives a reason; without `everything` those of forward boundaries alone."""
 
     def anew(pair: Pair, caller: LayerCall | None) -> Pair:
-        why = heals(pair, caller) if pair.status == "fail" and pair.failure != "nan" and _is_inner(pair) else ""
+        may = pair.status == "fail" and pair.failure != "nan" and _is_inner(pair)
+        why = heals(pair, caller) if may else ""
         return pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)) if why else pair
 
     def boundaries(judged: Sequence[Judged]) -> list[Judged]:

@@ -207,3 +207,39 @@ def test_what_is_set_aside_keeps_its_metrics() -> None:
     sizes = [pair.metrics.rel_l2 for pair in set_aside(run(Net(), Net(swapped=True))) if pair.metrics is not None]
     assert sizes
     assert all(size > 0.1 for size in sizes)
+
+
+# -- where nothing shows that a difference is harmless --------------------------------------------------------------------
+@pytest.mark.parametrize("fault", [{"gain": 1.03}, {"tanh": True}], ids=str)
+def test_where_the_models_outputs_are_not_recorded_nothing_heals(fault: dict[str, Any]) -> None:
+    asked = {"layers": ("block", "block.*", "head")}
+    assert run(Net(share=1e-3), Net(share=1e-3), **asked).aligned
+    assert not run(Net(share=1e-3), Net(share=1e-3, **fault), **asked).aligned
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-5])
+def test_a_gradient_that_is_cut_in_a_branch_that_hardly_counts_is_found(share: float) -> None:
+    assert not run(Net(share=share), Net(share=share, cut=True)).aligned
+
+
+def test_where_parameters_are_not_compared_nothing_heals() -> None:
+    assert run(Net(share=1e-5), Net(share=1e-5), held=False).aligned
+    assert not run(Net(share=1e-5), Net(share=1e-5, tanh=True), held=False).aligned
+
+
+def test_outputs_that_are_all_zero_show_nothing() -> None:
+    def silent(**more: Any) -> Net:
+        net = Net(share=1e-5, **more)
+        net.head.weight.data[:] = 0.0
+        net.head.bias.data[:] = 0.0
+        return net
+
+    assert run(silent(), silent()).aligned
+    assert not run(silent(), silent(tanh=True)).aligned
+
+
+def test_what_was_set_aside_is_told_in_a_note() -> None:
+    (note,) = [note for note in run(Net(), Net(swapped=True)).notes if "set aside" in note]
+    assert "tensors inside layers differ, by up to" in note
+    assert "--strict-inside fails them" in note
+    assert not [note for note in run(Net(), Net()).notes if "set aside" in note]
