@@ -206,6 +206,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.align.stages",
         "padiff_rpc.align.verdict",
         "padiff_rpc.errors",
+        "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
         "padiff_rpc.result",

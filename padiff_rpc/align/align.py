@@ -24,6 +24,7 @@ from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Result
@@ -149,7 +150,9 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     aside: list[str] = []
     if not all(model.info().recorded for model in prepared.sides.models):  # two dumps are compared strictly
         whole = settings.held and scope.is_everything and not prepared.matching.fails
-        aside = set_aside_what_heals(run.steps, settings, complete=whole and not lacking)
+        aside = set_aside_what_heals(
+            run.steps, settings, whole and not lacking, parameter_holders(prepared.described.base)
+        )
     divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]

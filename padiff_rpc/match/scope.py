@@ -178,6 +178,12 @@ def wrap_layers(description: ModelDescription) -> Selection:
     )
 
 
+def parameter_holders(description: ModelDescription) -> set[str]:
+    """Return the routes of the layers that hold parameters themselves; buffers do not count."""
+    held = _parameter_names(description)
+    return {layer.route for layer in description.layers if not held.isdisjoint(layer.parameters)}
+
+
 def skipped_routes(
     description: ModelDescription, selection: Selection = EVERYTHING, layer_map: Collection[str] = ()
 ) -> dict[str, str]:

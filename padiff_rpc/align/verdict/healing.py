@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from padiff_rpc.align.run.judged_boundary import Judged
@@ -28,7 +28,9 @@ _UNMEASURED = 0.01
 _INNER = ("forward", "backward")
 
 
-def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, complete: bool) -> list[str]:
+def set_aside_what_heals(
+    steps: Sequence[StepResult], settings: AlignSettings, complete: bool, holders: Collection[str] = ()
+) -> list[str]:
     """Turn inner differences that heal into skipped comparisons, which say where they heal and keep their metrics.
 
     Outputs and inputs of the model, loss, gradients, updated weights and buffers are never set aside: they decide. Where all of
@@ -45,6 +47,9 @@ def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, c
         settings: say what was run.
         complete: says that all comparisons which had to be made were made, that nothing was left out of them, and that no
             parameter or buffer lacks a partner.
+
+        holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
+            not heal by itself, however little of it arrives at the outputs.
 
     Returns:
         A note on what was set aside; none where nothing was.
@@ -67,8 +72,8 @@ def set_aside_what_heals(steps: Sequence[StepResult], settings: AlignSettings, c
             def heals(
                 pair: Pair, caller: LayerCall | None, places: _Places = places, silent: set[_Place] = silent
             ) -> str:
-                size = _size(pair)
-                if math.isnan(size) or size < ceiling or _place(pair) in silent:
+                size, made = _size(pair), _is_output(pair) and pair.base_route in holders
+                if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
                     return ""
                 return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
 

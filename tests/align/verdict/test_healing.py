@@ -243,3 +243,9 @@ def test_what_was_set_aside_is_told_in_a_note() -> None:
     assert "tensors inside layers differ, by up to" in note
     assert "--strict-inside fails them" in note
     assert not [note for note in run(Net(), Net()).notes if "set aside" in note]
+
+
+def test_what_a_layer_makes_of_its_parameters_does_not_heal_even_where_no_gradient_is_looked_at() -> None:
+    forward = {"diff_phase": "forward"}
+    assert run(Net(share=1e-8), Net(share=1e-8), **forward).aligned
+    assert not run(Net(share=1e-8), Net(share=1e-8, tanh=True), **forward).aligned
