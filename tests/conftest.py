@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+# gRPC writes lines of its own ("Got goaway") into stderr, which some tests read; when it does, hangs on the machine's load.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _STARTS = {"subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec"}
 _started: list[str] = []
