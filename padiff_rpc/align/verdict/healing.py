@@ -47,7 +47,6 @@ def set_aside_what_heals(
         settings: say what was run.
         complete: says that all comparisons which had to be made were made, that nothing was left out of them, and that no
             parameter or buffer lacks a partner.
-
         holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
             not heal by itself, however little of it arrives at the outputs.
 
@@ -59,10 +58,10 @@ def set_aside_what_heals(
     decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
     if not any(_is_output(pair) for pair in decisive):
         return []
-    before = {id(pair) for one in steps for pair in one.pairs}
+    aside: list[Pair] = []
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
-            _set_aside(one, _Places(one.forward).heals_at, everything=False)
+            aside += _set_aside(one, _Places(one.forward).heals_at, everything=False)
     elif complete and _outputs_tell(steps):
         unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
         ceiling = _ceiling(decisive)
@@ -77,8 +76,8 @@ def set_aside_what_heals(
                     return ""
                 return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
 
-            _set_aside(one, heals, everything=True)
-    return _note([pair for one in steps for pair in one.pairs if id(pair) not in before])
+            aside += _set_aside(one, heals, everything=True)
+    return _note(aside)
 
 
 def _note(aside: Sequence[Pair]) -> list[str]:
@@ -160,13 +159,20 @@ class _Places:
         return f"inside {_any_number(outer)}" if outer else "inside the model"
 
 
-def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], everything: bool) -> None:
-    """Skip the failing inner pairs for which `heals` gives a reason; without `everything` those of forward boundaries alone."""
+def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], everything: bool) -> list[Pair]:
+    """Skip the failing inner pairs for which `heals` gives a reason, and return them as they are now.
+
+    Without `everything`, only those of forward boundaries are skipped.
+    """
+    aside: list[Pair] = []
 
     def anew(pair: Pair, caller: LayerCall | None) -> Pair:
         may = pair.status == "fail" and pair.failure != "nan" and _is_inner(pair)
         why = heals(pair, caller) if may else ""
-        return pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)) if why else pair
+        if not why:
+            return pair
+        aside.append(pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)))
+        return aside[-1]
 
     def boundaries(judged: Sequence[Judged]) -> list[Judged]:
         return [
@@ -176,11 +182,12 @@ def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], 
 
     one.forward = boundaries(one.forward)
     if not everything:
-        return
+        return aside
     one.backward = boundaries(one.backward)
     by_identity: Mapping[int, Pair] = {id(pair): anew(pair, None) for pair in one.others}
     one.missing = [replace(each, pair=by_identity.get(id(each.pair), each.pair)) for each in one.missing]
     one.others = list(by_identity.values())
+    return aside
 
 
 def _is_inner(pair: Pair) -> bool:
