@@ -25,6 +25,8 @@ def advise(result: Result) -> str:
             )
         case "shape":
             return _shape(divergence)
+        case "axes":
+            return "bring raw's axes into base's order there: all that reads the tensor takes one axis for another"
         case "nan":
             return _nan(result, failing)
         case "missing":

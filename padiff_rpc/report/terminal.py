@@ -142,6 +142,7 @@ def _failure(pair: Pair) -> str:
         "shape": "another shape",
         "dtype": "another dtype",
         "missing": "missing on one side",
+        "axes": "another order of axes",
         "": "",
     }[pair.failure]
     # NaN, shape and the like were not measured against a tolerance: the number would say nothing.

@@ -48,7 +48,7 @@ def set_aside_what_heals(
         complete: says that all comparisons which had to be made were made, that nothing was left out of them, and that no
             parameter or buffer lacks a partner.
         holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
-            not heal by itself, however little of it arrives at the outputs.
+            not heal by itself, however little of it arrives at the outputs, unless the same elements lie along other axes.
 
     Returns:
         A note on what was set aside; none where nothing was.
@@ -71,7 +71,8 @@ def set_aside_what_heals(
             def heals(
                 pair: Pair, caller: LayerCall | None, places: _Places = places, silent: set[_Place] = silent
             ) -> str:
-                size, made = _size(pair), _is_output(pair) and pair.base_route in holders
+                size = _size(pair)
+                made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
                 if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
                     return ""
                 return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
@@ -171,6 +172,8 @@ def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], 
         why = heals(pair, caller) if may else ""
         if not why:
             return pair
+        if pair.failure == "axes":
+            why = f"{why}; {pair.why.partition('; ')[0]}"  # what is alike is told once, whatever its sizes
         aside.append(pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)))
         return aside[-1]
 
