@@ -85,6 +85,8 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each layer one partner",
                 )
+            for node in (base, raw):
+                node.settle(len(self._partner))
             self._pair(base, raw, "explicit")
 
     def map_parameters(self, parameter_map: Mapping[str, str]) -> None:

@@ -28,7 +28,11 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     with q, k, v packed, or, if a layout is not known, with the sizes in any order.
 
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
+
+    Layers never fit if the layer map settles what lies in both of them, and nothing of it joins the two.
     """
+    if _are_apart(base, raw):
+        return False
     if not base.has_parameters and not raw.has_parameters:
         if base.family and raw.family:
             return base.family == raw.family
@@ -49,8 +53,11 @@ def akin(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers of one name are worth pairing although they may not fit, so that messages name the difference.
 
     They are if neither has parameters. Otherwise both must be of one family, or both be containers, norms or activations; if
-    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`).
+    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`). What the layer map keeps apart is not
+    paired.
     """
+    if _are_apart(base, raw):
+        return False
     if not base.has_parameters and not raw.has_parameters:
         return True
     if base.family and raw.family:
@@ -314,6 +321,11 @@ class Siblings:
             self.notes.append(prefix + text)
 
 
+def _are_apart(base: LayerNode, raw: LayerNode) -> bool:
+    """Return True if the layer map pairs layers in base's with others than those in raw's, and layers in raw's likewise."""
+    return bool(base.settled and raw.settled) and base.settled.isdisjoint(raw.settled)
+
+
 def _by_name(nodes: list[LayerNode], naming: Callable[[LayerNode], str]) -> dict[str, list[LayerNode]]:
     by_name: dict[str, list[LayerNode]] = defaultdict(list)
     for node in nodes:
@@ -336,7 +348,8 @@ def _is_wrapper(node: LayerNode) -> bool:
 
 
 def _same_composite_family(base: LayerNode, raw: LayerNode) -> bool:
-    return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
+    same = bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
+    return same and not _are_apart(base, raw)
 
 
 def _same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:
