@@ -220,6 +220,7 @@ class Result:
         trees: map "base" and "raw" to (route, class) of each layer, in definition order.
         paired_routes: hold (base's route, raw's route) of the layers that correspond.
         inferred_routes: hold those of them that no parameter ties and that no layer map names.
+        guessed_routes: hold those of them that their order alone joins, though others have the same shapes.
     """
 
     aligned: bool
@@ -234,6 +235,7 @@ class Result:
     trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     paired_routes: list[tuple[str, str]] = field(default_factory=list)
     inferred_routes: list[tuple[str, str]] = field(default_factory=list)
+    guessed_routes: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -260,6 +262,7 @@ class Result:
                 "trees": self.trees,
                 "paired_routes": self.paired_routes,
                 "inferred_routes": self.inferred_routes,
+                "guessed_routes": self.guessed_routes,
             }
         )
 

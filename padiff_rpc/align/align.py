@@ -15,6 +15,7 @@ from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
+from padiff_rpc.align.run.watch_flow import watch_flow
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
@@ -24,6 +25,7 @@ from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.follow_flow import Passage
 from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
 from padiff_rpc.per_side import PerSide, SideName
@@ -71,7 +73,8 @@ def align(
         if together:
             refuse_shared_memory(models)
         threads.both(base.reset, raw.reset)
-        prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
+        described = threads.both(base.describe, raw.describe)
+        prepared = prepare(models, described, settings, partial(_watch_flows, models, threads, inputs, settings))
         probes = _verify_probes(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
@@ -82,6 +85,16 @@ def align(
     finally:
         threads.close()
     return _conclude(prepared, run, probes, begun)
+
+
+def _watch_flows(
+    models: PerSide[Model], threads: SideThreads, inputs: PerSide[Inputs], settings: AlignSettings
+) -> PerSide[list[Passage]]:
+    """Run a forward of both sides that is only watched."""
+    return threads.both(
+        lambda: watch_flow(models.base, inputs.base, settings.training, settings.seed),
+        lambda: watch_flow(models.raw, inputs.raw, settings.training, settings.seed),
+    )
 
 
 def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> Probes:

@@ -13,7 +13,8 @@ from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
 from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
 from padiff_rpc.match.packed_parameters import Pack, link_pack
-from padiff_rpc.match.pair_sublayers import Siblings
+from padiff_rpc.match.pair_sublayers import Siblings, are_apart
+from padiff_rpc.match.routes import listed
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
@@ -30,6 +31,7 @@ def match_models(
     parameter_map: Mapping[str, str] | None = None,
     base_selection: Selection = EVERYTHING,
     raw_selection: Selection = EVERYTHING,
+    flow: Mapping[str, str] | None = None,
 ) -> Matching:
     """Pair the layers of two models and link their parameters and buffers.
 
@@ -44,6 +46,8 @@ def match_models(
         parameter_map: raw's full name by base's full name, for tensors that the user demands to be linked.
         base_selection: the layers of base that are recorded and compared.
         raw_selection: the layers of raw that are recorded and compared.
+        flow: raw's route by base's route, for layers that what flows through them joins (see `pairs_by_flow`). The layer map
+            stands above it.
 
     Raises:
         PadiffError: UNKNOWN_NAME if a map names a layer or tensor that its model lacks; BAD_CONFIG if a map gives a layer or
@@ -51,6 +55,7 @@ def match_models(
     """
     matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
     matcher.map_layers(layer_map or {})
+    matcher.follow(flow or {})
     matcher.map_parameters(parameter_map or {})
     return matcher.run()
 
@@ -85,9 +90,27 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each layer one partner",
                 )
-            for node in (base, raw):
-                node.settle(len(self._partner))
-            self._pair(base, raw, "explicit")
+            self._settle(base, raw, "explicit")
+
+    def follow(self, flow: Mapping[str, str]) -> None:
+        """Pair the layers that what flows through them joins, unless the layer map has one of them already."""
+        self._explicit = list(self._partner.items())
+        followed: list[str] = []
+        for base_route, raw_route in flow.items():
+            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
+            if base in self._taken or raw in self._taken or are_apart(base, raw):
+                continue
+            self._settle(base, raw, "flow")
+            followed.append(f"{base_route} -> {raw_route}")
+        if followed:
+            self._notes.append(
+                f"matched by what flows through them, for shapes and names leave it open: {listed(followed)}"
+            )
+
+    def _settle(self, base: LayerNode, raw: LayerNode, how: How) -> None:
+        for node in (base, raw):
+            node.settle(len(self._partner))
+        self._pair(base, raw, how)
 
     def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
         for base_name, raw_name in parameter_map.items():
@@ -116,13 +139,14 @@ class _Matcher:
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
-        self._explicit = list(self._partner.items())
+        settled = list(self._partner.items())
         roots = self._trees.map(lambda tree: tree[""])
         if roots.base not in self._taken and roots.raw not in self._taken:
             self._pair(roots.base, roots.raw, "root")
             self._match_below(roots)
-        for base, raw in self._explicit:
-            init = find_special_init(base.class_title, raw.class_title)
+        for base, raw in settled:
+            explicit = self._how[base] == "explicit"
+            init = find_special_init(base.class_title, raw.class_title) if explicit else None
             if init is None:
                 self._match_below(PerSide(base, raw))
             else:
@@ -145,6 +169,7 @@ class _Matcher:
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
             notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
+            guesses=tuple(self._guesses["layers"]),
         )
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
