@@ -157,7 +157,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside]
+    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs, run.steps), *aside]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)
