@@ -190,7 +190,10 @@ class ParameterComparer:
                 yield base, raw
             return
         turned = link.base if link.rule == "transpose" else ()
-        with self._sides.traffic.single(self._sides.base.read_parameters(link.base, what, turned)) as base, from_raw as raw:
+        with (
+            self._sides.traffic.single(self._sides.base.read_parameters(link.base, what, turned)) as base,
+            from_raw as raw,
+        ):
             yield base, raw
 
     def compare_tensors(self, stage: Stage, base: Tensor, raw: Tensor) -> Verdict:

@@ -50,7 +50,7 @@ class _UpdatedParameter:
 
 @dataclass(frozen=True)
 class _StepTaken:
-    """One step of the optimisers: its number, the bound of the gradients' noise, base's measured moves, and if another follows."""
+    """One step: its number, the bound of the gradients' noise, what was measured of base, and whether another follows."""
 
     number: int
     noise: NoiseScale
@@ -101,7 +101,9 @@ class UpdateJudge:
         self._linear = self._neutral and optimizer.name not in _NORMALISING
         self._sizes = StepSizes(sides.base, sides.traffic)
         self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
-        self._errors: dict[str, float] = {}  # the greatest relative error of a parameter's gradients so far, by raw name
+        self._errors: dict[
+            str, float
+        ] = {}  # the greatest relative error of a parameter's gradients so far, by raw name
         self._noisy: dict[str, np.ndarray] = {}  # which elements were noise in the last step, packed, by raw name
 
     def before_step(self, links: Sequence[ParameterLink]) -> None:
@@ -156,13 +158,15 @@ class UpdateJudge:
             return pair, 0
         allowed = self._allowed(taken.number, held, held.gradient)
         plain = _within(pair, pair.metrics.rel_l2 * told(held.value.norm), allowed)
-        carried_on = taken.goes_on and not self._linear  # SGD leaves no more than what is too small for all that uses it
+        carried_on = (
+            taken.goes_on and not self._linear
+        )  # SGD leaves no more than what is too small for all that uses it
         if not pair.metrics.rel_l2 or (plain.status == "pass" and not carried_on):
             return plain, 0
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
         if held.grad.status != "pass" or held.grad.metrics is None or base_dtype is not raw_dtype:
             return plain, 0
-        noisy = self._noisy_elements(taken, held, carried_on)
+        noisy = self._noisy_elements(taken, held)
         with self._comparer.abreast(held.link, held.name, "value") as streams:
             apart = measure_apart(*streams, noisy)
         if not noisy.count or apart.noisy > _OPPOSITE * self._largest_move(taken, noisy.floor, held):
@@ -183,11 +187,11 @@ class UpdateJudge:
         steps = self._steps_norm(step, held, gradient)
         return _Allowance(steps, min(max(error, _ARITHMETIC), most) * steps + (step + 1) * rounding)
 
-    def _noisy_elements(self, taken: _StepTaken, held: _UpdatedParameter, carried_on: bool) -> NoisyElements:
+    def _noisy_elements(self, taken: _StepTaken, held: _UpdatedParameter) -> NoisyElements:
         scale, before = self._comparer.noise_of(held.link, taken.noise), self._noisy.get(held.name)
         with self._comparer.abreast(held.link, held.name, "gradient") as streams:
             noisy = find_noisy_elements(*streams, scale, before)
-        if carried_on:
+        if taken.goes_on:
             self._noisy[held.name] = noisy.mask
         return noisy
 

@@ -228,7 +228,9 @@ MODEL = described(ROOT, layer("fc"))
 
 def test_elements_left_out_after_a_step_are_counted() -> None:
     [one] = notes(MODEL, MODEL, steps=[StepResult(0, left_out={"a": 1200, "b": 34})], **ADAM)
-    assert one.startswith("weights: 1,234 elements of 2 parameters were left out after the step: their gradients are rounding")
+    assert one.startswith(
+        "weights: 1,234 elements of 2 parameters were left out after the step: their gradients are rounding"
+    )
     steps = [StepResult(0, left_out={"a": 2}), StepResult(1), StepResult(2, left_out={"a": 3})]
     [one] = notes(MODEL, MODEL, steps=steps, **ADAM)
     assert one.startswith("weights: 5 elements of 1 parameters were left out after 2 of 3 steps")
