@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from sys import intern
 
+from padiff_rpc.align.run.agreeing import Agreeing
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
 from padiff_rpc.align.run.questions import (
@@ -25,7 +25,7 @@ from padiff_rpc.compare.masks import may_be_masks
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.model.model import Boundary, Phase, Record
-from padiff_rpc.per_side import PerSide
+from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
@@ -33,9 +33,6 @@ _PHASES: tuple[Phase, ...] = ("forward", "backward")
 
 _MOST_WIDENED_BYTES = 64 << 20
 """Tensors are repeated, to be compared with those that are repeated already, up to this size."""
-
-_HASH_BYTES = 8
-"""Of the hash of an inner tensor whose comparison passed, so many bytes are kept: there are thousands of such tensors."""
 
 _KNOWN_COUNT = 256
 """How many verdicts are kept for contents that come again. They do within a layer or two, or often (a mask that all take)."""
@@ -66,7 +63,7 @@ class Judge:
         self._verdicts: dict[Contents, Verdict] = {}
         self._reordered: dict[Contents, Verdict] = {}
         self._collects = sides.rules.mode == "scaled"
-        self._agreeing: PerSide[bytearray] = PerSide(bytearray(), bytearray())  # see _HASH_BYTES
+        self._agreeing = Agreeing()
 
     def judge(self, reached: Sequence[tuple[Boundary, Boundary]]) -> list[Judged]:
         """Compare every tensor of these (base, raw) boundaries; tensors move only where their digests leave it open.
@@ -91,6 +88,10 @@ class Judge:
             for contents in list(known)[:-_KNOWN_COUNT]:
                 del known[contents]
         return found
+
+    def noted_on(self, judged: Sequence[Judged]) -> list[Judged]:
+        """Note on outputs that differ where the very tensor of one side is compared further on (see `Agreeing.noted_on`)."""
+        return self._agreeing.noted_on(judged)
 
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
@@ -182,10 +183,10 @@ class Judge:
             verdict = self._reordered[question.contents]
         if verdict.failure == "missing":
             verdict = self._known_elsewhere(mine, other, verdict)
-        elif verdict.status == "pass" and mine and other and base.route and base.phase == "forward":
-            self._remember(one, mine, other)
         record = mine or other
         prefix = "grad of " if base.phase == "backward" else ""
+        tensor = intern(f"{prefix}{base.side}.{record.name if record is not None else ''}")
+        self._remember(one, verdict, tensor)
         return Pair.of(
             verdict,
             step=self._step,
@@ -193,34 +194,33 @@ class Judge:
             base_route=base.route,
             raw_route=raw.route,
             call=base.call,
-            tensor=intern(f"{prefix}{base.side}.{record.name if record is not None else ''}"),
+            tensor=tensor,
         )
 
-    def _remember(self, one: _Asked, mine: Record, other: Record) -> None:
-        """Keep what inner tensors that agree are known by; masks may agree without being equal."""
-        if self._collects and not (isinstance(one.found, Question) and one.found.as_masks):
-            self._agreeing.base.extend(mine.digest.hash[:_HASH_BYTES])
-            self._agreeing.raw.extend(other.digest.hash[:_HASH_BYTES])
+    def _remember(self, one: _Asked, verdict: Verdict, tensor: str) -> None:
+        """Keep what inner tensors of the forward are known by; masks may agree without being equal."""
+        base, raw, mine, other = one.base, one.raw, one.mine, one.other
+        if not self._collects or not base.route or base.phase != "forward" or mine is None or other is None:
+            return
+        if verdict.status == "pass" and not (isinstance(one.found, Question) and one.found.as_masks):
+            self._agreeing.add(base, raw, mine, other)
+        elif verdict.failure in ("values", "shape") and base.side == "output":
+            self._agreeing.add_unlike(base, raw, mine, other, tensor)
 
     def _known_elsewhere(self, mine: Record | None, other: Record | None, verdict: Verdict) -> Verdict:
         """Excuse an output that one model alone returns, where it is a tensor inside the model that has been compared.
 
         A model that returns its hidden states says no more by that than one that keeps them to itself.
         """
-        record, agreeing = (mine, self._agreeing.base) if mine is not None else (other, self._agreeing.raw)
-        if record is None or record.digest.is_zero or not _holds(agreeing, record.digest.hash):
+        side: SideName = "base" if mine is not None else "raw"
+        record = mine or other
+        if record is None or not self._agreeing.holds(side, record):
             return verdict
         return Verdict.skip(f"{verdict.why}, which agrees where a layer inside returns or takes it")
 
 
 def _is_constant(record: Record) -> bool:
     return record.spec.count > 1 and record.digest.min == record.digest.max
-
-
-def _holds(hashes: bytearray, hash: bytes) -> bool:
-    """Tell whether a hash is among those whose first bytes were strung together."""
-    known = memoryview(bytes(hashes)).cast("Q")
-    return int.from_bytes(hash[:_HASH_BYTES], sys.byteorder) in known
 
 
 def _one_sided(boundary: Boundary, side: str) -> Verdict:

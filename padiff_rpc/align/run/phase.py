@@ -53,7 +53,8 @@ def run_phase(
     PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
     """
     pairing.begin_phase()
-    phase = _Phase(sides, threads, pairing, Judge(sides, step), on_judged, stop)
+    judge = Judge(sides, step)
+    phase = _Phase(sides, threads, pairing, judge, on_judged, stop)
     futures = phase.start(jobs)
     try:
         with stop.abandoning():
@@ -71,7 +72,7 @@ def run_phase(
             phase.releases.of(side).add(boundary)
         phase.releases.of(side).flush()
     phase.judged.sort(key=lambda one: one.base.seq)
-    return PhaseRun(results, phase.judged, leftovers)
+    return PhaseRun(results, judge.noted_on(phase.judged), leftovers)
 
 
 class _Phase:

@@ -50,6 +50,8 @@ def set_aside_what_heals(
         holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
             not heal by itself, however little of it arrives at the outputs, unless the same elements lie along other axes.
 
+    In all other runs an output that differs is set aside, too, where the very tensor of one side is compared further on.
+
     Returns:
         A note on what was set aside; none where nothing was.
     """
@@ -58,7 +60,7 @@ def set_aside_what_heals(
     decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
     if not any(_is_output(pair) for pair in decisive):
         return []
-    aside: list[Pair] = []
+    aside = [pair for one in steps for pair in _compared_later(one)]
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
             aside += _set_aside(one, _Places(one.forward).heals_at, everything=False)
@@ -79,6 +81,30 @@ def set_aside_what_heals(
 
             aside += _set_aside(one, heals, everything=True)
     return _note(aside)
+
+
+def _compared_later(one: StepResult) -> list[Pair]:
+    """Skip outputs that differ where one side's tensor is compared further on, and their gradients; return them as they are."""
+    reasons = {
+        (each.base.route, each.base.call, tensor): _any_number(why)
+        for each in one.forward
+        for tensor, why in (each.later or {}).items()
+    }
+    aside: list[Pair] = []
+
+    def anew(pair: Pair) -> Pair:
+        why = reasons.get((pair.base_route, pair.call, pair.tensor.removeprefix("grad of ")))
+        if why is None or pair.status != "fail" or pair.failure == "nan":
+            return pair
+        aside.append(pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)))
+        return aside[-1]
+
+    def boundaries(judged: Sequence[Judged]) -> list[Judged]:
+        return [replace(each, pairs=tuple(map(anew, each.pairs))) if each.failed else each for each in judged]
+
+    if reasons:
+        one.forward, one.backward = boundaries(one.forward), boundaries(one.backward)
+    return aside
 
 
 def _note(aside: Sequence[Pair]) -> list[str]:
