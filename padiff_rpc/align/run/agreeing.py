@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from padiff_rpc.align.run.judged_boundary import Judged
@@ -57,20 +57,28 @@ class Agreeing:
         hands on what it took has not done anything.
         """
         found: dict[int, dict[str, str]] = {}
+        known = self._hashes.map(_places) if self._unlike else PerSide({}, {})
         for one in self._unlike:
             for side, other in (("raw", "base"), ("base", "raw")):
-                if (route := self._later(one, side)) is not None:
+                if (route := self._later(one, side, known.of(side))) is not None:
                     why = f"{side}'s layer returns what {other} has only further on, at {route!r}, where it agrees"
                     found.setdefault(one.seqs.base, {})[one.tensor] = why
         return [replace(one, later=found[one.base.seq]) if one.base.seq in found else one for one in judged]
 
-    def _later(self, one: _Unlike, side: SideName) -> str | None:
+    def _later(self, one: _Unlike, side: SideName, known: Mapping[int, Sequence[int]]) -> str | None:
         """Return the layer at which a side's tensor agrees after it differs here; None where it does not, or did before."""
-        hash, seqs = one.hashes.of(side), self._seqs.of(side)
-        at = [index for index, known in enumerate(self._hashes.of(side)) if known == hash]
+        seqs, at = self._seqs.of(side), known.get(one.hashes.of(side), ())
         if not at or any(seqs[index] < one.seqs.of(side) for index in at):
             return None
         return self._routes[min(at, key=seqs.__getitem__)]
+
+
+def _places(hashes: Sequence[int]) -> dict[int, list[int]]:
+    """Return where each hash stands."""
+    places: dict[int, list[int]] = {}
+    for at, hash in enumerate(hashes):
+        places.setdefault(hash, []).append(at)
+    return places
 
 
 def _start(record: Record) -> int:
