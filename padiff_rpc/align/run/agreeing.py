@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.model.model import Boundary, Record
-from padiff_rpc.per_side import PerSide, SideName
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 
 _HASH_BYTES = 8
 """Of the hash of an inner tensor whose comparison passed, so many bytes are kept: there are thousands of such tensors."""
@@ -35,9 +35,10 @@ class Agreeing:
 
     def add(self, base: Boundary, raw: Boundary, mine: Record, other: Record) -> None:
         """Remember two tensors that agree."""
-        for side, boundary, record in (("base", base, mine), ("raw", raw, other)):
-            self._hashes.of(side).append(_start(record))
-            self._seqs.of(side).append(boundary.seq)
+        for hashes, record in zip(self._hashes, (mine, other), strict=True):
+            hashes.append(_start(record))
+        for seqs, boundary in zip(self._seqs, (base, raw), strict=True):
+            seqs.append(boundary.seq)
         self._routes.append(base.route)
 
     def add_unlike(self, base: Boundary, raw: Boundary, mine: Record, other: Record, tensor: str) -> None:
@@ -59,7 +60,7 @@ class Agreeing:
         found: dict[int, dict[str, str]] = {}
         known = self._hashes.map(_places) if self._unlike else PerSide({}, {})
         for one in self._unlike:
-            for side, other in (("raw", "base"), ("base", "raw")):
+            for side, other in OTHER_SIDE.items():
                 if (route := self._later(one, side, known.of(side))) is not None:
                     why = f"{side}'s layer returns what {other} has only further on, at {route!r}, where it agrees"
                     found.setdefault(one.seqs.base, {})[one.tensor] = why
