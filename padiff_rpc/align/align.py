@@ -26,7 +26,8 @@ from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
-from padiff_rpc.per_side import PerSide, SideName
+from padiff_rpc.model.place_inputs import place_inputs
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Result
 
 T = TypeVar("T")
@@ -46,8 +47,9 @@ def align(
     Args:
         base: is the model that serves as the reference.
         raw: is the model under test.
-        base_inputs: are the arguments of base's forward, by name.
-        raw_inputs: are the arguments of raw's forward, by name.
+        base_inputs: are the arguments of base's forward, by name. Those whose names it does not know go by position, where it
+            can be told how (see place_inputs()); a note says what went where.
+        raw_inputs: are the arguments of raw's forward, likewise.
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
             are in other processes, and of all else in the caller's thread.
@@ -72,6 +74,7 @@ def align(
             refuse_shared_memory(models)
         threads.both(base.reset, raw.reset)
         prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
+        inputs, placed = _placed_inputs(prepared, inputs)
         probes = _verify_probes(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
@@ -81,7 +84,24 @@ def align(
         raise
     finally:
         threads.close()
-    return _conclude(prepared, run, probes, begun)
+    result = _conclude(prepared, run, probes, begun)
+    result.notes = [*placed, *result.notes]
+    return result
+
+
+def _placed_inputs(prepared: Prepared, inputs: PerSide[Inputs]) -> tuple[PerSide[Inputs], list[str]]:
+    """Return the inputs by the names of each side's forward, and notes on those that went by position. A dump takes none."""
+    notes: list[str] = []
+    signatures = prepared.described.map(lambda description: description.forward)
+
+    def of(side: SideName) -> Inputs:
+        if prepared.sides.models.of(side).info().recorded:
+            return inputs.of(side)
+        given, note = place_inputs(side, inputs.of(side), signatures.of(side), signatures.of(OTHER_SIDE[side]))
+        notes.extend([] if note is None else [note])
+        return given
+
+    return PerSide(of("base"), of("raw")), notes
 
 
 def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> Probes:

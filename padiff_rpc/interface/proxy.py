@@ -53,7 +53,7 @@ class ProxyModel:
     """A model with its lists of layers, the records of its runs and the means to dump them. create_model() makes it.
 
     Losses and optimisers stay the user's. Layers are given as objects, or by route (`encoder.layers.0`) or glob. If the model
-    lives in another process, layers are given by route or glob only, inputs by keyword, and a loss by name.
+    lives in another process, layers are given by route or glob only, inputs as arrays, and a loss by name.
 
     Attributes:
         model: the original model.
@@ -79,8 +79,8 @@ class ProxyModel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run forward and return what the model returns; record the run if this step is one of every dump_freq.
 
-        For a model in another process the inputs are keyword arguments. It returns an array, or a dict of arrays by name if there
-        are several outputs.
+        A model in another process is sent arrays, and tensors of any framework as arrays. It returns an array, or a dict of
+        arrays by name if there are several outputs.
 
         Raises:
             PadiffError: BAD_INPUTS for inputs that a model in another process cannot take; else as the worker raises it.

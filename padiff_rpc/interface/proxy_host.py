@@ -10,7 +10,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.stacks import user_stack
-from padiff_rpc.interface.user_inputs import inputs_for
+from padiff_rpc.interface.user_inputs import by_name, inputs_for
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.model import Boundary, BoundarySide, ForwardRequest, LossSpec, Model, Observer, RecordOptions
@@ -167,21 +167,16 @@ class DistantHost:
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
-        """Run forward on keyword arguments; record the run unless `options` is None.
+        """Run forward; record the run unless `options` is None.
 
         Returns the output as an array, or a dict of arrays by name if there are several. Raises PadiffError (BAD_INPUTS) for
-        positional arguments, or for values that cannot be sent.
+        arguments that forward does not take, or for values that cannot be sent.
         """
-        if args:
-            raise PadiffError(
-                "a model in another process takes keyword arguments only",
-                reason=Reason.BAD_INPUTS,
-                hint="call it by the names of forward's parameters: model(x=array)",
-            )
+        inputs = inputs_for(self.model, by_name(self.model, args, kwargs), "the model")
         recorded = Recorded(api_calls=options is not None and options.api_calls)
         # Without options the outputs alone are recorded: they are what the caller gets.
         asked = options or RecordOptions(routes=("",), inputs=False, gradients=False)
-        result = self.model.forward(ForwardRequest(inputs_for(self.model, kwargs, "the model"), record=asked), recorded)
+        result = self.model.forward(ForwardRequest(inputs, record=asked), recorded)
         ids = [record.id for record in result.outputs]
         arrays = [stream.collect().to_array() for stream in self.model.read_activations(ids)] if ids else []
         if options is not None:

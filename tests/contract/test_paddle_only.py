@@ -290,7 +290,9 @@ def test_taps_change_the_gradients_of_a_transformer_by_rounding_alone(kit):
             if hooked and route and not route.endswith("layers"):
                 hook_with_taps(kit, layer, arrived)
         kit.backend.seed(1)
-        output = kit.backend.forward(model, {"src": kit.native(np.cos(np.arange(80.0)).reshape(2, 5, 8), model)}, True)
+        output = kit.backend.forward(
+            model, (), {"src": kit.native(np.cos(np.arange(80.0)).reshape(2, 5, 8), model)}, True
+        )
         kit.backend.backward(kit.backend.loss(LossSpec("projection", {"seed": 0.0}), [output]))
         results.append((kit.array(output).tobytes(), kit.gradients(model), len(arrived)))
     assert results[1][0] == results[0][0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc import PadiffError, Reason, check_params, check_report, create_model, get_dump_root_path
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.numpy_framework import nn
 from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.interface.planted import STRICT, model_of, native_inputs, node_of, run_once
@@ -236,3 +238,56 @@ def test_functional_calls_are_dumped_where_the_switch_is_on(monkeypatch: pytest.
 
 def _raise(x: Tensor) -> Tensor:
     raise RuntimeError("half way")
+
+
+class _Elsewhere:
+    """A model that hides that it lives in this process, and so is taken for a worker's."""
+
+    def __init__(self, model: nn.Layer, known: bool = True) -> None:
+        self._hosted = HostedModel(model)
+        self._known = known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hosted, name)
+
+    def describe(self) -> Any:
+        description = self._hosted.describe()
+        return description if self._known else replace(description, forward=None)
+
+
+class _Starred(nn.Layer):
+    def forward(self, x: Any, *others: Any, scale: float = 1.0) -> Any:
+        for other in others:
+            x = x + other
+        return x * scale
+
+
+def test_a_model_elsewhere_takes_positional_arguments_by_its_signature() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    x = native_inputs("mlp")["x"].values
+    np.testing.assert_array_equal(proxy(x=x), proxy(x))
+    starred = create_model(_Elsewhere(_Starred()))
+    np.testing.assert_array_equal(starred(x, x, x, scale=2.0), x * 6)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        (2, {}, "it takes 1 by position, and got 2"),
+        (1, {"x": 1}, "x is given twice"),
+    ],
+)
+def test_arguments_that_a_model_elsewhere_does_not_take_show_its_signature(
+    args: int, kwargs: dict[str, Any], said: str
+) -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    x = native_inputs("mlp")["x"].values
+    with pytest.raises(PadiffError, match=said) as caught:
+        proxy(*[x] * args, **kwargs)
+    assert (Reason.BAD_INPUTS, "it is forward(x)") == (caught.value.reason, caught.value.hint)
+
+
+def test_without_a_known_signature_a_model_elsewhere_takes_keywords_only() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp"), known=False))
+    with pytest.raises(PadiffError, match="takes keyword arguments only"):
+        proxy(native_inputs("mlp")["x"].values)

@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
-from padiff_rpc.model.hosting.native_inputs import check_call, to_native
+from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
@@ -183,7 +183,7 @@ class HostedModel:
 
     def describe(self) -> ModelDescription:
         """Return the description, which is read off the model anew at every call."""
-        return describe(self.backend, self.model)
+        return replace(describe(self.backend, self.model), forward=forward_signature(self.model))
 
     def native_layer(self, route: str) -> Any:
         """Return the framework's own layer at a route or alias, for code in this process.
@@ -254,14 +254,14 @@ class HostedModel:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
             recorder = self._recorder(options, observer, request.gradients, self._summarise_apart)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
-        check_call(self.model, inputs)
+        args, kwargs = call_arguments(self.model, inputs)
         if request.training is not None:
             self.backend.set_training(self.model, request.training)
         if request.seed is not None:
             self.backend.seed(request.seed)
         try:
             with recorder.recording() if recorder else nullcontext():
-                outputs = self.backend.forward(self.model, inputs, request.gradients)
+                outputs = self.backend.forward(self.model, args, kwargs, request.gradients)
             _raise_failure(recorder, None)
         except Exception as err:
             if recorder is not None:
