@@ -105,6 +105,10 @@ class ProxyHost(Protocol):
         """Drop all records."""
         ...
 
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the user's own model; raise AttributeError where there is none, or the model is not here."""
+        ...
+
     def route_of(self, layer: object) -> str | None:
         """Return a live layer's route; None for an object that is no layer of this model."""
         ...
@@ -151,6 +155,15 @@ class LocalHost:
         """Drop all records."""
         self._recorded = []
         self.model.drop_records()
+
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the user's own model; raise AttributeError where there is none."""
+        native = self.model.model
+        try:
+            return getattr(native, name)
+        except AttributeError as err:
+            kind = type(native).__name__
+            raise AttributeError(f"neither the proxy nor its model, a {kind}, has the attribute {name!r}") from err
 
     def route_of(self, layer: object) -> str | None:
         """Return a layer's route; None for an object that is no layer of this model."""
@@ -219,6 +232,11 @@ class DistantHost:
         self._recorded = []
         self._store.clear()
 
+    def attribute(self, name: str) -> Any:
+        """Raise AttributeError, since no object of a model in another process is here."""
+        cure = _CURES.get(name, "ask the model that launch() or connect() returned, proxy.model, for what it can do")
+        raise AttributeError(f"the model is in another process, so that its proxy has no {name!r}: {cure}")
+
     def route_of(self, layer: object) -> str | None:
         """Return None, since no layer of the model is an object of this process."""
         return None
@@ -234,6 +252,22 @@ class DistantHost:
                 kept.append(replace(record, id=self._store.put(flat, record.spec)))
             boundaries[at] = replace(boundary, records=tuple(kept))
             self.model.release_activations(ids)
+
+
+_READ = "proxy.model.describe() lists the parameters and buffers, and proxy.model.read_parameters(names) reads them"
+_MODE = "auto_diff leaves the mode as the factory made it; set it there, or in AlignSettings(training=...) of align()"
+_PLACE = "say where and in which type it lives where the worker starts: launch(..., device=..., dtype=...)"
+_LAYERS = "proxy.model.describe() lists the layers; lists and maps take their routes, such as 'encoder.0'"
+_CURES: Mapping[str, str] = {
+    **dict.fromkeys(("parameters", "named_parameters", "buffers", "named_buffers", "state_dict"), _READ),
+    **dict.fromkeys(("load_state_dict", "set_state_dict", "set_dict"), "proxy.model.write_parameters(...) writes them"),
+    **dict.fromkeys(("train", "eval", "training"), _MODE),
+    **dict.fromkeys(("to", "cpu", "cuda", "float", "double", "half", "bfloat16", "astype"), _PLACE),
+    **dict.fromkeys(
+        ("children", "named_children", "modules", "named_modules", "sublayers", "named_sublayers"), _LAYERS
+    ),
+}
+"""Attribute of a framework's model -> what takes its place where the model is in another process."""
 
 
 def _as_returned(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import replace
@@ -291,3 +292,47 @@ def test_without_a_known_signature_a_model_elsewhere_takes_keywords_only() -> No
     proxy = create_model(_Elsewhere(model_of("mlp"), known=False))
     with pytest.raises(PadiffError, match="takes keyword arguments only"):
         proxy(native_inputs("mlp")["x"].values)
+
+
+# -- what a proxy has of its model --------------------------------------------------------------------------------
+def test_a_proxy_has_its_models_own_methods_and_layers() -> None:
+    proxy = create_model(model_of("mlp"))
+    assert proxy.parameters() == proxy.model.parameters()
+    assert proxy.head is proxy.model.head
+    assert proxy.train(False) is proxy
+    assert not proxy.training
+    assert not proxy.head.training
+    with pytest.raises(AttributeError, match="neither the proxy nor its model, a Mlp, has the attribute 'sublayers'"):
+        proxy.sublayers()
+    assert not hasattr(proxy, "read_activations")
+
+
+def test_a_model_elsewhere_has_no_methods_here_and_says_what_takes_their_place() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    for name, cure in (
+        ("parameters", r"proxy\.model\.read_parameters\(names\) reads them"),
+        ("state_dict", r"proxy\.model\.describe\(\) lists"),
+        ("eval", "leaves the mode as the factory made it"),
+        ("to", "launch"),
+        ("sublayers", "lists and maps take their routes"),
+        ("train_batch", "ask the model that launch"),
+    ):
+        with pytest.raises(AttributeError, match=f"in another process, so that its proxy has no '{name}': .*{cure}"):
+            getattr(proxy, name)
+    assert not hasattr(proxy, "read_activations")
+
+
+def test_a_report_has_a_run_for_each_forward_and_its_folder_is_the_names(tmp_path: Path) -> None:
+    proxy = create_model(model_of("mlp"), name="net")
+    assert proxy.dump_path == f"{tmp_path / 'padiff_dump' / 'net'}"
+    run_once(proxy, "mlp")
+    run_once(proxy, "mlp", backward=False)
+    assert [True, False] == [run.backward_ran for run in proxy.report]
+    proxy.try_dump()
+    assert proxy.report == ()
+    assert (Path(proxy.dump_path) / "step_0").is_dir()
+
+
+def test_a_proxy_is_copied_as_any_object() -> None:
+    proxy = create_model(model_of("mlp"))
+    assert copy.copy(proxy).model is proxy.model

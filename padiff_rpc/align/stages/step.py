@@ -134,6 +134,8 @@ class StepRunner:
     def _forward(self, step: int, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
         settings = self._settings
         gradients = settings.diff_phase != "forward"
+        # Models whose own forward asks for autograd (a hook on a tensor) run in single step as they do in training.
+        autograd = gradients or settings.single_step
         api_calls = settings.api_calls and settings.diff_phase != "backward"
 
         def request(inputs: Inputs, routes: tuple[str, ...], sync: bool) -> ForwardRequest:
@@ -141,7 +143,7 @@ class StepRunner:
                 inputs=inputs,
                 training=settings.training,
                 seed=None if settings.seed is None else settings.seed + step,
-                gradients=gradients,
+                gradients=autograd,
                 record=RecordOptions(
                     routes=routes,
                     gradients=gradients,

@@ -43,6 +43,11 @@ from padiff_rpc.tensors.digest import digest, digest_chunks
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
 
+_AUTOGRAD_HINT = (
+    "the forward ran without autograd, since no backward was to follow; a model that asks for gradients in its own forward "
+    "(a hook on a tensor) runs with phase 'both', or in single step"
+)
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -267,7 +272,7 @@ class HostedModel:
             if recorder is not None:
                 recorder.close()
             _raise_failure(recorder, err)
-            raise self._model_failed("forward", err) from err
+            raise self._model_failed("forward", err, autograd=request.gradients) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
 
@@ -457,7 +462,7 @@ class HostedModel:
             hint=f"did you mean {nearest[0]!r}?" if nearest else f"it has {len(known)} of them; describe() lists them",
         )
 
-    def _model_failed(self, phase: str, err: Exception) -> Exception:
+    def _model_failed(self, phase: str, err: Exception, autograd: bool = True) -> Exception:
         if isinstance(err, PadiffError):
             return err
         layers = place_layers(self.backend, self.model)  # only now: a step that is not recorded walks no tree
@@ -468,7 +473,8 @@ class HostedModel:
         else:
             where = f"the {phase} of layer {route!r} ({classes[route]})" if route else f"the {phase} of {classes['']}"
         metadata = {} if route is None else {"layer": route}
-        return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, metadata=metadata)
+        hint = "" if autograd or "grad" not in str(err) else _AUTOGRAD_HINT
+        return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, hint=hint, metadata=metadata)
 
 
 def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLayer]:
