@@ -15,10 +15,11 @@ from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.observers import Reached, ReportingObserver, SyncedObserver, finishing
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.release_records import RecordReleases
+from padiff_rpc.align.run.side_raised import raise_where_a_model_raised
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import SideThreads, T, results_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.model.model import BackwardResult, Boundary, Observer
+from padiff_rpc.model.model import BackwardResult, Boundary, Observer, Phase
 from padiff_rpc.per_side import PerSide, SideName
 
 _News = queue.SimpleQueue[Reached | None]
@@ -42,6 +43,7 @@ def run_phase(
     sides: Sides,
     threads: SideThreads,
     pairing: Pairing,
+    name: Phase,
     step: int,
     jobs: PerSide[Callable[[Observer], T]],
     on_judged: Callable[[Judged], None],
@@ -50,7 +52,8 @@ def run_phase(
     """Start both sides, judge and release boundaries until both are through.
 
     In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
-    PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
+    PhaseStopped where `stop` says so, and where a model raises after something differed. Where judging fails, both sides
+    end at their next boundary.
     """
     pairing.begin_phase()
     phase = _Phase(sides, threads, pairing, Judge(sides, step), on_judged, stop)
@@ -61,6 +64,7 @@ def run_phase(
     finally:
         phase.stall.give_up()  # where judging failed, nobody releases anything any more
     stop.raise_if_stopped(futures)
+    raise_where_a_model_raised(name, futures, phase.judged)
     results = results_of(futures)
     for side, result in results.items():
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:

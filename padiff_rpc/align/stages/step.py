@@ -77,7 +77,7 @@ class StepRunner:
                     break
         except PhaseStopped as stop:
             self._take_stopped(found, stop)
-            found.stopped = StoppedAt(step, stop.phase, midway=True)
+            found.stopped = StoppedAt(step, stop.phase, midway=True, raised=stop.raised)
         return found
 
     def _stages(self, found: StepResult, inputs: PerSide[Inputs]) -> Iterator[Stage]:
@@ -159,6 +159,7 @@ class StepRunner:
             self._sides,
             self._threads,
             pairing,
+            "forward",
             step,
             PerSide(
                 lambda observer: self._sides.base.forward(base_request, observer),
@@ -179,7 +180,7 @@ class StepRunner:
 
         stop = backward_stop(self._settings, self._sides.models, forward)
         jobs, on_judged = PerSide(base, raw), self._count("backward", step, 0)
-        return run_phase(self._sides, self._threads, pairing, step, jobs, on_judged, stop)
+        return run_phase(self._sides, self._threads, pairing, "backward", step, jobs, on_judged, stop)
 
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
         """Return the bound of the gradients' rounding noise, where the mode uses one."""
