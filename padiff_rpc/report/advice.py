@@ -24,7 +24,7 @@ def advise(result: Result) -> str:
                 "one with --dtype"
             )
         case "shape":
-            return _shape(divergence)
+            return _shape(result, divergence)
         case "nan":
             return _nan(result, failing)
         case "missing":
@@ -49,12 +49,17 @@ def _nothing_failed(result: Result) -> str:
     return "see above why nothing was compared; layers that were not found as pairs can be named with --pair BASE=RAW"
 
 
-def _shape(divergence: Divergence | None) -> str:
+def _shape(result: Result, divergence: Divergence | None) -> str:
     where = f"of {divergence.base.route or divergence.base.class_name!r} " if divergence else ""
-    return (
-        f"compare the hyper-parameters {where}that set the shape; if the two layers do not belong together, "
-        "pair the right ones with --pair BASE=RAW"
+    look = f"compare the hyper-parameters {where}that set the shape"
+    inside = divergence is not None and any(
+        _is_below(route, divergence.base.route) for route, _ in result.trees.get("base", [])
     )
+    if inside and {framework(result, side) for side in ("base", "raw")} == {"torch", "paddle"}:
+        look += (
+            " and where its own code splits tensors (torch.split takes the size of a part, paddle.split their number)"
+        )
+    return f"{look}; if the two layers do not belong together, pair the right ones with --pair BASE=RAW"
 
 
 def _nan(result: Result, failing: Pair) -> str:

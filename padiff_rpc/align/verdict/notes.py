@@ -39,7 +39,9 @@ def _random(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
         if drawing := random_layers(description, training, rest):
             found.append(f"{side} draws random numbers in {_listed(drawing)}: set the rate to 0, or run in eval mode")
         if waiting := random_layers(description, training, idle):
-            found.append(f"{side} never called {_listed(waiting)}: it draws random numbers only if used in another way")
+            found.append(
+                f"{side} never called {_listed(waiting)}: the dropout there counts only if it is used in another way"
+            )
     return found
 
 
