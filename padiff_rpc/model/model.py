@@ -35,6 +35,7 @@ class ParameterInfo:
         spec: The dtype and the shape.
         trainable: True where the framework computes a gradient for it; False for every buffer.
         aliases: The further full names of a tied tensor.
+        transient: True for a buffer that the framework leaves out of a checkpoint.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ParameterInfo:
     spec: TensorSpec
     trainable: bool
     aliases: tuple[str, ...] = ()
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
