@@ -52,8 +52,8 @@ class Net(nn.Layer):
 
 def aligned(base: nn.Layer, raw: nn.Layer, apart: bool, **settings: Any) -> Result:
     models = [HostedModel(model) for model in (base, raw)]
-    sides = [Elsewhere(model) for model in models] if apart else models
-    return align(*sides, X, X, AlignSettings(**settings))
+    sides: list[Any] = [Elsewhere(model) for model in models] if apart else models
+    return align(sides[0], sides[1], X, X, AlignSettings(**settings))
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -76,7 +76,7 @@ def test_without_one_the_error_names_the_side_and_how_far_both_agreed(
 ) -> None:
     nets = [Net(fails=name == side) for name in ("base", "raw")]
     with pytest.raises(PadiffError) as caught:
-        aligned(*nets, apart, single_step=single_step)
+        aligned(nets[0], nets[1], apart, single_step=single_step)
     assert caught.value.reason is Reason.MODEL_FAILED
     assert caught.value.message.startswith(
         f"{side}: the forward of Net raised: ValueError: a branch that was never written"
