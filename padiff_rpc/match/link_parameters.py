@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from padiff_rpc.match.embedding_weights import link_tables, other_kind
-from padiff_rpc.match.layer_families import parameter_name, why_dispensable
+from padiff_rpc.match.layer_families import parameter_name
 from padiff_rpc.match.layer_map import ParameterLink, Special
 from padiff_rpc.match.layout_rules import RULES, without_ones
 from padiff_rpc.match.packed_parameters import link_own
@@ -76,7 +76,7 @@ def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: C
     """
     sources = dict.fromkeys(info.name for node in base.subtree() for info in node.own.values())
     targets = {
-        info.name: (info, why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes))
+        info.name: (info, node.why_dispensable(name))
         for node in reversed(list(raw.subtree()))
         for name, info in reversed(node.own.items())
     }
@@ -225,10 +225,10 @@ def _add_mismatch(result: LayerLinks, base: ParameterInfo, raw: ParameterInfo) -
 
 
 def _unmatched(node: LayerNode, name: str, info: ParameterInfo, other: LayerNode, other_side: str) -> Unmatched:
-    reason = why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
+    reason = node.why_dispensable(name)
     why = (
         reason
         or other_kind(node, name, other, other_side)
         or f"{other_side}'s {other.shown} ({other.info.class_name}) has none like it; shape {list(info.spec.shape)}"
     )
-    return Unmatched(info.kind, info.name, why, not reason)
+    return Unmatched(info.kind, info.name, why, not reason, () if reason else (info.name,))

@@ -14,6 +14,7 @@ from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
+from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
@@ -47,6 +48,7 @@ class StepRunner:
         prepared: Prepared,
         threads: SideThreads,
         comparer: ParameterComparer,
+        extras: ExtraTensors,
         tell: OnProgress,
     ) -> None:
         sides, scope = prepared.sides, prepared.scope
@@ -62,6 +64,8 @@ class StepRunner:
         optimizer = self._settings.base_optimizer
         self._movement = Movement(sides, self._parameters)
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
+        self._lone = prepared.lone
+        self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
 
     def run(self, step: int, inputs: PerSide[Inputs]) -> StepResult:
@@ -94,6 +98,7 @@ class StepRunner:
             del pairing  # its tables have grown with the number of boundaries, and none is left in them
             _take_wall_s(found, "backward", backward)
             self._take_backward(found, forward, backward)
+            self._extras.after_backward()
             yield "backward"
             noise = self._noise(forward.judged, found.backward)
             grads = self._grads(found, noise)
@@ -111,6 +116,7 @@ class StepRunner:
         found.calls = settle_calls(found.step, api_calls, forward.judged, self._to_base)
         found.others, found.one_sided = self._leftovers.calls(found.step, forward.judged, forward.leftovers)
         found.others += found.calls.alone
+        self._extras.after_forward(forward.judged, forward.returned)
         only_syncs = self._settings.diff_phase == "backward"
         found.forward = [_unjudged(one) for one in forward.judged] if only_syncs else forward.judged
         return forward
@@ -151,8 +157,8 @@ class StepRunner:
                 ),
             )
 
-        base_request = request(inputs.base, tuple(self._to_base.values()), sync=False)
-        raw_request = request(inputs.raw, tuple(self._to_base), sync=settings.single_step)
+        base_request = request(inputs.base, (*self._to_base.values(), *self._lone.base), sync=False)
+        raw_request = request(inputs.raw, (*self._to_base, *self._lone.raw), sync=settings.single_step)
         return run_phase(
             self._sides,
             self._threads,
@@ -164,6 +170,7 @@ class StepRunner:
             ),
             on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
             stop=forward_stop(settings),
+            lone=self._lone,
         )
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
@@ -177,7 +184,7 @@ class StepRunner:
 
         stop = backward_stop(self._settings, self._sides.models, forward)
         jobs, on_judged = PerSide(base, raw), self._count("backward", step, 0)
-        return run_phase(self._sides, self._threads, pairing, step, jobs, on_judged, stop)
+        return run_phase(self._sides, self._threads, pairing, step, jobs, on_judged, stop, self._lone)
 
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
         """Return the bound of the gradients' rounding noise, where the mode uses one."""

@@ -54,7 +54,7 @@ def prepared(
 
 
 def result(*pairs: Pair, lacking: Sequence[str] = (), **prepares: Any) -> Result:
-    return assemble(prepared(**prepares), [], list(pairs), ["a note"], lacking, {"wall_s": 1.5})
+    return assemble(prepared(**prepares), [], list(pairs), [], ["a note"], lacking, {"wall_s": 1.5})
 
 
 def unmatched(fails: bool) -> Unmatched:
@@ -87,7 +87,7 @@ def test_only_what_fails_without_a_partner_makes_them_differ(side: str) -> None:
 # -- what stands in the result ---------------------------------------------------------------------------------------------
 def test_a_result_holds_the_findings_as_they_were_given() -> None:
     pairs = [pair(), failing()]
-    found = assemble(prepared(), DIVERGENCES, pairs, [], [], {"wall_s": 1.5})
+    found = assemble(prepared(), DIVERGENCES, pairs, [], [], [], {"wall_s": 1.5})
     assert (DIVERGENCES, pairs, {"wall_s": 1.5}) == (found.divergences, found.pairs, found.figures)
 
 
