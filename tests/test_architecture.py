@@ -146,6 +146,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
+        "padiff_rpc.result",
     },
     "padiff_rpc.align.assign": {
         "padiff_rpc.errors",

@@ -120,7 +120,9 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", links, "value").pairs)
     if settings.fail_fast and any(pair.status == "fail" for pair in before):
         stopped = StoppedAt(0, "weights_before", midway=False)
-        return StepsRun([StepResult(0, others=before, stopped=stopped)], extras.settle(), assign_s, weights_before_s, [])
+        return StepsRun(
+            [StepResult(0, others=before, stopped=stopped)], extras.settle(), assign_s, weights_before_s, []
+        )
     extras.before_steps()
     runner = StepRunner(prepared, threads, comparer, extras, tell)
     steps: list[StepResult] = []
@@ -158,7 +160,14 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside, *run.extras.notes]
+    notes = [
+        *scope.notes,
+        *prepared.notes,
+        *prepared.matching.notes,
+        *notes_on(prepared, pairs),
+        *aside,
+        *run.extras.notes,
+    ]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)

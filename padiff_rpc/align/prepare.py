@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.preconditions import check_dumps
 from padiff_rpc.align.settings import AlignSettings
@@ -42,7 +42,7 @@ class Prepared:
     settings: AlignSettings
     notes: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
-    lone: PerSide[tuple[str, ...]] = PerSide((), ())
+    lone: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
 
 
 def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked: AlignSettings) -> Prepared:
@@ -62,7 +62,9 @@ def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked:
     attention = attention_routes(base, raw, scope.layers) - {""}
     sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
     extras = tuple(extras_of(described, matching))
-    lone = lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())
+    lone = (
+        lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())
+    )
     return Prepared(sides, described, matching, scope, asked, settings, notes, extras, lone)
 
 

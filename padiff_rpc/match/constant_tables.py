@@ -65,8 +65,7 @@ def _lacking(tree: Mapping[str, LayerNode], linked: Collection[str]) -> list[_La
             info.name: _Lacking(node, name, info)
             for node in reversed(list(tree.values()))
             for name, info in node.own.items()
-            if info.name not in linked
-            and not node.why_dispensable(name)
+            if info.name not in linked and not node.why_dispensable(name)
         }.values()
     )
 

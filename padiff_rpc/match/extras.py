@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from padiff_rpc.match.layer_families import NORMS, family_of, parameter_name
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.routes import is_inside
-from padiff_rpc.model.model import LayerInfo, ModelDescription
+from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterKind
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide
 from padiff_rpc.result import Extra, Unmatched
 
@@ -18,7 +18,7 @@ _NEUTRAL = {"bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 
 
 def extras_of(described: PerSide[ModelDescription], matching: Matching) -> list[Extra]:
-    """Return the parameters and buffers that need a partner and have none; those of which shapes alone differ are not among them."""
+    """Return the parameters and buffers that need a partner and have none; those whose shapes alone differ are not among them."""
     linked = PerSide(
         {name for link in matching.links for name in link.base}, {name for link in matching.links for name in link.raw}
     )
@@ -26,7 +26,7 @@ def extras_of(described: PerSide[ModelDescription], matching: Matching) -> list[
     found: list[Extra] = []
     for side, model in described.items():
         holders = holders_of(model)
-        kinds = {info.name: info.kind for info in model.parameters}
+        kinds: dict[str, ParameterKind] = {info.name: info.kind for info in model.parameters}
         for entry in entries.of(side):
             names = [name for name in entry.tensors if name not in linked.of(side)]
             layer = _common_route([holders[name].route for name in names])
@@ -90,7 +90,9 @@ def settled(entries: Iterable[Unmatched], extras: Collection[Extra]) -> list[Unm
     return found
 
 
-def lone_layers(described: PerSide[ModelDescription], matching: Matching, extras: Collection[Extra]) -> PerSide[tuple[str, ...]]:
+def lone_layers(
+    described: PerSide[ModelDescription], matching: Matching, extras: Collection[Extra]
+) -> PerSide[tuple[str, ...]]:
     """Return each side's outermost layers that hold extras, have no partner, and hold no layer that has one."""
     paired = PerSide({pair.base for pair in matching.layers}, {pair.raw for pair in matching.layers})
     found: PerSide[list[str]] = PerSide([], [])
@@ -100,9 +102,7 @@ def lone_layers(described: PerSide[ModelDescription], matching: Matching, extras
             if extra.side != side or extra.what == "output":
                 continue
             around = [route for route in _routes_around(extra.name) if route in routes]
-            alone = [
-                route for route in around if route and not any(is_inside(one, route) for one in paired.of(side))
-            ]
+            alone = [route for route in around if route and not any(is_inside(one, route) for one in paired.of(side))]
             if alone and alone[0] not in found.of(side):
                 found.of(side).append(alone[0])
     return found.map(tuple)
@@ -115,11 +115,12 @@ def holders_of(model: ModelDescription) -> Mapping[str, LayerInfo]:
 
 
 def _family(model: ModelDescription, layer: LayerInfo) -> str:
-    shapes = {}
-    for info in model.parameters:
-        for name in (info.name, *info.aliases):
-            if name in layer.parameters:
-                shapes[name.rpartition(".")[2]] = info.spec.shape
+    shapes = {
+        name.rpartition(".")[2]: info.spec.shape
+        for info in model.parameters
+        for name in (info.name, *info.aliases)
+        if name in layer.parameters
+    }
     return family_of(model.framework, layer.class_name, layer.class_path, shapes)
 
 

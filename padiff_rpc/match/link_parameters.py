@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import get_args
 
+from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.embedding_weights import link_tables, other_kind
 from padiff_rpc.match.layer_families import parameter_name
 from padiff_rpc.match.layer_map import ParameterLink, Special
@@ -48,6 +49,7 @@ def link_layers(pair: PerSide[LayerNode], mapped: PerSide[set[str]], partnered: 
     result = LayerLinks()
     unlinked = PerSide(_own_tensors(pair.base, mapped.base), _own_tensors(pair.raw, mapped.raw))
     result.links, result.absorbed = link_own(pair, unlinked)
+    _link_adapter(result, pair, unlinked, mapped)
     _link_by_name(result, pair, unlinked)
     for link in link_tables(pair, unlinked, mapped, partnered):
         result.links.append(link.link)
@@ -152,6 +154,32 @@ def rule_for_namesakes(base: LayerNode, base_name: str, raw: LayerNode, raw_name
 def _own_tensors(node: LayerNode, mapped: Collection[str]) -> dict[str, ParameterInfo]:
     """Return the tensors that a layer holds itself, by their names in it, without those that the parameter map links."""
     return {name: info for name, info in node.own.items() if info.name not in mapped}
+
+
+def _link_adapter(
+    result: LayerLinks,
+    pair: PerSide[LayerNode],
+    unlinked: PerSide[dict[str, ParameterInfo]],
+    mapped: PerSide[set[str]],
+) -> None:
+    """Link what one layer of a pair holds itself with what the other keeps in layers inside it, which get no partner then."""
+    adapter = find_adapter(pair)
+    if adapter is None:
+        return
+    side, other = adapter.whole_side, OTHER_SIDE[adapter.whole_side]
+    whole = pair.of(side)
+    for name, (node, local) in adapter.places.items():
+        info = node.own[local]
+        if name not in unlinked.of(side) or info.name in mapped.of(other):
+            continue
+        base, raw = ((whole, name), (node, local)) if side == "base" else ((node, local), (whole, name))
+        rule, note = rule_between(*base, *raw)
+        if not rule:
+            continue
+        own = unlinked.of(side).pop(name)
+        _add(result, pair, PerSide(own, info) if side == "base" else PerSide(info, own), rule, note)
+    why = f"{whole.shown} holds the parameters itself in {side}, so that no output in here has a counterpart"
+    result.absorbed |= dict.fromkeys(pair.of(other).descendants(), why)
 
 
 def _link_by_name(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]) -> None:

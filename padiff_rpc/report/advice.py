@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
-from padiff_rpc.report.extras import accepting
+from padiff_rpc.report.extras_in_words import accepting
 from padiff_rpc.result import Divergence, Pair, Result
 
 

@@ -156,7 +156,7 @@ class _Explanation:
         )
 
     def _cure(self, raw_route: str) -> str:
-        """Name the special initialiser that is wanted, where the user's layer map pairs what the layer is in with unlike insides."""
+        """Name the special initialiser that is wanted, where the layer map pairs what the layer is in with unlike insides."""
         lost = [name for entry in self._matching.unmatched_base for name in entry.tensors]
         mapped = [
             pair

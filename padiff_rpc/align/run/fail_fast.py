@@ -99,7 +99,7 @@ class PhaseStop:
         self._callers: PerSide[dict[LayerCall, LayerCall | None]] = PerSide({}, {})
         self._left: PerSide[set[LayerCall]] = PerSide(set(), set())
 
-    def watch(self, side: SideName, observer: Observer) -> Releasing:
+    def watch(self, side: SideName, observer: Observer) -> Observer:
         """Wrap an observer, so that its model ends when the phase is stopped or abandoned."""
         return _Watching(self, side, observer)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from padiff_rpc.align.run.release_records import RecordReleases
-from padiff_rpc.model.model import Boundary, LayerCall, Releasing
+from padiff_rpc.model.model import Boundary, LayerCall, Observer, Releasing
 from padiff_rpc.tensors.tensor import Tensor
 
 
@@ -22,7 +22,7 @@ class LoneLayers:
         returned: maps the hash of each tensor that such a layer returned to its route.
     """
 
-    def __init__(self, observer: Releasing, routes: Collection[str], releases: RecordReleases) -> None:
+    def __init__(self, observer: Observer, routes: Collection[str], releases: RecordReleases) -> None:
         self.returned: dict[bytes, str] = {}
         self._observer = observer
         self._routes = routes
@@ -31,7 +31,7 @@ class LoneLayers:
 
     def await_room(self, releases: int) -> bool:
         """Wait for room in the side's store, as Releasing says."""
-        return self._observer.await_room(releases)
+        return isinstance(self._observer, Releasing) and self._observer.await_room(releases)
 
     def observe(self, boundary: Boundary) -> None:
         """Keep the boundary of such a layer, and of a call in its code; hand on any other."""

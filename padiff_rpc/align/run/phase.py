@@ -55,11 +55,12 @@ def run_phase(
     jobs: PerSide[Callable[[Observer], T]],
     on_judged: Callable[[Judged], None],
     stop: PhaseStop,
-    lone: PerSide[tuple[str, ...]] = PerSide((), ()),
+    lone: PerSide[tuple[str, ...]],
 ) -> PhaseRun[T]:
     """Start both sides, judge and release boundaries until both are through.
 
-    The boundaries of the layers `lone` are kept out of all that. In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
+    The boundaries of the layers `lone`, which one side alone has, are kept out of all that. In single step raw waits at each
+    boundary for base's tensors; base runs ahead of it, and the judging lags behind.
     PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
     """
     pairing.begin_phase()
@@ -110,9 +111,7 @@ class _Phase:
             RecordReleases("base", sides.base, self.stall), RecordReleases("raw", sides.raw, self.stall)
         )
 
-    def start(
-        self, jobs: PerSide[Callable[[Observer], T]], lone: PerSide[tuple[str, ...]]
-    ) -> PerSide[Future[T]]:
+    def start(self, jobs: PerSide[Callable[[Observer], T]], lone: PerSide[tuple[str, ...]]) -> PerSide[Future[T]]:
         """Start each side's job in that side's thread, with an observer that pairs its boundaries."""
         pairing, stop, threads = self._pairing, self._stop, self._threads
         base_observer = ReportingObserver("base", pairing, self._tell, self.stall, self.releases.base)

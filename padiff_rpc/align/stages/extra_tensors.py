@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.pairing import pair_records
 from padiff_rpc.match.extras import allowed, idle_globs, neutral_values
-from padiff_rpc.per_side import SIDES, PerSide
+from padiff_rpc.per_side import SIDES, PerSide, SideName
 from padiff_rpc.result import Extra
 from padiff_rpc.tensors.tensor import Statistics
 
-_Place = tuple[str, str]
-"""A side's name, and the full name of a tensor."""
+_Place = tuple[SideName, str]
+"""A side, and the full name of a tensor."""
+
+
+@dataclass(frozen=True)
+class ExtraFindings:
+    """What the extras of a run come to.
+
+    Attributes:
+        extras: are all of them, each with its status.
+        notes: tell what a reader must know of them.
+        take_part: says that what both sides have may depend on one of them, so that not all of that was compared.
+    """
+
+    extras: Sequence[Extra]
+    notes: Sequence[str]
+    take_part: bool
 
 
 class ExtraTensors:
@@ -23,14 +38,18 @@ class ExtraTensors:
     def __init__(self, prepared: Prepared) -> None:
         self._models = prepared.sides.models
         self._globs = prepared.settings.allow_extra
-        held = PerSide(prepared.described.base, prepared.described.raw).map(lambda model: model.unrecorded != "tensors")
-        self._extras = [extra for extra in prepared.extras if held.of(extra.side)]
-        self._unread = [extra for extra in prepared.extras if not held.of(extra.side)]
+        self._extras = prepared.extras
+        self._readable = prepared.described.map(lambda model: model.unrecorded != "tensors")
         self._trained = {
-            (side, info.name) for side, model in prepared.described.items() for info in model.parameters if info.trainable
+            (side, info.name)
+            for side, model in prepared.described.items()
+            for info in model.parameters
+            if info.trainable
         }
         could = neutral_values(prepared.described, prepared.matching, self._extras)
-        self._could = {(extra.side, extra.name): (value, excuses) for extra, value, excuses in could}
+        self._could: dict[_Place, tuple[float, bool]] = {
+            (extra.side, extra.name): (value, excuses) for extra, value, excuses in could
+        }
         self._neutral: set[_Place] = set()
         self._reached: set[_Place] = set()
         self._saw_gradients = False
@@ -54,7 +73,7 @@ class ExtraTensors:
                 record = mine or other
                 if (pair.status, pair.failure) != ("skipped", "missing") or record is None:
                     continue
-                side = "base" if other is None else "raw"
+                side: SideName = "base" if other is None else "raw"
                 route = returned.of(side).get(record.digest.hash, "")
                 why = f"{pair.why}: {route} makes it" if route else pair.why
                 self._outputs[side, pair.tensor] = Extra(side, "output", pair.tensor, route, "fails", why)
@@ -64,27 +83,27 @@ class ExtraTensors:
         self._saw_gradients = True
         for side in SIDES:
             names = [extra.name for extra in self._extras if extra.side == side and extra.what == "parameter"]
-            if names:
+            if names and self._readable.of(side):
                 digests = self._models.of(side).digest_parameters(names, "gradient", statistics=Statistics.SIZES)
                 self._reached |= {(side, name) for name, digest in digests.items() if not digest.is_zero}
 
     def settle(self) -> ExtraFindings:
         """Return all extras with what they come to, once the steps are done."""
         still = self._neutral_now(self._neutral)
-        tensors = [self._judged(extra, still) for extra in self._extras] + self._unread
+        tensors = [self._judged(extra, still) for extra in self._extras]
         extras = allowed([*tensors, *self._outputs.values()], self._globs)
-        neutral = [extra for extra in extras if extra.status == "neutral"]
-        notes = [*_neutral_notes(neutral, self._could, self._trained)]
+        notes = self._neutral_notes([extra for extra in extras if extra.status == "neutral"])
         accepted = sum(extra.status == "allowed" for extra in extras)
         if accepted:
-            notes.append(f"{accepted} tensors that one side alone has are allowed (allow_extra), and were not compared")
-        notes += [f"allow_extra {glob!r} matches nothing that one side alone has" for glob in idle_globs(extras, self._globs)]
-        takes_part = [
-            extra
-            for extra in extras
-            if extra.what != "output" and (extra.side, extra.name) not in still and not self._is_out_of_reach(extra)
-        ]
-        return ExtraFindings(extras, notes, bool(takes_part))
+            notes.append(f"allow_extra accepts what one side alone has: {accepted} in number, not compared")
+        idle = idle_globs(extras, self._globs)
+        notes += [f"allow_extra {glob!r} matches nothing that one side alone has" for glob in idle]
+        # A running mean of 0 and variance of 1 are neutral beside no normalisation, and not beside one by the batch.
+        harmless = {(extra.side, extra.name) for extra in self._extras if extra.what == "parameter"} & still
+        take_part = any(
+            (extra.side, extra.name) not in harmless and not self._is_out_of_reach(extra) for extra in self._extras
+        )
+        return ExtraFindings(extras, notes, take_part)
 
     def _judged(self, extra: Extra, still: set[_Place]) -> Extra:
         """Say what a tensor that could be neutral holds, and excuse it where that settles it."""
@@ -103,7 +122,7 @@ class ExtraTensors:
         """Return those of these tensors all of whose elements have the neutral value."""
         found: set[_Place] = set()
         for side in SIDES:
-            names = [name for at, name in places if at == side]
+            names = [name for at, name in places if at == side and self._readable.of(side)]
             digests = self._models.of(side).digest_parameters(names) if names else {}
             for name, digest in digests.items():
                 value, _ = self._could[side, name]
@@ -114,35 +133,20 @@ class ExtraTensors:
     def _is_out_of_reach(self, extra: Extra) -> bool:
         """Tell whether gradients show that nothing which both sides have depends on a parameter."""
         place = extra.side, extra.name
-        return self._saw_gradients and place in self._trained and place not in self._reached
+        looked = self._saw_gradients and self._readable.of(extra.side) and place in self._trained
+        return looked and place not in self._reached
 
-
-class ExtraFindings:
-    """What the extras of a run come to.
-
-    Attributes:
-        extras: are all of them, each with its status.
-        notes: tell what a reader must know of them.
-        take_part: says that what both sides have may depend on one of them, so that not all of that was compared.
-    """
-
-    def __init__(self, extras: Sequence[Extra], notes: Sequence[str], take_part: bool) -> None:
-        self.extras: list[Extra] = list(extras)
-        self.notes: list[str] = list(notes)
-        self.take_part: bool = take_part
-
-
-def _neutral_notes(
-    neutral: Sequence[Extra], values: dict[_Place, tuple[float, bool]], trained: set[_Place]
-) -> Iterable[str]:
-    """Yield a sentence for the neutral tensors of each layer."""
-    by_layer: dict[tuple[str, str], list[Extra]] = {}
-    for extra in neutral:
-        by_layer.setdefault((extra.side, extra.name.rpartition(".")[0]), []).append(extra)
-    for (side, route), group in by_layer.items():
-        own = [extra.name.rpartition(".")[2] for extra in group]
-        names = " and ".join([f"{route}.{own[0]}" if route else own[0], *own[1:]])
-        held = " and ".join(f"{values[extra.side, extra.name][0]:g}" for extra in group)
-        learns = any((extra.side, extra.name) in trained for extra in group)
-        verb = "hold" if len(group) > 1 else "holds"
-        yield f"{side}'s extra {names} {verb} {held}: neutral now" + (", but trained in further steps" if learns else "")
+    def _neutral_notes(self, neutral: Sequence[Extra]) -> list[str]:
+        """Return a sentence for the neutral tensors of each layer."""
+        by_layer: dict[_Place, list[Extra]] = {}
+        for extra in neutral:
+            by_layer.setdefault((extra.side, extra.name.rpartition(".")[0]), []).append(extra)
+        notes: list[str] = []
+        for (side, route), group in by_layer.items():
+            own = [extra.name.rpartition(".")[2] for extra in group]
+            names = " and ".join([f"{route}.{own[0]}" if route else own[0], *own[1:]])
+            held = " and ".join(f"{self._could[side, extra.name][0]:g}" for extra in group)
+            trained = any((side, extra.name) in self._trained for extra in group)
+            verb, but = "hold" if len(group) > 1 else "holds", ", but trained in further steps" if trained else ""
+            notes.append(f"{side}'s extra {names} {verb} {held}: neutral now{but}")
+        return notes

@@ -12,12 +12,12 @@ _NAMED = 3
 """Names for each side before the rest is only counted."""
 
 
-def in_words(extras: Iterable[Extra], status: ExtraStatus) -> str:
-    """Return, for example, `only raw has pooler.dense (2 parameters) and output.1`; "" where nothing has this status."""
-    of_status = [extra for extra in extras if extra.status == status]
+def in_words(extras: Iterable[Extra], *status: ExtraStatus) -> str:
+    """Return, for example, `only raw has pooler.dense (2 parameters) and output.1`; "" where nothing has such a status."""
+    chosen = [extra for extra in extras if extra.status in status]
     texts: list[str] = []
     for side in SIDES:
-        names = [_group_in_words(group) for group in _groups(extra for extra in of_status if extra.side == side)]
+        names = [_group_in_words(group) for group in _groups(extra for extra in chosen if extra.side == side)]
         if names:
             texts.append(f"only {side} has {_listed(names)}")
     return "; ".join(texts)
@@ -33,13 +33,8 @@ def accepting(extras: Iterable[Extra]) -> str:
 
 def extras_held(extras: Iterable[Extra], routes: dict[str, str]) -> str:
     """Say which extras the layers at these routes, by side, hold themselves; "" where there are none."""
-    held = [
-        extra
-        for extra in extras
-        if extra.what != "output" and extra.name.rpartition(".")[0] == routes[extra.side]
-    ]
-    texts = [in_words(held, status) for status in ("fails", "allowed", "neutral")]
-    return "; ".join(text for text in texts if text)
+    held = [extra for extra in extras if extra.what != "output" and extra.name.rpartition(".")[0] == routes[extra.side]]
+    return in_words(held, "fails", "allowed", "neutral")
 
 
 def _groups(extras: Iterable[Extra]) -> list[list[Extra]]:
