@@ -19,6 +19,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
+from padiff_rpc.align.stages.own_buffers import OwnBuffers, compare_own_buffers
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
@@ -110,9 +111,10 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     """Assign, compare what was assigned, and run and compare step by step."""
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
-    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching)
     extras = ExtraTensors(prepared)
+    own = compare_own_buffers(comparer, prepared.described, links) if settings.assign else OwnBuffers()
     assign_s = 0.0
+    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching, own.kept)
     if settings.assign:
         tell(Progress(0, "assign", 0, len(prepared.matching.links), ""))
         assign_s += _seconds(assign)[1]
@@ -136,6 +138,7 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
         if result.stopped is not None:
             break
     steps[0].others = [*before, *steps[0].others]
+    steps[0].notes += own.notes
     return StepsRun(steps, extras.settle(), assign_s, weights_before_s, step_s)
 
 
@@ -164,7 +167,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
         *scope.notes,
         *prepared.notes,
         *prepared.matching.notes,
-        *notes_on(prepared, pairs),
+        *notes_on(prepared, pairs, run.steps),
         *aside,
         *run.extras.notes,
     ]
