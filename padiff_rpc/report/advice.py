@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.report.extras_in_words import accepting
 from padiff_rpc.result import Divergence, Pair, Result
 
 
@@ -39,10 +40,12 @@ def framework(result: Result, side: str) -> str:
 
 
 def _nothing_failed(result: Result) -> str:
-    if any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
+    extras = any(extra.status == "fails" for extra in result.extras)
+    if extras or any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
+        accept = accepting(result.extras)
         return (
             "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the "
-            "poorer model what it lacks"
+            "poorer model what it lacks" + (f"; what is meant to differ is accepted with {accept}" if accept else "")
         )
     if any(pair.status == "pass" for pair in result.pairs):
         return "the notes above say what was not compared, and so what the run lacked"
