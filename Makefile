@@ -22,7 +22,7 @@ PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_o
 	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
 .PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e test-pythons coverage \
-	lint type proto proto-check docs zoo site dist bench bench-slow clean
+	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -31,6 +31,7 @@ help:
 	@echo "make proto                   regenerate $(GENERATED) from proto/"
 	@echo "make docs                    regenerate docs/layers.md from a run"
 	@echo "make zoo                     align pairs of public libraries, and write docs/zoo.md; make zoo ZOO='bert t5': only those"
+	@echo "make zoo-faults              plant two faults in each of these pairs, and see whether their layers are named"
 	@echo "make coverage                what the fast tests reach, with a floor"
 	@echo "make test-pythons            the fast tests under each of $(PYTHONS) that is there"
 	@echo "make site                    the documents and the API reference, in build/site"
@@ -196,6 +197,9 @@ docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 # Real pairs: one architecture in two libraries. docs/zoo.md is written where all of them are run.
 zoo: $(COORDINATOR) $(ZOO_ENVS)
 	@$(call PY,coordinator) -m tests.zoo $(ZOO)
+
+zoo-faults: $(COORDINATOR) $(ZOO_ENVS)
+	@$(call PY,coordinator) -m tests.zoo.run_faults $(ZOO)
 
 # Copies what the site shows as it lies here, so that links between documents hold in both places. No broken link and no
 # public name without a docstring passes.
