@@ -183,12 +183,12 @@ FAULTS = (
     ),
     _fault(
         "roformer",
-        "LayerNorm epsilon 0.1 for 1e-12",
+        "LayerNorm epsilon 1e-3 for 1e-12",
         "attribute",
         "encoder.layers.1.norm2",
         "encoder.layer.1.output.LayerNorm",
         name="_epsilon",
-        value=0.1,
+        value=1e-3,
     ),
     _fault("ctrl", "position ids one too high", "shifted_ids", "pos_encoding", ""),
     _fault(
@@ -216,12 +216,12 @@ FAULTS = (
     ),
     _fault(
         "clip_vision",
-        "LayerNorm epsilon 0.1 for 1e-5",
+        "LayerNorm epsilon 1e-3 for 1e-5",
         "attribute",
         "vision_model.ln_pre",
         "vision_model.pre_layrnorm",
         name="_epsilon",
-        value=0.1,
+        value=1e-3,
     ),
     _fault(
         "clip_vision",
@@ -240,12 +240,12 @@ FAULTS = (
     _fault("albert", "ReLU for GELU", "relu", f"{_ALBERT}.activation", f"{_ALBERT}.activation"),
     _fault(
         "sd_unet",
-        "GroupNorm epsilon 0.1 for 1e-5",
+        "GroupNorm epsilon 1e-3 for 1e-5",
         "attribute",
         "down_blocks.0.resnets.0.norm1",
         "down_blocks.0.resnets.0.norm1",
         name="_epsilon",
-        value=0.1,
+        value=1e-3,
     ),
     _fault(
         "sd_unet",
