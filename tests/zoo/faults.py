@@ -116,7 +116,7 @@ FAULTS = (
         "reversed_heads",
         "h.0.self_attention",
         "h.0.self_attention",
-        argument=2,
+        argument="alibi",
         heads=4,
     ),
     _fault(

@@ -75,7 +75,7 @@ def _swapped_heads(model: Any, route: str) -> None:
     _change_input(_layer(model, route), 0, lambda heads: paddle.roll(heads, _HEAD_WIDTH, axis=-1))
 
 
-def _reversed_heads(model: Any, route: str, argument: int, heads: int) -> None:
+def _reversed_heads(model: Any, route: str, argument: str, heads: int) -> None:
     """Hand what there is for each head, on the first axis together with the batch, over in the reverse order."""
 
     def reverse(tensor: Any) -> Any:
@@ -122,14 +122,16 @@ def _change_output(layer: Any, change: Callable[[Any], Any]) -> None:
     _set_forward(layer, changed)
 
 
-def _change_input(layer: Any, at: int, change: Callable[[Any], Any]) -> None:
-    """Change the positional argument `at` of a layer, inside it: its caller hands over the right one."""
+def _change_input(layer: Any, argument: int | str, change: Callable[[Any], Any]) -> None:
+    """Change an argument of a layer, by its place or its name, inside it: its caller hands over the right one."""
     forward = layer.forward
 
     def changed(*args: Any, **keywords: Any) -> Any:
-        given = args[at] if at < len(args) else None
-        assert given is not None, f"{type(layer).__name__} is not given argument {at} by position"
-        return forward(*args[:at], change(given), *args[at + 1 :], **keywords)
+        given: dict[int | str, Any] = {**dict(enumerate(args)), **keywords}
+        assert given.get(argument) is not None, f"{type(layer).__name__} is not given the argument {argument!r}"
+        given[argument] = change(given[argument])
+        places = [given[place] for place in range(len(args))]
+        return forward(*places, **{name: given[name] for name in keywords})
 
     _set_forward(layer, changed)
 
