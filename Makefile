@@ -196,10 +196,10 @@ docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 
 # Real pairs: one architecture in two libraries. docs/zoo.md is written where all of them are run.
 zoo: $(COORDINATOR) $(ZOO_ENVS)
-	@$(call PY,coordinator) -m tests.zoo $(ZOO)
+	@GRPC_VERBOSITY=NONE $(call PY,coordinator) -m tests.zoo $(ZOO)
 
 zoo-faults: $(COORDINATOR) $(ZOO_ENVS)
-	@$(call PY,coordinator) -m tests.zoo.run_faults $(ZOO)
+	@GRPC_VERBOSITY=NONE $(call PY,coordinator) -m tests.zoo.run_faults $(ZOO)
 
 # Copies what the site shows as it lies here, so that links between documents hold in both places. No broken link and no
 # public name without a docstring passes.
