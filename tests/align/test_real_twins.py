@@ -35,6 +35,7 @@ FORMS = (
     "mask of -1e4",
     "boolean mask",
     "mask of one axis less",
+    "mask of ones",
     "inputs in another order",
     "up before gate",
     "weights merged",
@@ -42,8 +43,10 @@ FORMS = (
     "table held",
     "stack",
 )
-TOGETHER = tuple(form for form in FORMS if form not in ("boolean mask", "mask of one axis less", "stack"))
-HIDING = ("dropouts exchanged", "mask of -1e4")
+TOGETHER = tuple(
+    form for form in FORMS if form not in ("boolean mask", "mask of one axis less", "mask of ones", "stack")
+)
+HIDING = ("dropouts exchanged", "mask of -1e4", "mask of ones", "inputs in another order")
 """Where these do not heal, since a fault lies behind them, they are named in its place."""
 BEHIND = (
     *((form,) for form in FORMS if form not in HIDING),
@@ -101,8 +104,9 @@ class Attention(nn.Layer):
         q, k, v = (self._heads(x, weight) for weight in (self.q, self.k, self.v))
         if self._fault == "mask":
             mask = Tensor(np.roll(mask.data, 1, axis=-1))
-        if "mask of one axis less" in self._forms:
-            mask = mask.reshape(BATCH, 1, 1, LENGTH)
+        if "mask of ones" in self._forms:
+            mask = (mask - 1.0) * 1e9
+        mask = mask.reshape(BATCH, 1, 1, LENGTH)
         scores = q @ k.transpose(0, 1, 3, 2)
         scores = where(mask, Tensor(np.float32(-1e4)), scores) if "boolean mask" in self._forms else scores + mask
         shape = scores.shape
@@ -151,9 +155,9 @@ class Block(nn.Layer):
         self.norm = nn.LayerNorm(WIDTH, eps=0.05 if fault == "epsilon" else 1e-5)
         self._forms = forms
 
-    def forward(self, x: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor) -> Tensor:
         inner, outer = (self.drop2, self.drop1) if "dropouts exchanged" in self._forms else (self.drop1, self.drop2)
-        x = x + inner(self.attn(x, mask))
+        x = x + inner(self.attn(x, mask)) + memory * 0.1
         flat = x.reshape(BATCH * LENGTH, WIDTH) if "tokens merged" in self._forms else x
         return self.norm(x + outer(self.mlp(flat)).reshape(*x.shape))
 
@@ -161,8 +165,8 @@ class Block(nn.Layer):
 class BlockOfAnotherHand(Block):
     """The same with its inputs under other names, in another order."""
 
-    def forward(self, src: Tensor, ids: Tensor, src_mask: Tensor) -> Tensor:
-        return super().forward(src, src_mask, ids)
+    def forward(self, src: Tensor, memory: Tensor, src_mask: Tensor) -> Tensor:
+        return super().forward(src, src_mask, memory)
 
 
 class Stack(nn.Layer):
@@ -173,9 +177,9 @@ class Stack(nn.Layer):
         self.layers = nn.LayerList(*blocks)
         self.norm = nn.LayerNorm(WIDTH)
 
-    def forward(self, x: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor) -> Tensor:
         for block in self.layers:
-            x = block(x, mask, ids)
+            x = block(x, mask, memory)
         return self.norm(x)
 
 
@@ -200,16 +204,19 @@ class Net(nn.Layer):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = _embed(self, ids, self._forms) if "class embedding outside" in self._forms else self.embeddings(ids)
-        mask = _mask(self._forms)
+        mask, memory = _mask(self._forms), x.tanh()
         if "stack" in self._forms:
-            return self.head(self.encoder(x, mask, ids))
+            return self.head(self.encoder(x, mask, memory))
         for block in self.blocks:
-            x = block(x, ids, mask) if "inputs in another order" in self._forms else block(x, mask, ids)
+            x = block(x, memory, mask) if "inputs in another order" in self._forms else block(x, mask, memory)
         return self.head(self.last_norm(x))
 
 
 def _mask(forms: tuple[str, ...]) -> Tensor:
-    masked = PADDED if "mask of one axis less" in forms else PADDED[:, None, None]
+    flat = "mask of one axis less" in forms or "mask of ones" in forms
+    masked = PADDED if flat else PADDED[:, None, None]
+    if "mask of ones" in forms:
+        return Tensor((~masked).astype(np.float32))
     if "boolean mask" in forms:
         return Tensor(masked)
     lowest = -1e4 if "mask of -1e4" in forms else np.finfo(np.float32).min
