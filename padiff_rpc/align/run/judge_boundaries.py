@@ -95,7 +95,7 @@ class Judge:
 
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
-            return _one_sided(base, "base" if other is None else "raw")
+            return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
         verdict = self._settle_plainly(base, raw, mine, other)
         passes = isinstance(verdict, Verdict) and verdict.status == "pass"
         if passes or not (base.route and base.phase == "forward" and self._collects):
@@ -223,13 +223,15 @@ def _is_constant(record: Record) -> bool:
     return record.spec.count > 1 and record.digest.min == record.digest.max
 
 
-def _one_sided(boundary: Boundary, side: str) -> Verdict:
-    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody."""
+def _one_sided(boundary: Boundary, side: str, strict: bool) -> Verdict:
+    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody.
+
+    Such an output is not compared, and marked as missing: it is an extra (see `Extra`). With `strict` it fails at once.
+    """
     what = "takes" if boundary.side == "input" else "returns"
-    why = f"only {side}'s layer {what} this tensor"
     if boundary.route == "" and boundary.side == "output":
-        return Verdict("fail", "missing", why, None)
-    return Verdict.skip(why)
+        return Verdict("fail" if strict else "skipped", "missing", f"only {side} returns this output", None)
+    return Verdict.skip(f"only {side}'s layer {what} this tensor")
 
 
 def _both_floating(mine: Record, other: Record) -> bool:
