@@ -29,6 +29,12 @@ def packed_parts(name: str) -> tuple[str, ...]:
     )
 
 
+def tells_order(name: str) -> bool:
+    """Return True if the name of a packed Linear tells in which order it holds its parts, as `gate_up_proj` does."""
+    plain = re.sub(r"[_\s]", "", name.lower())
+    return any(pattern.fullmatch(plain) for _, pattern in _PATTERNS)
+
+
 _BY_GROUP = {"".join(parts): parts for parts in PACKED}
 _PATTERNS = [
     (order, re.compile(_AROUND + "".join(f"(?:{_WORDS[part]})" for part in order) + _AROUND))

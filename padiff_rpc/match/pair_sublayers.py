@@ -120,9 +120,8 @@ class Siblings:
     def _pair_packed(self) -> None:
         """Take out Linears of which one side packs what the other keeps apart: no layer of one is a layer of the other."""
         for pack in find_packs(self._left, self._paths):
-            self._partner |= dict.fromkeys((pack.fused, *pack.parts), next(self._numbers))
+            self._partner |= dict.fromkeys((pack.fused, *pack.parts.values()), next(self._numbers))
             self.packs.append(pack)
-            self._note(pack.note)
 
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:

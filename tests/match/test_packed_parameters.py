@@ -181,8 +181,8 @@ def test_the_usual_names_of_gate_and_up_are_known(gate_up: str, gate_and_up: tup
 
 def test_the_order_is_noted_and_the_layers_are_left_without_a_pair() -> None:
     found = match(Decoder("oi", **FUSED), Decoder("oi"))
-    assert any("layers.0.attn.qkv_proj is taken to hold" in note and "q, k, v" in note for note in found.notes)
-    assert any("gate, up" in note for note in found.notes)
+    assert any("layers.0.attn.qkv_proj is taken to hold" in note and "q, k, v" in note for note in found.guesses)
+    assert any("gate, up" in note for note in found.guesses)
     why = {entry.name: entry.why for entry in (*found.unmatched_base, *found.unmatched_raw)}
     for name in ("qkv_proj", "q_proj", "k_proj", "v_proj"):
         assert "its output has no counterpart" in why[f"layers.0.attn.{name}"]
@@ -194,7 +194,7 @@ def test_an_interleaved_layout_differs_and_is_never_aligned() -> None:
     assert not result.aligned
     assert result.first_divergence is not None
     assert ("forward", "layers.0.attn") == (result.first_divergence.stage, result.first_divergence.base.route)
-    assert any("head by head" in note for note in result.notes)
+    assert any("layers.0.attn.qkv_proj" in note and "nothing fits" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("name", ["up_gate_proj", "up_gate", "fused_up_gate_proj", "fc_up_gate"])
@@ -202,7 +202,8 @@ def test_an_interleaved_layout_differs_and_is_never_aligned() -> None:
 def test_the_name_gives_the_order_and_the_outputs_decide(name: str, up_first: bool) -> None:
     result = aligned(Decoder("oi"), Decoder("io", gate_up=name, up_first=up_first))
     assert up_first == result.aligned
-    assert any(f"mlp.{name} is taken to hold" in note and "(up, gate)" in note for note in result.notes)
+    told = "this fits" if up_first else "another layout would fit, which is not taken"
+    assert any(f"mlp.{name} is taken as expected (up, gate, one" in note and told in note for note in result.notes)
     if not up_first:
         assert result.first_divergence is not None
         assert "layers.0.mlp" in result.first_divergence.base.route
