@@ -60,7 +60,7 @@ def _sentence(group: Sequence[Decision]) -> str:
         )
     return (
         f"{first.choice.what} is taken {how}. Tried at {first.measured}, {found}: {error:.0e} apart, and "
-        f"{nearest.next_error or 0.0:.0e} with the next best ({rival}){more}"
+        f"{nearest.next_error or 0.0:.0e} with the next best that was tried ({rival}){more}"
     )
 
 
