@@ -20,7 +20,7 @@ from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.align.trying.decide import Decision
-from padiff_rpc.align.trying.notes import notes_on_choices, told
+from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
 from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
@@ -145,9 +145,7 @@ def _seconds(work: Callable[[], T]) -> tuple[T, float]:
     return done, time.monotonic() - begun
 
 
-def _conclude(
-    prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequence[Decision], begun: float
-) -> Result:
+def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequence[Decision], begun: float) -> Result:
     """Name the layers at fault, and what was not compared, and put the result together."""
     settings, scope, stopped = prepared.settings, prepared.scope, run.stopped
     lacking = (
@@ -163,7 +161,14 @@ def _conclude(
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*notes_on_choices(decisions), *scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside]
+    notes = [
+        *notes_on_choices(decisions),
+        *scope.notes,
+        *prepared.notes,
+        *prepared.matching.notes,
+        *notes_on(prepared, pairs),
+        *aside,
+    ]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)

@@ -11,7 +11,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.running_variance import judge_variances
-from padiff_rpc.align.trying.notes import notes_on_choices, told
+from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
 from padiff_rpc.align.trying.try_choices import settle_by_values
 from padiff_rpc.align.verdict.assemble import assemble, blame_of
 from padiff_rpc.model.model import Model, What

@@ -193,9 +193,7 @@ RULES: Mapping[str, Rule] = {
     "reshape": Rule(_reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
     "merge_swapped": Rule(_merge_swapped, _to_merged),
     "split_swapped": Rule(_split_swapped, _from_merged),
-    "reshape_transpose": Rule(
-        _turned_after, lambda base, raw: [np.ascontiguousarray(base[0].reshape(raw[0][::-1]).T)]
-    ),
+    "reshape_transpose": Rule(_turned_after, lambda base, raw: [np.ascontiguousarray(base[0].reshape(raw[0][::-1]).T)]),
     "transpose_reshape": Rule(_turned_before, lambda base, raw: [np.ascontiguousarray(base[0].T).reshape(raw[0])]),
     **{name: make(axis, transpose) for name, (make, axis, transpose) in _PACKING.items()},
 }

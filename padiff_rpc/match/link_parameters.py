@@ -150,7 +150,7 @@ def _link_by_shape(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSi
 
 
 def _add(result: LayerLinks, pair: PerSide[LayerNode], tensors: PerSide[ParameterInfo], found: RuleFound) -> None:
-    """Add the link of two tensors and its note, or what is in doubt of it. A parameter that is a buffer on the other side is linked as a buffer."""
+    """Add the link of two tensors, its note and what is in doubt of it. Where one of them is a buffer, both count as such."""
     mine, theirs = tensors
     kind = mine.kind if mine.kind == theirs.kind else "buffer"
     link = ParameterLink(pair.base.route, pair.raw.route, (mine.name,), (theirs.name,), found.rule, kind)

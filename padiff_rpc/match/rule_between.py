@@ -50,7 +50,8 @@ class RuleFound:
         if not self.others:
             return []
         alternatives = tuple(
-            Alternative(_WORDS[rule], (replace(link, rule=rule),), rule in _UNUSUAL) for rule in (self.rule, *self.others)
+            Alternative(_WORDS[rule], (replace(link, rule=rule),), rule in _UNUSUAL)
+            for rule in (self.rule, *self.others)
         )
         return [Choice(self.where, link.base_route, link.raw_route, alternatives, self.guess)]
 

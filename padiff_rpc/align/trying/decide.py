@@ -116,15 +116,11 @@ class Trial:
     @property
     def next(self) -> Combination | None:
         """The combination to try next; None where the choices are decided, or all combinations were tried."""
-        near = [self.fits[one] for one in self._near()]
-        fitting = any(fit.passes for fit in near)
-        if len(self.fits) > 1 and fitting and len(near) == 1 and self._is_apart():
-            return None
         rest = [one for one in self._combinations if one not in self.fits]
-        if not any(one in self._takeable for one in rest):
-            if any(fit.passes for fit in self.fits.values()) and len(self.fits) > 1:
-                return None
-        return rest[0] if rest else None
+        compared = len(self.fits) > 1 and any(fit.passes for fit in self.fits.values())
+        if compared and (self._is_clear() or not any(one in self._takeable for one in rest)):
+            return None
+        return next(iter(rest), None)
 
     @property
     def best(self) -> Combination:
@@ -150,10 +146,11 @@ class Trial:
         least = min((fit.error for fit in tried.values()), default=0.0)
         return [one for one, fit in tried.items() if fit.passes or fit.error <= CLEARLY * least]
 
-    def _is_apart(self) -> bool:
-        """Tell whether the best combination is told from all others that were tried, those that may not be taken included."""
+    def _is_clear(self) -> bool:
+        """Tell whether the best combination fits, and is told from all others that were tried, the contrary ones included."""
         best = self.fits[self.best]
-        return all(not fit.passes and fit.error > CLEARLY * best.error for fit in self.fits.values() if fit is not best)
+        others = [fit for fit in self.fits.values() if fit is not best]
+        return best.passes and all(not fit.passes and fit.error > CLEARLY * best.error for fit in others)
 
     def _decision(self, at: int, choice: Choice, measured: str) -> Decision:
         best, fit = self.best, self.fits[self.best]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 
 from padiff_rpc.align.assign.assign_weights import assign_weights, write_links
@@ -20,6 +19,7 @@ from padiff_rpc.match.routes import is_inside
 from padiff_rpc.model.model import Inputs, Model
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import Tensor, collect_all
+
 
 def try_choices(
     prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.numpy_framework import nn
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Result
+from padiff_rpc.tape.recorded_model import RecordedModel
+from padiff_rpc.tape.write_tape import record
 from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import Claimed
 
@@ -284,3 +287,12 @@ def test_a_trial_that_fails_leaves_what_is_expected_and_says_why(monkeypatch: py
     result = run(Net(), Net("qkv_proj"))
     assert result.aligned
     assert "trying failed: the store is full" in result.notes[0]
+
+
+def test_a_recorded_base_serves_as_well_as_a_live_one(tmp_path: Path) -> None:
+    base, raw = pair(Net(), Net("qkv_proj", "scale", at=1, by="heads"))
+    settings = AlignSettings(training=True)
+    record(base, X, tmp_path / "tape", model_name="net", training=True, loss=settings.base_loss)
+    result = align(RecordedModel(tmp_path / "tape"), raw, X, X, settings)
+    assert {("fits", LIES[0][2])} == outcomes(result)
+    assert first(result).startswith("layers.1")
