@@ -70,7 +70,7 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
 
 
 def _scope(described: PerSide[ModelDescription], matching: Matching, settings: AlignSettings) -> Scope:
-    scope = scope_of(*described, matching, settings.selections)
+    scope = scope_of(described.base, described.raw, matching, settings.selections)
     return scope if settings.held else replace(scope, links=())
 
 
