@@ -83,6 +83,7 @@ class Alternative:
     Attributes:
         words: what a note calls it, such as "gate, up, one whole after the other".
         links: the links under this alternative.
+        layers: the pairs of layers that go with it, where it is they that are in doubt; mostly there are none.
         contrary: whether it goes against what names, shapes or the library tell. It is tried to explain a difference, and never
             taken: a model that splits `gate_up_proj` into up and gate may mean it so, or be wrong.
     """
@@ -90,6 +91,7 @@ class Alternative:
     words: str
     links: tuple[ParameterLink, ...]
     contrary: bool = False
+    layers: tuple[LayerPair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Choice:
         base_route: the route of base's layer in the innermost pair of layers around these tensors.
         raw_route: the route of raw's layer in that pair.
         alternatives: the possible ones, the most plausible first: the matching's own links are those of the first. All have
-            as many links, in one order, and a link joins the same tensors in each of them.
+            as many links, in one order.
         guess: the sentence that tells a user of the first one, where the choice is not tried.
     """
 
@@ -123,6 +125,7 @@ class Matching:
         unmatched_raw: the same for raw.
         notes: sentences that a reader should see, such as one on a definition order that differs.
         choices: what names and shapes leave in doubt. The links hold the most plausible alternative of each.
+        guesses_of_order: those of the notes that tell of layers in doubt, and how a user may settle them.
     """
 
     layers: tuple[LayerPair, ...]
@@ -131,6 +134,7 @@ class Matching:
     unmatched_raw: tuple[Unmatched, ...]
     notes: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
+    guesses_of_order: tuple[str, ...] = ()
 
     @property
     def guesses(self) -> list[str]:
@@ -146,8 +150,12 @@ class Matching:
             for old, link in zip(choice.alternatives[0].links, taken.links, strict=True)
         }
         done = [choice for choice, _ in settled]
+        pairs = {pair.base: pair for _, taken in settled for pair in taken.layers}
+        gone = self.guesses_of_order if pairs else ()
         return replace(
             self,
+            layers=tuple(pairs.get(pair.base, pair) for pair in self.layers),
+            notes=tuple(note for note in self.notes if note not in gone),
             links=tuple(new.get(link, link) for link in self.links),
             choices=tuple(choice for choice in self.choices if choice not in done),
         )

@@ -14,6 +14,7 @@ from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.rule_between import rule_for_namesakes
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
+from padiff_rpc.match.swapped_layers import choice_of_order
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.model.model import ModelDescription
@@ -74,6 +75,8 @@ class _Matcher:
         self._notes: list[str] = []
         self._choices: list[Choice] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
+        self._in_doubt: list[tuple[str, str]] = []  # routes of layers that were paired by order, and may change places
+        self._notes_in_doubt: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
     def map_layers(self, layer_map: Mapping[str, str]) -> None:
@@ -134,6 +137,7 @@ class _Matcher:
         self._notes += [why for tables in self._tables for why in tables.values()]
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
+        of_order = (*collapse_alike(self._notes_in_doubt), *proposals(self._in_doubt, ()))
         return Matching(
             layers=tuple(
                 LayerPair(node.route, self._partner[node].route, self._how[node])
@@ -143,7 +147,12 @@ class _Matcher:
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
-            notes=(*collapse_alike(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
+            notes=(
+                *collapse_alike(self._notes),
+                *proposals(self._guesses["layers"], self._guesses["parameters"]),
+                *of_order,
+            ),
+            guesses_of_order=of_order,
             choices=tuple(
                 choice
                 for choice in self._choices
@@ -164,6 +173,11 @@ class _Matcher:
             self._pair(base, raw, how)
         for base, raw, _ in siblings.pairs:
             self._match_below(PerSide(base, raw))
+        self._notes_in_doubt += siblings.notes_in_doubt
+        for guessed in siblings.in_doubt:
+            self._in_doubt += [(base.route, raw.route) for base, raw in guessed]
+            choice = choice_of_order(pair.map(lambda node: node.route), guessed, self._links)
+            self._choices += [choice] if choice else []
 
     def _link_own(self, pair: PerSide[LayerNode], settled: PerSide[set[str]]) -> None:
         """Link the tensors that two paired layers hold themselves, but for those that are settled already, by full name."""

@@ -70,7 +70,7 @@ def settle_by_values(prepared: Prepared, threads: SideThreads) -> tuple[Prepared
 
 
 def _settled(prepared: Prepared, decisions: Sequence[Decision]) -> tuple[Prepared, Sequence[Decision]]:
-    matching = prepared.matching.choosing((one.choice, one.taken) for one in decisions)
+    matching = prepared.matching.choosing((one.choice, one.taken) for one in decisions if one.outcome != "untried")
     return rematched(prepared, matching), decisions
 
 

@@ -13,6 +13,7 @@ from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.trying import try_choices
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.model import ForwardRequest
 from padiff_rpc.numpy_framework import nn
@@ -296,3 +297,58 @@ def test_a_recorded_base_serves_as_well_as_a_live_one(tmp_path: Path) -> None:
     result = align(RecordedModel(tmp_path / "tape"), raw, X, X, settings)
     assert {("fits", LIES[0][2])} == outcomes(result)
     assert first(result).startswith("layers.1")
+
+
+# -- layers that names do not tell apart ----------------------------------------------------------------------------------
+class Branches(nn.Layer):
+    """Two Linears of one shape, in layers of one kind. crossed: uses each of them where the other model uses the other."""
+
+    def __init__(self, names: tuple[str, str], crossed: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(WIDTH, WIDTH))
+        self._names, self._scale = names[:: -1 if crossed else 1], np.float32(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = (getattr(self, name)(x) for name in self._names)
+        return x + one.tanh() * two * self._scale
+
+
+def blocks(names: tuple[str, str], scales: Sequence[float] = (1.0, 1.0), crossed: bool = False) -> nn.Layer:
+    return nn.Sequential(*(Branches(names, crossed, scale) for scale in scales))
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_layers_that_names_do_not_tell_apart_are_paired_as_fits(crossed: bool) -> None:
+    result = align_numpy(blocks(("alpha", "beta")), blocks(("one", "two"), crossed=crossed))
+    assert result.aligned
+    taken = "alpha -> two, beta -> one" if crossed else "alpha -> one, beta -> two"
+    assert {("fits", taken)} == outcomes(result)
+    assert crossed == ("NOT as expected" in result.notes[0])
+    assert ("0.alpha", "0.two" if crossed else "0.one") in result.paired_routes
+    assert not [note for note in result.notes if "which is a guess" in note]
+    assert {"forward", "backward", "grads"} <= {
+        pair.stage for pair in result.pairs if pair.status == "pass" and "alpha" in pair.base_route
+    }
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_a_fault_beside_them_is_found_at_its_layer(crossed: bool) -> None:
+    raw = blocks(("one", "two"), (1.0, 1.01), crossed)
+    assert "1" == first(align_numpy(blocks(("alpha", "beta")), raw))
+
+
+def test_one_of_two_layers_that_takes_them_crosswise_differs() -> None:
+    raw = nn.Sequential(Branches(("one", "two")), Branches(("one", "two"), crossed=True))
+    assert first(align_numpy(blocks(("alpha", "beta")), raw)).startswith("1")
+
+
+def test_names_that_tell_them_apart_leave_no_choice() -> None:
+    names = ("query", "key")
+    result = align_numpy(blocks(names), blocks(("q_proj", "k_proj"), crossed=True))
+    assert first(result).startswith("0")
+    assert "tried" not in result.figures
+
+
+def align_numpy(base: nn.Layer, raw: nn.Layer) -> Result:
+    return align(HostedModel(base), HostedModel(raw), X, X, AlignSettings())
