@@ -1,4 +1,4 @@
-"""Find layers that were paired by their order alone and could as well be each other's partners: names and shapes leave a choice."""
+"""Find layers that were paired by their order alone, and could as well be each other's partners."""
 
 from __future__ import annotations
 
