@@ -60,7 +60,7 @@ def pack_layouts(fused: LayerNode, parts: Mapping[str, LayerNode]) -> list[PackL
     rows = gcd(*(_rows(part) for part in parts.values()))
     holders = [node.holder for node in (fused, *parts.values()) if node.holder is not None]
     numbers = dict.fromkeys(number for holder in holders for number in _numbers(holder))
-    heads = _groupings(numbers, rows)[:_MOST_GROUPINGS] if "q" in parts else []
+    heads = _groupings(numbers, rows)[:_MOST_GROUPINGS] if "k" in parts else []
     ways = [(1, False), *((groups, False) for groups in heads), *([(rows, True)] if rows > 1 else [])]
     unusual = ways[: 1 + _MOST_BESIDES] if heads else ways
     others = [order for order in permutations(parts) if order != named]

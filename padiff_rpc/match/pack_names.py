@@ -7,7 +7,7 @@ from itertools import permutations
 
 from padiff_rpc.match.layer_families import name_in_common
 
-PACKED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("gate", "up"))
+PACKED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("k", "v"), ("gate", "up"))
 """Names in common of the Linears that some models pack into one, each group in the usual order."""
 
 _WORDS = {"q": "q|query", "k": "k|key", "v": "v|value", "gate": "gate", "up": "up"}

@@ -307,3 +307,51 @@ def test_packed_attention_of_torch_is_one_fused_linear_elsewhere(framework: str,
     assert ("attn.qkv.bias", "identity") == links(found)["attn.in_proj_bias"]
     assert routes(found)["attn.out_proj"] == "attn.proj"
     assert (failing(found.unmatched_base), failing(found.unmatched_raw)) == ([], [])
+
+
+# -- k and v in one -------------------------------------------------------------------------------------------------------
+class Narrow(nn.Layer):
+    """Attention whose k and v lie in one Linear, `by_heads` or whole; v_first: takes them the other way about."""
+
+    def __init__(self, fused: str, by_heads: bool = False, v_first: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        self.num_kv_heads = 2
+        linear = nn.LinearIO if fused else nn.Linear
+        self.q_proj = linear(WIDTH, 4)
+        for name, size in {fused: 8}.items() if fused else {"k_proj": 4, "v_proj": 4}.items():
+            setattr(self, name, linear(WIDTH, size))
+        self.out_proj = linear(4, WIDTH)
+        self._fused, self._by_heads, self._v_first, self._scale = fused, by_heads, v_first, np.float32(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._fused:
+            rows = np.arange(8).reshape(2, 2, 2) if self._by_heads else np.arange(8).reshape(1, 2, 4)
+            k, v = (getattr(self, self._fused)(x)[..., rows[:, at].reshape(-1)] for at in (0, 1))
+            k, v = (v, k) if self._v_first else (k, v)
+        else:
+            k, v = self.k_proj(x), self.v_proj(x)
+        return self.out_proj((self.q_proj(x) * k.tanh() * self._scale + v).tanh())
+
+
+def narrow(fused: str = "", attn: str = "attn", **options: Any) -> nn.Layer:
+    model = nn.Sequential()
+    setattr(model, attn, Narrow(fused, **options))
+    return model
+
+
+@pytest.mark.parametrize("name", ["kv_proj", "kv", "to_kv", "key_value"])
+@pytest.mark.parametrize("by_heads", [False, True])
+def test_k_and_v_in_one_are_found_and_a_fault_beside_them_too(name: str, by_heads: bool) -> None:
+    result = aligned(narrow(), narrow(name, attn="self_attn", by_heads=by_heads))
+    assert [] == [pair for pair in result.pairs if pair.status == "fail"]
+    assert result.aligned
+    assert by_heads == ("NOT as expected" in result.notes[0])
+    faulty = aligned(narrow(), narrow(name, attn="self_attn", by_heads=by_heads, scale=1.02))
+    assert faulty.first_divergence is not None
+    assert "attn" == faulty.first_divergence.base.route
+
+
+def test_v_before_k_differs_where_the_name_says_k_before_v() -> None:
+    result = aligned(narrow(), narrow("kv_proj", v_first=True))
+    assert not result.aligned
+    assert any("another layout would fit" in note and "v, k, one whole" in note for note in result.notes)
