@@ -369,3 +369,23 @@ def test_two_dumps_are_told_by_their_weights(tmp_path: Path) -> None:
         assert result.aligned
         assert {("fits", LIES[0][2])} == outcomes(result)
         assert result.notes[0].startswith("layers.0.qkv_proj is taken NOT as expected")
+
+
+class Tabled(nn.Layer):
+    """Adds a table that it computes itself and no checkpoint holds, beside attention that is tried."""
+
+    def __init__(self, packed: str = "", step: float = 0.1) -> None:
+        super().__init__()
+        self.net = Net(packed, by="heads" if packed else "whole")
+        self.register_buffer("table", Tensor(np.arange(WIDTH, dtype=np.float32) * np.float32(step)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.table)
+
+
+def test_a_table_that_raw_computes_wrongly_is_still_found() -> None:
+    assert run(Tabled(), Tabled("qkv_proj")).aligned
+    result = run(Tabled(), Tabled("qkv_proj", step=0.2))
+    assert {("fits", LIES[0][2])} == outcomes(result)
+    assert not result.aligned
+    assert any("raw keeps its own values of table" in note for note in result.notes)
