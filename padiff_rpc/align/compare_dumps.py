@@ -59,7 +59,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     figures: dict[str, Any] = {"bytes_moved": prepared.sides.traffic.bytes_moved}
     if decisions:
         figures["tried"] = [told(decision) for decision in decisions]
-    return assemble(prepared, divergences, [*skipped, *found], notes, lacking, figures)
+    return assemble(prepared, divergences, [*skipped, *found], prepared.extras, notes, lacking, figures)
 
 
 def _compare(comparer: ParameterComparer, prepared: Prepared, what: What, seen: Seen) -> list[Pair]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from padiff_rpc.align.prepare import Prepared
-from padiff_rpc.align.run.fail_fast import PhaseStop
+from padiff_rpc.align.run.fail_fast import PhaseStop, PhaseStopped
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.phase import run_phase
 from padiff_rpc.align.run.threads import SideThreads
@@ -60,20 +60,16 @@ def fits_at_outputs(
 
     to_base = {pair.raw: pair.base for pair in layers}
     of_base, of_raw = request(inputs.base, to_base.values(), False), request(inputs.raw, to_base, True)
-    run = run_phase(
-        sides,
-        threads,
-        Pairing(to_base, numbered=sides.replays),
-        0,
-        PerSide(
-            lambda observer: sides.base.forward(of_base, observer),
-            lambda observer: sides.raw.forward(of_raw, observer),
-        ),
-        on_judged=lambda _: None,
-        stop=PhaseStop(None),
+    jobs = PerSide(
+        lambda observer: sides.base.forward(of_base, observer), lambda observer: sides.raw.forward(of_raw, observer)
     )
+    pairing = Pairing(to_base, numbered=sides.replays)
+    try:
+        judged = run_phase(sides, threads, pairing, "forward", 0, jobs, lambda _: None, PhaseStop(None)).judged
+    except PhaseStopped as stopped:  # a model raised, after something had differed
+        judged = stopped.judged
     outputs: dict[str, list[Pair]] = {}
-    for one in run.judged:
+    for one in judged:
         if one.base.side == "output":
             outputs.setdefault(one.base.route, []).extend(one.pairs)
     found = {route: fit_of(pairs) for route, pairs in outputs.items()}
