@@ -34,6 +34,7 @@ class ParameterInfo:
         spec: The dtype and the shape.
         trainable: True where the framework computes a gradient for it; False for every buffer.
         aliases: The further full names of a tied tensor.
+        transient: True for a buffer that the framework keeps out of checkpoints.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ParameterInfo:
     spec: TensorSpec
     trainable: bool
     aliases: tuple[str, ...] = ()
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,6 +527,21 @@ class Storing(Protocol):
 
     def store_figures(self) -> StoreFigures:
         """Return how full the store is, and has been."""
+        ...
+
+
+@runtime_checkable
+class Stating(Protocol):
+    """A further ability of a Model that runs: its own class may state how another library's checkpoint becomes its own."""
+
+    def checkpoint_statements(self) -> tuple[str, ...]:
+        """Return the AOA statements of the model's class, in their order; empty where it has none.
+
+        They are texts, to be parsed and never evaluated. Their sources have the names of the other library.
+
+        Raises:
+            PadiffError: MODEL_FAILED where the class cannot tell them.
+        """
         ...
 
 

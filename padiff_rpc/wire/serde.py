@@ -120,6 +120,7 @@ def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterIn
         spec=tensor_spec_to_proto(info.spec),
         trainable=info.trainable,
         aliases=info.aliases,
+        transient=info.transient,
     )
 
 
@@ -136,6 +137,7 @@ def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.Paramete
         spec=tensor_spec_from_proto(proto.spec),
         trainable=proto.trainable,
         aliases=tuple(map(intern, proto.aliases)),
+        transient=proto.transient,
     )
 
 
@@ -204,6 +206,22 @@ def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domai
         layers += map(layer_info_from_proto, part.layers)
         parameters += map(parameter_info_from_proto, part.parameters)
     return domain.ModelDescription(framework, class_name, tuple(layers), tuple(parameters))
+
+
+def statements_to_proto(statements: Iterable[str]) -> Iterator[worker_service_pb2.DescribeModelResponse]:
+    """Yield statements in messages of about DESCRIPTION_PART_BYTES, and at least one message."""
+    message = worker_service_pb2.DescribeModelResponse()
+    for statement in statements:
+        if message.statements and message.ByteSize() + len(statement) > DESCRIPTION_PART_BYTES:
+            yield message
+            message = worker_service_pb2.DescribeModelResponse()
+        message.statements.append(statement)
+    yield message
+
+
+def statements_from_proto(messages: Iterable[worker_service_pb2.DescribeModelResponse]) -> tuple[str, ...]:
+    """Join the statements of several messages."""
+    return tuple(statement for message in messages for statement in message.statements)
 
 
 def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
