@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
@@ -102,9 +103,10 @@ class _Matcher:
         self._notes += [why for tables in self._tables for why in tables.values()]
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
+        certain = certain_layers(self._partner, self._how, self._links)
         return Matching(
             layers=tuple(
-                LayerPair(node.route, self._partner[node].route, self._how[node])
+                LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
                 for node in self._trees.base.values()
                 if node in self._partner
             ),
@@ -189,13 +191,13 @@ class _Matcher:
         for node in self._trees.raw.values():
             if node not in self._taken and not node.is_leaf:
                 linked = frozenset(
-                    self._by_raw_name[name].raw for name in _tensor_names(node) if name in self._by_raw_name
+                    self._by_raw_name[name].raw for name in node.tensor_names() if name in self._by_raw_name
                 )
                 candidates.setdefault(linked, []).append(node)
         for node in self._trees.base.values():
             if node in self._taken or node.is_leaf:
                 continue
-            linked = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
+            linked = frozenset(raw for name in node.tensor_names() for raw in to_raw.get(name, ()))
             rivals = candidates.get(linked, []) if linked else []
             if rivals:
                 same_name = next((raw for raw in rivals if raw.name == node.name), None)
@@ -272,10 +274,6 @@ class _Matcher:
     def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
         """Return the paired layers of a side, each with its partner."""
         return [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
-
-
-def _tensor_names(node: LayerNode) -> set[str]:
-    return {info.name for below in node.subtree() for info in below.own.values()}
 
 
 def _collapse(notes: list[str]) -> list[str]:
