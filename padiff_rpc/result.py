@@ -218,6 +218,7 @@ class Result:
         figures: hold times in seconds, under names that end in `_s`, and sizes in bytes.
         trees: map "base" and "raw" to (route, class) of each layer, in definition order.
         paired_routes: hold (base's route, raw's route) of the layers that correspond.
+        inferred_routes: hold those of them that no parameter ties and that no layer map names.
     """
 
     aligned: bool
@@ -231,6 +232,7 @@ class Result:
     figures: dict[str, Any]
     trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     paired_routes: list[tuple[str, str]] = field(default_factory=list)
+    inferred_routes: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -256,6 +258,7 @@ class Result:
                 "figures": self.figures,
                 "trees": self.trees,
                 "paired_routes": self.paired_routes,
+                "inferred_routes": self.inferred_routes,
             }
         )
 

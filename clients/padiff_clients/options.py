@@ -23,7 +23,10 @@ Decorator = Callable[[Any], Any]
 _MODELS = {"base": "The trusted model.", "raw": "The other model."}
 _MAP_OPTIONS = (
     click.option(
-        "--map", "map_file", metavar="FILE.toml", help="Pairs of layers and parameters, on top of the automatic match."
+        "--map",
+        "map_file",
+        metavar="FILE",
+        help="A map, on top of the automatic match: FILE.toml, or FILE.json of renames.",
     ),
     click.option(
         "--pair", "pairs", metavar="BASE=RAW", multiple=True, help="Two layers that correspond, by route; repeatable."

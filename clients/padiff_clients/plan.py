@@ -116,6 +116,7 @@ def align_settings(
         raw_optimizer=optimizer_of(raw, run.raw),
         layer_map=run.map.layers,
         parameter_map=run.map.parameters,
+        renames=run.map.renames,
         **settings_of(run),
     )
 

@@ -105,6 +105,7 @@ class MapTable(BaseModel):
     model_config = _STRICT
     layers: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, str] = Field(default_factory=dict)
+    renames: dict[str, str] = Field(default_factory=dict)
 
 
 class StoreTable(BaseModel):

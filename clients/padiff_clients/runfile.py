@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -49,8 +50,9 @@ def load_run_file(path: Path) -> RunFile:
 
 
 def load_map_file(path: Path) -> MapTable:
-    """Read a file with the tables `layers` and `parameters`, as in the [map] of a run file."""
-    return validate({"map": _read_toml(path)}, str(path)).map
+    """Read a TOML file with the tables of a run file's [map], or a JSON file that holds renames alone."""
+    table = {"renames": _read_json(path)} if path.suffix == ".json" else _read_toml(path)
+    return validate({"map": table}, str(path)).map
 
 
 def validate(values: Mapping[str, Any], source: str) -> RunFile:
@@ -128,6 +130,17 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"{path} is no valid TOML: {err}",
             reason=Reason.BAD_CONFIG,
             hint='text needs quotes in TOML: inputs = "inputs.npz"',
+        ) from err
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise PadiffError(
+            f"cannot read {str(path)!r}: {(isinstance(err, OSError) and err.strerror) or err}",
+            reason=Reason.BAD_CONFIG,
+            hint=r'a JSON of renames holds {"^bert\\.(.+)": "model.\\1"}: a regular expression, and what it becomes',
         ) from err
 
 

@@ -11,6 +11,7 @@ from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
+from padiff_rpc.match.user_map import UserMap, parse_parameters
 from padiff_rpc.model.model import Model, ModelDescription
 from padiff_rpc.per_side import PerSide
 
@@ -68,14 +69,8 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
 
 def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:
     """Match two models by the settings' maps and selections, without what a dump does not hold."""
-    matching = match_models(
-        described.base,
-        described.raw,
-        settings.layer_map,
-        settings.parameter_map,
-        settings.base_selection,
-        settings.raw_selection,
-    )
+    user_map = UserMap(settings.layer_map, parse_parameters(settings.parameter_map), settings.renames)
+    matching = match_models(described.base, described.raw, user_map, settings.base_selection, settings.raw_selection)
     return without_unrecorded(matching, *described)
 
 

@@ -20,6 +20,7 @@ from padiff_rpc.interface.side_models import SideModel, map_between, pair_of, si
 from padiff_rpc.interface.switches import api_check
 from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Native
 from padiff_rpc.per_side import PerSide
@@ -97,7 +98,9 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     layer_map = map_between(base, raw)
     try:
         descriptions = base.model.describe(), raw.model.describe()
-        assign_weights(base.model, raw.model, match_models(*descriptions, layer_map, {}, base.selection, raw.selection))
+        assign_weights(
+            base.model, raw.model, match_models(*descriptions, UserMap(layer_map), base.selection, raw.selection)
+        )
     except PadiffError as err:
         if err.reason is not Reason.MODELS_DO_NOT_MATCH:
             raise

@@ -20,11 +20,15 @@ class LayerPair:
         base: the route of base's layer; "" for the model itself.
         raw: the route of raw's layer.
         how: what paired them; see `How`.
+        certain: True where parameters tie the two (a link joins tensors of theirs, or of layers below them), where the user's
+            layer map pairs them, and for the two whole models; False where only structure, order or name does, as for dropouts,
+            activations and containers without parameters.
     """
 
     base: str
     raw: str
     how: How
+    certain: bool
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
-from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
-from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
+from padiff_rpc.match.link_parameters import link_layers, link_specially
+from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
 from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
@@ -25,8 +25,7 @@ from padiff_rpc.result import Unmatched
 def match_models(
     base: ModelDescription,
     raw: ModelDescription,
-    layer_map: Mapping[str, str] | None = None,
-    parameter_map: Mapping[str, str] | None = None,
+    user_map: UserMap | None = None,
     base_selection: Selection = EVERYTHING,
     raw_selection: Selection = EVERYTHING,
 ) -> Matching:
@@ -39,18 +38,16 @@ def match_models(
     Args:
         base: base's layers, parameters and buffers.
         raw: the same for raw.
-        layer_map: raw's route by base's route, for pairs of layers that the user demands; they come before all others.
-        parameter_map: raw's full name by base's full name, for tensors that the user demands to be linked.
+        user_map: the pairs of layers and links of tensors that the user demands; they come before all others.
         base_selection: the layers of base that are recorded and compared.
         raw_selection: the layers of raw that are recorded and compared.
 
     Raises:
-        PadiffError: UNKNOWN_NAME if a map names a layer or tensor that its model lacks; BAD_CONFIG if a map gives a layer or
-            tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of an entry of parameter_map.
+        PadiffError: UNKNOWN_NAME if the map names a layer or tensor that its model lacks; BAD_CONFIG if it gives a layer or
+            tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of tensors that it links.
     """
     matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
-    matcher.map_layers(layer_map or {})
-    matcher.map_parameters(parameter_map or {})
+    matcher.heed(user_map or UserMap())
     return matcher.run()
 
 
@@ -68,48 +65,23 @@ class _Matcher:
         self._absorbed: dict[LayerNode, str] = {}
         self._links: list[ParameterLink] = []
         self._by_raw_name: dict[str, ParameterLink] = {}
-        self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the parameter map links
+        self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the user's map links
         self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
         self._tables: PerSide[dict[str, str]] = PerSide({}, {})  # why tensors without partner need none, by full name
         self._notes: list[str] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
 
     # -- what the user says ---------------------------------------------------------------------------------------
-    def map_layers(self, layer_map: Mapping[str, str]) -> None:
-        for base_route, raw_route in layer_map.items():
-            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
-            if base in self._taken or raw in self._taken:
-                raise PadiffError(
-                    f"the layer map pairs {base_route!r} with {raw_route!r}, but one of them has a partner already",
-                    reason=Reason.BAD_CONFIG,
-                    hint="give each layer one partner",
-                )
+    def heed(self, user_map: UserMap) -> None:
+        """Pair the layers and link the tensors that the user's map names."""
+        for base, raw in mapped_layers(user_map.layers, self._trees):
             self._pair(base, raw, "explicit")
-
-    def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
-        for base_name, raw_name in parameter_map.items():
-            base, mine = self._find_parameter("base", base_name)
-            raw, theirs = self._find_parameter("raw", raw_name)
-            base_info, raw_info = base.own[mine], raw.own[theirs]
-            if base_info.name in self._mapped.base or raw_info.name in self._mapped.raw:
-                raise PadiffError(
-                    f"the parameter map links {base_name!r} with {raw_name!r}, but one of them has a partner already",
-                    reason=Reason.BAD_CONFIG,
-                    hint="give each parameter one partner",
-                )
-            rule, note = rule_for_namesakes(base, mine, raw, theirs)
-            if not rule:
-                raise PadiffError(
-                    f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
-                    f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
-                    reason=Reason.MODELS_DO_NOT_MATCH,
-                    hint="link parameters of equal, transposed or flattened shape, or with neighbouring dimensions merged",
-                )
-            kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
-            self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))
-            self._mapped.base.add(base_info.name)
-            self._mapped.raw.add(raw_info.name)
-            self._notes += [note] if note else []
+        links, notes = mapped_links(user_map, self._trees)
+        for one in links:
+            self._keep(one.link)
+            self._mapped.base.update(one.link.base)
+            self._mapped.raw.update(one.link.raw)
+        self._notes += notes
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
@@ -131,9 +103,10 @@ class _Matcher:
         self._notes += [why for tables in self._tables for why in tables.values()]
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
+        certain = certain_layers(self._partner, self._how, self._links)
         return Matching(
             layers=tuple(
-                LayerPair(node.route, self._partner[node].route, self._how[node])
+                LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
                 for node in self._trees.base.values()
                 if node in self._partner
             ),
@@ -218,13 +191,13 @@ class _Matcher:
         for node in self._trees.raw.values():
             if node not in self._taken and not node.is_leaf:
                 linked = frozenset(
-                    self._by_raw_name[name].raw for name in _tensor_names(node) if name in self._by_raw_name
+                    self._by_raw_name[name].raw for name in node.tensor_names() if name in self._by_raw_name
                 )
                 candidates.setdefault(linked, []).append(node)
         for node in self._trees.base.values():
             if node in self._taken or node.is_leaf:
                 continue
-            linked = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
+            linked = frozenset(raw for name in node.tensor_names() for raw in to_raw.get(name, ()))
             rivals = candidates.get(linked, []) if linked else []
             if rivals:
                 same_name = next((raw for raw in rivals if raw.name == node.name), None)
@@ -301,37 +274,6 @@ class _Matcher:
     def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
         """Return the paired layers of a side, each with its partner."""
         return [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
-
-    # -- names ----------------------------------------------------------------------------------------------------
-    def _find_layer(self, side: SideName, route: str) -> LayerNode:
-        """Return the layer at a route or at an alias of it; UNKNOWN_NAME if there is none."""
-        tree = self._trees.of(side)
-        by_alias = {alias: node for node in tree.values() for alias in (node.route, *node.info.aliases)}
-        if route not in by_alias:
-            raise _unknown(f"{side} has no layer {route!r}", route, by_alias)
-        return by_alias[route]
-
-    def _find_parameter(self, side: SideName, name: str) -> tuple[LayerNode, str]:
-        """Return the first layer that holds a tensor, and the tensor's name in it; UNKNOWN_NAME if there is none."""
-        owners = {
-            alias: (node, local)
-            for node in reversed(list(self._trees.of(side).values()))
-            for local, info in node.own.items()
-            for alias in (info.name, *info.aliases)
-        }
-        if name not in owners:
-            raise _unknown(f"{side} has no parameter or buffer {name!r}", name, owners)
-        return owners[name]
-
-
-def _tensor_names(node: LayerNode) -> set[str]:
-    return {info.name for below in node.subtree() for info in below.own.values()}
-
-
-def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "`padiff-rpc inspect SPEC` lists them"
-    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
 
 
 def _collapse(notes: list[str]) -> list[str]:

@@ -109,6 +109,22 @@ def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
     return [link for link in links if link is not None]
 
 
+def packing_rule(whole_side: SideName, transposed: bool, columns: bool, groups: int = 1) -> str:
+    """Return the name of the rule between a tensor that packs others and its parts.
+
+    Args:
+        whole_side: the side that packs them.
+        transposed: whether the parts lie across the packed tensor.
+        columns: whether they stand side by side along the packed tensor's second axis, and not the first.
+        groups: how many groups the packed tensor falls into, each with a share of every part.
+    """
+    if whole_side == "base":
+        rule = f"split{'_columns' if columns else ''}{'_transpose' if transposed else ''}"
+    else:
+        rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
+    return f"{rule}@{groups}" if groups > 1 else rule
+
+
 def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
     """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
     packs: list[Pack] = []
@@ -153,12 +169,9 @@ def _link(
     transposed, columns = turned == {True}, len(whole.spec.shape) == 2 and axes == "in_out"
     if len(infos) == 1:
         rule = "transpose" if transposed else "identity"
-    elif whole_side == "base":
-        rule = f"split{'_columns' if columns else ''}{'_transpose' if transposed else ''}"
     else:
-        rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
+        rule = packing_rule(whole_side, transposed, columns, groups)
     base, raw = ([whole], infos) if whole_side == "base" else (infos, [whole])
-    rule += f"@{groups}" if groups > 1 else ""
     if not rule_named(rule).fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
         return None
     base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)

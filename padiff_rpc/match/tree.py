@@ -116,6 +116,10 @@ class LayerNode:
         yield self
         yield from self.descendants()
 
+    def tensor_names(self) -> set[str]:
+        """Return the full names of the parameters and buffers of this layer and of all layers below it."""
+        return {info.name for below in self.subtree() for info in below.own.values()}
+
 
 def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
     """Return all layers of a model by route, in definition order; the root's route is "".

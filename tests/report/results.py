@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "raw_optimizer": None,
     "layer_map": {},
     "parameter_map": {},
+    "renames": {},
     "base_selection": {},
     "raw_selection": {},
     "held": True,

@@ -57,6 +57,7 @@ def assemble(
             for side, description in prepared.described.items()
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
+        inferred_routes=[(pair.base, pair.raw) for pair in matching.layers if not pair.certain],
     )
 
 

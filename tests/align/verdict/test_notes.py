@@ -24,7 +24,7 @@ ROOT = layer("", "Net")
 
 def notes(base: ModelDescription, raw: ModelDescription, *pairs: Pair, **settings: Any) -> list[str]:
     """Return the notes on two models whose layers correspond one by one."""
-    layers = tuple(LayerPair(a.route, b.route, "name") for a, b in zip(base.layers, raw.layers, strict=True))
+    layers = tuple(LayerPair(a.route, b.route, "name", True) for a, b in zip(base.layers, raw.layers, strict=True))
     asked = AlignSettings(**settings)
     scope = Scope(layers, (), (), (), {}, True)
     sides = cast("Any", None)  # no note asks the models themselves
