@@ -26,7 +26,8 @@ _MAP_OPTIONS = (
         "--map",
         "map_file",
         metavar="FILE",
-        help="A map, on top of the automatic match: FILE.toml, or FILE.json of renames.",
+        help="A map, on top of the automatic match: FILE.toml, FILE.json of renames, FILE.aoa of AOA statements, or `raw` for "
+        "the AOA statements that raw's own class gives.",
     ),
     click.option(
         "--pair", "pairs", metavar="BASE=RAW", multiple=True, help="Two layers that correspond, by route; repeatable."

@@ -117,6 +117,8 @@ def align_settings(
         layer_map=run.map.layers,
         parameter_map=run.map.parameters,
         renames=run.map.renames,
+        aoa_statements=run.map.aoa_statements,
+        raw_statements=run.map.raw_statements,
         **settings_of(run),
     )
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from padiff_rpc.align.preconditions import check_dumps
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.sides import Sides, Traffic
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
 from padiff_rpc.match.user_map import UserMap, parse_parameters
-from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.model import Model, ModelDescription, Stating
 from padiff_rpc.per_side import PerSide
 
 
@@ -46,7 +47,7 @@ def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked:
     """
     check_dumps(models, described, asked)
     base, raw = described
-    matching = match_described(described, asked)
+    matching = match_described(described, with_raw_statements(models.raw, asked))
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
@@ -56,6 +57,24 @@ def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked:
     attention = attention_routes(base, raw, scope.layers) - {""}
     sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
     return Prepared(sides, described, matching, scope, asked, settings, notes)
+
+
+def with_raw_statements(raw: Model, settings: AlignSettings) -> AlignSettings:
+    """Return settings with the AOA statements that raw's own class gives, where they ask for them.
+
+    Raises:
+        PadiffError: BAD_CONFIG where raw gives none.
+    """
+    if not settings.raw_statements:
+        return settings
+    statements = raw.checkpoint_statements() if isinstance(raw, Stating) else ()
+    if not statements:
+        raise PadiffError(
+            "raw's own AOA statements are asked for, and its class gives none",
+            reason=Reason.BAD_CONFIG,
+            hint="models of paddleformers do, while they run, by their _gen_aoa_config; give a map file instead",
+        )
+    return replace(settings, aoa_statements=(*settings.aoa_statements, *statements), raw_statements=False)
 
 
 def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
@@ -69,7 +88,12 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
 
 def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:
     """Match two models by the settings' maps and selections, without what a dump does not hold."""
-    user_map = UserMap(settings.layer_map, parse_parameters(settings.parameter_map), settings.renames)
+    user_map = UserMap(
+        settings.layer_map,
+        parse_parameters(settings.parameter_map),
+        settings.renames,
+        tuple(settings.aoa_statements),
+    )
     matching = match_models(described.base, described.raw, user_map, settings.base_selection, settings.raw_selection)
     return without_unrecorded(matching, *described)
 

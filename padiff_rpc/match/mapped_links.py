@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.aoa.read_statements import read_statements
 from padiff_rpc.match.layer_families import parameter_name, why_dispensable
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.match.layout_rules import fitting_rules, rule_named
@@ -16,6 +17,7 @@ from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.match.user_map import MappedParameters, UserMap, renamed, with_numbers
 from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
+from padiff_rpc.tensors.tensor import TensorSpec
 
 _NAMED = 3
 """How many names that the renames bring nowhere are shown."""
@@ -57,7 +59,8 @@ class MappedLink:
 def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> tuple[list[MappedLink], list[str]]:
     """Return the links that a map demands, and sentences that a reader should see.
 
-    Entries without stars go before entries with stars, and both before renames: what goes before settles a tensor.
+    Entries without stars go before entries with stars, those before AOA statements, and these before renames: what goes before
+    settles a tensor.
 
     Args:
         user_map: the map.
@@ -65,14 +68,15 @@ def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> 
 
     Raises:
         PadiffError: UNKNOWN_NAME for a tensor that its side lacks; BAD_CONFIG for two entries that give a tensor different
-            partners; MODELS_DO_NOT_MATCH for shapes that the entry's rule does not join, or no rule, or several.
+            partners, or an AOA statement that cannot be read; MODELS_DO_NOT_MATCH for shapes that the entry's rule does not join, or no rule, or several.
     """
     owners = trees.map(_owners)
     exact = [entry for entry in user_map.parameters if not entry.has_stars]
     starred = [each for entry in user_map.parameters if entry.has_stars for each in _numbered(entry, owners.base)]
+    stated, unused = read_statements(user_map.statements, owners.map(_specs))
     moved, notes = _renames(user_map.renames, owners, trees.raw)
     links: list[MappedLink] = []
-    for entries in (exact, starred, moved):
+    for entries in (exact, starred, stated, moved):
         settled = PerSide({name for one in links for name in one.link.base}, _raw_names(links))
         for entry in entries:
             held = PerSide(
@@ -81,7 +85,7 @@ def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> 
             )
             if not any(tensor.name in settled.of(side) for side in SIDES for tensor in held.of(side)):
                 links += _linked(entry, held, links, owners.raw.values())
-    return links, [*notes, *(one.note for one in links if one.note)]
+    return links, [*unused, *notes, *(one.note for one in links if one.note)]
 
 
 def mapped_layers(
@@ -136,6 +140,10 @@ def _owners(tree: Mapping[str, LayerNode]) -> dict[str, HeldTensor]:
         for local, info in node.own.items()
         for alias in (info.name, *info.aliases)
     }
+
+
+def _specs(owners: Mapping[str, HeldTensor]) -> dict[str, TensorSpec]:
+    return {name: held.node.own[held.local].spec for name, held in owners.items()}
 
 
 def _numbered(entry: MappedParameters, known: Mapping[str, HeldTensor]) -> list[MappedParameters]:

@@ -63,11 +63,13 @@ class UserMap:
         layers: raw's route by base's route.
         parameters: the tensors that are linked.
         renames: what makes names of raw's tensors of base's: a replacement by its regular expression (see `renamed`).
+        statements: AOA statements that make raw's tensors of base's. They are parsed, never evaluated.
     """
 
     layers: Mapping[str, str] = field(default_factory=dict)
     parameters: tuple[MappedParameters, ...] = ()
     renames: Mapping[str, str] = field(default_factory=dict)
+    statements: tuple[str, ...] = ()
 
 
 def parse_parameters(texts: Mapping[str, str]) -> tuple[MappedParameters, ...]:

@@ -48,6 +48,8 @@ SETTINGS: dict[str, Any] = {
     "layer_map": {},
     "parameter_map": {},
     "renames": {},
+    "aoa_statements": [],
+    "raw_statements": False,
     "base_selection": {},
     "raw_selection": {},
     "held": True,
