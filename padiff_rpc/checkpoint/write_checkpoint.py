@@ -59,10 +59,17 @@ def written(
         metadata: texts by name, which only safetensors keeps.
 
     Raises:
-        PadiffError: as `check_format` does, and DATA_LOSS for a stream that is too short or too long.
-        OSError: the file cannot be written.
+        PadiffError: as `check_format` does; BAD_CONFIG where the file cannot be written; DATA_LOSS for a stream that is too short
+            or too long.
     """
     check_format(path, specs)
-    with replacing_binary(path) as file:
-        _WRITERS[path.suffix](file, specs, streams, metadata)
-        yield
+    try:
+        with replacing_binary(path) as file:
+            _WRITERS[path.suffix](file, specs, streams, metadata)
+            yield
+    except OSError as err:
+        raise PadiffError(
+            f"the checkpoint {str(path)!r} cannot be written: {err.strerror or err}",
+            reason=Reason.BAD_CONFIG,
+            hint="name a file in a directory that exists, that you may write to, and that has room",
+        ) from err

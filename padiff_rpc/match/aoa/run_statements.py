@@ -159,7 +159,9 @@ def _order_by_group(heads: int, groups: int) -> list[tuple[int, int]]:
     """Return (part, head) in the order of `fused_qkv`: in each group its heads of q, its k and its v."""
     share = heads // groups
     return [
-        entry for group in range(groups) for entry in [*((0, group * share + at) for at in range(share)), (1, group), (2, group)]
+        entry
+        for group in range(groups)
+        for entry in [*((0, group * share + at) for at in range(share)), (1, group), (2, group)]
     ]
 
 

@@ -116,7 +116,9 @@ class _Writer:
                 yield f"{source}{turned} -> {name}" + (f', dtype="{casts[name]}"' if name in casts else "")
         yield from (f"{info.name} -> {alias}" for info in self._raw(link) for alias in info.aliases)
 
-    def _pack(self, link: ParameterLink, base: Sequence[str], targets: Sequence[str], packing: _Packing) -> Iterator[str]:
+    def _pack(
+        self, link: ParameterLink, base: Sequence[str], targets: Sequence[str], packing: _Packing
+    ) -> Iterator[str]:
         axis, groups = packing.axis, packing.groups
         sources = [name + TRANSPOSED * packing.transposed for name in base]
         sizes = [_along(self._infos.base[name], 1 - axis if packing.transposed else axis) for name in link.base]
@@ -131,7 +133,9 @@ class _Writer:
                 yield f"{source} -> {', '.join(cut)}, axis={axis}"
             yield f"{', '.join(cut[at] for at in range(groups) for cut in cuts)} -> {targets[0]}, axis={axis}"
 
-    def _split(self, link: ParameterLink, base: Sequence[str], targets: Sequence[str], packing: _Packing) -> Iterator[str]:
+    def _split(
+        self, link: ParameterLink, base: Sequence[str], targets: Sequence[str], packing: _Packing
+    ) -> Iterator[str]:
         """Cut a tensor into parts. What is to be cut and then transposed is transposed first, since statements must do so."""
         axis = 1 - packing.axis if packing.transposed else packing.axis
         source = base[0] + TRANSPOSED * packing.transposed

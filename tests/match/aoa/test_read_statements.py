@@ -32,9 +32,7 @@ def test_a_rename_a_transpose_and_a_layer_number_become_entries() -> None:
     base = specs(h__0__w=(2, 3), h__7__w=(2, 3), h__0__b=(3,), h__7__b=(3,))
     raw = specs(l__0__w=(3, 2), l__7__w=(3, 2), l__0__b=(3,), l__7__b=(3,))
 
-    entries, notes = read(
-        "h.$LAYER_ID.w^T -> l.$LAYER_ID.w", "h.$LAYER_ID.b -> l.$LAYER_ID.b", base=base, raw=raw
-    )
+    entries, notes = read("h.$LAYER_ID.w^T -> l.$LAYER_ID.w", "h.$LAYER_ID.b -> l.$LAYER_ID.b", base=base, raw=raw)
 
     assert notes == []
     assert entries == [
@@ -47,15 +45,15 @@ def test_a_rename_a_transpose_and_a_layer_number_become_entries() -> None:
 
 def test_fused_qkv_lays_each_group_as_its_heads_of_q_then_k_then_v() -> None:
     base, raw = specs(q=Q, k=K, v=V), specs(qkv=(6, 16))
-    values = {name: np.arange(spec.count).reshape(spec.shape) + 100 * at for at, (name, spec) in enumerate(base.items())}
+    values = {
+        name: np.arange(spec.count).reshape(spec.shape) + 100 * at for at, (name, spec) in enumerate(base.items())
+    }
 
     (entry,), _ = read(f"q^T, k^T, v^T -> qkv, {QKV_BY_GROUP}", base=base, raw=raw)
     (made,) = rule_named(entry.rule).transform([values[name] for name in entry.base], [(6, 16)])
 
     q, k, v = (values[name].T for name in "qkv")
-    assert np.array_equal(
-        made, np.concatenate([q[:, :4], k[:, :2], v[:, :2], q[:, 4:], k[:, 2:], v[:, 2:]], axis=1)
-    )
+    assert np.array_equal(made, np.concatenate([q[:, :4], k[:, :2], v[:, :2], q[:, 4:], k[:, 2:], v[:, 2:]], axis=1))
 
 
 @pytest.mark.parametrize(
@@ -164,9 +162,7 @@ def test_a_statement_that_is_not_followed_is_named_with_the_reason(statement: st
 
 
 def test_what_a_failed_statement_would_have_made_is_not_taken_from_base_instead() -> None:
-    entries, notes = read(
-        "gone -> w", "w -> x", "b -> b", base=specs(w=(2,), b=(2,)), raw=specs(x=(2,), b=(2,))
-    )
+    entries, notes = read("gone -> w", "w -> x", "b -> b", base=specs(w=(2,), b=(2,)), raw=specs(x=(2,), b=(2,)))
 
     assert entries == [MappedParameters(("b",), ("b",), "identity")]
     assert len(notes) == 2

@@ -1,0 +1,150 @@
+"""Convert a checkpoint: write base's weights in raw's names, layouts and dtypes, once an aligned run has verified the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from padiff_rpc.align.assign.assign_weights import AssignReport, assign_weights
+from padiff_rpc.align.prepare import match_described, with_raw_statements
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.checkpoint.write_checkpoint import check_format, written
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching
+from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Result
+from padiff_rpc.tensors.tensor import TensorSpec
+from padiff_rpc.version import __version__
+
+_LIBRARIES = {"torch": "pt", "paddle": "pd"}
+"""What libraries call the frameworks in the metadata of safetensors, where they look for it."""
+Verify = Callable[[], Result]
+"""Aligns the two models, and returns the result."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The outcome of a conversion.
+
+    Attributes:
+        result: the result of the run that verified the map; None where none was asked for.
+        is_written: whether the file was written.
+        specs: the specs of the tensors that it holds, by name.
+        kept: those of them that have raw's own values, since nothing of base corresponds.
+        notes: what the assignment tells of values that became infinite.
+    """
+
+    result: Result | None
+    is_written: bool
+    specs: dict[str, TensorSpec]
+    kept: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all tensors."""
+        return sum(spec.size_bytes for spec in self.specs.values())
+
+
+class _Differs(Exception):
+    """Keeps what has been written from taking its place."""
+
+
+def convert_checkpoint(
+    models: PerSide[Model], path: Path, settings: AlignSettings, verify: Verify | None, *, unverified: bool = False
+) -> Conversion:
+    """Write a checkpoint of raw that holds base's weights, one tensor at a time.
+
+    Base's weights are written into raw, and read from there, before either model has run. Buffers that the framework keeps out of
+    checkpoints are left out; what nothing of base corresponds to has raw's own value. The file appears once `verify` has found
+    the models aligned; where it has not, there is no file.
+
+    Args:
+        models: the two models; raw is one that runs.
+        path: the file; its suffix names the format.
+        settings: say how the models correspond; `verify` aligns them by the same ones.
+        verify: aligns the models; None for an unverified file.
+        unverified: writes the file whatever `verify` finds. Its metadata then say that it was not verified.
+
+    Raises:
+        PadiffError: BAD_CONFIG for settings that leave a part unverified, where neither `verify` nor `unverified` is given, or for
+            a file that cannot be written; MODELS_DO_NOT_MATCH where base's weights cannot be assigned; NOT_SUPPORTED for a dtype
+            that the format lacks; whatever `verify` raises.
+    """
+    _check(models.raw, settings, verify, unverified)
+    described = models.map(lambda model: model.describe())
+    specs = _saved(described.raw)
+    check_format(path, specs)
+    matching = match_described(described, with_raw_statements(models.raw, settings))
+    report = assign_weights(*models, matching)
+    result: Result | None = None
+    is_written = True
+    try:
+        streams = models.raw.read_parameters(list(specs))
+        with written(path, specs, streams, _metadata(described, unverified)):
+            result = verify() if verify is not None else None
+            if result is not None and not result.aligned and not unverified:
+                raise _Differs
+    except _Differs:
+        is_written = False
+    return _conversion(result, is_written, specs, described.raw, matching, report)
+
+
+def _check(raw: Model, settings: AlignSettings, verify: Verify | None, unverified: bool) -> None:
+    if verify is None and not unverified:
+        raise PadiffError(
+            "nothing verifies the map between the two models: no inputs are given to align them on",
+            reason=Reason.BAD_CONFIG,
+            hint="give --inputs, or take --unverified upon you",
+        )
+    if raw.info().recorded:
+        raise PadiffError(
+            "raw is a dump, which takes no weights", reason=Reason.BAD_CONFIG, hint="give the model itself as raw"
+        )
+    left_out = [
+        name
+        for name, given in (
+            ("--no-assign", not settings.assign),
+            ("--layers", settings.layers),
+            ("--depth", settings.depth is not None),
+            ("a selection", any(selection.left_out for selection in settings.selections)),
+        )
+        if given
+    ]
+    if left_out:
+        raise PadiffError(
+            f"a conversion verifies the whole model, and {', '.join(left_out)} would leave a part unverified",
+            reason=Reason.BAD_CONFIG,
+            hint=f"leave {', '.join(left_out)} out",
+        )
+
+
+def _saved(raw: ModelDescription) -> dict[str, TensorSpec]:
+    """Return the specs of the tensors that a checkpoint of raw holds, under all their names."""
+    kept = [info for info in raw.parameters if not info.transient]
+    return {name: info.spec for info in kept for name in (info.name, *info.aliases)}
+
+
+def _metadata(described: PerSide[ModelDescription], unverified: bool) -> dict[str, str]:
+    library = _LIBRARIES.get(described.raw.framework)
+    return {
+        **({"format": library} if library else {}),
+        "converted_by": f"padiff-rpc {__version__}",
+        "converted_from": f"{described.base.framework} {described.base.class_name}",
+        "verified": "false" if unverified else "true",
+    }
+
+
+def _conversion(
+    result: Result | None,
+    is_written: bool,
+    specs: dict[str, TensorSpec],
+    raw: ModelDescription,
+    matching: Matching,
+    report: AssignReport,
+) -> Conversion:
+    linked = {name for link in matching.links for name in link.raw}
+    kept = tuple(info.name for info in raw.parameters if info.name in specs and info.name not in linked)
+    return Conversion(result, is_written, specs, kept, tuple(report.notes))
