@@ -57,9 +57,9 @@ def convert_checkpoint(
 ) -> Conversion:
     """Write a checkpoint of raw that holds base's weights, one tensor at a time.
 
-    Base's weights are written into raw, and read from there, before either model has run. Buffers that the framework keeps out of
-    checkpoints are left out; what nothing of base corresponds to has raw's own value. The file appears once `verify` has found
-    the models aligned; where it has not, there is no file.
+    Base's weights are written into raw, and read from there, before either model has run. Buffers that the framework keeps out
+    of checkpoints are left out; what nothing of base corresponds to has raw's own value. The file appears once `verify` has
+    found the models aligned; where it has not, there is no file.
 
     Args:
         models: the two models; raw is one that runs.
@@ -78,7 +78,7 @@ def convert_checkpoint(
     specs = _saved(described.raw)
     check_format(path, specs)
     matching = match_described(described, with_raw_statements(models.raw, settings))
-    report = assign_weights(*models, matching)
+    report = assign_weights(models.base, models.raw, matching)
     result: Result | None = None
     is_written = True
     try:

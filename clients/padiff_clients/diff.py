@@ -68,8 +68,8 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
             with terminable():
                 result = align_sequentially(*sides, *plan.inputs, plan.settings, tell)
         else:
-            with opened((plan.base, plan.raw)) as models:
-                result = align(*models, *plan.inputs, plan.settings, tell)
+            with opened((plan.base, plan.raw)) as (base_model, raw_model):
+                result = align(base_model, raw_model, *plan.inputs, plan.settings, tell)
     return plan.told(result)
 
 

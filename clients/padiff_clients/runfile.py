@@ -52,7 +52,7 @@ def load_run_file(path: Path) -> RunFile:
 
 
 def load_map_file(path: Path) -> MapTable:
-    """Read a map: a TOML file with the tables of a run file's [map], a JSON file of renames or of AOA statements, or a text of these.
+    """Read a map: a TOML file with the tables of a run file's [map], a JSON file of renames or AOA statements, a text of these.
 
     The path `raw` asks for the statements of raw's own class.
     """

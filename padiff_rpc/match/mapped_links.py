@@ -68,7 +68,8 @@ def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> 
 
     Raises:
         PadiffError: UNKNOWN_NAME for a tensor that its side lacks; BAD_CONFIG for two entries that give a tensor different
-            partners, or an AOA statement that cannot be read; MODELS_DO_NOT_MATCH for shapes that the entry's rule does not join, or no rule, or several.
+            partners, or an AOA statement that cannot be read; MODELS_DO_NOT_MATCH for shapes that the entry's rule does not
+            join, or no rule, or several.
     """
     owners = trees.map(_owners)
     exact = [entry for entry in user_map.parameters if not entry.has_stars]

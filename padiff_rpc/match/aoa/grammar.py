@@ -59,7 +59,7 @@ def unreadable(text: str, why: str) -> PadiffError:
     return PadiffError(
         f"the AOA statement {text.strip()!r} cannot be read: {why}",
         reason=Reason.BAD_CONFIG,
-        hint="a statement is `source, ... -> target, ..., attribute=value, ...`, such as `a.weight^T, b.weight^T -> c.weight, axis=1`",
+        hint="write `source, ... -> target, ..., attribute=value, ...`, such as `a.weight^T, b.weight^T -> c.weight, axis=1`",
     )
 
 

@@ -36,7 +36,7 @@ def written_out(statement: Statement, names: PerSide[Collection[str]]) -> list[S
 
 def _numbered(statement: Statement, base_names: Collection[str]) -> Iterator[Statement]:
     every = [name for name in (*statement.left, *statement.right) if name != NOTHING]
-    unknown = [name for name in every if "$" in _replaced(name, {key: 0 for key in (_OFFSET, *_PLACEHOLDERS)})]
+    unknown = [name for name in every if "$" in _replaced(name, dict.fromkeys((_OFFSET, *_PLACEHOLDERS), 0))]
     if unknown:
         raise unreadable(statement.text, f"{unknown[0]!r} has a placeholder that is not known")
     offset = any(_OFFSET in name for name in every)

@@ -41,7 +41,7 @@ def read_statements(
     notes = [f"the AOA statement {text!r} is not used: {why}" for text, why in unused.items()]
     if statements and not entries:
         raise PadiffError(
-            f"none of the {len(statements)} AOA statements leads from a tensor of base to one of raw; {notes[0] if notes else ''}",
+            f"none of the {len(statements)} AOA statements leads from a tensor of base to one of raw: {'; '.join(notes[:1])}",
             reason=Reason.BAD_CONFIG,
             hint="on the left stand the names of base's parameters, on the right those of raw's",
         )

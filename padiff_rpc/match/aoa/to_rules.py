@@ -102,7 +102,7 @@ def _split(source: str, parts: Mapping[str, Pieced], shapes: Shapes) -> MappedPa
 
 
 def _cut_axis(pieces: Sequence[Piece], base: Mapping[str, Shape]) -> int | None:
-    """Return the one axis along which pieces are parts or lie side by side, all in one order of axes; None if there is no such."""
+    """Return the one axis along which pieces are parts or lie side by side, all in one order of axes; None if there is none."""
     if len({piece.axes for piece in pieces}) != 1:
         return None
     moved = {
@@ -131,7 +131,7 @@ def _merged(runs: Iterable[_Run]) -> list[_Run]:
 
 
 def _groups(runs: Sequence[_Run], sizes: Mapping[str, int]) -> int:
-    """Return into how many groups runs fall, each with an equal share of every part, in the order of `sizes`; 0 if they do not."""
+    """Return into how many groups runs fall, each with an equal share of every part in the order of `sizes`; 0 if into none."""
     groups, rest = divmod(len(runs), len(sizes))
     if rest or any(size % groups for size in sizes.values()):
         return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 
@@ -201,7 +201,7 @@ def _along(info: ParameterInfo, axis: int) -> int:
 
 
 def _heads(sizes: Sequence[int], groups: int) -> int:
-    """Return the number of heads under which `fused_qkv` takes shares of three parts in each group; 0 where they are not three."""
+    """Return the number of heads under which `fused_qkv` takes shares of three parts in each group; 0 for other than three."""
     if len(sizes) != 3:
         return 0
     heads, rest = divmod(sizes[0] * groups, sizes[1])

@@ -187,7 +187,7 @@ class HostedModel:
         return describe(self.backend, self.model)
 
     def checkpoint_statements(self) -> tuple[str, ...]:
-        """Return the AOA statements that the model's class gives, as Stating does; MODEL_FAILED where it gives none that serve."""
+        """Return the AOA statements that the model's class gives, as Stating does."""
         return checkpoint_statements(self.model, self.backend.name)
 
     def native_layer(self, route: str) -> Any:

@@ -63,7 +63,9 @@ def test_statements_that_are_read_again_say_the_same(
 
 
 def test_qkv_by_group_is_written_as_paddle_writes_it() -> None:
-    made = written({"q": (8, 6), "k": (4, 6), "v": (4, 6)}, {"qkv": (6, 16)}, (("q", "k", "v"), ("qkv",), "transpose_pack_columns@2"))  # fmt: skip
+    link = (("q", "k", "v"), ("qkv",), "transpose_pack_columns@2")
+
+    made = written({"q": (8, 6), "k": (4, 6), "v": (4, 6)}, {"qkv": (6, 16)}, link)
 
     assert made.statements == ["q^T, k^T, v^T -> qkv, fused_qkv, num_heads=4, num_key_value_groups=2, axis=1"]
 
@@ -100,9 +102,11 @@ def test_every_name_of_a_tied_tensor_of_raw_gets_a_statement() -> None:
 @pytest.mark.parametrize(
     ("base", "raw", "link", "why"),
     [
-        ({"w": (2, 3, 4)}, {"w": (2, 12)}, (("w",), ("w",), "reshape"), "AOA has no words for the rule 'reshape' of w ([2, 3, 4] -> [2, 12])"),
+        ({"w": (2, 3, 4)}, {"w": (2, 12)}, (("w",), ("w",), "reshape"),
+         "AOA has no words for the rule 'reshape' of w ([2, 3, 4] -> [2, 12])"),
         ({"0.w": (2,)}, {"w": (2,)}, (("0.w",), ("w",), "identity"), "AOA cannot name '0.w'"),
-        ({"w": (2,)}, {"w": (2,)}, (("w",), ("w",), "special:torch::A->paddle::A"), "AOA has no words for the rule 'special:torch::A->paddle::A' of w ([2] -> [2])"),
+        ({"w": (2,)}, {"w": (2,)}, (("w",), ("w",), "special:torch::A->paddle::A"),
+         "AOA has no words for the rule 'special:torch::A->paddle::A' of w ([2] -> [2])"),
     ],
 )  # fmt: skip
 def test_what_aoa_cannot_say_is_named_and_left_to_raws_own_value_nowhere(
