@@ -69,7 +69,7 @@ def convert_checkpoint(
         unverified: writes the file whatever `verify` finds. Its metadata then say that it was not verified.
 
     Raises:
-        PadiffError: BAD_CONFIG for settings that leave a part unverified, where neither `verify` nor `unverified` is given, or for
+        PadiffError: BAD_CONFIG for settings that leave a part unverified, without both `verify` and `unverified`, or for
             a file that cannot be written; MODELS_DO_NOT_MATCH where base's weights cannot be assigned; NOT_SUPPORTED for a dtype
             that the format lacks; whatever `verify` raises.
     """
