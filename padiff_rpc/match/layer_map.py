@@ -8,8 +8,9 @@ from typing import Literal
 from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.result import Unmatched
 
-How = Literal["root", "explicit", "name", "order"]
-"""Why two layers are paired: both are whole models, the user's layer map says so, their names agree, or their order does."""
+How = Literal["root", "explicit", "parameters", "name", "order"]
+"""Why two layers are paired: both are whole models, the user's layer map says so, the user's map joins what lies in them, their
+names agree, or their order does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> 
             )
             if not any(tensor.name in settled.of(side) for side in SIDES for tensor in held.of(side)):
                 links += _linked(entry, held, links, owners.raw.values())
+    links += [bias for one in links for bias in _biases(one, links)]
     return links, [*notes, *(one.note for one in links if one.note)]
 
 
@@ -217,6 +218,25 @@ def _linked(
     kind: ParameterKind = "parameter" if kinds == {"parameter"} else "buffer"
     link = ParameterLink(held.base[0].node.route, held.raw[0].node.route, base, raw, rule, kind)
     return [MappedLink(link, held, note)]
+
+
+def _biases(packed: MappedLink, links: Sequence[MappedLink]) -> list[MappedLink]:
+    """Return the link of the biases of layers whose weights a map packs: they lie as the weights do, unless the map says more."""
+    if len(packed.link.base) == len(packed.link.raw):
+        return []
+    locals_ = {(tensor, tensor.local.replace("weight", "bias")) for side in packed.held for tensor in side}
+    if any(local == tensor.local or local not in tensor.node.own for tensor, local in locals_):
+        return []
+    bias = {tensor: HeldTensor(tensor.node, local) for tensor, local in locals_}
+    held = packed.held.map(lambda tensors: tuple(bias[tensor] for tensor in tensors))
+    names = held.map(lambda tensors: tuple(tensor.name for tensor in tensors))
+    linked = {name for one in links for name in (*one.link.base, *one.link.raw)}
+    groups = int(packed.link.rule.partition("@")[2] or 1)
+    rule = packing_rule("base" if len(names.base) == 1 else "raw", transposed=False, columns=False, groups=groups)
+    shapes = held.map(lambda tensors: [tensor.shape for tensor in tensors])
+    if linked & {*names.base, *names.raw} or not rule_named(rule).fits(*shapes):
+        return []
+    return [MappedLink(replace(packed.link, base=names.base, raw=names.raw, rule=rule), held, "")]
 
 
 def _raw_names(links: Iterable[MappedLink]) -> set[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
 from padiff_rpc.match.link_parameters import link_layers, link_specially
@@ -13,6 +15,7 @@ from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
 from padiff_rpc.match.packed_parameters import Pack, link_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.match.user_map import UserMap
@@ -56,6 +59,7 @@ class _Matcher:
 
     def __init__(self, models: PerSide[ModelDescription], selections: PerSide[Selection]) -> None:
         self._selections = selections
+        self._ties = Ties()
         self._explicit: list[tuple[LayerNode, LayerNode]] = []  # the pairs of the layer map
         self._trees = models.map(build_tree)
         self._partner: dict[LayerNode, LayerNode] = {}  # base -> raw
@@ -74,18 +78,26 @@ class _Matcher:
     # -- what the user says ---------------------------------------------------------------------------------------
     def heed(self, user_map: UserMap) -> None:
         """Pair the layers and link the tensors that the user's map names."""
-        for base, raw in mapped_layers(user_map.layers, self._trees):
+        self._explicit = mapped_layers(user_map.layers, self._trees)
+        for base, raw in self._explicit:
             self._pair(base, raw, "explicit")
+            self._ties.add(base, raw)
         links, notes = mapped_links(user_map, self._trees)
         for one in links:
             self._keep(one.link)
             self._mapped.base.update(one.link.base)
             self._mapped.raw.update(one.link.raw)
+            for base, raw in product(*one.held):
+                self._ties.add(base.node, raw.node)
+        self._absorbed |= {node: why for node, why in packed_layers(links) if node not in self._taken}
+        self._taken |= set(self._absorbed)
+        for base, raw in tied_pairs(links, self._taken):
+            self._pair(base, raw, "parameters")
         self._notes += notes
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
-        self._explicit = list(self._partner.items())
+        tied = [pair for pair in self._partner.items() if self._how[pair[0]] == "parameters"]
         roots = self._trees.map(lambda tree: tree[""])
         if roots.base not in self._taken and roots.raw not in self._taken:
             self._pair(roots.base, roots.raw, "root")
@@ -96,6 +108,8 @@ class _Matcher:
                 self._match_below(PerSide(base, raw))
             else:
                 self._fill_specially(base, raw, init)
+        for pair in tied:
+            self._match_below(PerSide(*pair))
         self._recover_groups()
         self._link_beside()
         self._report_ties()
@@ -119,7 +133,7 @@ class _Matcher:
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
         """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
         self._link_own(pair, self._mapped)
-        siblings = Siblings(pair, self._taken)
+        siblings = Siblings(pair, self._taken, self._ties)
         siblings.run()
         self._notes += siblings.notes
         self._guesses["layers"] += siblings.guesses
@@ -152,7 +166,8 @@ class _Matcher:
 
     def _absorb_pack(self, routes: PerSide[str], pack: Pack) -> None:
         for link in link_pack(routes, pack):
-            self._add_link(link)
+            if self._mapped.base.isdisjoint(link.base) and self._mapped.raw.isdisjoint(link.raw):
+                self._add_link(link)
         parts = ", ".join(part.shown for part in pack.parts)
         self._absorbed[pack.fused] = f"it holds in one what {parts} hold apart, so that its output has no counterpart"
         for part in pack.parts:

@@ -44,7 +44,7 @@ class Pack:
 
 
 def link_own(
-    pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]
+    pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]], mapped: PerSide[set[str]]
 ) -> tuple[list[ParameterLink], dict[LayerNode, str]]:
     """Link the packed tensors that one layer of a pair holds itself with the Linears right below the other layer.
 
@@ -55,6 +55,7 @@ def link_own(
         pair: two layers that correspond.
         unlinked: the tensors that each of them holds itself and that have no link yet, by their names in it. The tensors
             that are linked are removed.
+        mapped: full names of the tensors that the user's map links; Linears that hold one are passed over.
 
     Returns:
         The links, and the Linears whose parameters they carry, each with the reason why it has no partner of its own.
@@ -65,7 +66,9 @@ def link_own(
     for side in SIDES:
         packing, other, own = pair.of(side), pair.of(OTHER_SIDE[side]), unlinked.of(side)
         packs = [name for name in own if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
-        linears = {name_in_common(child.name): child for child in other.children if child.family == "linear"}
+        settled = mapped.of(OTHER_SIDE[side])
+        free = [child for child in other.children if settled.isdisjoint(info.name for info in child.own.values())]
+        linears = {name_in_common(child.name): child for child in free if child.family == "linear"}
         parts = [linears[key] for key in "qkv" if key in linears]
         if len(parts) < 3:
             parts = [linears[key] for key in ("qkv",) if key in linears and "in_proj_weight" in packs]

@@ -13,6 +13,7 @@ from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
@@ -71,10 +72,14 @@ class Siblings:
         guesses: the routes, in base and raw, of layers that were paired by their order alone.
     """
 
-    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode]) -> None:
-        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none."""
+    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode], ties: Ties) -> None:
+        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none.
+
+        ties: tell which layers the user's map joins, and which it keeps apart.
+        """
         self._parents = parents
         self._taken = taken
+        self._ties = ties
         self._paths: dict[LayerNode, str] = {}  # routes below the parents
         self._layers = parents.map(lambda parent: self._children(parent, ""))
         self._partner: dict[LayerNode, int] = {}  # the number of the pair or pack that a layer is in
@@ -107,6 +112,7 @@ class Siblings:
             while self._expand(self._is_around_a_list) or self._expand(_is_wrapper):
                 pass
             self._pair_packed()
+            self._pair_tied()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
@@ -124,6 +130,14 @@ class Siblings:
             self.packs.append(pack)
             self._note(pack.note)
 
+    def _pair_tied(self) -> None:
+        """Pair layers that the user's map joins with one layer alone."""
+        base, raw = self._left
+        for b in base:
+            partners = [r for r in raw if self._ties.join(b, r) and fits(b, r)]
+            if len(partners) == 1 and sum(self._ties.join(other, partners[0]) for other in base) == 1:
+                self._pair(b, partners[0], "parameters")
+
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
         """Pair layers whose name occurs once on each side; numbers at its end may begin at another number there.
@@ -135,7 +149,7 @@ class Siblings:
         for name, nodes in base.items():
             shift = shifts.get(stem(name), 0)
             found = raw.get(renumber(name, shift), [])
-            if len(nodes) == len(found) == 1 and accept(nodes[0], found[0]):
+            if len(nodes) == len(found) == 1 and self._may(nodes[0], found[0], accept):
                 self._pair(nodes[0], found[0], "order" if shift else "name")
                 if shift:
                     self._note(
@@ -160,13 +174,13 @@ class Siblings:
                 for node in nodes:
                     groups[getattr(node, signature)].of(side).append(node)
             for base, raw in groups.values():
-                if len(base) == len(raw) and all(fits(b, r) for b, r in zip(base, raw, strict=True)):
+                if len(base) == len(raw) and all(self._may(b, r, fits) for b, r in zip(base, raw, strict=True)):
                     self._pair_group(base, raw)
         base, raw = candidates()
         gaps = self._gaps()
 
         def score(b: LayerNode, r: LayerNode) -> float:
-            if not fits(b, r):
+            if not self._may(b, r, fits):
                 return 0.0
             same_class = same_class_name(b.info.class_name, r.info.class_name)
             return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._paths[b] == self._paths[r]) + same_class
@@ -194,7 +208,7 @@ class Siblings:
         aligned = align_in_order(
             left.base,
             left.raw,
-            lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
+            lambda b, r: float(gaps[b] == gaps[r] and self._may(b, r, accept)) * (1 + (b.name == r.name)),
         )
         for b, r in aligned:
             self._pair(b, r, "order")
@@ -278,6 +292,9 @@ class Siblings:
         children = [child for child in node.children if child not in self._taken and child not in self._paths]
         self._paths.update({child: prefix + child.name for child in children})
         return children
+
+    def _may(self, base: LayerNode, raw: LayerNode, accept: Accept) -> bool:
+        return accept(base, raw) and not self._ties.forbid(base, raw)
 
     # -- book-keeping ---------------------------------------------------------------------------------------------
     def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
