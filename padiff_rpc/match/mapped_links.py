@@ -8,10 +8,10 @@ from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_families import parameter_name, why_dispensable
-from padiff_rpc.match.layer_map import ParameterLink
+from padiff_rpc.match.layer_map import Choice, ParameterLink
 from padiff_rpc.match.layout_rules import fitting_rules, rule_named
-from padiff_rpc.match.link_parameters import rule_for_namesakes
 from padiff_rpc.match.packed_parameters import packing_rule
+from padiff_rpc.match.rule_between import RuleFound, rule_for_namesakes
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.match.user_map import MappedParameters, UserMap, renamed, with_numbers
 from padiff_rpc.model.model import ParameterKind
@@ -47,11 +47,13 @@ class MappedLink:
         link: the link.
         held: the tensors that it links.
         note: a sentence that a reader should see; mostly "".
+        choices: what the entry leaves in doubt of the rule.
     """
 
     link: ParameterLink
     held: PerSide[tuple[HeldTensor, ...]]
-    note: str
+    note: str = ""
+    choices: tuple[Choice, ...] = ()
 
 
 def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> tuple[list[MappedLink], list[str]]:
@@ -193,7 +195,7 @@ def _needs_partner(held: HeldTensor) -> bool:
 
 
 def _fits(base: HeldTensor, raw: HeldTensor) -> bool:
-    return bool(rule_for_namesakes(base.node, base.local, raw.node, raw.local)[0])
+    return bool(rule_for_namesakes(base.node, base.local, raw.node, raw.local).rule)
 
 
 def _linked(
@@ -213,11 +215,11 @@ def _linked(
             reason=Reason.BAD_CONFIG,
             hint="give each parameter one partner",
         )
-    rule, note = _rule(entry, held, raw_tensors)
+    found = _rule(entry, held, raw_tensors)
     kinds = {tensor.node.own[tensor.local].kind for side in held for tensor in side}
     kind: ParameterKind = "parameter" if kinds == {"parameter"} else "buffer"
-    link = ParameterLink(held.base[0].node.route, held.raw[0].node.route, base, raw, rule, kind)
-    return [MappedLink(link, held, note)]
+    link = ParameterLink(held.base[0].node.route, held.raw[0].node.route, base, raw, found.rule, kind)
+    return [MappedLink(link, held, found.note, tuple(found.choices(link)))]
 
 
 def _biases(packed: MappedLink, links: Sequence[MappedLink]) -> list[MappedLink]:
@@ -236,7 +238,7 @@ def _biases(packed: MappedLink, links: Sequence[MappedLink]) -> list[MappedLink]
     shapes = held.map(lambda tensors: [tensor.shape for tensor in tensors])
     if linked & {*names.base, *names.raw} or not rule_named(rule).fits(*shapes):
         return []
-    return [MappedLink(replace(packed.link, base=names.base, raw=names.raw, rule=rule), held, "")]
+    return [MappedLink(replace(packed.link, base=names.base, raw=names.raw, rule=rule), held)]
 
 
 def _raw_names(links: Iterable[MappedLink]) -> set[str]:
@@ -245,19 +247,19 @@ def _raw_names(links: Iterable[MappedLink]) -> set[str]:
 
 def _rule(
     entry: MappedParameters, held: PerSide[tuple[HeldTensor, ...]], raw_tensors: Iterable[HeldTensor]
-) -> tuple[str, str]:
-    """Return the rule of an entry: its own, or the one that names and shapes leave; and a sentence for the reader, or ""."""
+) -> RuleFound:
+    """Return the rule of an entry: its own, or the one that names and shapes leave."""
     mine, theirs = held.map(lambda tensors: [tensor.shape for tensor in tensors])
-    fitting, note = fitting_rules(mine, theirs), ""
+    fitting = fitting_rules(mine, theirs)
     if entry.rule:
-        rule = entry.rule if rule_named(entry.rule).fits(mine, theirs) else ""
+        found = RuleFound(entry.rule if rule_named(entry.rule).fits(mine, theirs) else "")
     elif len(mine) == len(theirs) == 1:
         (base,), (raw,) = held
-        rule, note = rule_for_namesakes(base.node, base.local, raw.node, raw.local)
+        found = rule_for_namesakes(base.node, base.local, raw.node, raw.local)
     else:
-        rule = _packing(held) or (fitting[0] if len(fitting) == 1 else "")
-    if rule:
-        return rule, note
+        found = RuleFound(_packing(held) or (fitting[0] if len(fitting) == 1 else ""))
+    if found.rule:
+        return found
     raise _no_rule(entry, held, fitting, raw_tensors)
 
 
