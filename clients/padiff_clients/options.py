@@ -43,6 +43,13 @@ def diff_options(command: F) -> F:
     return command
 
 
+def map_options(command: F) -> F:
+    """Add the options that give a map."""
+    for decorator in reversed(_MAP_OPTIONS):
+        command = decorator(command)
+    return command
+
+
 def option(table: type[BaseModel], key: str, *, side: str = "", flag: str = "", **changes: Any) -> Decorator:
     """Return the option that stands for a key, made from the key's declaration.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +19,9 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
 from padiff_rpc.align.stages.step import StepRunner
+from padiff_rpc.align.trying.decide import Decision
+from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
+from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
@@ -73,6 +76,7 @@ def align(
         threads.both(base.reset, raw.reset)
         prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
         probes = _verify_probes(prepared, threads, inputs)
+        prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
@@ -81,7 +85,7 @@ def align(
         raise
     finally:
         threads.close()
-    return _conclude(prepared, run, probes, begun)
+    return _conclude(prepared, run, probes, decisions, begun)
 
 
 def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> Probes:
@@ -141,7 +145,7 @@ def _seconds(work: Callable[[], T]) -> tuple[T, float]:
     return done, time.monotonic() - begun
 
 
-def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -> Result:
+def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequence[Decision], begun: float) -> Result:
     """Name the layers at fault, and what was not compared, and put the result together."""
     settings, scope, stopped = prepared.settings, prepared.scope, run.stopped
     lacking = (
@@ -157,12 +161,21 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside]
+    notes = [
+        *notes_on_choices(decisions),
+        *scope.notes,
+        *prepared.notes,
+        *prepared.matching.notes,
+        *notes_on(prepared, pairs),
+        *aside,
+    ]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)
     if stopped is not None:
         figures["stopped_at"] = asdict(stopped)
+    if decisions:
+        figures["tried"] = [told(decision) for decision in decisions]
     for side, finding in probes.items():
         (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")
         figures.setdefault("probe", {})[side] = asdict(finding)

@@ -51,9 +51,7 @@ def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked:
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
-    scope = scope_of(base, raw, matching, selections)
-    if not settings.held:
-        scope = replace(scope, links=())
+    scope = _scope(described, matching, settings)
     attention = attention_routes(base, raw, scope.layers) - {""}
     sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
     return Prepared(sides, described, matching, scope, asked, settings, notes)
@@ -77,6 +75,11 @@ def with_raw_statements(raw: Model, settings: AlignSettings) -> AlignSettings:
     return replace(settings, aoa_statements=(*settings.aoa_statements, *statements), raw_statements=False)
 
 
+def rematched(prepared: Prepared, matching: Matching) -> Prepared:
+    """Return what was prepared with another matching of the same models."""
+    return replace(prepared, matching=matching, scope=_scope(prepared.described, matching, prepared.settings))
+
+
 def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     """Match two dumps that are compared without running; of these a selection leaves out the tensors as well."""
     described = models.map(lambda model: model.describe())
@@ -84,6 +87,11 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     scope = scope_of(described.base, described.raw, matching, asked.selections, dumped=True)
     sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
     return Prepared(sides, described, matching, scope, asked, asked)
+
+
+def _scope(described: PerSide[ModelDescription], matching: Matching, settings: AlignSettings) -> Scope:
+    scope = scope_of(described.base, described.raw, matching, settings.selections)
+    return scope if settings.held else replace(scope, links=())
 
 
 def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:

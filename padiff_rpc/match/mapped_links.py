@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.aoa.read_statements import read_statements
 from padiff_rpc.match.layer_families import parameter_name, why_dispensable
-from padiff_rpc.match.layer_map import ParameterLink
+from padiff_rpc.match.layer_map import Choice, ParameterLink
 from padiff_rpc.match.layout_rules import fitting_rules, rule_named
-from padiff_rpc.match.link_parameters import rule_for_namesakes
 from padiff_rpc.match.packed_parameters import packing_rule
+from padiff_rpc.match.rule_between import RuleFound, rule_for_namesakes
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.match.user_map import MappedParameters, UserMap, renamed, with_numbers
 from padiff_rpc.model.model import ParameterKind
@@ -49,11 +49,13 @@ class MappedLink:
         link: the link.
         held: the tensors that it links.
         note: a sentence that a reader should see; mostly "".
+        choices: what the entry leaves in doubt of the rule.
     """
 
     link: ParameterLink
     held: PerSide[tuple[HeldTensor, ...]]
-    note: str
+    note: str = ""
+    choices: tuple[Choice, ...] = ()
 
 
 def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> tuple[list[MappedLink], list[str]]:
@@ -86,6 +88,7 @@ def mapped_links(user_map: UserMap, trees: PerSide[Mapping[str, LayerNode]]) -> 
             )
             if not any(tensor.name in settled.of(side) for side in SIDES for tensor in held.of(side)):
                 links += _linked(entry, held, links, owners.raw.values())
+    links += [bias for one in links for bias in _biases(one, links)]
     return links, [*unused, *notes, *(one.note for one in links if one.note)]
 
 
@@ -201,7 +204,7 @@ def _needs_partner(held: HeldTensor) -> bool:
 
 
 def _fits(base: HeldTensor, raw: HeldTensor) -> bool:
-    return bool(rule_for_namesakes(base.node, base.local, raw.node, raw.local)[0])
+    return bool(rule_for_namesakes(base.node, base.local, raw.node, raw.local).rule)
 
 
 def _linked(
@@ -221,11 +224,30 @@ def _linked(
             reason=Reason.BAD_CONFIG,
             hint="give each parameter one partner",
         )
-    rule, note = _rule(entry, held, raw_tensors)
+    found = _rule(entry, held, raw_tensors)
     kinds = {tensor.node.own[tensor.local].kind for side in held for tensor in side}
     kind: ParameterKind = "parameter" if kinds == {"parameter"} else "buffer"
-    link = ParameterLink(held.base[0].node.route, held.raw[0].node.route, base, raw, rule, kind)
-    return [MappedLink(link, held, note)]
+    link = ParameterLink(held.base[0].node.route, held.raw[0].node.route, base, raw, found.rule, kind)
+    return [MappedLink(link, held, found.note, tuple(found.choices(link)))]
+
+
+def _biases(packed: MappedLink, links: Sequence[MappedLink]) -> list[MappedLink]:
+    """Return the link of the biases of layers whose weights a map packs: they lie as the weights do, unless the map says more."""
+    if len(packed.link.base) == len(packed.link.raw):
+        return []
+    locals_ = {(tensor, tensor.local.replace("weight", "bias")) for side in packed.held for tensor in side}
+    if any(local == tensor.local or local not in tensor.node.own for tensor, local in locals_):
+        return []
+    bias = {tensor: HeldTensor(tensor.node, local) for tensor, local in locals_}
+    held = packed.held.map(lambda tensors: tuple(bias[tensor] for tensor in tensors))
+    names = held.map(lambda tensors: tuple(tensor.name for tensor in tensors))
+    linked = {name for one in links for name in (*one.link.base, *one.link.raw)}
+    groups = int(packed.link.rule.partition("@")[2] or 1)
+    rule = packing_rule("base" if len(names.base) == 1 else "raw", transposed=False, columns=False, groups=groups)
+    shapes = held.map(lambda tensors: [tensor.shape for tensor in tensors])
+    if linked & {*names.base, *names.raw} or not rule_named(rule).fits(*shapes):
+        return []
+    return [MappedLink(replace(packed.link, base=names.base, raw=names.raw, rule=rule), held)]
 
 
 def _raw_names(links: Iterable[MappedLink]) -> set[str]:
@@ -234,19 +256,19 @@ def _raw_names(links: Iterable[MappedLink]) -> set[str]:
 
 def _rule(
     entry: MappedParameters, held: PerSide[tuple[HeldTensor, ...]], raw_tensors: Iterable[HeldTensor]
-) -> tuple[str, str]:
-    """Return the rule of an entry: its own, or the one that names and shapes leave; and a sentence for the reader, or ""."""
+) -> RuleFound:
+    """Return the rule of an entry: its own, or the one that names and shapes leave."""
     mine, theirs = held.map(lambda tensors: [tensor.shape for tensor in tensors])
-    fitting, note = fitting_rules(mine, theirs), ""
+    fitting = fitting_rules(mine, theirs)
     if entry.rule:
-        rule = entry.rule if rule_named(entry.rule).fits(mine, theirs) else ""
+        found = RuleFound(entry.rule if rule_named(entry.rule).fits(mine, theirs) else "")
     elif len(mine) == len(theirs) == 1:
         (base,), (raw,) = held
-        rule, note = rule_for_namesakes(base.node, base.local, raw.node, raw.local)
+        found = rule_for_namesakes(base.node, base.local, raw.node, raw.local)
     else:
-        rule = _packing(held) or (fitting[0] if len(fitting) == 1 else "")
-    if rule:
-        return rule, note
+        found = RuleFound(_packing(held) or (fitting[0] if len(fitting) == 1 else ""))
+    if found.rule:
+        return found
     raise _no_rule(entry, held, fitting, raw_tensors)
 
 

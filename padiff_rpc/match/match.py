@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from itertools import product
 
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
-from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
+from padiff_rpc.match.layer_map import Choice, How, LayerPair, Matching, ParameterLink, collapse_alike
 from padiff_rpc.match.link_parameters import link_layers, link_specially
 from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
-from padiff_rpc.match.packed_parameters import Pack, link_pack
+from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
 from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
+from padiff_rpc.match.swapped_layers import choice_of_order
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.match.user_map import UserMap
@@ -56,6 +59,7 @@ class _Matcher:
 
     def __init__(self, models: PerSide[ModelDescription], selections: PerSide[Selection]) -> None:
         self._selections = selections
+        self._ties = Ties()
         self._explicit: list[tuple[LayerNode, LayerNode]] = []  # the pairs of the layer map
         self._trees = models.map(build_tree)
         self._partner: dict[LayerNode, LayerNode] = {}  # base -> raw
@@ -69,23 +73,35 @@ class _Matcher:
         self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
         self._tables: PerSide[dict[str, str]] = PerSide({}, {})  # why tensors without partner need none, by full name
         self._notes: list[str] = []
+        self._choices: list[Choice] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
+        self._in_doubt: list[tuple[str, str]] = []  # routes of layers that were paired by order, and may change places
+        self._notes_in_doubt: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
     def heed(self, user_map: UserMap) -> None:
         """Pair the layers and link the tensors that the user's map names."""
-        for base, raw in mapped_layers(user_map.layers, self._trees):
+        self._explicit = mapped_layers(user_map.layers, self._trees)
+        for base, raw in self._explicit:
             self._pair(base, raw, "explicit")
+            self._ties.add(base, raw)
         links, notes = mapped_links(user_map, self._trees)
         for one in links:
             self._keep(one.link)
+            self._choices += one.choices
             self._mapped.base.update(one.link.base)
             self._mapped.raw.update(one.link.raw)
+            for base, raw in product(*one.held):
+                self._ties.add(base.node, raw.node)
+        self._absorbed |= {node: why for node, why in packed_layers(links) if node not in self._taken}
+        self._taken |= set(self._absorbed)
+        for base, raw in tied_pairs(links, self._taken):
+            self._pair(base, raw, "parameters")
         self._notes += notes
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
-        self._explicit = list(self._partner.items())
+        tied = [pair for pair in self._partner.items() if self._how[pair[0]] == "parameters"]
         roots = self._trees.map(lambda tree: tree[""])
         if roots.base not in self._taken and roots.raw not in self._taken:
             self._pair(roots.base, roots.raw, "root")
@@ -96,6 +112,8 @@ class _Matcher:
                 self._match_below(PerSide(base, raw))
             else:
                 self._fill_specially(base, raw, init)
+        for pair in tied:
+            self._match_below(PerSide(*pair))
         self._recover_groups()
         self._link_beside()
         self._report_ties()
@@ -104,6 +122,7 @@ class _Matcher:
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
         certain = certain_layers(self._partner, self._how, self._links)
+        of_order = (*collapse_alike(self._notes_in_doubt), *proposals(self._in_doubt, ()))
         return Matching(
             layers=tuple(
                 LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
@@ -113,13 +132,23 @@ class _Matcher:
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
-            notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
+            notes=(
+                *collapse_alike(self._notes),
+                *proposals(self._guesses["layers"], self._guesses["parameters"]),
+                *of_order,
+            ),
+            guesses_of_order=of_order,
+            choices=tuple(
+                choice
+                for choice in self._choices
+                if len(choice.alternatives) > 1 and set(choice.alternatives[0].links) <= set(self._links)
+            ),
         )
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
         """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
         self._link_own(pair, self._mapped)
-        siblings = Siblings(pair, self._taken)
+        siblings = Siblings(pair, self._taken, self._ties)
         siblings.run()
         self._notes += siblings.notes
         self._guesses["layers"] += siblings.guesses
@@ -129,11 +158,17 @@ class _Matcher:
             self._pair(base, raw, how)
         for base, raw, _ in siblings.pairs:
             self._match_below(PerSide(base, raw))
+        self._notes_in_doubt += siblings.notes_in_doubt
+        for guessed in siblings.in_doubt:
+            self._in_doubt += [(base.route, raw.route) for base, raw in guessed]
+            choice = choice_of_order(pair.map(lambda node: node.route), guessed, self._links)
+            self._choices += [choice] if choice else []
 
     def _link_own(self, pair: PerSide[LayerNode], settled: PerSide[set[str]]) -> None:
         """Link the tensors that two paired layers hold themselves, but for those that are settled already, by full name."""
         linked = link_layers(pair, settled, self._taken)
         self._notes += linked.notes
+        self._choices += linked.choices
         self._guesses["parameters"] += linked.guesses
         for link in linked.links:
             self._add_link(link)
@@ -151,15 +186,18 @@ class _Matcher:
             self._taken |= set(inside)
 
     def _absorb_pack(self, routes: PerSide[str], pack: Pack) -> None:
-        for link in link_pack(routes, pack):
-            self._add_link(link)
-        parts = ", ".join(part.shown for part in pack.parts)
+        choice = choice_of_pack(routes, pack)
+        for link in choice.alternatives[0].links:
+            if self._mapped.base.isdisjoint(link.base) and self._mapped.raw.isdisjoint(link.raw):
+                self._add_link(link)
+        self._choices.append(choice)
+        parts = ", ".join(part.shown for part in pack.parts.values())
         self._absorbed[pack.fused] = f"it holds in one what {parts} hold apart, so that its output has no counterpart"
-        for part in pack.parts:
+        for part in pack.parts.values():
             self._absorbed[part] = (
                 f"{pack.fused.shown} holds its parameters, packed, so that its output has no counterpart"
             )
-        self._taken |= {pack.fused, *pack.parts}
+        self._taken |= {pack.fused, *pack.parts.values()}
 
     def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
         self._partner[base] = raw
@@ -274,13 +312,3 @@ class _Matcher:
     def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
         """Return the paired layers of a side, each with its partner."""
         return [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
-
-
-def _collapse(notes: list[str]) -> list[str]:
-    """Merge notes that differ in their numbers only into the first of them, with a count of the others."""
-    alike: dict[str, list[str]] = {}
-    for note in notes:
-        same = alike.setdefault(re.sub(r"\d+", "N", note), [])
-        if note not in same:
-            same.append(note)
-    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} alike)" for same in alike.values()]

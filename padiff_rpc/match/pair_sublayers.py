@@ -6,13 +6,15 @@ A layer that only wraps others and has no counterpart is replaced by its own sub
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 
 from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_common, same_class_name
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
+from padiff_rpc.match.swapped_layers import may_change_places
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
@@ -69,12 +71,18 @@ class Siblings:
         packs: Linears that one side packs into one and the other keeps apart.
         notes: sentences that a reader should see.
         guesses: the routes, in base and raw, of layers that were paired by their order alone.
+        in_doubt: such layers that may change places with each other, in groups; they are not among the guesses.
+        notes_in_doubt: the sentences on these.
     """
 
-    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode]) -> None:
-        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none."""
+    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode], ties: Ties) -> None:
+        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none.
+
+        ties: tell which layers the user's map joins, and which it keeps apart.
+        """
         self._parents = parents
         self._taken = taken
+        self._ties = ties
         self._paths: dict[LayerNode, str] = {}  # routes below the parents
         self._layers = parents.map(lambda parent: self._children(parent, ""))
         self._partner: dict[LayerNode, int] = {}  # the number of the pair or pack that a layer is in
@@ -83,6 +91,8 @@ class Siblings:
         self.packs: list[Pack] = []
         self.notes: list[str] = []
         self.guesses: list[tuple[str, str]] = []
+        self.in_doubt: list[list[tuple[LayerNode, LayerNode]]] = []
+        self.notes_in_doubt: list[str] = []
 
     def run(self) -> None:
         """Pair the layers that fit, from the surest sign to the weakest; then those that are akin, to name their difference."""
@@ -107,6 +117,7 @@ class Siblings:
             while self._expand(self._is_around_a_list) or self._expand(_is_wrapper):
                 pass
             self._pair_packed()
+            self._pair_tied()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
@@ -120,9 +131,16 @@ class Siblings:
     def _pair_packed(self) -> None:
         """Take out Linears of which one side packs what the other keeps apart: no layer of one is a layer of the other."""
         for pack in find_packs(self._left, self._paths):
-            self._partner |= dict.fromkeys((pack.fused, *pack.parts), next(self._numbers))
+            self._partner |= dict.fromkeys((pack.fused, *pack.parts.values()), next(self._numbers))
             self.packs.append(pack)
-            self._note(pack.note)
+
+    def _pair_tied(self) -> None:
+        """Pair layers that the user's map joins with one layer alone."""
+        base, raw = self._left
+        for b in base:
+            partners = [r for r in raw if self._ties.join(b, r) and fits(b, r)]
+            if len(partners) == 1 and sum(self._ties.join(other, partners[0]) for other in base) == 1:
+                self._pair(b, partners[0], "parameters")
 
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
@@ -135,7 +153,7 @@ class Siblings:
         for name, nodes in base.items():
             shift = shifts.get(stem(name), 0)
             found = raw.get(renumber(name, shift), [])
-            if len(nodes) == len(found) == 1 and accept(nodes[0], found[0]):
+            if len(nodes) == len(found) == 1 and self._may(nodes[0], found[0], accept):
                 self._pair(nodes[0], found[0], "order" if shift else "name")
                 if shift:
                     self._note(
@@ -160,13 +178,13 @@ class Siblings:
                 for node in nodes:
                     groups[getattr(node, signature)].of(side).append(node)
             for base, raw in groups.values():
-                if len(base) == len(raw) and all(fits(b, r) for b, r in zip(base, raw, strict=True)):
+                if len(base) == len(raw) and all(self._may(b, r, fits) for b, r in zip(base, raw, strict=True)):
                     self._pair_group(base, raw)
         base, raw = candidates()
         gaps = self._gaps()
 
         def score(b: LayerNode, r: LayerNode) -> float:
-            if not fits(b, r):
+            if not self._may(b, r, fits):
                 return 0.0
             same_class = same_class_name(b.info.class_name, r.info.class_name)
             return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._paths[b] == self._paths[r]) + same_class
@@ -176,17 +194,24 @@ class Siblings:
 
     def _pair_group(self, base: list[LayerNode], raw: list[LayerNode], uneven: bool = False) -> None:
         """Pair two lists of equal length, and note those that neither names nor (if uneven) counts make sure of."""
-        guessed = []
+        guessed: list[tuple[LayerNode, LayerNode]] = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
             if not _unless_index(b.name) and not _unless_index(r.name):
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
-                guessed.append(f"{self._paths[b]} -> {self._paths[r]}")
-                self.guesses.append((b.route, r.route))
-        if guessed:
-            shown = ", ".join(guessed[:4]) + (", ..." if len(guessed) > 4 else "")
-            self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")
+                guessed.append((b, r))
+        if not guessed:
+            return
+        arrows = [f"{self._paths[b]} -> {self._paths[r]}" for b, r in guessed]
+        shown = ", ".join(arrows[:4]) + (", ..." if len(arrows) > 4 else "")
+        note = f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}"
+        if not uneven and may_change_places(guessed) and not self._bound(guessed):
+            self.in_doubt.append(guessed)
+            self.notes_in_doubt.append(f"{self._parents.base.shown}: {note}")
+        else:
+            self.guesses += [(b.route, r.route) for b, r in guessed]
+            self._note(note)
 
     def _pair_in_gaps(self, accept: Accept) -> None:
         """Pair in order the layers that lie between the same two pairs on both sides."""
@@ -194,7 +219,7 @@ class Siblings:
         aligned = align_in_order(
             left.base,
             left.raw,
-            lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
+            lambda b, r: float(gaps[b] == gaps[r] and self._may(b, r, accept)) * (1 + (b.name == r.name)),
         )
         for b, r in aligned:
             self._pair(b, r, "order")
@@ -278,6 +303,13 @@ class Siblings:
         children = [child for child in node.children if child not in self._taken and child not in self._paths]
         self._paths.update({child: prefix + child.name for child in children})
         return children
+
+    def _may(self, base: LayerNode, raw: LayerNode, accept: Accept) -> bool:
+        return accept(base, raw) and not self._ties.forbid(base, raw)
+
+    def _bound(self, pairs: Sequence[tuple[LayerNode, LayerNode]]) -> bool:
+        """Return True if the user's map keeps any of these layers from being the partner of any other."""
+        return any(self._ties.forbid(base, raw) for base, _ in pairs for _, raw in pairs)
 
     # -- book-keeping ---------------------------------------------------------------------------------------------
     def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:

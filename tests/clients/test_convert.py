@@ -74,7 +74,7 @@ def test_the_file_holds_bases_weights_in_raws_names_and_layouts(convert: Convert
     kept = {name for name, array in tensors.items() if np.array_equal(array, expected[name])}
     turned = {name for name, array in tensors.items() if np.array_equal(array, expected[name].T)} - kept
     assert kept | turned == set(tensors)
-    assert {"encoder.0.attention.q.weight", "encoder.1.fc2.weight"} <= turned
+    assert {"encoder.0.attention.q.weight", "encoder.1.output.weight"} <= turned
 
 
 def test_an_optimiser_of_the_verifying_run_leaves_no_mark_in_the_file(convert: Convert, tmp_path: Path) -> None:

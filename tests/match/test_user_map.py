@@ -135,3 +135,74 @@ def test_a_rename_that_is_no_regular_expression_is_refused() -> None:
     for renames in ({"(": "x"}, {"a": r"\1"}):
         with pytest.raises(PadiffError, match="cannot be used"):
             match(net(a=norm()), net(a=norm()), renames=renames)
+
+
+# -- what follows from a map ------------------------------------------------------------------------------------------
+def gated(axis: int, packed: bool) -> L:
+    linear = paddle_linear if axis else torch_linear
+    parts = {"gate_up_proj": linear(4, 12)} if packed else {"gate_proj": linear(4, 6), "up_proj": linear(4, 6)}
+    return net(mlp=user("Mlp", parts))
+
+
+def test_a_map_gives_a_pack_another_order_and_biases_follow_their_weights() -> None:
+    names = "mlp.up_proj.weight, mlp.gate_proj.weight"
+    found = match(gated(0, False), gated(1, True), parameter_map={names: "mlp.gate_up_proj.weight"})
+    assert {
+        names.replace(", ", ","): ("mlp.gate_up_proj.weight", "transpose_pack_columns"),
+        "mlp.up_proj.bias,mlp.gate_proj.bias": ("mlp.gate_up_proj.bias", "pack"),
+    } == links(found)
+    assert not found.fails
+    assert [] == [note for note in found.notes if "is taken to hold" in note]
+    back = match(
+        gated(0, True),
+        gated(1, False),
+        parameter_map={"mlp.gate_up_proj.weight": "mlp.up_proj.weight, mlp.gate_proj.weight"},
+    )
+    assert ("mlp.up_proj.bias,mlp.gate_proj.bias", "split") == links(back)["mlp.gate_up_proj.bias"]
+
+
+def test_biases_follow_the_groups_of_their_weights_unless_the_map_names_them() -> None:
+    weights = {"mlp.up_proj.weight, mlp.gate_proj.weight": "mlp.gate_up_proj.weight by transpose_pack_columns@3"}
+    biases = {"mlp.gate_proj.bias, mlp.up_proj.bias": "mlp.gate_up_proj.bias"}
+    found = match(gated(0, False), gated(1, True), parameter_map=weights)
+    assert ("mlp.gate_up_proj.bias", "pack@3") == links(found)["mlp.up_proj.bias,mlp.gate_proj.bias"]
+    found = match(gated(0, False), gated(1, True), parameter_map=weights | biases)
+    assert ("mlp.gate_up_proj.bias", "pack") == links(found)["mlp.gate_proj.bias,mlp.up_proj.bias"]
+
+
+def test_packed_attention_takes_the_order_of_the_map() -> None:
+    attention = L(
+        "MultiheadAttention", {"in_proj_weight": (12, 4), "in_proj_bias": (12,)}, {"out_proj": torch_linear(4, 4)}
+    )
+    apart = L(
+        "MultiHeadAttention",
+        children={name: paddle_linear(4, 4) for name in ("q_proj", "k_proj", "v_proj", "out_proj")},
+    )
+    order = "a.v_proj.weight, a.k_proj.weight, a.q_proj.weight"
+    entry = {"a.in_proj_weight": f"{order} by split_transpose"}
+    found = match(net(a=attention), net(a=apart), parameter_map=entry)
+    assert (order.replace(", ", ","), "split_transpose") == links(found)["a.in_proj_weight"]
+    assert ("a.v_proj.bias,a.k_proj.bias,a.q_proj.bias", "split") == links(found)["a.in_proj_bias"]
+    assert not found.fails
+
+
+def test_layers_whose_parameters_the_map_links_are_paired() -> None:
+    found = match(
+        net(a=torch_linear(4, 4), b=torch_linear(4, 4)),
+        net(a=paddle_linear(4, 4), b=paddle_linear(4, 4)),
+        parameter_map={"a.weight": "b.weight"},
+    )
+    assert {"": "", "a": "b", "b": "a"} == routes(found)
+    assert ("b.bias", "identity") == links(found)["a.bias"]
+    assert [("a", "parameters")] == [
+        (pair.base, pair.how) for pair in found.layers if pair.how not in ("root", "name", "order")
+    ]
+
+
+def test_no_guess_contradicts_the_map() -> None:
+    def model(names: tuple[str, str], linear: L) -> L:
+        return net(**{name: user("Block", {"fc": linear, "out": linear}) for name in names})
+
+    torch, paddle = model(("x", "y"), torch_linear(4, 4)), model(("x", "y"), paddle_linear(4, 4))
+    for maps in ({"layer_map": {"x.fc": "y.fc", "y.fc": "x.fc"}}, {"parameter_map": {"x.fc.weight": "y.fc.weight"}}):
+        assert {"x": "y", "y": "x", "x.out": "y.out"}.items() <= routes(match(torch, paddle, **maps)).items()

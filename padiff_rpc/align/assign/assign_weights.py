@@ -73,6 +73,17 @@ def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
     return report
 
 
+def write_links(base: Model, raw: Model, links: Sequence[ParameterLink]) -> None:
+    """Overwrite raw's tensors of these links alone, as `assign_weights` does once everything is checked.
+
+    Args:
+        base: is the model that gives the values.
+        raw: is the model that takes them.
+        links: say which tensors, and by which layout rule; none of them is a special initialiser's.
+    """
+    raw.write_parameters(_transformed(base, base.describe(), raw.describe(), links, AssignReport()))
+
+
 def _transformed(
     base: Model,
     base_model: ModelDescription,

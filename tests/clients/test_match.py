@@ -1,0 +1,64 @@
+"""match: layers, tensors and rules, what has no partner, as text, as JSON and as a map file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_the_map_is_shown_with_a_star_and_a_count_for_what_is_alike(cli, worker):
+    result = cli("match", "--base", worker("deep", depth=3), "--raw", worker("deep", depth=3))
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "  3  certain          *.fc" in lines
+    assert "  3  identity  *.fc.weight" in lines
+    assert "nothing lacks a partner that it needs" == lines[-1]
+
+
+def test_what_has_no_partner_is_shown_and_fails(cli, worker):
+    result = cli("match", "--base", worker("deep", depth=2), "--raw", worker("deep", depth=4))
+
+    assert result.exit_code == 1
+    assert "without partner in raw" in result.stdout
+    assert "FAILS" in result.stdout
+
+
+def test_the_map_is_written_and_read_back(cli, worker, tmp_path: Path):
+    sides = ("--base", worker("tied"), "--raw", worker("tied"))
+    first = cli("match", *sides, "-o", tmp_path / "map.toml", "--json", tmp_path / "map.json")
+    again = cli("match", *sides, "--map", tmp_path / "map.toml", "-o", tmp_path / "again.toml")
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert (tmp_path / "map.toml").read_text() == (tmp_path / "again.toml").read_text()
+    assert "certain (map)" in again.stdout
+    read = json.loads((tmp_path / "map.json").read_text())
+    assert read["schema"] == "padiff-rpc/map/1"
+    assert read["links"][-1] == {
+        "base": ["table.weight"],
+        "raw": ["table.weight"],
+        "rule": "identity",
+        "kind": "parameter",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "expected"),
+    [
+        (["--base", "nonsense", "--raw", "nonsense"], 2, "error [BAD_SPEC]"),
+        (["--base", "unix:/none"], 2, "raw is not given"),
+        (["--base", "unix:/none", "--raw", "unix:/none", "-o", "/none/map.toml"], 2, "cannot write '/none/map.toml'"),
+    ],
+)
+def test_what_goes_wrong_is_said_with_its_exit_status(cli, arguments, status, expected):
+    result = cli("match", *arguments)
+
+    assert result.exit_code == status
+    assert expected in result.stderr
