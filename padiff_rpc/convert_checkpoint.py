@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from padiff_rpc.align.assign.assign_weights import AssignReport, assign_weights
+from padiff_rpc.align.align import OnAssigned
+from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.prepare import match_described, with_raw_statements
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.checkpoint.write_checkpoint import check_format, written
@@ -20,8 +22,8 @@ from padiff_rpc.version import __version__
 
 _LIBRARIES = {"torch": "pt", "paddle": "pd"}
 """What libraries call the frameworks in the metadata of safetensors, where they look for it."""
-Verify = Callable[[], Result]
-"""Aligns the two models, and returns the result."""
+Verify = Callable[[OnAssigned], Result]
+"""Aligns the two models, tells by which map raw has got base's weights, and returns the result."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Conversion:
         is_written: whether the file was written.
         specs: the specs of the tensors that it holds, by name.
         kept: those of them that have raw's own values, since nothing of base corresponds.
-        notes: what the assignment tells of values that became infinite.
+        notes: what the map takes for granted, and what the assignment tells, where no run has told it.
     """
 
     result: Result | None
@@ -57,9 +59,9 @@ def convert_checkpoint(
 ) -> Conversion:
     """Write a checkpoint of raw that holds base's weights, one tensor at a time.
 
-    Base's weights are written into raw, and read from there, before either model has run. Buffers that the framework keeps out
-    of checkpoints are left out; what nothing of base corresponds to has raw's own value. The file appears once `verify` has
-    found the models aligned; where it has not, there is no file.
+    Base's weights are written into raw, and read from there, before either model has run with them. Buffers that the framework
+    keeps out of checkpoints are left out; what nothing of base corresponds to has raw's own value. The file appears once `verify`
+    has found the models aligned; where it has not, there is no file.
 
     Args:
         models: the two models; raw is one that runs.
@@ -77,19 +79,38 @@ def convert_checkpoint(
     described = models.map(lambda model: model.describe())
     specs = _saved(described.raw)
     check_format(path, specs)
-    matching = match_described(described, with_raw_statements(models.raw, settings))
-    report = assign_weights(models.base, models.raw, matching)
     result: Result | None = None
     is_written = True
+    notes: tuple[str, ...] = ()
+    kept: list[str] = []
     try:
-        streams = models.raw.read_parameters(list(specs))
-        with written(path, specs, streams, _metadata(described, unverified)):
-            result = verify() if verify is not None else None
-            if result is not None and not result.aligned and not unverified:
-                raise _Differs
+        with ExitStack() as file:
+
+            def write(matching: Matching) -> None:
+                streams = models.raw.read_parameters(list(specs))
+                file.enter_context(written(path, specs, streams, _metadata(described, unverified)))
+                linked = {name for link in matching.links for name in link.raw}
+                kept.extend(info.name for info in described.raw.parameters if info.name in specs.keys() - linked)
+
+            if verify is None:
+                notes = _assign(models, described, settings, write)
+            else:
+                result = verify(write)
+                if not result.aligned and not unverified:
+                    raise _Differs
     except _Differs:
         is_written = False
-    return _conversion(result, is_written, specs, described.raw, matching, report)
+    return Conversion(result, is_written, specs, tuple(kept), notes)
+
+
+def _assign(
+    models: PerSide[Model], described: PerSide[ModelDescription], settings: AlignSettings, assigned: OnAssigned
+) -> tuple[str, ...]:
+    """Give raw base's weights by the most plausible map, and return what it takes for granted."""
+    matching = match_described(described, with_raw_statements(models.raw, settings))
+    report = assign_weights(models.base, models.raw, matching)
+    assigned(matching)
+    return (*matching.guesses, *matching.notes, *report.notes)
 
 
 def _check(raw: Model, settings: AlignSettings, verify: Verify | None, unverified: bool) -> None:
@@ -135,16 +156,3 @@ def _metadata(described: PerSide[ModelDescription], unverified: bool) -> dict[st
         "converted_from": f"{described.base.framework} {described.base.class_name}",
         "verified": "false" if unverified else "true",
     }
-
-
-def _conversion(
-    result: Result | None,
-    is_written: bool,
-    specs: dict[str, TensorSpec],
-    raw: ModelDescription,
-    matching: Matching,
-    report: AssignReport,
-) -> Conversion:
-    linked = {name for link in matching.links for name in link.raw}
-    kept = tuple(info.name for info in raw.parameters if info.name in specs and info.name not in linked)
-    return Conversion(result, is_written, specs, kept, tuple(report.notes))

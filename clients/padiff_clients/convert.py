@@ -19,7 +19,7 @@ from padiff_clients.progress_display import live_progress
 from padiff_clients.report_errors import ALIGNED, DIFFERS, handled
 from padiff_clients.run_keys import RunFile
 from padiff_clients.runfile import load_run_file, merge
-from padiff_rpc.align.align import align
+from padiff_rpc.align.align import OnAssigned, align
 from padiff_rpc.align.progress import OnProgress
 from padiff_rpc.checkpoint.write_checkpoint import check_format
 from padiff_rpc.convert_checkpoint import Conversion, convert_checkpoint
@@ -84,9 +84,9 @@ def run_conversion(run: RunFile, file: Path, *, unverified: bool, quiet: bool) -
         return convert_checkpoint(PerSide(*models), file, plan.settings, verify, unverified=unverified)
 
 
-def _verify(plan: DiffPlan, models: Sequence[Model], tell: OnProgress) -> Result:
+def _verify(plan: DiffPlan, models: Sequence[Model], tell: OnProgress, assigned: OnAssigned) -> Result:
     base, raw = models
-    return plan.told(align(base, raw, *plan.inputs, plan.settings, tell))
+    return plan.told(align(base, raw, *plan.inputs, plan.settings, tell, assigned))
 
 
 def _print(made: Conversion, file: str, console: Console, *, unverified: bool, quiet: bool) -> None:

@@ -18,6 +18,7 @@ from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
+from padiff_rpc.align.stages.own_buffers import OwnBuffers, compare_own_buffers
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.align.trying.decide import Decision
 from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
@@ -27,6 +28,7 @@ from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
 from padiff_rpc.per_side import PerSide, SideName
@@ -34,6 +36,8 @@ from padiff_rpc.result import Result
 
 T = TypeVar("T")
 Probes = dict[SideName, ProbeFinding]
+OnAssigned = Callable[[Matching], None]
+"""Is told the map by which base's weights have been put into raw."""
 
 
 def align(
@@ -43,6 +47,7 @@ def align(
     raw_inputs: Inputs,
     settings: AlignSettings,
     progress: OnProgress | None = None,
+    assigned: OnAssigned | None = None,
 ) -> Result:
     """Align raw to base and return the result; a numeric difference is a result, not an error.
 
@@ -54,6 +59,7 @@ def align(
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
             are in other processes, and of all else in the caller's thread.
+        assigned: is called once, when raw has base's weights and neither model has run with them, with the map that put them there.
 
     Raises:
         PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be assigned, and
@@ -77,7 +83,7 @@ def align(
         prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
         probes = _verify_probes(prepared, threads, inputs)
         prepared, decisions = try_choices(prepared, threads, inputs)
-        run = _run_steps(prepared, threads, inputs, progress or _quiet)
+        run = _run_steps(prepared, threads, inputs, progress or _quiet, assigned)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -109,15 +115,24 @@ def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inp
     return {side: finding for side, finding in found.items() if finding is not None}
 
 
-def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], tell: OnProgress) -> StepsRun:
+def _run_steps(
+    prepared: Prepared,
+    threads: SideThreads,
+    inputs: PerSide[Inputs],
+    tell: OnProgress,
+    assigned: OnAssigned | None,
+) -> StepsRun:
     """Assign, compare what was assigned, and run and compare step by step."""
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
-    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching)
+    own = compare_own_buffers(comparer, prepared.described, links) if settings.assign else OwnBuffers()
     assign_s = 0.0
+    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching, own.kept)
     if settings.assign:
         tell(Progress(0, "assign", 0, len(prepared.matching.links), ""))
         assign_s += _seconds(assign)[1]
+        if assigned is not None:
+            assigned(prepared.matching)
     tell(Progress(0, "weights_before", 0, len(links), ""))
     before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", links, "value").pairs)
     if settings.fail_fast and any(pair.status == "fail" for pair in before):
@@ -135,6 +150,7 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
         if result.stopped is not None:
             break
     steps[0].others = [*before, *steps[0].others]
+    steps[0].notes += own.notes
     return StepsRun(steps, assign_s, weights_before_s, step_s)
 
 
@@ -166,7 +182,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequ
         *scope.notes,
         *prepared.notes,
         *prepared.matching.notes,
-        *notes_on(prepared, pairs),
+        *notes_on(prepared, pairs, run.steps),
         *aside,
     ]
     for result in run.steps:

@@ -34,7 +34,7 @@ class ParameterInfo:
         spec: The dtype and the shape.
         trainable: True where the framework computes a gradient for it; False for every buffer.
         aliases: The further full names of a tied tensor.
-        transient: True for a buffer that the framework keeps out of checkpoints.
+        transient: True for a buffer that the framework leaves out of a checkpoint.
     """
 
     name: str

@@ -84,8 +84,8 @@ class Backend(Protocol):
         """
         ...
 
-    def transient(self, layer: NativeLayer) -> Collection[str]:
-        """Return the names of the layer's own buffers that the framework keeps out of checkpoints."""
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that a layer holds itself and that the framework leaves out of a checkpoint."""
         ...
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:

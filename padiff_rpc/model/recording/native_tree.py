@@ -59,7 +59,7 @@ def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTens
     """
     placed: dict[int, NamedTensor] = {}
     for each in layers:
-        transient = backend.transient(each.layer)
+        transient = backend.transient_buffers(each.layer)
         for own_name, tensor, kind, trainable in backend.own_tensors(each.layer):
             names = [join(route, own_name) for route in (each.route, *each.aliases)]
             known = placed.get(id(tensor))

@@ -97,9 +97,9 @@ class NumpyBackend:
         for name, tensor in layer.buffers().items():
             yield name, tensor, "buffer", False
 
-    def transient(self, layer: Layer) -> Collection[str]:
-        """Return nothing: this framework writes no checkpoints."""
-        return ()
+    def transient_buffers(self, layer: Layer) -> Collection[str]:
+        """Name the buffers that were registered with persistent=False."""
+        return layer.transient_buffers()
 
     def hyperparameters(self, layer: Layer) -> dict[str, Any]:
         """Return the public attributes that are plain values; Infinity and NaN appear as text."""

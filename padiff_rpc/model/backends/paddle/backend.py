@@ -115,8 +115,8 @@ class PaddleBackend:
             if tensor is not None and name != "_dropout_state":  # a scratch area of LSTM and GRU, never filled on a CPU
                 yield name, tensor, "buffer", False
 
-    def transient(self, layer: NativeLayer) -> Collection[str]:
-        """Return the layer's buffers that are not persistable."""
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that were registered with persistable=False."""
         return layer._non_persistable_buffer_names_set
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:

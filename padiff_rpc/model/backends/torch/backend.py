@@ -97,8 +97,8 @@ class TorchBackend:
         for name, tensor in layer.named_buffers(recurse=False, remove_duplicate=False):
             yield name, tensor, "buffer", False
 
-    def transient(self, layer: NativeLayer) -> Collection[str]:
-        """Return the module's non-persistent buffers."""
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that were registered with persistent=False."""
         return layer._non_persistent_buffers_set
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
