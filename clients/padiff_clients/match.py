@@ -15,12 +15,14 @@ from rich.text import Text
 from padiff_clients.console import show
 from padiff_clients.open_models import opened
 from padiff_clients.options import as_run, map_options, option
-from padiff_clients.plan import plan_sides
+from padiff_clients.plan import map_settings, plan_sides
 from padiff_clients.report_errors import ALIGNED, DIFFERS, handled
 from padiff_clients.run_keys import RunFile, SideTable
 from padiff_clients.runfile import load_run_file, merge
-from padiff_rpc.align.prepare import match_described
+from padiff_rpc.align.prepare import match_described, with_raw_statements
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.aoa.write_statements import write_statements
 from padiff_rpc.match.layer_map import LayerPair, Matching
 from padiff_rpc.match.stars import alike, numberless
 from padiff_rpc.match.written_map import map_as_toml
@@ -31,6 +33,8 @@ from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.result import Unmatched
 
 SCHEMA = "padiff-rpc/map/1"
+_SHOWN = 4
+"""How many tensors that AOA statements cannot say are named."""
 
 
 def _side_options(command: Any) -> Any:
@@ -45,7 +49,12 @@ def _side_options(command: Any) -> Any:
 @click.argument("run_file", metavar="[RUN.toml]", required=False)
 @_side_options
 @map_options
-@click.option("-o", "--output", metavar="FILE.toml", help="Write the map there, to edit it and to give it to --map.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Write the map there, to edit it and to give it to --map: FILE.toml, or FILE.aoa.",
+)
 @option(RunFile, "token_file")
 @option(RunFile, "tls_ca")
 @option(RunFile, "connect_timeout_s")
@@ -61,14 +70,30 @@ def match(run_file: str | None, output: str | None, **options: Any) -> None:
         check_writable(Path(path))
     with opened(plan_sides(run)) as (base, raw):
         described = PerSide(base.describe(), raw.describe())
-    maps = AlignSettings(layer_map=run.map.layers, parameter_map=run.map.parameters, renames=run.map.renames)
+        maps = with_raw_statements(raw, AlignSettings(**map_settings(run)))
     found = match_described(described, maps)
     if output:
-        write_text(Path(output), map_as_toml(described.base, described.raw, found))
+        as_text = _as_aoa if Path(output).suffix == ".aoa" else map_as_toml
+        write_text(Path(output), as_text(described.base, described.raw, found))
     if run.json_file:
         write_json(Path(run.json_file), _as_json(described, found))
     show(lambda console: _print(described, found, console))
     sys.exit(DIFFERS if found.fails else ALIGNED)
+
+
+def _as_aoa(base: ModelDescription, raw: ModelDescription, found: Matching) -> str:
+    """Return the map as AOA statements; BAD_CONFIG where they cannot say all of it, since half a map would load half a model."""
+    made = write_statements(found, PerSide(base, raw))
+    if made.unsaid:
+        shown = [f"{name}: {why}" for name, why in list(made.unsaid.items())[:_SHOWN]]
+        more = len(made.unsaid) - len(shown)
+        raise PadiffError(
+            f"AOA statements cannot say all of this map: {'; '.join(shown)}" + (f"; and {more} more" if more else ""),
+            reason=Reason.BAD_CONFIG,
+            hint="write it as FILE.toml",
+        )
+    head = f"# {base.framework} {base.class_name} -> {raw.framework} {raw.class_name}"
+    return "\n".join([head, *made.statements, ""])
 
 
 def _as_json(described: PerSide[ModelDescription], found: Matching) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def align(
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
             are in other processes, and of all else in the caller's thread.
-        assigned: is called once, when raw has base's weights and neither model has run with them, with the map that put them there.
+        assigned: is called once, when raw has base's weights and neither model has run with them, with the map that put them so.
 
     Raises:
         PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be assigned, and

@@ -62,3 +62,42 @@ def test_what_goes_wrong_is_said_with_its_exit_status(cli, arguments, status, ex
 
     assert result.exit_code == status
     assert expected in result.stderr
+
+
+def test_the_map_is_written_as_aoa_statements_and_read_back(cli, worker, tmp_path: Path):
+    sides = ("--base", worker("bert_like"), "--raw", worker("bert_like", layout="io"))
+    path = tmp_path / "map.aoa"
+
+    written = cli("match", *sides, "-o", path)
+    again = cli("match", *sides, "--map", path, "-o", tmp_path / "again.aoa")
+
+    assert (written.exit_code, again.exit_code) == (0, 0), again.output
+    assert "encoder.0.attention.q.weight^T -> encoder.0.attention.q.weight" in path.read_text().splitlines()
+    assert path.read_text() == (tmp_path / "again.aoa").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("map.aoa", "words.weight", "the AOA statement 'words.weight' cannot be read: `->` is wanted"),
+        ("map.json", '{"aoa_statements": ["a -> b"]}', "none of the 1 AOA statements leads"),
+        ("map.json", '{"aoa_statements": ["a -> b"], "aoa_config_reverse": true}', "from raw to base"),
+        ("map.json", '{"aoa_statements": "a -> b"}', "aoa_statements"),
+    ],
+)
+def test_aoa_statements_that_cannot_be_used_are_refused(
+    cli, worker, tmp_path: Path, file: str, text: str, expected: str
+):
+    (tmp_path / file).write_text(text)
+
+    result = cli("match", "--base", worker("mlp"), "--raw", worker("mlp"), "--map", tmp_path / file)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in result.stderr
+
+
+def test_statements_of_raws_own_class_are_asked_for_where_there_are_none(cli, worker):
+    result = cli("match", "--base", worker("mlp"), "--raw", worker("mlp"), "--map", "raw")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "its class gives none" in result.stderr

@@ -39,6 +39,8 @@ BASE = {
     "two": (3,),
     "embed": (7, 6),
     "narrow.weight": (4, 6),
+    "experts": (2, 3, 4),
+    "half_experts": (2, 3, 4),
     "unused": (2,),
 }
 RAW = {
@@ -61,6 +63,8 @@ RAW = {
     "embed": (7, 6),
     "head": (6, 7),
     "narrow.weight": (6, 4),
+    "experts": (2, 4, 3),
+    "half_experts": (2, 4, 3),
     "own": (2,),
 }
 LINKS = [
@@ -78,8 +82,10 @@ LINKS = [
     (("embed",), ("embed",), "identity"),
     (("embed",), ("head",), "transpose"),
     (("narrow.weight",), ("narrow.weight",), "transpose"),
+    (("experts",), ("experts",), "swap_last"),
+    (("half_experts",), ("half_experts",), "swap_last"),
 ]
-HALF = {"narrow.weight"}
+HALF = {"narrow.weight", "half_experts"}
 """What raw holds in float16."""
 
 

@@ -61,13 +61,17 @@ def entries_of(made: Mapping[str, Pieced], shapes: Shapes) -> tuple[list[MappedP
 
 
 def _moved(tensor: Pieced) -> str:
-    """Return the rule of a tensor that is one whole tensor of base, as it is or transposed; "" where it is neither."""
+    """Return the rule of a tensor that is one whole tensor of base, as it is or with axes swapped; "" where no rule does so."""
     in_place = all(begin == at for piece in tensor.pieces for (begin, _), at in zip(piece.box, piece.at, strict=True))
     axes = {piece.axes for piece in tensor.pieces}
     if not in_place or len(axes) != 1:
         return ""
     order = axes.pop()
-    return "identity" if order == tuple(sorted(order)) else "transpose" if order == (1, 0) else ""
+    plain = tuple(sorted(order))
+    if order == plain:
+        return "identity"
+    swapped = order == (*plain[:-2], plain[-1], plain[-2])
+    return "transpose" if order == (1, 0) else "swap_last" if swapped else ""
 
 
 def _packed(name: str, tensor: Pieced, sources: Sequence[str], shapes: Shapes) -> str:

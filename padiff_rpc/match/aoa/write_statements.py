@@ -85,7 +85,7 @@ class _Writer:
         casts = {info.spec.dtype for info in raw if info.spec.dtype is not base[0].spec.dtype}
         if casts - CASTS.keys():
             return f"AOA casts to {', '.join(CASTS.values())} only"
-        if link.rule in ("identity", "transpose") or _packing(link):
+        if link.rule in ("identity", "transpose", "swap_last") or _packing(link):
             return ""
         if link.rule == "reshape" and base[0].spec.shape == raw[0].spec.shape:
             return ""
@@ -111,10 +111,21 @@ class _Writer:
             cast = zip(targets, link.raw, strict=True)
             yield from (f'{target} -> {name}, dtype="{casts[name]}"' for target, name in cast if name in casts)
         else:
-            turned = TRANSPOSED if link.rule == "transpose" else ""
             for source, name in zip(base, link.raw, strict=True):
-                yield f"{source}{turned} -> {name}" + (f', dtype="{casts[name]}"' if name in casts else "")
+                yield from self._move(link.rule, source, name, casts.get(name))
         yield from (f"{info.name} -> {alias}" for info in self._raw(link) for alias in info.aliases)
+
+    def _move(self, rule: str, source: str, target: str, cast: str | None) -> Iterator[str]:
+        """Give one whole tensor its name, the order of its axes and its dtype."""
+        turned = TRANSPOSED if rule == "transpose" else ""
+        if rule == "swap_last":
+            *before, last, other = range(len(self._infos.raw[target].spec.shape))
+            swapped = self._new(f"{target}.uncast") if cast else target
+            yield f'{source} -> {swapped}, permute="{[*before, other, last]}"'
+            if not cast:
+                return
+            source = swapped
+        yield f"{source}{turned} -> {target}" + (f', dtype="{cast}"' if cast else "")
 
     def _pack(
         self, link: ParameterLink, base: Sequence[str], targets: Sequence[str], packing: _Packing

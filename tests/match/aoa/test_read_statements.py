@@ -94,6 +94,10 @@ def test_fused_qkv_lays_each_group_as_its_heads_of_q_then_k_then_v() -> None:
             MappedParameters(("w",), ("x",), "transpose"), id="what_a_statement_makes_goes_before_base's",
         ),
         pytest.param(
+            ['w -> x, permute="[0, 2, 1]"'], specs(w=(2, 3, 4)), specs(x=(2, 4, 3)),
+            MappedParameters(("w",), ("x",), "swap_last"), id="last_two_axes_swapped",
+        ),
+        pytest.param(
             ["h.$LAYER_ID_OFFSET.w -> l.$LAYER_ID_OFFSET.w"], specs(h__1__w=(2,)), specs(l__0__w=(2,)),
             MappedParameters(("h.1.w",), ("l.0.w",), "identity"), id="layer_number_less_one",
         ),

@@ -36,6 +36,7 @@ def written(base: dict[str, Shape], raw: dict[str, Shape], *links: Link) -> Writ
     [
         ({"w": (3, 2)}, {"x": (2, 3)}, [(("w",), ("x",), "transpose")]),
         ({"w": (3, 2)}, {"w": (3, 2)}, [(("w",), ("w",), "identity")]),
+        ({"w": (2, 3, 4)}, {"x": (2, 4, 3)}, [(("w",), ("x",), "swap_last")]),
         ({"g": (3, 2), "u": (3, 2)}, {"ug": (2, 6)}, [(("u", "g"), ("ug",), "transpose_pack_columns")]),
         ({"g": (4, 2), "u": (4, 2)}, {"ug": (8, 2)}, [(("g", "u"), ("ug",), "pack@4")]),
         ({"q": (8, 6), "k": (4, 6), "v": (4, 6)}, {"qkv": (6, 16)}, [(("q", "k", "v"), ("qkv",), "transpose_pack_columns@2")]),
