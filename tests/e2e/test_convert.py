@@ -24,8 +24,9 @@ LOADING = {
 
 
 @pytest.mark.parametrize(
-    ("base", "raw", "suffix"), [("torch", "paddle", ".pdparams"), ("paddle", "torch", ".pt"), ("torch", "paddle-old", ".pdparams")]
-)  # fmt: skip
+    ("base", "raw", "suffix"),
+    [("torch", "paddle", ".pdparams"), ("paddle", "torch", ".pt"), ("torch", "paddle-old", ".pdparams")],
+)
 def test_a_converted_gpt_is_aligned_without_any_assignment(tmp_path: Path, base: str, raw: str, suffix: str) -> None:
     files = PerSide(base, raw).map(lambda environment: MODELS / f"gpt_{environment.partition('-')[0]}.py")
     checkpoint = tmp_path / f"gpt{suffix}"

@@ -11,7 +11,7 @@ from padiff_rpc.match.layout_rules import Shape
 
 
 @dataclass(frozen=True)
-class Piece:
+class SourceBox:
     """A box of one source, as it lies in a tensor. All of it is told along the tensor's axes.
 
     Attributes:
@@ -32,13 +32,13 @@ class Pieced:
     """A tensor as the pieces that it is made of."""
 
     shape: Shape
-    pieces: tuple[Piece, ...]
+    pieces: tuple[SourceBox, ...]
 
 
 def whole(source: str, shape: Shape) -> Pieced:
     """Return a source as it is."""
     box = tuple((0, size) for size in shape)
-    return Pieced(shape, (Piece(source, tuple(range(len(shape))), box, (0,) * len(shape)),))
+    return Pieced(shape, (SourceBox(source, tuple(range(len(shape))), box, (0,) * len(shape)),))
 
 
 def permuted(tensor: Pieced, axes: Sequence[int]) -> Pieced:
@@ -83,9 +83,9 @@ def joined(tensors: Sequence[Pieced], axis: int) -> Pieced:
     return Pieced(_with(tensors[0].shape, axis, sum(tensor.shape[axis] for tensor in tensors)), pieces)
 
 
-def _between(tensor: Pieced, axis: int, start: int, stop: int) -> tuple[Piece, ...]:
+def _between(tensor: Pieced, axis: int, start: int, stop: int) -> tuple[SourceBox, ...]:
     """Return what of the pieces lies between two places on an axis, told from the first of them."""
-    found: list[Piece] = []
+    found: list[SourceBox] = []
     for piece in tensor.pieces:
         begin, end = piece.box[axis]
         first = max(start, piece.at[axis])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from padiff_rpc.match.aoa.pieces import Piece, Pieced
+from padiff_rpc.match.aoa.pieces import SourceBox, Pieced
 from padiff_rpc.match.layout_rules import Shape, rule_named
 from padiff_rpc.match.packed_parameters import packing_rule
 from padiff_rpc.match.user_map import MappedParameters
@@ -105,7 +105,7 @@ def _split(source: str, parts: Mapping[str, Pieced], shapes: Shapes) -> MappedPa
     return MappedParameters((source,), tuple(names), rule) if rule else None
 
 
-def _cut_axis(pieces: Sequence[Piece], base: Mapping[str, Shape]) -> int | None:
+def _cut_axis(pieces: Sequence[SourceBox], base: Mapping[str, Shape]) -> int | None:
     """Return the one axis along which pieces are parts or lie side by side, all in one order of axes; None if there is none."""
     if len({piece.axes for piece in pieces}) != 1:
         return None
@@ -119,7 +119,7 @@ def _cut_axis(pieces: Sequence[Piece], base: Mapping[str, Shape]) -> int | None:
     return moved.pop() if len(moved) == 1 and order in (tuple(sorted(order)), (1, 0)) else None
 
 
-def _transposed(pieces: Sequence[Piece]) -> bool:
+def _transposed(pieces: Sequence[SourceBox]) -> bool:
     return pieces[0].axes == (1, 0)
 
 
