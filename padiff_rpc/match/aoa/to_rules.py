@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from padiff_rpc.match.aoa.pieces import SourceBox, Pieced
+from padiff_rpc.match.aoa.pieces import Pieced, SourceBox
 from padiff_rpc.match.layout_rules import Shape, rule_named
 from padiff_rpc.match.packed_parameters import packing_rule
 from padiff_rpc.match.user_map import MappedParameters
