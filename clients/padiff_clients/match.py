@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from padiff_rpc.align.prepare import match_described, with_raw_statements
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.aoa.write_statements import write_statements
-from padiff_rpc.match.layer_map import LayerPair, Matching
+from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
 from padiff_rpc.match.stars import alike, numberless
 from padiff_rpc.match.written_map import map_as_toml
 from padiff_rpc.model.model import ModelDescription
@@ -101,7 +101,16 @@ def _as_json(described: PerSide[ModelDescription], found: Matching) -> dict[str,
         "schema": SCHEMA,
         "classes": {side: model.class_name for side, model in described.items()},
         "layers": [asdict(pair) for pair in found.layers],
-        "links": [{"base": link.base, "raw": link.raw, "rule": link.rule, "kind": link.kind} for link in found.links],
+        "links": [
+            {
+                "base": link.base,
+                "raw": link.raw,
+                "rule": link.rule,
+                "kind": link.kind,
+                "undecided": link in found.undecided,
+            }
+            for link in found.links
+        ],
         "unmatched": {
             "base": [asdict(one) for one in found.unmatched_base],
             "raw": [asdict(one) for one in found.unmatched_raw],
@@ -118,10 +127,10 @@ def _print(described: PerSide[ModelDescription], found: Matching, console: Conso
     layers = [(pair.base or "(the model)", pair.raw or "(the model)") for pair in found.layers]
     links = [(", ".join(link.base), ", ".join(link.raw)) for link in found.links]
     _section("layers", _lines(layers, [_how(pair) for pair in found.layers]), console)
-    _section("tensors", _lines(links, [link.rule for link in found.links]), console)
+    _section("tensors", _lines(links, [_rule(link, found.undecided) for link in found.links]), console)
     for side, entries in (("base", found.unmatched_base), ("raw", found.unmatched_raw)):
         _section(f"without partner in {side}", list(_alone(entries)), console)
-    _section("notes", [["", "", note] for note in found.notes], console)
+    _section("notes", [["", "", note] for note in (*found.notes, *found.guesses)], console)
     verdict = f"{len(alone)} without a partner that they need" if alone else "nothing lacks a partner that it needs"
     console.print(fold(f"\n{verdict}", console.width, 0))
 
@@ -130,6 +139,10 @@ def _how(pair: LayerPair) -> str:
     if pair.how in ("explicit", "parameters"):
         return "certain (map)"
     return "certain" if pair.certain else f"inferred ({pair.how})"
+
+
+def _rule(link: ParameterLink, undecided: Collection[ParameterLink]) -> str:
+    return f"{link.rule}, undecided" if link in undecided else link.rule
 
 
 def _lines(rows: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[list[str]]:

@@ -29,6 +29,7 @@ class Prepared:
         asked: are the settings as the caller gave them.
         settings: are the settings as they are carried out.
         notes: tell where the two differ, and why.
+        dumped: says that two dumps are compared without running.
     """
 
     sides: Sides
@@ -38,6 +39,7 @@ class Prepared:
     asked: AlignSettings
     settings: AlignSettings
     notes: tuple[str, ...] = ()
+    dumped: bool = False
 
 
 def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked: AlignSettings) -> Prepared:
@@ -77,21 +79,24 @@ def with_raw_statements(raw: Model, settings: AlignSettings) -> AlignSettings:
 
 def rematched(prepared: Prepared, matching: Matching) -> Prepared:
     """Return what was prepared with another matching of the same models."""
-    return replace(prepared, matching=matching, scope=_scope(prepared.described, matching, prepared.settings))
+    scope = _scope(prepared.described, matching, prepared.settings, prepared.dumped)
+    return replace(prepared, matching=matching, scope=scope)
 
 
 def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     """Match two dumps that are compared without running; of these a selection leaves out the tensors as well."""
     described = models.map(lambda model: model.describe())
     matching = match_described(described, asked)
-    scope = scope_of(described.base, described.raw, matching, asked.selections, dumped=True)
+    scope = _scope(described, matching, asked, dumped=True)
     sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
-    return Prepared(sides, described, matching, scope, asked, asked)
+    return Prepared(sides, described, matching, scope, asked, asked, dumped=True)
 
 
-def _scope(described: PerSide[ModelDescription], matching: Matching, settings: AlignSettings) -> Scope:
-    scope = scope_of(described.base, described.raw, matching, settings.selections)
-    return scope if settings.held else replace(scope, links=())
+def _scope(
+    described: PerSide[ModelDescription], matching: Matching, settings: AlignSettings, dumped: bool = False
+) -> Scope:
+    scope = scope_of(described.base, described.raw, matching, settings.selections, dumped=dumped)
+    return scope if settings.held or dumped else replace(scope, links=())
 
 
 def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:

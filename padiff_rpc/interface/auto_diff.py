@@ -98,14 +98,15 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     layer_map = map_between(base, raw)
     try:
         descriptions = base.model.describe(), raw.model.describe()
-        assign_weights(
-            base.model, raw.model, match_models(*descriptions, UserMap(layer_map), base.selection, raw.selection)
-        )
+        matching = match_models(*descriptions, UserMap(layer_map), base.selection, raw.selection)
+        assign_weights(base.model, raw.model, matching)
     except PadiffError as err:
         if err.reason is not Reason.MODELS_DO_NOT_MATCH:
             raise
         show_assign_failure(base, raw, layer_map, err)
         return False
+    for guess in matching.guesses:
+        log(f"{guess} (assign_weight runs no model, so that this was not tried)")
     log("Assign weight success !!!")
     return True
 

@@ -142,6 +142,11 @@ class Matching:
     guesses_of_order: tuple[str, ...] = ()
 
     @property
+    def undecided(self) -> set[ParameterLink]:
+        """The links that names and shapes leave in doubt."""
+        return {link for choice in self.choices for link in choice.alternatives[0].links}
+
+    @property
     def guesses(self) -> list[str]:
         """The sentences that tell a user what the links take for granted."""
         return collapse_alike(choice.guess for choice in self.choices)

@@ -10,8 +10,8 @@ from padiff_rpc.match.layer_map import Alternative, Choice, LayerPair, Parameter
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import PerSide
 
-_MOST = 4
-"""How many layers may change places: four have 24 orders, and each takes a run."""
+_MOST = 3
+"""How many layers may change places: four have 24 orders, and each may take a run."""
 
 
 def may_change_places(guessed: Sequence[tuple[LayerNode, LayerNode]]) -> bool:

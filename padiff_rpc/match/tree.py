@@ -105,7 +105,14 @@ class LayerNode:
         return not self.is_container and not any(child.has_parameters for child in self.children)
 
     def axes(self, name: str) -> Axes:
-        """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else ""."""
+        """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else "".
+
+        A tensor that torch's parametrizations keep beside a Linear, for its matrix, lies as the matrix does.
+        """
+        if self.family == "parametrizationlist" and self.name == "weight" and self.holder and self.holder.holder:
+            layer = self.holder.holder
+            shapes = {**layer.shapes, "weight": self.shapes[name]}
+            return weight_axes(layer.framework, layer.family, layer.info.class_name, "weight", shapes)
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
 
     def descendants(self) -> Iterator[LayerNode]:

@@ -17,11 +17,16 @@ _HEAD = """\
 # What is written here stands above the automatic match. Lines may be changed, and left out.
 """
 
+_UNDECIDED = (
+    "# Undecided: a run tries what is possible, and takes what fits. To settle one, edit it and take its # away."
+)
+
 
 def map_as_toml(base: ModelDescription, raw: ModelDescription, matching: Matching) -> str:
     """Return a map file that says all that a matching says, with stars where all numbers go the same way.
 
-    What has no partner and needs one stands there as a comment. So does a pair of layers for which there is a special
+    What has no partner and needs one stands there as a comment. So do links that names and shapes leave in doubt, which a run
+    decides by trying, and a pair of layers for which there is a special
     initialiser that the matching does not use, since naming it would demand that.
     """
     pairs = [pair for pair in matching.layers if pair.base and pair.raw]
@@ -37,8 +42,13 @@ def map_as_toml(base: ModelDescription, raw: ModelDescription, matching: Matchin
         if found:
             lines += [f"# {title}", *_toml(parameters_as_text(_starred([_entry(pair) for pair in found], routes)))]
     lines += [f"# {line}" for line in _toml(parameters_as_text(_starred([_entry(pair) for pair in special], routes)))]
-    linked = [MappedParameters(link.base, link.raw, link.rule) for link in matching.links if link.special is None]
-    lines += ["", "[parameters]", *_toml(parameters_as_text(_starred(linked, names)))]
+    open_links = matching.undecided
+    linked = [link for link in matching.links if link.special is None]
+    decided = [MappedParameters(link.base, link.raw, link.rule) for link in linked if link not in open_links]
+    undecided = [MappedParameters(link.base, link.raw, link.rule) for link in linked if link in open_links]
+    lines += ["", "[parameters]", *_toml(parameters_as_text(_starred(decided, names)))]
+    if undecided:
+        lines += [_UNDECIDED, *(f"# {line}" for line in _toml(parameters_as_text(_starred(undecided, names))))]
     lines += [*_missing("base", matching.unmatched_base), *_missing("raw", matching.unmatched_raw)]
     return "\n".join(lines) + "\n"
 

@@ -46,6 +46,7 @@ def test_the_map_is_written_and_read_back(cli, worker, tmp_path: Path):
         "raw": ["table.weight"],
         "rule": "identity",
         "kind": "parameter",
+        "undecided": False,
     }
 
 

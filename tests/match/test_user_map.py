@@ -206,3 +206,18 @@ def test_no_guess_contradicts_the_map() -> None:
     torch, paddle = model(("x", "y"), torch_linear(4, 4)), model(("x", "y"), paddle_linear(4, 4))
     for maps in ({"layer_map": {"x.fc": "y.fc", "y.fc": "x.fc"}}, {"parameter_map": {"x.fc.weight": "y.fc.weight"}}):
         assert {"x": "y", "y": "x", "x.out": "y.out"}.items() <= routes(match(torch, paddle, **maps)).items()
+
+
+@pytest.mark.parametrize("width", [6, 5])
+def test_a_parametrised_matrix_takes_the_layout_of_its_layer(width: int) -> None:
+    originals = L("ParametrizationList", {"original0": (width, 1), "original1": (width, 6)})
+    parametrizations = L("ModuleDict", children={"weight": originals})
+    torch = L("ParametrizedLinear", {"bias": (width,)}, {"parametrizations": parametrizations})
+    paddle = L("Linear", {"bias": (width,), "weight_g": (width,), "weight_v": (6, width)})
+    names = {
+        "fc.parametrizations.weight.original0": "fc.weight_g",
+        "fc.parametrizations.weight.original1": "fc.weight_v",
+    }
+    found = links(match(net(fc=torch), net(fc=paddle), parameter_map=names))
+    assert ("fc.weight_v", "transpose") == found["fc.parametrizations.weight.original1"]
+    assert ("fc.weight_g", "reshape") == found["fc.parametrizations.weight.original0"]

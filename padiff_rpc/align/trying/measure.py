@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -88,9 +89,8 @@ def fit_of(pairs: Sequence[Pair]) -> Fit | None:
 
 
 def _error(pair: Pair) -> float:
-    if pair.failure == "nan":
-        return float("inf")
-    return 0.0 if pair.metrics is None else pair.metrics.rel_l2
+    error = 0.0 if pair.metrics is None else pair.metrics.rel_l2
+    return math.inf if pair.failure == "nan" or math.isnan(error) else error
 
 
 def _passes(pair: Pair) -> bool:

@@ -37,25 +37,35 @@ def try_choices(
         The models under a matching without doubts, and what became of each.
     """
     choices, settings = prepared.matching.choices, prepared.settings
-    if not choices:
-        return prepared, ()
-    if not settings.assign:
+    if not choices or not settings.assign:
         return settle_by_values(prepared, threads)
     if settings.seed is None:
         why = "it was not tried, for without a seed a trial would move the generators on"
         return _settled(prepared, [untried(choice, why) for choice in choices])
     held = _buffers(prepared, threads)
     try:
-        decisions = _by_outputs(measuring(prepared), threads, inputs)
+        return _settled(prepared, _by_outputs(measuring(prepared), threads, inputs))
     except PadiffError as err:
-        decisions = [untried(choice, f"trying failed: {err}") for choice in choices]
-    _write_back(prepared, threads, held)
-    return _settled(prepared, decisions)
+        return _failed(prepared, err)
+    finally:
+        _write_back(prepared, threads, held)
 
 
 def settle_by_values(prepared: Prepared, threads: SideThreads) -> tuple[Prepared, Sequence[Decision]]:
     """Settle what names and shapes leave in doubt by the weights that both models hold already."""
-    comparer = ParameterComparer(measuring(prepared).sides, threads, prepared.described)
+    try:
+        return _settled(prepared, _by_values(measuring(prepared), threads))
+    except PadiffError as err:
+        return _failed(prepared, err)
+
+
+def _failed(prepared: Prepared, err: PadiffError) -> tuple[Prepared, Sequence[Decision]]:
+    """Keep what is expected. What fails for another reason than the trial's will do so again in the run."""
+    return _settled(prepared, [untried(choice, f"trying failed: {err}") for choice in prepared.matching.choices])
+
+
+def _by_values(prepared: Prepared, threads: SideThreads) -> list[Decision]:
+    comparer = ParameterComparer(prepared.sides, threads, prepared.described)
     decisions: list[Decision] = []
     for trial in _trials({choice.what: [choice] for choice in prepared.matching.choices}, "the weights of"):
         while (numbers := trial.next) is not None:
@@ -66,10 +76,12 @@ def settle_by_values(prepared: Prepared, threads: SideThreads) -> tuple[Prepared
                 fits.append(fit or Fit(math.inf, False))
             trial.take(numbers, fits)
         decisions += trial.decisions()
-    return _settled(prepared, decisions)
+    return decisions
 
 
 def _settled(prepared: Prepared, decisions: Sequence[Decision]) -> tuple[Prepared, Sequence[Decision]]:
+    if not decisions:
+        return prepared, ()
     matching = prepared.matching.choosing((one.choice, one.taken) for one in decisions if one.outcome != "untried")
     return rematched(prepared, matching), decisions
 

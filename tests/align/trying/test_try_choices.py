@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc.align.align import align
+from padiff_rpc.align.compare_dumps import compare_held
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.trying import try_choices
 from padiff_rpc.errors import PadiffError, Reason
@@ -352,3 +353,39 @@ def test_names_that_tell_them_apart_leave_no_choice() -> None:
 
 def align_numpy(base: nn.Layer, raw: nn.Layer) -> Result:
     return align(HostedModel(base), HostedModel(raw), X, X, AlignSettings())
+
+
+def test_two_dumps_are_told_by_their_weights(tmp_path: Path) -> None:
+    models = pair(Net(), Net("qkv_proj", by="heads"))
+    assert align(*models, X, X, AlignSettings()).aligned
+    loss = AlignSettings().base_loss
+    for name, model in zip(("base", "raw"), models, strict=True):
+        record(model, X, tmp_path / name, model_name=name, loss=loss)
+    dumps = [RecordedModel(tmp_path / name) for name in ("base", "raw")]
+    for result in (
+        align(*dumps, X, X, AlignSettings(assign=False)),
+        compare_held(*dumps, AlignSettings(assign=False), ("value", "gradient")),
+    ):
+        assert result.aligned
+        assert {("fits", LIES[0][2])} == outcomes(result)
+        assert result.notes[0].startswith("layers.0.qkv_proj is taken NOT as expected")
+
+
+class Tabled(nn.Layer):
+    """Adds a table that it computes itself and no checkpoint holds, beside attention that is tried."""
+
+    def __init__(self, packed: str = "", step: float = 0.1) -> None:
+        super().__init__()
+        self.net = Net(packed, by="heads" if packed else "whole")
+        self.register_buffer("table", Tensor(np.arange(WIDTH, dtype=np.float32) * np.float32(step)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.table)
+
+
+def test_a_table_that_raw_computes_wrongly_is_still_found() -> None:
+    assert run(Tabled(), Tabled("qkv_proj")).aligned
+    result = run(Tabled(), Tabled("qkv_proj", step=0.2))
+    assert {("fits", LIES[0][2])} == outcomes(result)
+    assert not result.aligned
+    assert any("raw keeps its own values of table" in note for note in result.notes)
