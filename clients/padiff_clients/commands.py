@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from padiff_clients.check import check
+from padiff_clients.convert import convert
 from padiff_clients.diff import diff
 from padiff_clients.doctor import doctor
 from padiff_clients.inspect import inspect
+from padiff_clients.match import match
 from padiff_clients.record import record
 from padiff_clients.serve import serve
 from padiff_rpc.version import __version__
@@ -22,5 +24,5 @@ def commands() -> None:
     """Align two implementations of one model, each in its own process, environment or host."""
 
 
-for _command in (diff, record, check, serve, inspect, doctor):
+for _command in (diff, match, convert, record, check, serve, inspect, doctor):
     commands.add_command(_command)

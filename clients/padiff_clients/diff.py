@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from padiff_clients.runfile import load_run_file, merge
 from padiff_clients.signals import terminable
 from padiff_clients.tapes import Tapes, as_recorded, notes_on, recorded_inputs, tapes_of
 from padiff_rpc.align.align import align
+from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.report.json_file import check_writable, write_result
@@ -59,27 +61,59 @@ def run_diff(run: RunFile, *, quiet: bool) -> Result:
     Raises:
         PadiffError: the run contradicts itself, or a worker, an input or the alignment fails.
     """
+    plan = plan_diff(run)
+    with live_progress(quiet) as tell:
+        if run.sequential:
+            sides = partial(open_model, plan.base), partial(open_model, plan.raw)
+            with terminable():
+                result = align_sequentially(*sides, *plan.inputs, plan.settings, tell)
+        else:
+            with opened((plan.base, plan.raw)) as (base_model, raw_model):
+                result = align(base_model, raw_model, *plan.inputs, plan.settings, tell)
+    return plan.told(result)
+
+
+@dataclass(frozen=True)
+class DiffPlan:
+    """A run that is checked as far as this process can.
+
+    Attributes:
+        base: how to open base.
+        raw: how to open raw.
+        tapes: those of the models that are dumps.
+        inputs: the two models' inputs; none for a run that is given none and need not have any.
+        shown: the sources of the inputs.
+        settings: the settings of the alignment.
+    """
+
+    base: SidePlan
+    raw: SidePlan
+    tapes: Tapes
+    inputs: tuple[Inputs, Inputs]
+    shown: list[str]
+    settings: AlignSettings
+
+    def told(self, result: Result) -> Result:
+        """Return a result of the run, with what the command line adds to its notes and settings."""
+        result.notes += notes_on(self.settings, self.tapes)
+        result.settings |= {"base": self.base.shown(), "raw": self.raw.shown(), "inputs": self.shown}
+        return result
+
+
+def plan_diff(run: RunFile, *, needs_inputs: bool = True) -> DiffPlan:
+    """Check a run and load its inputs, before a worker is launched."""
     base, raw = plan_sides(run)
     if run.json_file:
         check_writable(Path(run.json_file))
     if run.sequential:
         _refuse_tapes(base, raw)
     tapes = tapes_of(base, raw)
-    base_inputs, raw_inputs, shown = _inputs(run, base, raw, tapes)
+    given = needs_inputs or run.base.inputs or run.raw.inputs
+    base_inputs, raw_inputs, shown = _inputs(run, base, raw, tapes) if given else ({}, {}, [])
     arrays = load_targets(run.targets) if run.targets else {}
     targets = {plan.name: as_tensors(arrays, run.targets or "", float64=_in_float64(plan)) for plan in (base, raw)}
     settings = as_recorded(align_settings(run, base, raw, targets), run, base, raw, tapes)
-    with live_progress(quiet) as tell:
-        if run.sequential:
-            sides = partial(open_model, base), partial(open_model, raw)
-            with terminable():
-                result = align_sequentially(*sides, base_inputs, raw_inputs, settings, tell)
-        else:
-            with opened((base, raw)) as (base_model, raw_model):
-                result = align(base_model, raw_model, base_inputs, raw_inputs, settings, tell)
-    result.notes += notes_on(settings, tapes)
-    result.settings |= {"base": base.shown(), "raw": raw.shown(), "inputs": shown}
-    return result
+    return DiffPlan(base, raw, tapes, (base_inputs, raw_inputs), shown, settings)
 
 
 def _refuse_tapes(base: SidePlan, raw: SidePlan) -> None:

@@ -23,7 +23,11 @@ Decorator = Callable[[Any], Any]
 _MODELS = {"base": "The trusted model.", "raw": "The other model."}
 _MAP_OPTIONS = (
     click.option(
-        "--map", "map_file", metavar="FILE.toml", help="Pairs of layers and parameters, on top of the automatic match."
+        "--map",
+        "map_file",
+        metavar="FILE",
+        help="A map, on top of the automatic match: FILE.toml, FILE.json of renames, FILE.aoa of AOA statements, or `raw` for "
+        "the AOA statements that raw's own class gives.",
     ),
     click.option(
         "--pair", "pairs", metavar="BASE=RAW", multiple=True, help="Two layers that correspond, by route; repeatable."
@@ -35,6 +39,13 @@ def diff_options(command: F) -> F:
     """Add every option of `diff` to a command: one for each declared key, in the order of the keys."""
     quiet = click.option("--quiet", is_flag=True, help="No progress, and only the verdict on stdout.")
     for decorator in reversed([*_options_of(RunFile), quiet]):
+        command = decorator(command)
+    return command
+
+
+def map_options(command: F) -> F:
+    """Add the options that give a map."""
+    for decorator in reversed(_MAP_OPTIONS):
         command = decorator(command)
     return command
 

@@ -114,10 +114,20 @@ def align_settings(
         raw_loss=losses["raw"],
         base_optimizer=optimizer_of(base, run.base),
         raw_optimizer=optimizer_of(raw, run.raw),
-        layer_map=run.map.layers,
-        parameter_map=run.map.parameters,
+        **map_settings(run),
         **settings_of(run),
     )
+
+
+def map_settings(run: RunFile) -> dict[str, Any]:
+    """Return the settings that the map of a run sets, by name."""
+    return {
+        "layer_map": run.map.layers,
+        "parameter_map": run.map.parameters,
+        "renames": run.map.renames,
+        "aoa_statements": tuple(run.map.aoa_statements),
+        "raw_statements": run.map.raw_statements,
+    }
 
 
 def loss_of(plan: SidePlan, table: SideTable, targets: Mapping[str, Any]) -> LossSpec:

@@ -105,6 +105,9 @@ class MapTable(BaseModel):
     model_config = _STRICT
     layers: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, str] = Field(default_factory=dict)
+    renames: dict[str, str] = Field(default_factory=dict)
+    aoa_statements: list[str] = Field(default_factory=list)
+    raw_statements: bool = False
 
 
 class StoreTable(BaseModel):

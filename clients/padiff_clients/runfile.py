@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ else:
 _FOR_BOTH = ("inputs", "loss", "optimizer", "dtype", "token_file", "tls_ca")
 """Top-level keys that stand for the same key in both sides' tables."""
 _EITHER = (("loss", "loss_fn"), ("optimizer", "optimizer_fn"))
+_OF_RAW = "raw"
+"""Stands in --map for the AOA statements of raw's own class."""
 _TABLES: Mapping[str, type[BaseModel]] = {
     "": RunFile,
     "base": SideTable,
@@ -49,8 +52,19 @@ def load_run_file(path: Path) -> RunFile:
 
 
 def load_map_file(path: Path) -> MapTable:
-    """Read a file with the tables `layers` and `parameters`, as in the [map] of a run file."""
-    return validate({"map": _read_toml(path)}, str(path)).map
+    """Read a map: a TOML file with the tables of a run file's [map], a JSON file of renames or AOA statements, a text of these.
+
+    The path `raw` asks for the statements of raw's own class.
+    """
+    if str(path) == _OF_RAW:
+        return MapTable(raw_statements=True)
+    if path.suffix == ".json":
+        table = _json_table(path)
+    elif path.suffix == ".aoa":
+        table = {"aoa_statements": _statements(_read_text(path))}
+    else:
+        table = _read_toml(path)
+    return validate({"map": table}, str(path)).map
 
 
 def validate(values: Mapping[str, Any], source: str) -> RunFile:
@@ -117,17 +131,53 @@ def _deep_merge(values: dict[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_text(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
         reason = (isinstance(err, OSError) and err.strerror) or err
         raise PadiffError(f"cannot read {str(path)!r}: {reason}", reason=Reason.BAD_CONFIG) from err
+
+
+def _statements(text: str) -> list[str]:
+    """Return the AOA statements of a file: one a line, but for empty lines and those that begin with #."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as err:
         raise PadiffError(
             f"{path} is no valid TOML: {err}",
             reason=Reason.BAD_CONFIG,
             hint='text needs quotes in TOML: inputs = "inputs.npz"',
+        ) from err
+
+
+def _json_table(path: Path) -> dict[str, Any]:
+    """Return the table of a map that a JSON file holds: renames, or what Paddle calls an AOA config."""
+    value = _read_json(path)
+    if not isinstance(value, dict) or "aoa_statements" not in value:
+        return {"renames": value}
+    if value.get("aoa_config_reverse"):
+        raise PadiffError(
+            f"{str(path)!r} holds AOA statements from raw to base (aoa_config_reverse)",
+            reason=Reason.BAD_CONFIG,
+            hint="give statements from base's names to raw's, or let the two models change sides",
+        )
+    return {"aoa_statements": value["aoa_statements"]}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise PadiffError(
+            f"cannot read {str(path)!r}: {(isinstance(err, OSError) and err.strerror) or err}",
+            reason=Reason.BAD_CONFIG,
+            hint=r'a JSON of renames holds {"^bert\\.(.+)": "model.\\1"}: a regular expression, and what it becomes',
         ) from err
 
 

@@ -31,6 +31,7 @@ from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.follow_flow import Passage
+from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.model.place_inputs import place_inputs
@@ -39,6 +40,8 @@ from padiff_rpc.result import Result
 
 T = TypeVar("T")
 Probes = dict[SideName, ProbeFinding]
+OnAssigned = Callable[[Matching], None]
+"""Is told the map by which base's weights have been put into raw."""
 
 
 def align(
@@ -48,6 +51,7 @@ def align(
     raw_inputs: Inputs,
     settings: AlignSettings,
     progress: OnProgress | None = None,
+    assigned: OnAssigned | None = None,
 ) -> Result:
     """Align raw to base and return the result; a numeric difference is a result, not an error.
 
@@ -60,6 +64,7 @@ def align(
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
             are in other processes, and of all else in the caller's thread.
+        assigned: is called once, when raw has base's weights and neither model has run with them, with the map that put them so.
 
     Raises:
         PadiffError: BAD_CONFIG for settings that contradict each other, MODELS_DO_NOT_MATCH when weights cannot be assigned, and
@@ -85,7 +90,7 @@ def align(
         prepared = prepare(models, described, settings, partial(_watch_flows, models, threads, inputs, settings))
         probes = _verify_probes(prepared, threads, inputs)
         prepared, decisions = try_choices(prepared, threads, inputs)
-        run = _run_steps(prepared, threads, inputs, progress or _quiet)
+        run = _run_steps(prepared, threads, inputs, progress or _quiet, assigned)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -154,7 +159,13 @@ def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inp
     return {side: finding for side, finding in found.items() if finding is not None}
 
 
-def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], tell: OnProgress) -> StepsRun:
+def _run_steps(
+    prepared: Prepared,
+    threads: SideThreads,
+    inputs: PerSide[Inputs],
+    tell: OnProgress,
+    assigned: OnAssigned | None,
+) -> StepsRun:
     """Assign, compare what was assigned, and run and compare step by step."""
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
@@ -165,6 +176,8 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     if settings.assign:
         tell(Progress(0, "assign", 0, len(prepared.matching.links), ""))
         assign_s += _seconds(assign)[1]
+        if assigned is not None:
+            assigned(prepared.matching)
     tell(Progress(0, "weights_before", 0, len(links), ""))
     before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", links, "value").pairs)
     if settings.fail_fast and any(pair.status == "fail" for pair in before):

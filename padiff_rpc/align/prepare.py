@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from padiff_rpc.align.preconditions import check_dumps
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.sides import Sides, Traffic
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.extras import extras_of, lone_layers
 from padiff_rpc.match.follow_flow import Passage, pairs_by_flow
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
-from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.match.user_map import UserMap, parse_parameters
+from padiff_rpc.model.model import Model, ModelDescription, Stating
 from padiff_rpc.model.selection import EVERYTHING
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Extra
@@ -63,10 +65,11 @@ def prepare(
     """
     check_dumps(models, described, asked)
     base, raw = described
-    matching = match_described(described, asked)
+    stated = with_raw_statements(models.raw, asked)
+    matching = match_described(described, stated)
     if matching.guessed_pairs and not any(model.info().recorded for model in models):
         flow = pairs_by_flow(described, watch(), matching.layers, matching.guessed_pairs)
-        matching = match_described(described, asked, flow) if flow else matching
+        matching = match_described(described, stated, flow) if flow else matching
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
@@ -78,6 +81,24 @@ def prepare(
         lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())
     )
     return Prepared(sides, described, matching, scope, asked, settings, notes, extras, lone)
+
+
+def with_raw_statements(raw: Model, settings: AlignSettings) -> AlignSettings:
+    """Return settings with the AOA statements that raw's own class gives, where they ask for them.
+
+    Raises:
+        PadiffError: BAD_CONFIG where raw gives none.
+    """
+    if not settings.raw_statements:
+        return settings
+    statements = raw.checkpoint_statements() if isinstance(raw, Stating) else ()
+    if not statements:
+        raise PadiffError(
+            "raw's own AOA statements are asked for, and its class gives none",
+            reason=Reason.BAD_CONFIG,
+            hint="models of paddleformers do, while they run, by their _gen_aoa_config; give a map file instead",
+        )
+    return replace(settings, aoa_statements=(*settings.aoa_statements, *statements), raw_statements=False)
 
 
 def rematched(prepared: Prepared, matching: Matching) -> Prepared:
@@ -107,14 +128,14 @@ def match_described(
     described: PerSide[ModelDescription], settings: AlignSettings, flow: Mapping[str, str] | None = None
 ) -> Matching:
     """Match two models by the settings' maps and selections, and by `flow`, without what a dump does not hold."""
-    matching = match_models(
-        described.base,
-        described.raw,
+    user_map = UserMap(
         settings.layer_map,
-        settings.parameter_map,
-        settings.base_selection,
-        settings.raw_selection,
-        flow,
+        parse_parameters(settings.parameter_map),
+        settings.renames,
+        settings.aoa_statements,
+    )
+    matching = match_models(
+        described.base, described.raw, user_map, settings.base_selection, settings.raw_selection, flow
     )
     return without_unrecorded(matching, *described)
 

@@ -34,8 +34,12 @@ class AlignSettings:
         raw_loss: is the loss over raw's outputs.
         base_optimizer: steps base after each backward; None for no optimiser. Both sides have one, or neither.
         raw_optimizer: steps raw after each backward.
-        layer_map: maps routes of base to routes of raw, and stands above the automatic match.
-        parameter_map: maps names of base's parameters and buffers to names of raw's, and stands above the automatic match.
+        layer_map: maps routes of base to routes of raw, and stands above the automatic match. A star stands for a number.
+        parameter_map: maps names of base's parameters and buffers to names of raw's, packs and rules included (see
+            `parse_parameters`), and stands above the automatic match.
+        renames: maps regular expressions to what they become, so that base's names become raw's (see `renamed`).
+        aoa_statements: are AOA statements that make raw's tensors of base's.
+        raw_statements: adds to these the statements that raw's own class gives.
         base_selection: says which layers of base are compared. A pair of layers is compared where both sides keep it.
         raw_selection: says which layers of raw are compared.
         held: compares what the models hold (parameters, buffers, parameter gradients) besides what passes their layers.
@@ -66,6 +70,9 @@ class AlignSettings:
     raw_optimizer: OptimizerSpec | None = None
     layer_map: Mapping[str, str] = field(default_factory=dict)
     parameter_map: Mapping[str, str] = field(default_factory=dict)
+    renames: Mapping[str, str] = field(default_factory=dict)
+    aoa_statements: tuple[str, ...] = ()
+    raw_statements: bool = False
     base_selection: Selection = EVERYTHING
     raw_selection: Selection = EVERYTHING
     held: bool = True

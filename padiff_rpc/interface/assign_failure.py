@@ -11,6 +11,7 @@ from padiff_rpc.interface.side_models import SideModel
 from padiff_rpc.interface.tree_log import log_names, write_tree
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import skipped_routes
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.per_side import PerSide
 
@@ -40,7 +41,7 @@ def show_assign_failure(base: SideModel, raw: SideModel, layer_map: Mapping[str,
         err: the error of the assignment, printed if no mismatch is found.
     """
     described = PerSide(base.model.describe(), raw.model.describe())
-    matching = match_models(described.base, described.raw, layer_map, {}, base.selection, raw.selection)
+    matching = match_models(described.base, described.raw, UserMap(layer_map), base.selection, raw.selection)
     failures = explain_mismatch(described.base, described.raw, matching)
     log("Assign weight Failed !!!")
     show("")

@@ -21,6 +21,7 @@ from padiff_rpc.interface.switches import api_check
 from padiff_rpc.interface.user_inputs import inputs_for
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Native
 from padiff_rpc.per_side import PerSide
@@ -212,7 +213,7 @@ def _run(sides: PerSide[SideModel], given: PerSide[Any], settings: AlignSettings
 def _fully_matched(base: SideModel, raw: SideModel, layer_map: Mapping[str, str]) -> Matching:
     """Match the models; MODELS_DO_NOT_MATCH where raw has a tensor that base has no value for, which PaDiff refuses."""
     described = base.model.describe(), raw.model.describe()
-    matching = match_models(*described, layer_map, {}, base.selection, raw.selection)
+    matching = match_models(*described, UserMap(layer_map), base.selection, raw.selection)
     refuse_extras(*described, matching)
     return matching
 

@@ -10,9 +10,9 @@ from typing import Literal
 from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.result import Unmatched
 
-How = Literal["root", "explicit", "flow", "name", "order"]
-"""Why two layers are paired: both are whole models, the user's layer map says so, the same layers feed them and take what they
-make, their names agree, or their order does."""
+How = Literal["root", "explicit", "parameters", "flow", "name", "order"]
+"""Why two layers are paired: both are whole models, the user's layer map says so, the user's map joins what lies in them, the
+same layers feed them and take what they make, their names agree, or their order does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,11 @@ class Matching:
         """The routes, in base and raw, of layers that their order alone joins, and that nothing has settled since."""
         in_doubt = [(pair.base, pair.raw) for choice in self.choices for pair in choice.alternatives[0].layers]
         return [*self.guessed_pairs, *in_doubt]
+
+    @property
+    def undecided(self) -> set[ParameterLink]:
+        """The links that names and shapes leave in doubt."""
+        return {link for choice in self.choices for link in choice.alternatives[0].links}
 
     @property
     def guesses(self) -> list[str]:

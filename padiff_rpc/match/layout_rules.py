@@ -208,3 +208,15 @@ def rule_named(name: str) -> Rule:
         return RULES[name]
     make, axis, transpose = _PACKING[packing]
     return make(axis, transpose, int(groups))
+
+
+def is_rule(name: str) -> bool:
+    """Return True if there is a layout rule of that name."""
+    packing, at, groups = name.partition("@")
+    return (packing in _PACKING and groups.isdecimal() and int(groups) > 0) if at else name in RULES
+
+
+def fitting_rules(base_shapes: Sequence[Shape], raw_shapes: Sequence[Shape]) -> list[str]:
+    """Return the names of all rules without groups that make tensors of raw's shapes of tensors of base's shapes."""
+    packs = max(len(base_shapes), len(raw_shapes)) > 1
+    return [name for name, rule in RULES.items() if (name in _PACKING) == packs and rule.fits(base_shapes, raw_shapes)]

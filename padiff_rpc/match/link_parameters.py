@@ -50,7 +50,7 @@ def link_layers(pair: PerSide[LayerNode], mapped: PerSide[set[str]], partnered: 
     """
     result = LayerLinks()
     unlinked = PerSide(_own_tensors(pair.base, mapped.base), _own_tensors(pair.raw, mapped.raw))
-    result.links, result.absorbed = link_own(pair, unlinked)
+    result.links, result.absorbed = link_own(pair, unlinked, mapped)
     _link_adapter(result, pair, unlinked, mapped)
     _link_by_name(result, pair, unlinked)
     for link in link_tables(pair, unlinked, mapped, partnered):

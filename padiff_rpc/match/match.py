@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
+from itertools import product
 
-from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import Choice, How, LayerPair, Matching, ParameterLink, collapse_alike
 from padiff_rpc.match.link_parameters import link_layers, link_specially
+from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
 from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
-from padiff_rpc.match.pair_sublayers import Siblings, are_apart
+from padiff_rpc.match.pair_sublayers import Siblings
 from padiff_rpc.match.routes import listed
-from padiff_rpc.match.rule_between import rule_for_namesakes
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.swapped_layers import choice_of_order
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
@@ -28,8 +30,7 @@ from padiff_rpc.result import Unmatched
 def match_models(
     base: ModelDescription,
     raw: ModelDescription,
-    layer_map: Mapping[str, str] | None = None,
-    parameter_map: Mapping[str, str] | None = None,
+    user_map: UserMap | None = None,
     base_selection: Selection = EVERYTHING,
     raw_selection: Selection = EVERYTHING,
     flow: Mapping[str, str] | None = None,
@@ -43,21 +44,19 @@ def match_models(
     Args:
         base: base's layers, parameters and buffers.
         raw: the same for raw.
-        layer_map: raw's route by base's route, for pairs of layers that the user demands; they come before all others.
-        parameter_map: raw's full name by base's full name, for tensors that the user demands to be linked.
+        user_map: the pairs of layers and links of tensors that the user demands; they come before all others.
         base_selection: the layers of base that are recorded and compared.
         raw_selection: the layers of raw that are recorded and compared.
         flow: raw's route by base's route, for layers that what flows through them joins (see `pairs_by_flow`). The layer map
             stands above it.
 
     Raises:
-        PadiffError: UNKNOWN_NAME if a map names a layer or tensor that its model lacks; BAD_CONFIG if a map gives a layer or
-            tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of an entry of parameter_map.
+        PadiffError: UNKNOWN_NAME if the map names a layer or tensor that its model lacks; BAD_CONFIG if it gives a layer or
+            tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of tensors that it links.
     """
     matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
-    matcher.map_layers(layer_map or {})
+    matcher.heed(user_map or UserMap())
     matcher.follow(flow or {})
-    matcher.map_parameters(parameter_map or {})
     return matcher.run()
 
 
@@ -66,6 +65,7 @@ class _Matcher:
 
     def __init__(self, models: PerSide[ModelDescription], selections: PerSide[Selection]) -> None:
         self._selections = selections
+        self._ties = Ties()
         self._explicit: list[tuple[LayerNode, LayerNode]] = []  # the pairs of the layer map
         self._trees = models.map(build_tree)
         self._partner: dict[LayerNode, LayerNode] = {}  # base -> raw
@@ -75,7 +75,7 @@ class _Matcher:
         self._absorbed: dict[LayerNode, str] = {}
         self._links: list[ParameterLink] = []
         self._by_raw_name: dict[str, ParameterLink] = {}
-        self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the parameter map links
+        self._mapped: PerSide[set[str]] = PerSide(set(), set())  # names of the tensors that the user's map links
         self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
         self._tables: PerSide[dict[str, str]] = PerSide({}, {})  # why tensors without partner need none, by full name
         self._notes: list[str] = []
@@ -85,63 +85,42 @@ class _Matcher:
         self._notes_in_doubt: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
-    def map_layers(self, layer_map: Mapping[str, str]) -> None:
-        for base_route, raw_route in layer_map.items():
-            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
-            if base in self._taken or raw in self._taken:
-                raise PadiffError(
-                    f"the layer map pairs {base_route!r} with {raw_route!r}, but one of them has a partner already",
-                    reason=Reason.BAD_CONFIG,
-                    hint="give each layer one partner",
-                )
-            self._settle(base, raw, "explicit")
+    def heed(self, user_map: UserMap) -> None:
+        """Pair the layers and link the tensors that the user's map names."""
+        self._explicit = mapped_layers(user_map.layers, self._trees)
+        for base, raw in self._explicit:
+            self._pair(base, raw, "explicit")
+            self._ties.add(base, raw)
+        links, notes = mapped_links(user_map, self._trees)
+        for one in links:
+            self._keep(one.link)
+            self._choices += one.choices
+            self._mapped.base.update(one.link.base)
+            self._mapped.raw.update(one.link.raw)
+            for base, raw in product(*one.held):
+                self._ties.add(base.node, raw.node)
+        self._absorbed |= {node: why for node, why in packed_layers(links) if node not in self._taken}
+        self._taken |= set(self._absorbed)
+        for base, raw in tied_pairs(links, self._taken):
+            self._pair(base, raw, "parameters")
+        self._notes += notes
 
     def follow(self, flow: Mapping[str, str]) -> None:
-        """Pair the layers that what flows through them joins, unless the layer map has one of them already."""
-        self._explicit = list(self._partner.items())
+        """Pair the layers that what flows through them joins, unless the user's map says otherwise."""
         followed: list[str] = []
         for base_route, raw_route in flow.items():
-            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
-            if base in self._taken or raw in self._taken or are_apart(base, raw):
+            base, raw = self._trees.base[base_route], self._trees.raw[raw_route]
+            if base in self._taken or raw in self._taken or self._ties.forbid(base, raw):
                 continue
-            self._settle(base, raw, "flow")
+            self._pair(base, raw, "flow")
             followed.append(f"{base_route} -> {raw_route}")
+        for base, raw in self._partner.items():
+            if self._how[base] == "flow":
+                self._ties.add(base, raw)
         if followed:
             self._notes.append(
                 f"matched by what flows through them, for shapes and names leave it open: {listed(followed)}"
             )
-
-    def _settle(self, base: LayerNode, raw: LayerNode, how: How) -> None:
-        for node in (base, raw):
-            node.settle(len(self._partner))
-        self._pair(base, raw, how)
-
-    def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
-        for base_name, raw_name in parameter_map.items():
-            base, mine = self._find_parameter("base", base_name)
-            raw, theirs = self._find_parameter("raw", raw_name)
-            base_info, raw_info = base.own[mine], raw.own[theirs]
-            if base_info.name in self._mapped.base or raw_info.name in self._mapped.raw:
-                raise PadiffError(
-                    f"the parameter map links {base_name!r} with {raw_name!r}, but one of them has a partner already",
-                    reason=Reason.BAD_CONFIG,
-                    hint="give each parameter one partner",
-                )
-            found = rule_for_namesakes(base, mine, raw, theirs)
-            if not found.rule:
-                raise PadiffError(
-                    f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
-                    f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
-                    reason=Reason.MODELS_DO_NOT_MATCH,
-                    hint="link parameters of equal, transposed or flattened shape, or with neighbouring dimensions merged",
-                )
-            kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
-            link = ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), found.rule, kind)
-            self._keep(link)
-            self._mapped.base.add(base_info.name)
-            self._mapped.raw.add(raw_info.name)
-            self._notes += [found.note] if found.note else []
-            self._choices += found.choices(link)
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
@@ -192,7 +171,7 @@ class _Matcher:
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
         """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
         self._link_own(pair, self._mapped)
-        siblings = Siblings(pair, self._taken)
+        siblings = Siblings(pair, self._taken, self._ties)
         siblings.run()
         self._notes += siblings.notes
         self._guesses["layers"] += siblings.guesses
@@ -232,7 +211,8 @@ class _Matcher:
     def _absorb_pack(self, routes: PerSide[str], pack: Pack) -> None:
         choice = choice_of_pack(routes, pack)
         for link in choice.alternatives[0].links:
-            self._add_link(link)
+            if self._mapped.base.isdisjoint(link.base) and self._mapped.raw.isdisjoint(link.raw):
+                self._add_link(link)
         self._choices.append(choice)
         parts = ", ".join(part.shown for part in pack.parts.values())
         self._absorbed[pack.fused] = f"it holds in one what {parts} hold apart, so that its output has no counterpart"
@@ -355,30 +335,3 @@ class _Matcher:
     def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
         """Return the paired layers of a side, each with its partner."""
         return [(base, raw) if side == "base" else (raw, base) for base, raw in self._partner.items()]
-
-    # -- names ----------------------------------------------------------------------------------------------------
-    def _find_layer(self, side: SideName, route: str) -> LayerNode:
-        """Return the layer at a route or at an alias of it; UNKNOWN_NAME if there is none."""
-        tree = self._trees.of(side)
-        by_alias = {alias: node for node in tree.values() for alias in (node.route, *node.info.aliases)}
-        if route not in by_alias:
-            raise _unknown(f"{side} has no layer {route!r}", route, by_alias)
-        return by_alias[route]
-
-    def _find_parameter(self, side: SideName, name: str) -> tuple[LayerNode, str]:
-        """Return the first layer that holds a tensor, and the tensor's name in it; UNKNOWN_NAME if there is none."""
-        owners = {
-            alias: (node, local)
-            for node in reversed(list(self._trees.of(side).values()))
-            for local, info in node.own.items()
-            for alias in (info.name, *info.aliases)
-        }
-        if name not in owners:
-            raise _unknown(f"{side} has no parameter or buffer {name!r}", name, owners)
-        return owners[name]
-
-
-def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "`padiff-rpc inspect SPEC` lists them"
-    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)

@@ -32,7 +32,7 @@ class Pack:
 
 
 def link_own(
-    pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]
+    pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]], mapped: PerSide[set[str]]
 ) -> tuple[list[ParameterLink], dict[LayerNode, str]]:
     """Link the packed tensors that one layer of a pair holds itself with the Linears right below the other layer.
 
@@ -43,6 +43,7 @@ def link_own(
         pair: two layers that correspond.
         unlinked: the tensors that each of them holds itself and that have no link yet, by their names in it. The tensors
             that are linked are removed.
+        mapped: full names of the tensors that the user's map links; Linears that hold one are passed over.
 
     Returns:
         The links, and the Linears whose parameters they carry, each with the reason why it has no partner of its own.
@@ -53,7 +54,9 @@ def link_own(
     for side in SIDES:
         packing, other, own = pair.of(side), pair.of(OTHER_SIDE[side]), unlinked.of(side)
         packs = [name for name in own if name in ("in_proj_weight", "in_proj_bias") or name.endswith("_proj_weight")]
-        linears = {name_in_common(child.name): child for child in other.children if child.family == "linear"}
+        settled = mapped.of(OTHER_SIDE[side])
+        free = [child for child in other.children if settled.isdisjoint(info.name for info in child.own.values())]
+        linears = {name_in_common(child.name): child for child in free if child.family == "linear"}
         parts = [linears[key] for key in "qkv" if key in linears]
         if len(parts) < 3:
             parts = [linears[key] for key in ("qkv",) if key in linears and "in_proj_weight" in packs]
@@ -111,6 +114,22 @@ def _link_pack(routes: PerSide[str], pack: Pack, layout: PackLayout) -> tuple[Pa
     return tuple(link for link in links if link is not None)
 
 
+def packing_rule(whole_side: SideName, transposed: bool, columns: bool, groups: int = 1) -> str:
+    """Return the name of the rule between a tensor that packs others and its parts.
+
+    Args:
+        whole_side: the side that packs them.
+        transposed: whether the parts lie across the packed tensor.
+        columns: whether they stand side by side along the packed tensor's second axis, and not the first.
+        groups: how many groups the packed tensor falls into, each with a share of every part.
+    """
+    if whole_side == "base":
+        rule = f"split{'_columns' if columns else ''}{'_transpose' if transposed else ''}"
+    else:
+        rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
+    return f"{rule}@{groups}" if groups > 1 else rule
+
+
 def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
     """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
     packs: list[Pack] = []
@@ -155,12 +174,9 @@ def _link(
     transposed, columns = turned == {True}, len(whole.spec.shape) == 2 and axes == "in_out"
     if len(infos) == 1:
         rule = "transpose" if transposed else "identity"
-    elif whole_side == "base":
-        rule = f"split{'_columns' if columns else ''}{'_transpose' if transposed else ''}"
     else:
-        rule = f"{'transpose_' if transposed else ''}pack{'_columns' if columns else ''}"
+        rule = packing_rule(whole_side, transposed, columns, groups)
     base, raw = ([whole], infos) if whole_side == "base" else (infos, [whole])
-    rule += f"@{groups}" if groups > 1 else ""
     if not rule_named(rule).fits([info.spec.shape for info in base], [info.spec.shape for info in raw]):
         return None
     base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)

@@ -6,7 +6,7 @@ A layer that only wraps others and has no counterpart is replaced by its own sub
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 
 from padiff_rpc.match.adapters import find_adapter
@@ -15,16 +15,12 @@ from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
 from padiff_rpc.match.swapped_layers import may_change_places
+from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 Accept = Callable[[LayerNode, LayerNode], bool]
 """Tells whether a layer of base and one of raw may be paired."""
-
-
-def are_apart(base: LayerNode, raw: LayerNode) -> bool:
-    """Return True if the layer map pairs layers in base's with others than those in raw's, and layers in raw's likewise."""
-    return bool(base.settled and raw.settled) and base.settled.isdisjoint(raw.settled)
 
 
 def fits(base: LayerNode, raw: LayerNode) -> bool:
@@ -36,11 +32,7 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     order.
 
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
-
-    Layers never fit if the layer map settles what lies in both of them, and nothing of it joins the two.
     """
-    if are_apart(base, raw):
-        return False
     if not base.has_parameters and not raw.has_parameters:
         if base.family and raw.family:
             return base.family == raw.family
@@ -61,11 +53,8 @@ def akin(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers of one name are worth pairing although they may not fit, so that messages name the difference.
 
     They are if neither has parameters. Otherwise both must be of one family, or both be containers, norms or activations; if
-    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`). What the layer map keeps apart is not
-    paired.
+    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`).
     """
-    if are_apart(base, raw):
-        return False
     if not base.has_parameters and not raw.has_parameters:
         return True
     if base.family and raw.family:
@@ -88,10 +77,14 @@ class Siblings:
         notes_in_doubt: the sentences on these.
     """
 
-    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode]) -> None:
-        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none."""
+    def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode], ties: Ties) -> None:
+        """Begin with the direct sublayers of `parents`, less those in `taken`, which have a partner or need none.
+
+        ties: tell which layers the user's map joins, and which it keeps apart.
+        """
         self._parents = parents
         self._taken = taken
+        self._ties = ties
         self._paths: dict[LayerNode, str] = {}  # routes below the parents
         self._layers = parents.map(lambda parent: self._children(parent, ""))
         self._partner: dict[LayerNode, int] = {}  # the number of the pair or pack that a layer is in
@@ -126,6 +119,7 @@ class Siblings:
             while self._expand(self._is_around_a_list) or self._expand(_is_wrapper):
                 pass
             self._pair_packed()
+            self._pair_tied()
             self._pair_by_name(self._meaningful_path, _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
@@ -142,6 +136,14 @@ class Siblings:
             self._partner |= dict.fromkeys((pack.fused, *pack.parts.values()), next(self._numbers))
             self.packs.append(pack)
 
+    def _pair_tied(self) -> None:
+        """Pair layers that the user's map joins with one layer alone."""
+        base, raw = self._left
+        for b in base:
+            partners = [r for r in raw if self._ties.join(b, r) and fits(b, r)]
+            if len(partners) == 1 and sum(self._ties.join(other, partners[0]) for other in base) == 1:
+                self._pair(b, partners[0], "parameters")
+
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
         """Pair layers whose name occurs once on each side; numbers at its end may begin at another number there.
@@ -153,7 +155,7 @@ class Siblings:
         for name, nodes in base.items():
             shift = shifts.get(stem(name), 0)
             found = raw.get(renumber(name, shift), [])
-            if len(nodes) == len(found) == 1 and accept(nodes[0], found[0]):
+            if len(nodes) == len(found) == 1 and self._may(nodes[0], found[0], accept):
                 self._pair(nodes[0], found[0], "order" if shift else "name")
                 if shift:
                     self._note(
@@ -178,13 +180,13 @@ class Siblings:
                 for node in nodes:
                     groups[getattr(node, signature)].of(side).append(node)
             for base, raw in groups.values():
-                if len(base) == len(raw) and all(fits(b, r) for b, r in zip(base, raw, strict=True)):
+                if len(base) == len(raw) and all(self._may(b, r, fits) for b, r in zip(base, raw, strict=True)):
                     self._pair_group(base, raw)
         base, raw = candidates()
         gaps = self._gaps()
 
         def score(b: LayerNode, r: LayerNode) -> float:
-            if not fits(b, r):
+            if not self._may(b, r, fits):
                 return 0.0
             same_class = same_class_name(b.info.class_name, r.info.class_name)
             return 10.0 + 2 * (gaps[b] == gaps[r]) + 2 * (self._paths[b] == self._paths[r]) + same_class
@@ -197,7 +199,7 @@ class Siblings:
         guessed: list[tuple[LayerNode, LayerNode]] = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
-            if (not _unless_index(b.name) and not _unless_index(r.name)) or b.settled & r.settled:
+            if (not _unless_index(b.name) and not _unless_index(r.name)) or self._ties.join(b, r):
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
                 guessed.append((b, r))
@@ -206,7 +208,7 @@ class Siblings:
         arrows = [f"{self._paths[b]} -> {self._paths[r]}" for b, r in guessed]
         shown = ", ".join(arrows[:4]) + (", ..." if len(arrows) > 4 else "")
         note = f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}"
-        if not uneven and may_change_places(guessed):
+        if not uneven and may_change_places(guessed) and not self._bound(guessed):
             self.in_doubt.append(guessed)
             self.notes_in_doubt.append(f"{self._parents.base.shown}: {note}")
         else:
@@ -219,7 +221,7 @@ class Siblings:
         aligned = align_in_order(
             left.base,
             left.raw,
-            lambda b, r: float(gaps[b] == gaps[r] and accept(b, r)) * (1 + (b.name == r.name)),
+            lambda b, r: float(gaps[b] == gaps[r] and self._may(b, r, accept)) * (1 + (b.name == r.name)),
         )
         for b, r in aligned:
             self._pair(b, r, "order")
@@ -304,6 +306,13 @@ class Siblings:
         self._paths.update({child: prefix + child.name for child in children})
         return children
 
+    def _may(self, base: LayerNode, raw: LayerNode, accept: Accept) -> bool:
+        return accept(base, raw) and not self._ties.forbid(base, raw)
+
+    def _bound(self, pairs: Sequence[tuple[LayerNode, LayerNode]]) -> bool:
+        """Return True if the user's map keeps any of these layers from being the partner of any other."""
+        return any(self._ties.forbid(base, raw) for base, _ in pairs for _, raw in pairs)
+
     # -- book-keeping ---------------------------------------------------------------------------------------------
     def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
         self._partner[base] = self._partner[raw] = next(self._numbers)
@@ -361,8 +370,7 @@ def _is_wrapper(node: LayerNode) -> bool:
 
 
 def _same_composite_family(base: LayerNode, raw: LayerNode) -> bool:
-    same = bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
-    return same and not are_apart(base, raw)
+    return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
 
 
 def _same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:

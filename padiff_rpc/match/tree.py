@@ -50,7 +50,6 @@ class LayerNode:
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
         holder: the first layer that it is a direct sublayer of; None for the root.
-        settled: the numbers of the pairs of the layer map of which a layer lies below it.
     """
 
     info: LayerInfo
@@ -63,7 +62,6 @@ class LayerNode:
     loose: Signature = frozenset()
     unknown_layout: bool = False
     holder: LayerNode | None = field(default=None, repr=False)
-    settled: set[int] = field(default_factory=set)
 
     @property
     def route(self) -> str:
@@ -116,7 +114,14 @@ class LayerNode:
         return not self.is_container and not any(child.has_parameters for child in self.children)
 
     def axes(self, name: str) -> Axes:
-        """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else ""."""
+        """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else "".
+
+        A tensor that torch's parametrizations keep beside a Linear, for its matrix, lies as the matrix does.
+        """
+        if self.family == "parametrizationlist" and self.name == "weight" and self.holder and self.holder.holder:
+            layer = self.holder.holder
+            shapes = {**layer.shapes, "weight": self.shapes[name]}
+            return weight_axes(layer.framework, layer.family, layer.info.class_name, "weight", shapes)
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
 
     def why_dispensable(self, name: str) -> str:
@@ -136,12 +141,6 @@ class LayerNode:
         """Yield this layer, then all layers below it."""
         yield self
         yield from self.descendants()
-
-    def settle(self, number: int) -> None:
-        """Note in all layers around this one that the layer map's pair of this number lies below them."""
-        if self.holder is not None:
-            self.holder.settled.add(number)
-            self.holder.settle(number)
 
     def tensor_names(self) -> set[str]:
         """Return the full names of the parameters and buffers of this layer and of all layers below it."""

@@ -538,6 +538,21 @@ class Storing(Protocol):
 
 
 @runtime_checkable
+class Stating(Protocol):
+    """A further ability of a Model that runs: its own class may state how another library's checkpoint becomes its own."""
+
+    def checkpoint_statements(self) -> tuple[str, ...]:
+        """Return the AOA statements of the model's class, in their order; empty where it has none.
+
+        They are texts, to be parsed and never evaluated. Their sources have the names of the other library.
+
+        Raises:
+            PadiffError: MODEL_FAILED where the class cannot tell them.
+        """
+        ...
+
+
+@runtime_checkable
 class Transporting(Protocol):
     """A further ability of a Model in another process: it tells how its tensors come from there."""
 

@@ -121,6 +121,16 @@ class RemoteModel:
 
         return retry_idempotent(call, RETRY_S)
 
+    def checkpoint_statements(self) -> tuple[str, ...]:
+        """Ask the worker for the AOA statements of the model's class; an older worker has none."""
+
+        def call() -> tuple[str, ...]:
+            request = pb.DescribeModelRequest(session_id=self._session_id, statements=True)
+            with self._connection.streaming(self._stub.DescribeModel, request) as responses:
+                return serde.statements_from_proto(responses)
+
+        return retry_idempotent(call, RETRY_S)
+
     # -- parameters ---------------------------------------------------------------------------------------------------
     def read_parameters(
         self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()

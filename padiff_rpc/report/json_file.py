@@ -1,4 +1,4 @@
-"""Write a result, or any plain data, to a JSON file: all of it, or nothing."""
+"""Write a result, any plain data as JSON, or a text to a file: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def write_json(path: Path, value: Any) -> None:
         PadiffError: BAD_CONFIG if the file cannot be written.
         ValueError: the data holds NaN or an infinity, which JSON lacks.
     """
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, so that a reader finds the old file or the whole new one; BAD_CONFIG if it cannot be written."""
     try:
         with replacing(path) as file:
             file.write(text)

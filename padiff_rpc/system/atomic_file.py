@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 
 @contextmanager
@@ -19,10 +19,23 @@ def replacing(path: Path) -> Iterator[TextIO]:
     Raises:
         OSError: the file cannot be written, or cannot take its place.
     """
+    with _replacing(path, "x", encoding="utf-8") as file:
+        yield cast(TextIO, file)
+
+
+@contextmanager
+def replacing_binary(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that takes the place of `path` when the block ends, as `replacing` does."""
+    with _replacing(path, "xb", encoding=None) as file:
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, encoding: str | None) -> Iterator[IO[Any]]:
     # Beside it, since a rename is atomic only within one file system; opened rather than made by mkstemp, whose files
     # nobody else may read.
     partial = path.parent / f".{path.name}.{secrets.token_hex(4)}"
-    file = partial.open("x", encoding="utf-8")
+    file = partial.open(mode, encoding=encoding)
     try:
         with file:
             yield file

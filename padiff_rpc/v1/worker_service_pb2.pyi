@@ -157,16 +157,20 @@ class CloseSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeModelRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "statements")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    statements: bool
+    def __init__(self, session_id: _Optional[str] = ..., statements: bool = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("part",)
+    __slots__ = ("part", "statements")
     PART_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     part: _model_pb2.ModelDescription
-    def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping[str, _Any]]] = ...) -> None: ...
+    statements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, part: _Optional[_Union[_model_pb2.ModelDescription, _Mapping[str, _Any]]] = ..., statements: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RingUse(_message.Message):
     __slots__ = ("stream", "returned_tickets", "ended_streams")

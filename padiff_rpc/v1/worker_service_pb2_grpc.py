@@ -160,7 +160,8 @@ class ModelWorkerServiceServicer(object):
 
     def DescribeModel(self, request, context):
         """Returns layer tree, parameters, buffers and hyper-parameters. No effect, idempotent. A description of any size comes in
-        parts, to be concatenated.
+        parts, to be concatenated. Or, where they are asked for, the AOA statements of the model's class.
+        Errors: FAILED_PRECONDITION (MODEL_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

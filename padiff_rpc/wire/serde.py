@@ -241,6 +241,22 @@ def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domai
     return domain.ModelDescription(framework, class_name, tuple(layers), tuple(parameters), forward=forward)
 
 
+def statements_to_proto(statements: Iterable[str]) -> Iterator[worker_service_pb2.DescribeModelResponse]:
+    """Yield statements in messages of about DESCRIPTION_PART_BYTES, and at least one message."""
+    message = worker_service_pb2.DescribeModelResponse()
+    for statement in statements:
+        if message.statements and message.ByteSize() + len(statement) > DESCRIPTION_PART_BYTES:
+            yield message
+            message = worker_service_pb2.DescribeModelResponse()
+        message.statements.append(statement)
+    yield message
+
+
+def statements_from_proto(messages: Iterable[worker_service_pb2.DescribeModelResponse]) -> tuple[str, ...]:
+    """Join the statements of several messages."""
+    return tuple(statement for message in messages for statement in message.statements)
+
+
 def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
     """Write where a model runs. `recorded` has no field, since a worker's model runs."""
     return model_pb2.ModelInfo(

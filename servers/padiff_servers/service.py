@@ -17,7 +17,7 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Model, Observer, StoreFigures
+from padiff_rpc.model.model import Model, Observer, Stating, StoreFigures
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
@@ -83,7 +83,7 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
-class ServedModel(Model, Protocol):
+class ServedModel(Model, Stating, Protocol):
     """A Model whose records wait in a store of this process."""
 
     def store_figures(self) -> StoreFigures:
@@ -174,8 +174,11 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
     # -- the model ------------------------------------------------------------------------------------------------
     @_streaming
     def DescribeModel(self, request: pb.DescribeModelRequest, context: Context) -> Iterator[pb.DescribeModelResponse]:
-        """Describe the model in the model thread, and stream the description in parts."""
+        """Describe the model in the model thread, and stream the description in parts, or its class's statements."""
         session = self._sessions.get(request.session_id)
+        if request.statements:
+            yield from serde.statements_to_proto(self._run(session, self._model.checkpoint_statements))
+            return
         description = self._run(session, self._model.describe)
         for part in serde.description_to_proto(description):
             yield pb.DescribeModelResponse(part=part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from padiff_rpc.model.model import Native, Storing, Transporting
+from padiff_rpc.model.model import Native, Stating, Storing, Transporting
 from padiff_rpc.remote.remote_model import RemoteModel
 from padiff_rpc.tape.recorded_model import RecordedModel
 from tests.align.pairs import hosted
@@ -10,15 +10,17 @@ from tests.align.pairs import hosted
 
 def test_a_hosted_model_hands_out_its_own_objects_and_tells_of_its_store() -> None:
     model = hosted("mlp")
-    assert (True, True, False) == tuple(isinstance(model, ability) for ability in (Native, Storing, Transporting))
+    abilities = (Native, Storing, Stating, Transporting)
+    assert (True, True, True, False) == tuple(isinstance(model, ability) for ability in abilities)
 
 
 def test_a_remote_model_tells_of_its_store_and_of_its_transport() -> None:
     assert issubclass(RemoteModel, Storing)
+    assert issubclass(RemoteModel, Stating)
     assert isinstance(RemoteModel.transport, property)
     assert not hasattr(RemoteModel, "native_layer")
 
 
 def test_a_dump_has_none_of_these_abilities() -> None:
-    names = ("native_layer", "memory", "store_figures", "transport")
+    names = ("native_layer", "memory", "store_figures", "checkpoint_statements", "transport")
     assert [] == [name for name in names if hasattr(RecordedModel, name)]

@@ -175,7 +175,7 @@ def test_what_a_layer_that_is_left_out_lacks_does_not_fail(base_size: int, raw_s
     selections = [without("extra") if size else Selection() for size in (base_size, raw_size)]
     plain = match_models(base.describe(), raw.describe())
     assert any(entry.fails for entry in (*plain.unmatched_base, *plain.unmatched_raw))
-    found = match_models(base.describe(), raw.describe(), None, None, *selections)
+    found = match_models(base.describe(), raw.describe(), None, *selections)
     entries = (*found.unmatched_base, *found.unmatched_raw)
     assert [] == [entry for entry in entries if entry.fails]
     assert all(f"left out: {BLACK}" in entry.why for entry in entries if "extra" in entry.name)
@@ -186,12 +186,12 @@ def test_what_a_layer_that_is_left_out_lacks_does_not_fail(base_size: int, raw_s
 
 def test_leaving_out_one_side_excuses_its_partner_too() -> None:
     base, raw = HostedModel(Extra(3)), HostedModel(Extra(5))
-    found = match_models(base.describe(), raw.describe(), None, None, without("extra"))
+    found = match_models(base.describe(), raw.describe(), None, without("extra"))
     assert [] == [entry for entry in (*found.unmatched_base, *found.unmatched_raw) if entry.fails]
     assert any("its partner extra is" in entry.why for entry in found.unmatched_raw)
 
 
 def test_a_layer_that_is_kept_still_fails_for_what_it_lacks() -> None:
     base, raw = HostedModel(Extra(3)), HostedModel(Extra(0))
-    found = match_models(base.describe(), raw.describe(), None, None, without("fc"), without("fc"))
+    found = match_models(base.describe(), raw.describe(), None, without("fc"), without("fc"))
     assert ["extra"] == [entry.name for entry in found.unmatched_base if entry.fails]

@@ -182,7 +182,7 @@ def test_a_worker_that_is_taken_is_said(cli, worker):
         (["--pair", "body"], 2, "cannot read --pair 'body'"),
         (["--stesp", "2"], 2, "No such option"),
         (["--phase", "backward"], 2, "error [BAD_CONFIG]"),
-        (["--inputs", f"{FILE}:images"], 2, "error [BAD_INPUTS]"),
+        (["--inputs", f"{FILE}:tokens"], 2, "error [BAD_INPUTS]"),
     ],
 )
 def test_what_goes_wrong_is_said_with_its_exit_status_and_nothing_on_stdout(cli, worker, options, status, expected):

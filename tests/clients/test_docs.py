@@ -25,7 +25,7 @@ def options(command: click.Command) -> set[str]:
 def test_every_option_of_every_command_is_documented():
     text = (DOCS / "cli.md").read_text()
 
-    for name in ("diff", "record", "check", "inspect", "serve", "doctor"):
+    for name in ("diff", "match", "convert", "record", "check", "inspect", "serve", "doctor"):
         documented = set(re.findall(r"--[a-z][a-z-]*", text))
         # The --no- forms are told in one sentence, not one by one.
         lacking = {one for one in options(commands.commands[name]) - documented if not one.startswith("--no-")}

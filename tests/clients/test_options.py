@@ -16,6 +16,7 @@ from padiff_rpc.compare.rules import CompareRules
 
 MADE_BY_PLAN = {
     *("compare", "base_loss", "raw_loss", "base_optimizer", "raw_optimizer", "layer_map", "parameter_map"),
+    *("renames", "aoa_statements", "raw_statements"),
     *("base_selection", "raw_selection", "held"),
 }
 

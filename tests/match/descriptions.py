@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.user_map import UserMap, parse_parameters
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo, ParameterKind
 from padiff_rpc.result import Unmatched
 from padiff_rpc.tensors.tensor import DType, TensorSpec
@@ -82,8 +82,15 @@ def describe(framework: str, root: L) -> ModelDescription:
     return ModelDescription(framework, root.kind, tuple(layers), tuple(parameters.values()))
 
 
-def match(torch: L, paddle: L, **options: Any) -> Matching:
-    return match_models(describe("torch", torch), describe("paddle", paddle), **options)
+def match(
+    torch: L,
+    paddle: L,
+    layer_map: Mapping[str, str] | None = None,
+    parameter_map: Mapping[str, str] | None = None,
+    renames: Mapping[str, str] | None = None,
+) -> Matching:
+    user_map = UserMap(layer_map or {}, parse_parameters(parameter_map or {}), renames or {})
+    return match_models(describe("torch", torch), describe("paddle", paddle), user_map)
 
 
 def routes(matching: Matching) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.tree import build_tree
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.tensors.tensor import DType
 from tests.match.descriptions import (
     L,
@@ -228,5 +229,5 @@ def test_statistics_need_a_partner_unless_paddle_never_uses_them(
         replace(layer, hyperparameters={"use_global_stats": use_global_stats}) if layer.route == "bn" else layer
         for layer in paddle.layers
     )
-    found = match_models(torch, replace(paddle, layers=layers), layer_map)
+    found = match_models(torch, replace(paddle, layers=layers), UserMap(layer_map))
     assert needed == failing(found.unmatched_raw)

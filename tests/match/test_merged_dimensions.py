@@ -8,6 +8,7 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.user_map import UserMap, parse_parameters
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.numpy_framework import nn
@@ -87,5 +88,8 @@ def test_without_a_common_name_nothing_is_merged() -> None:
 
 def test_the_users_map_may_name_them() -> None:
     model = _model(False), _model(True)
-    found = match_models(*(HostedModel(each).describe() for each in model), parameter_map={"attn.q": "attn.k"})
+    found = match_models(
+        *(HostedModel(each).describe() for each in model),
+        user_map=UserMap(parameters=parse_parameters({"attn.q": "attn.k"})),
+    )
     assert ("attn.k", "reshape") == links(found)["attn.q"]

@@ -20,6 +20,7 @@ from padiff_rpc.match.special_init import (
     find_special_init,
     registered_classes,
 )
+from padiff_rpc.match.user_map import UserMap
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
@@ -34,6 +35,7 @@ from tests.match.special_inits import remove_special_init, special_inits_kept
 
 X = as_inputs({"x": np.random.RandomState(0).standard_normal((5, 4)).astype(np.float32)})
 MAPPED = {"layer_map": {"mixer": "mixer"}}
+MAPPED_BY_USER = UserMap(MAPPED["layer_map"])
 INSIDE = "inside the mapped layer 'mixer'"
 
 
@@ -124,7 +126,7 @@ def run(base: HostedModel, raw: HostedModel, **settings: Any) -> Result:
 
 
 def assign(base: Any, raw: Any) -> None:
-    assign_weights(base, raw, match_models(base.describe(), raw.describe(), **MAPPED))
+    assign_weights(base, raw, match_models(base.describe(), raw.describe(), MAPPED_BY_USER))
 
 
 def table(model: HostedModel) -> np.ndarray:
@@ -357,7 +359,7 @@ def test_a_pair_that_is_left_out_itself_is_excused() -> None:
     base, raw = hosted(Whole()), hosted(Halves())
     names = [layer.route for layer in raw.describe().layers if layer.route.startswith("mixer")]
     black = Selection(dict.fromkeys(names, "on the black list"))
-    matching = match_models(base.describe(), raw.describe(), MAPPED["layer_map"], None, black, black)
+    matching = match_models(base.describe(), raw.describe(), MAPPED_BY_USER, black, black)
     assert [] == [entry for entry in (*matching.unmatched_base, *matching.unmatched_raw) if entry.fails]
     assert {"first.weight", "last.weight"} <= set(assign_weights(base, raw, matching).assigned)
 
@@ -391,7 +393,7 @@ def test_without_the_map_an_initialiser_is_not_used() -> None:
 def test_an_initialiser_that_is_gone_by_the_time_of_assigning_is_an_error() -> None:
     register(to_whole)
     base, raw = hosted(Halves()), hosted(Whole())
-    matching = match_models(base.describe(), raw.describe(), **MAPPED)
+    matching = match_models(base.describe(), raw.describe(), MAPPED_BY_USER)
     remove_special_init("numpy::Halves", "numpy::Whole")
     assert find_special_init("numpy::Halves", "numpy::Whole") is None
     with pytest.raises(PadiffError, match="removed after the matching"):

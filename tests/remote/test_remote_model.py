@@ -122,6 +122,11 @@ def zero_act(boundary: Boundary) -> Mapping[str, Tensor]:
     return {record.name: Tensor.from_array(np.full(record.spec.shape, 0.25, np.float32)) for record in boundary.records}
 
 
+def test_the_statements_of_the_models_class_come_as_they_are(remote_stub: RemoteModel, remote: RemoteModel) -> None:
+    assert tuple(f"model.{name} -> {name}" for name in TENSORS) == remote_stub.checkpoint_statements()
+    assert () == remote.checkpoint_statements()
+
+
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_step_gives_exactly_what_it_gives_in_this_process(remote: RemoteModel, sync: bool) -> None:
     local = numpy_model("mlp")

@@ -96,6 +96,9 @@ class StubModel:
         parameters = (ParameterInfo(name, "parameter", value.spec, True) for name, value in self.tensors.items())
         return ModelDescription("stub", "Stub", (), tuple(parameters))
 
+    def checkpoint_statements(self) -> tuple[str, ...]:
+        return tuple(f"model.{name} -> {name}" for name in self.tensors)
+
     def read_parameters(
         self, names: Sequence[str], what: What = "value", transposed: Collection[str] = ()
     ) -> Iterator[TensorStream]:

@@ -136,6 +136,18 @@ def test_a_forward_that_this_version_cannot_read_is_not_known() -> None:
     assert serde.signature_from_proto(proto) is None
 
 
+def test_statements_travel_in_messages_below_the_message_limit() -> None:
+    statements = tuple(f"model.layers.{i}.{'w' * 500} -> layers.{i}.w" for i in range(100))
+    messages = list(serde.statements_to_proto(statements))
+    assert len(messages) > 4
+    assert max(message.ByteSize() for message in messages) < 2 * serde.DESCRIPTION_PART_BYTES
+    assert statements == serde.statements_from_proto(messages)
+
+
+def test_no_statements_are_one_message() -> None:
+    assert () == serde.statements_from_proto(serde.statements_to_proto(()))
+
+
 def test_an_empty_description_is_one_part() -> None:
     description = ModelDescription("torch", "Net", (), ())
     assert description == serde.description_from_proto(serde.description_to_proto(description))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from padiff_rpc.match.stars import numberless
+
 _NAMED = 2
 """How many of the problems that a line stands for are named beside the first one."""
 
@@ -48,7 +50,7 @@ def _pattern(problem: Problem) -> str:
     text = problem.text
     for name in filter(None, (problem.name, problem.counterpart)):
         text = re.sub(rf"{re.escape(name)}(?!\w)", name.rpartition(".")[0], text)
-    return re.sub(r"(?<=\.)\d+\b", "N", text)
+    return numberless(text)
 
 
 def _line(alike: Sequence[Problem]) -> str:

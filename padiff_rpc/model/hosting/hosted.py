@@ -14,6 +14,7 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
+from padiff_rpc.model.hosting.checkpoint_statements import checkpoint_statements
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
@@ -189,6 +190,10 @@ class HostedModel:
     def describe(self) -> ModelDescription:
         """Return the description, which is read off the model anew at every call."""
         return replace(describe(self.backend, self.model), forward=forward_signature(self.model))
+
+    def checkpoint_statements(self) -> tuple[str, ...]:
+        """Return the AOA statements that the model's class gives, as Stating does."""
+        return checkpoint_statements(self.model, self.backend.name)
 
     def native_layer(self, route: str) -> Any:
         """Return the framework's own layer at a route or alias, for code in this process.

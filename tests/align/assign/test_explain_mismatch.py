@@ -5,13 +5,16 @@ from __future__ import annotations
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import skipped_routes, wrap_layers
-from padiff_rpc.model.selection import Selection
+from padiff_rpc.match.user_map import UserMap
+from padiff_rpc.model.selection import EVERYTHING, Selection
 from tests.match.descriptions import L, describe, net, norm, paddle_linear, seq, torch_linear, user
 
 
-def explain(torch: L, paddle: L, **options: object) -> list[AssignFailure]:
+def explain(
+    torch: L, paddle: L, user_map: UserMap | None = None, raw_selection: Selection = EVERYTHING
+) -> list[AssignFailure]:
     models = describe("torch", torch), describe("paddle", paddle)
-    return explain_mismatch(*models, match_models(*models, **options))  # pyright: ignore[reportArgumentType]
+    return explain_mismatch(*models, match_models(*models, user_map, raw_selection=raw_selection))
 
 
 def test_nothing_fails_where_everything_has_a_partner() -> None:
@@ -63,7 +66,7 @@ def test_what_is_left_out_is_no_failure() -> None:
 
 def test_in_a_pair_of_the_layer_map_the_cure_is_named() -> None:
     torch, paddle = net(x=user("Fast", w=(4, 3))), net(x=user("Slow", {"fc": paddle_linear(5, 3)}))
-    cures = {one.cure for one in explain(torch, paddle, layer_map={"x": "x"})}
+    cures = {one.cure for one in explain(torch, paddle, UserMap({"x": "x"}))}
     assert [True] == ["add_special_init('torch', 'Fast', 'paddle', 'Slow', func)" in cure for cure in cures]
 
 
