@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from padiff_rpc.per_side import SideName
+
 SCHEMA = "padiff-rpc/result/1"
 
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
@@ -94,7 +96,7 @@ class Pair:
             such as `weight`.
         status: tells whether the tensors agree.
         why: gives the reason in a sentence for people.
-        failure: tells in which way they do not agree.
+        failure: tells in which way they do not agree. Of what is skipped, an output that one model alone returns has "missing".
         metrics: tell how far they are apart; None where this was not measured.
         base_tensor: is the parameter's own name in base where it differs from raw's; several names are joined by commas.
     """
@@ -193,12 +195,41 @@ class Unmatched:
         name: is the layer's route, or the tensor's full name.
         why: gives the reason in a sentence for people.
         fails: tells whether its lack of a partner alone makes the result "differs".
+        tensors: are the full names of the parameters and buffers that need a partner and that this side alone has: the tensor
+            itself, or those in the layer. They are empty where it does not fail, or fails for another reason (two shapes).
     """
 
     what: Literal["layer", "parameter", "buffer"]
     name: str
     why: str
     fails: bool
+    tensors: tuple[str, ...] = ()
+
+
+ExtraStatus = Literal["fails", "allowed", "neutral"]
+"""Whether something extra makes the result "differs", is accepted by the settings, or changes nothing as it is."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A parameter, buffer or output of the model that one side alone has. It keeps its own values and is not compared.
+
+    Attributes:
+        side: is the side that has it.
+        what: tells which of the three it is.
+        name: is the tensor's full name; an output's name is that in its pair, such as `output.1`.
+        layer: is the route of the layer that it is told under: the outermost one that this side alone has, or the one that
+            holds it. For an output it is the layer without partner that returned it; "" where that is not known.
+        status: tells what follows from it.
+        why: gives the reason in a sentence for people.
+    """
+
+    side: SideName
+    what: Literal["parameter", "buffer", "output"]
+    name: str
+    layer: str
+    status: ExtraStatus
+    why: str
 
 
 @dataclass
@@ -218,6 +249,8 @@ class Result:
         figures: hold times in seconds, under names that end in `_s`, and sizes in bytes.
         trees: map "base" and "raw" to (route, class) of each layer, in definition order.
         paired_routes: hold (base's route, raw's route) of the layers that correspond.
+        extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
+        lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
     """
 
     aligned: bool
@@ -231,6 +264,8 @@ class Result:
     figures: dict[str, Any]
     trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     paired_routes: list[tuple[str, str]] = field(default_factory=list)
+    extras: list[Extra] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -250,6 +285,8 @@ class Result:
                     "base": [asdict(u) for u in self.unmatched_base],
                     "raw": [asdict(u) for u in self.unmatched_raw],
                 },
+                "extras": [asdict(extra) for extra in self.extras],
+                "lacking": self.lacking,
                 "notes": self.notes,
                 "settings": self.settings,
                 "environment": self.environment,

@@ -66,7 +66,7 @@ def align_sequentially(
             taped = replace(settings, base_selection=base.selection)
             result = align(base, raw, base_inputs, raw_inputs, taped, tell)
     result.environment["base"] = asdict(info)
-    result.notes.append(_NOTE)
+    result.notes = [*recording.notes, *result.notes, _NOTE]
     result.figures |= {
         "wall_s": round(time.monotonic() - begun, 3),
         "sequential": True,

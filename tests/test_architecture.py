@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "padiff_rpc.version": set(),
     "padiff_rpc.per_side": set(),
     "padiff_rpc.v1": {"google.protobuf", "grpc"},
-    "padiff_rpc.result": set(),
+    "padiff_rpc.result": {"padiff_rpc.per_side"},
     "padiff_rpc.system": set(),
     "padiff_rpc.tensors": {"padiff_rpc.errors", "numpy", "xxhash"},
     "padiff_rpc.numpy_framework": {"padiff_rpc.errors", "padiff_rpc.tensors", "numpy"},
@@ -146,6 +146,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
+        "padiff_rpc.result",
     },
     "padiff_rpc.align.assign": {
         "padiff_rpc.errors",
@@ -214,6 +215,7 @@ ALLOWED: dict[str, set[str]] = {
     "padiff_rpc.report": {
         "padiff_rpc.compare",
         "padiff_rpc.errors",
+        "padiff_rpc.per_side",
         "padiff_rpc.result",
         "padiff_rpc.system",
         "rich",

@@ -18,7 +18,7 @@ from padiff_clients.signals import terminable
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import LossSpec
 from padiff_rpc.model.selection import EVERYTHING, asked_layers, check_globs, narrowed
-from padiff_rpc.tape.write_tape import check_asked
+from padiff_rpc.tape.write_tape import Recording, check_asked
 from padiff_rpc.tape.write_tape import record as record_tape
 
 
@@ -60,12 +60,17 @@ def record(folder: str, **options: Any) -> None:
     SPEC is torch@path/to/file.py:factory or paddle@package.module:factory (launched here), or grpc://host:port or unix:path
     (already running).
     """
-    steps = run_record(as_run_of_one(options), Path(folder))
-    show(lambda console: console.print(f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}", highlight=False))
+    recording = run_record(as_run_of_one(options), Path(folder))
+    steps = len(recording.forward_s)
+    told = [
+        f"recorded {steps} step{'s' if steps > 1 else ''} in {folder}",
+        *(f"note: {note}" for note in recording.notes),
+    ]
+    show(lambda console: console.print("\n".join(told), highlight=False, markup=False, soft_wrap=True))
 
 
-def run_record(run: RunFile, folder: Path) -> int:
-    """Run the model that stands in the place of base, write its tape, and return the number of recorded steps.
+def run_record(run: RunFile, folder: Path) -> Recording:
+    """Run the model that stands in the place of base, and write its tape.
 
     All that can be checked in this process is checked before a worker is launched.
     """
@@ -84,7 +89,7 @@ def run_record(run: RunFile, folder: Path) -> int:
         description = model.describe()
         routes = [layer.route for layer in description.layers]
         check_globs(run.layers, routes, "the model")
-        record_tape(
+        return record_tape(
             model,
             inputs,
             folder,
@@ -98,7 +103,6 @@ def run_record(run: RunFile, folder: Path) -> int:
             backward=backward,
             api_calls=bool(run.api_calls),
         )
-    return steps
 
 
 def _loss(run: RunFile, plan: SidePlan) -> LossSpec:

@@ -161,6 +161,10 @@ class RunFile(BaseModel):
     strict_inside: Annotated[
         bool | None, Option("Fail differences inside layers too where all that follows agrees.", sets="strict_inside")
     ] = None
+    allow_extra: Annotated[
+        list[str],
+        Option("Accept what one side alone has, by name or route; repeatable.", "GLOB", sets="allow_extra"),
+    ] = Field(default_factory=list)
     loss: Annotated[
         str | None, Option("projection (default), mean, sum, mse, cross_entropy, or a worker's.", "LOSS")
     ] = None

@@ -17,6 +17,7 @@ from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
+from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
 from padiff_rpc.align.stages.own_buffers import OwnBuffers, compare_own_buffers
 from padiff_rpc.align.stages.step import StepRunner
@@ -27,7 +28,8 @@ from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
-from padiff_rpc.per_side import PerSide, SideName
+from padiff_rpc.model.place_inputs import place_inputs
+from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Result
 
 T = TypeVar("T")
@@ -47,8 +49,9 @@ def align(
     Args:
         base: is the model that serves as the reference.
         raw: is the model under test.
-        base_inputs: are the arguments of base's forward, by name.
-        raw_inputs: are the arguments of raw's forward, by name.
+        base_inputs: are the arguments of base's forward, by name. Those whose names it does not know go by position, where it
+            can be told how (see place_inputs()); a note says what went where.
+        raw_inputs: are the arguments of raw's forward, likewise.
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
             are in other processes, and of all else in the caller's thread.
@@ -73,6 +76,7 @@ def align(
             refuse_shared_memory(models)
         threads.both(base.reset, raw.reset)
         prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
+        inputs, placed = _placed_inputs(prepared, inputs)
         probes = _verify_probes(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
@@ -82,7 +86,24 @@ def align(
         raise
     finally:
         threads.close()
-    return _conclude(prepared, run, probes, begun)
+    result = _conclude(prepared, run, probes, begun)
+    result.notes = [*placed, *result.notes]
+    return result
+
+
+def _placed_inputs(prepared: Prepared, inputs: PerSide[Inputs]) -> tuple[PerSide[Inputs], list[str]]:
+    """Return the inputs by the names of each side's forward, and notes on those that went by position. A dump takes none."""
+    notes: list[str] = []
+    signatures = prepared.described.map(lambda description: description.forward)
+
+    def of(side: SideName) -> Inputs:
+        if prepared.sides.models.of(side).info().recorded:
+            return inputs.of(side)
+        given, note = place_inputs(side, inputs.of(side), signatures.of(side), signatures.of(OTHER_SIDE[side]))
+        notes.extend([] if note is None else [note])
+        return given
+
+    return PerSide(of("base"), of("raw")), notes
 
 
 def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> Probes:
@@ -110,6 +131,7 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     """Assign, compare what was assigned, and run and compare step by step."""
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
+    extras = ExtraTensors(prepared)
     own = compare_own_buffers(comparer, prepared.described, links) if settings.assign else OwnBuffers()
     assign_s = 0.0
     assign = partial(assign_weights, sides.base, sides.raw, prepared.matching, own.kept)
@@ -120,8 +142,11 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     before, weights_before_s = _seconds(lambda: comparer.compare(0, "weights_before", links, "value").pairs)
     if settings.fail_fast and any(pair.status == "fail" for pair in before):
         stopped = StoppedAt(0, "weights_before", midway=False)
-        return StepsRun([StepResult(0, others=before, stopped=stopped)], assign_s, weights_before_s, [])
-    runner = StepRunner(prepared, threads, comparer, tell)
+        return StepsRun(
+            [StepResult(0, others=before, stopped=stopped)], extras.settle(), assign_s, weights_before_s, []
+        )
+    extras.before_steps()
+    runner = StepRunner(prepared, threads, comparer, extras, tell)
     steps: list[StepResult] = []
     step_s: list[float] = []
     for step in range(settings.steps):
@@ -134,7 +159,7 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
             break
     steps[0].others = [*before, *steps[0].others]
     steps[0].notes += own.notes
-    return StepsRun(steps, assign_s, weights_before_s, step_s)
+    return StepsRun(steps, extras.settle(), assign_s, weights_before_s, step_s)
 
 
 def _seconds(work: Callable[[], T]) -> tuple[T, float]:
@@ -151,16 +176,21 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
         [stopped.words(settings)] if stopped else not_compared([*scope.skipped, *run.pairs], scope, settings, run.steps)
     )
     aside: list[str] = []
-    if not all(model.info().recorded for model in prepared.sides.models):  # two dumps are compared strictly
-        whole = settings.held and scope.is_everything and not prepared.matching.fails
-        aside = set_aside_what_heals(
-            run.steps, settings, whole and not lacking, parameter_holders(prepared.described.base)
-        )
+    if not prepared.sides.only_replays:  # two dumps are compared strictly
+        whole = settings.held and scope.is_everything and not prepared.matching.misfits and not run.extras.take_part
+        aside = set_aside_what_heals(run.steps, settings, whole and not lacking, _holders(prepared))
     divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs, run.steps), *aside]
+    notes = [
+        *scope.notes,
+        *prepared.notes,
+        *prepared.matching.notes,
+        *notes_on(prepared, pairs, run.steps),
+        *aside,
+        *run.extras.notes,
+    ]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)
@@ -169,7 +199,14 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     for side, finding in probes.items():
         (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")
         figures.setdefault("probe", {})[side] = asdict(finding)
-    return assemble(prepared, divergences, pairs, notes, lacking, figures)
+    return assemble(prepared, divergences, pairs, run.extras.extras, notes, lacking, figures)
+
+
+def _holders(prepared: Prepared) -> set[str]:
+    """Return base's routes of the layers that hold parameters, or whose partner holds one that base's layer lacks."""
+    to_base = {pair.raw: pair.base for pair in prepared.matching.layers}
+    extra = {each.name.rpartition(".")[0] for each in prepared.extras if each.side == "raw"}
+    return parameter_holders(prepared.described.base) | {to_base[route] for route in extra if route in to_base}
 
 
 def _figures(prepared: Prepared, run: StepsRun, begun: float) -> dict[str, Any]:

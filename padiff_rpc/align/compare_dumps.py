@@ -53,7 +53,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     if not scope.links:
         lacking.append("there is no parameter to compare, so this is no pass")
     figures = {"bytes_moved": prepared.sides.traffic.bytes_moved}
-    return assemble(prepared, divergences, [*skipped, *found], notes, lacking, figures)
+    return assemble(prepared, divergences, [*skipped, *found], prepared.extras, notes, lacking, figures)
 
 
 def _compare(comparer: ParameterComparer, prepared: Prepared, what: What, seen: Seen) -> list[Pair]:

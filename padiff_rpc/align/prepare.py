@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.preconditions import check_dumps
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.match.attention import attention_routes
+from padiff_rpc.match.extras import extras_of, lone_layers
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
 from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.selection import EVERYTHING
 from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Extra
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Prepared:
         asked: are the settings as the caller gave them.
         settings: are the settings as they are carried out.
         notes: tell where the two differ, and why.
+        extras: are the parameters and buffers that one side alone has, as the matching knows them.
+        lone: are each side's layers without a partner that hold such, recorded to know the outputs that they return.
     """
 
     sides: Sides
@@ -36,6 +41,8 @@ class Prepared:
     asked: AlignSettings
     settings: AlignSettings
     notes: tuple[str, ...] = ()
+    extras: tuple[Extra, ...] = ()
+    lone: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
 
 
 def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked: AlignSettings) -> Prepared:
@@ -54,7 +61,11 @@ def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked:
         scope = replace(scope, links=())
     attention = attention_routes(base, raw, scope.layers) - {""}
     sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
-    return Prepared(sides, described, matching, scope, asked, settings, notes)
+    extras = tuple(extras_of(described, matching))
+    lone = (
+        lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())
+    )
+    return Prepared(sides, described, matching, scope, asked, settings, notes, extras, lone)
 
 
 def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
@@ -63,7 +74,7 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     matching = match_described(described, asked)
     scope = scope_of(described.base, described.raw, matching, asked.selections, dumped=True)
     sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
-    return Prepared(sides, described, matching, scope, asked, asked)
+    return Prepared(sides, described, matching, scope, asked, asked, extras=tuple(extras_of(described, matching)))
 
 
 def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:

@@ -44,6 +44,8 @@ class AlignSettings:
             Weights are assigned to all layers.
         depth: records and compares only the layers that lie at most this many levels below the root; None for all.
         strict_inside: fails a difference inside a layer also where all that follows from it agrees (see `set_aside_what_heals`).
+        allow_extra: accepts parameters, buffers and outputs that one side alone has, by globs over their full names (an output is
+            `output.1`) and over the routes of the layers around them.
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -72,6 +74,7 @@ class AlignSettings:
     depth: int | None = None
     verify_probe: bool = False
     strict_inside: bool = False
+    allow_extra: tuple[str, ...] = ()
 
     @property
     def selections(self) -> PerSide[Selection]:

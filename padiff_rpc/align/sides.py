@@ -50,6 +50,11 @@ class Sides:
         """Whether a side is a dump."""
         return self.base.info().recorded or self.raw.info().recorded
 
+    @cached_property
+    def only_replays(self) -> bool:
+        """Whether both sides are dumps, which are compared more strictly."""
+        return self.base.info().recorded and self.raw.info().recorded
+
 
 class Traffic:
     """A running count of bytes. It is a figure for people, so that a torn update between threads does not matter."""

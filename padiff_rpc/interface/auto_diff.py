@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.assign.assign_weights import assign_weights, refuse_extras
 from padiff_rpc.align.settings import AlignSettings, DiffPhase
 from padiff_rpc.compare.rules import PADIFF_RTOL, CompareMode, CompareRules
 from padiff_rpc.errors import PadiffError, Reason
@@ -19,6 +19,7 @@ from padiff_rpc.interface.show_result import Shown, show_result
 from padiff_rpc.interface.side_models import SideModel, map_between, pair_of, side_of
 from padiff_rpc.interface.switches import api_check
 from padiff_rpc.interface.user_inputs import inputs_for
+from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Native
@@ -96,8 +97,7 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     base, raw = side_of(base_model, "base"), side_of(raw_model, "raw")
     layer_map = map_between(base, raw)
     try:
-        descriptions = base.model.describe(), raw.model.describe()
-        assign_weights(base.model, raw.model, match_models(*descriptions, layer_map, {}, base.selection, raw.selection))
+        assign_weights(base.model, raw.model, _fully_matched(base, raw, layer_map))
     except PadiffError as err:
         if err.reason is not Reason.MODELS_DO_NOT_MATCH:
             raise
@@ -188,6 +188,8 @@ def _run(sides: PerSide[SideModel], given: PerSide[Any], settings: AlignSettings
     base, raw = sides
     base_inputs, raw_inputs = inputs_for(base.model, given.base, "base"), inputs_for(raw.model, given.raw, "raw")
     try:
+        if settings.assign:
+            _fully_matched(base, raw, settings.layer_map)
         result = align(base.model, raw.model, base_inputs, raw_inputs, settings)
     except PadiffError as err:
         if err.reason is not Reason.MODELS_DO_NOT_MATCH:
@@ -202,6 +204,14 @@ def _run(sides: PerSide[SideModel], given: PerSide[Any], settings: AlignSettings
     if not result.aligned and rules.atol is None and rules.rtol is None and rules.mode != "scaled":
         log(DEFAULT_TOLERANCES)
     return result.aligned
+
+
+def _fully_matched(base: SideModel, raw: SideModel, layer_map: Mapping[str, str]) -> Matching:
+    """Match the models; MODELS_DO_NOT_MATCH where raw has a tensor that base has no value for, which PaDiff refuses."""
+    described = base.model.describe(), raw.model.describe()
+    matching = match_models(*described, layer_map, {}, base.selection, raw.selection)
+    refuse_extras(*described, matching)
+    return matching
 
 
 def _of_phase(settings: AlignSettings, phase: str) -> AlignSettings:

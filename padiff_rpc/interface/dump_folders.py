@@ -38,6 +38,11 @@ class ProxyFolder:
         self._claimed: set[tuple[Path, int]] = set()
         _names[self.name] = self
 
+    @property
+    def folder(self) -> Path:
+        """The folder of all dumps, below the root as it is set now."""
+        return Path(get_dump_root_path()) / self.name
+
     def of_step(self, step: int, rank: int) -> Path:
         """Return the folder for the dump of one step and rank, below the root as it is set now.
 
@@ -47,7 +52,7 @@ class ProxyFolder:
         Raises:
             PadiffError: BAD_CONFIG if another living proxy dumps there.
         """
-        folder = Path(get_dump_root_path()) / self.name
+        folder = self.folder
         key = (folder.absolute(), rank)
         if key not in self._claimed:
             other = _claims.get(key[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.tensor_files import DumpFolder
 from padiff_rpc.tape.write_params import write_grads, write_params, write_weights
-from padiff_rpc.tape.write_report import write_report
+from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tape.writing import writing
 from padiff_rpc.tensors.tensor import TensorStream
 
@@ -52,8 +54,9 @@ def create_model(model: Any, name: str | None = None, dump_freq: int = 1) -> Pro
 class ProxyModel:
     """A model with its lists of layers, the records of its runs and the means to dump them. create_model() makes it.
 
-    Losses and optimisers stay the user's. Layers are given as objects, or by route (`encoder.layers.0`) or glob. If the model
-    lives in another process, layers are given by route or glob only, inputs by keyword, and a loss by name.
+    All else is asked of the model itself: `proxy.parameters()`, `proxy.eval()`. Losses and optimisers stay the user's. Layers are
+    given as objects, or by route (`encoder.layers.0`) or glob. If the model lives in another process, layers are given by route
+    or glob only, inputs as arrays, and a loss by name, and there is no object of it here to ask.
 
     Attributes:
         model: the original model.
@@ -79,8 +82,8 @@ class ProxyModel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run forward and return what the model returns; record the run if this step is one of every dump_freq.
 
-        For a model in another process the inputs are keyword arguments. It returns an array, or a dict of arrays by name if there
-        are several outputs.
+        A model in another process is sent arrays, and tensors of any framework as arrays. It returns an array, or a dict of
+        arrays by name if there are several outputs.
 
         Raises:
             PadiffError: BAD_INPUTS for inputs that a model in another process cannot take; else as the worker raises it.
@@ -101,6 +104,27 @@ class ProxyModel:
             PadiffError: BAD_CONFIG for a loss of another kind; else as the model raises it.
         """
         return self._host.backward(loss)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the model: `parameters`, `state_dict`, `train`, `to`, `sublayers`, a layer, ...
+
+        A method that returns the model itself (torch's `train()`) returns the proxy here.
+
+        Raises:
+            AttributeError: the model has none of that name, or lives in another process; it says what to use there.
+        """
+        if name.startswith("__") or "_host" not in self.__dict__:  # asked by copy and pickle, before there is a model
+            raise AttributeError(f"a ProxyModel has no {name!r}")
+        value = self._host.attribute(name)
+        if not inspect.ismethod(value) or value.__self__ is not self.model:
+            return value
+
+        @functools.wraps(value)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            returned = value(*args, **kwargs)
+            return self if returned is self.model else returned
+
+        return method
 
     # -- which layers -------------------------------------------------------------------------------------------------
     def update_black_list(self, layers: Any, mode: ListMode = "all") -> None:
@@ -269,6 +293,16 @@ class ProxyModel:
         folder = self._folder(dump_path)
         with writing("a dump", folder, _ELSEWHERE):
             write_grads(folder, *self._head(), self._gradients)
+
+    @property
+    def dump_path(self) -> str:
+        """The folder of this model's dumps, below get_dump_root_path() as it is now: `step_N/rank_R` lie in it."""
+        return str(self._folders.folder)
+
+    @property
+    def report(self) -> tuple[Run, ...]:
+        """What was recorded since clear_report(): one Run for each forward, with the backward after it."""
+        return tuple(self._host.runs())
 
     def clear_report(self) -> None:
         """Forget all forwards and backwards that were recorded so far."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.interface.stacks import user_stack
-from padiff_rpc.interface.user_inputs import inputs_for
+from padiff_rpc.interface.user_inputs import by_name, inputs_for
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss
 from padiff_rpc.model.model import Boundary, BoundarySide, ForwardRequest, LossSpec, Model, Observer, RecordOptions
@@ -105,6 +105,10 @@ class ProxyHost(Protocol):
         """Drop all records."""
         ...
 
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the user's own model; raise AttributeError where there is none, or the model is not here."""
+        ...
+
     def route_of(self, layer: object) -> str | None:
         """Return a live layer's route; None for an object that is no layer of this model."""
         ...
@@ -152,6 +156,15 @@ class LocalHost:
         self._recorded = []
         self.model.drop_records()
 
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the user's own model; raise AttributeError where there is none."""
+        native = self.model.model
+        try:
+            return getattr(native, name)
+        except AttributeError as err:
+            kind = type(native).__name__
+            raise AttributeError(f"neither the proxy nor its model, a {kind}, has the attribute {name!r}") from err
+
     def route_of(self, layer: object) -> str | None:
         """Return a layer's route; None for an object that is no layer of this model."""
         placed = place_layers(self.model.backend, self.model.model)
@@ -167,21 +180,16 @@ class DistantHost:
         self._recorded: list[Recorded] = []
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions | None) -> Any:
-        """Run forward on keyword arguments; record the run unless `options` is None.
+        """Run forward; record the run unless `options` is None.
 
         Returns the output as an array, or a dict of arrays by name if there are several. Raises PadiffError (BAD_INPUTS) for
-        positional arguments, or for values that cannot be sent.
+        arguments that forward does not take, or for values that cannot be sent.
         """
-        if args:
-            raise PadiffError(
-                "a model in another process takes keyword arguments only",
-                reason=Reason.BAD_INPUTS,
-                hint="call it by the names of forward's parameters: model(x=array)",
-            )
+        inputs = inputs_for(self.model, by_name(self.model, args, kwargs), "the model")
         recorded = Recorded(api_calls=options is not None and options.api_calls)
         # Without options the outputs alone are recorded: they are what the caller gets.
         asked = options or RecordOptions(routes=("",), inputs=False, gradients=False)
-        result = self.model.forward(ForwardRequest(inputs_for(self.model, kwargs, "the model"), record=asked), recorded)
+        result = self.model.forward(ForwardRequest(inputs, record=asked), recorded)
         ids = [record.id for record in result.outputs]
         arrays = [stream.collect().to_array() for stream in self.model.read_activations(ids)] if ids else []
         if options is not None:
@@ -224,6 +232,11 @@ class DistantHost:
         self._recorded = []
         self._store.clear()
 
+    def attribute(self, name: str) -> Any:
+        """Raise AttributeError, since no object of a model in another process is here."""
+        cure = _CURES.get(name, "ask the model that launch() or connect() returned, proxy.model, for what it can do")
+        raise AttributeError(f"the model is in another process, so that its proxy has no {name!r}: {cure}")
+
     def route_of(self, layer: object) -> str | None:
         """Return None, since no layer of the model is an object of this process."""
         return None
@@ -239,6 +252,22 @@ class DistantHost:
                 kept.append(replace(record, id=self._store.put(flat, record.spec)))
             boundaries[at] = replace(boundary, records=tuple(kept))
             self.model.release_activations(ids)
+
+
+_READ = "proxy.model.describe() lists the parameters and buffers, and proxy.model.read_parameters(names) reads them"
+_MODE = "auto_diff leaves the mode as the factory made it; set it there, or in AlignSettings(training=...) of align()"
+_PLACE = "say where and in which type it lives where the worker starts: launch(..., device=..., dtype=...)"
+_LAYERS = "proxy.model.describe() lists the layers; lists and maps take their routes, such as 'encoder.0'"
+_CURES: Mapping[str, str] = {
+    **dict.fromkeys(("parameters", "named_parameters", "buffers", "named_buffers", "state_dict"), _READ),
+    **dict.fromkeys(("load_state_dict", "set_state_dict", "set_dict"), "proxy.model.write_parameters(...) writes them"),
+    **dict.fromkeys(("train", "eval", "training"), _MODE),
+    **dict.fromkeys(("to", "cpu", "cuda", "float", "double", "half", "bfloat16", "astype"), _PLACE),
+    **dict.fromkeys(
+        ("children", "named_children", "modules", "named_modules", "sublayers", "named_sublayers"), _LAYERS
+    ),
+}
+"""Attribute of a framework's model -> what takes its place where the model is in another process."""
 
 
 def _as_returned(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Any:

@@ -169,6 +169,8 @@ def _show_unmatched(result: Result, shown: Shown) -> None:
         for item in items
         if item.fails
     ]
+    outputs = [extra for extra in result.extras if extra.what == "output" and extra.status == "fails"]
+    lines += [f"{extra.name} of {extra.side}_model has no counterpart: {extra.why}" for extra in outputs]
     if not lines:
         return
     path = write_log(f"unmatched{shown.suffix}.log", "\n".join([shown.where(0), *lines, ""]))

@@ -11,6 +11,7 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends import load_backend
 from padiff_rpc.model.backends.backend import Backend
+from padiff_rpc.model.forward_signature import signature_text
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.hosting.native_inputs import NativeInput
 from padiff_rpc.model.inputs_from_arrays import as_inputs
@@ -41,6 +42,45 @@ def inputs_for(model: Model, values: Any, side: str) -> Inputs:
     if isinstance(model, HostedModel):
         return {str(name): _local(model.backend, value) for name, value in values.items()}
     return as_inputs({name: _travelling(value) for name, value in values.items()})
+
+
+def by_name(model: Model, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by the names of forward's parameters, as a model in another process takes them.
+
+    Args:
+        model: the model that is to run.
+        args: the positional arguments of the call.
+        kwargs: its keyword arguments.
+
+    Raises:
+        PadiffError: BAD_INPUTS for positional arguments where the names are not known, where forward takes fewer, or where one
+            is given twice.
+    """
+    if not args:
+        return dict(kwargs)
+    signature = model.describe().forward
+    if signature is None:
+        raise PadiffError(
+            "the names of forward's parameters are not known, so that this model takes keyword arguments only",
+            reason=Reason.BAD_INPUTS,
+            hint="call it by the names of forward's parameters: model(x=array)",
+        )
+    names = [each.name for each in signature if each.passing in ("positional_only", "either")]
+    rest = next((each.name for each in signature if each.passing == "rest"), None)
+    named = dict(zip(names, args, strict=False))
+    if len(args) > len(names) and rest is not None:
+        named[rest] = tuple(args[len(names) :])
+    twice = [name for name in kwargs if name in named]
+    if twice or (len(args) > len(names) and rest is None):
+        wrong = (
+            f"{', '.join(twice)} is given twice" if twice else f"it takes {len(names)} by position, and got {len(args)}"
+        )
+        raise PadiffError(
+            f"forward does not take these arguments: {wrong}",
+            reason=Reason.BAD_INPUTS,
+            hint=f"it is {signature_text(signature)}",
+        )
+    return {**named, **kwargs}
 
 
 def to_tensor(value: Any) -> Tensor | None:

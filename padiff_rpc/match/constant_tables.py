@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from padiff_rpc.match.layer_families import parameter_name, why_dispensable
+from padiff_rpc.match.layer_families import parameter_name
 from padiff_rpc.match.layout_rules import without_ones
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
@@ -65,8 +65,7 @@ def _lacking(tree: Mapping[str, LayerNode], linked: Collection[str]) -> list[_La
             info.name: _Lacking(node, name, info)
             for node in reversed(list(tree.values()))
             for name, info in node.own.items()
-            if info.name not in linked
-            and not why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
+            if info.name not in linked and not node.why_dispensable(name)
         }.values()
     )
 

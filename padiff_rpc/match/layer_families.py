@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 Axes = Literal["out_in", "in_out", ""]
 """How a Linear's matrix lies: [out, in], [in, out], or "" for a tensor that is no Linear's matrix."""
@@ -158,7 +158,7 @@ def weight_axes(framework: str, family: str, class_name: str, name: str, shapes:
     return "in_out" if framework == "paddle" or _normalise(class_name) in _IN_OUT_CLASSES else "out_in"
 
 
-_RUNNING = frozenset({"running_mean", "running_var", "_mean", "_variance"})
+RUNNING = frozenset({"running_mean", "running_var", "_mean", "_variance"})
 """Buffers that a training step changes and only evaluation uses: a layer without them is not the same layer."""
 
 
@@ -184,9 +184,20 @@ def why_dispensable(name: str, kind: str, floating: bool, siblings: Mapping[str,
         return "made from the configuration, not learned"
     if f"{name}_v" in siblings or f"{name}_orig" in siblings:
         return f"computed from {name}_v and {name}_g, or from {name}_orig, at every forward"
-    if name in _RUNNING:
+    if name in RUNNING:
         return ""
     return "a buffer that only one side holds; what it does shows in the outputs"
+
+
+def uses_no_statistics(class_path: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Tell whether a layer holds running statistics that none of its computations use, in no mode.
+
+    Paddle's BatchNorm1D to 3D always hold them; with use_global_stats=False they normalise by the batch even in evaluation. With
+    None they use the statistics there, and so does the older class BatchNorm with its own False (paddle 3.3.1).
+    """
+    name = class_path.rpartition(".")[2]
+    always = class_path.startswith("paddle.nn.") and name in ("BatchNorm1D", "BatchNorm2D", "BatchNorm3D")
+    return always and hyperparameters.get("use_global_stats") is False
 
 
 def name_in_common(name: str) -> str:

@@ -93,6 +93,6 @@ class Matching:
     notes: tuple[str, ...] = ()
 
     @property
-    def fails(self) -> bool:
-        """Whether a layer, parameter or buffer lacks a partner that it must have."""
-        return any(entry.fails for entry in (*self.unmatched_base, *self.unmatched_raw))
+    def misfits(self) -> bool:
+        """Whether something fails that both sides have: two shapes that no rule joins, or what one side alone ties."""
+        return any(entry.fails and not entry.tensors for entry in (*self.unmatched_base, *self.unmatched_raw))

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import get_args
 
+from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.embedding_weights import link_tables, other_kind
-from padiff_rpc.match.layer_families import parameter_name, why_dispensable
+from padiff_rpc.match.layer_families import parameter_name
 from padiff_rpc.match.layer_map import ParameterLink, Special
 from padiff_rpc.match.layout_rules import RULES, without_ones
 from padiff_rpc.match.packed_parameters import link_own
@@ -48,6 +49,7 @@ def link_layers(pair: PerSide[LayerNode], mapped: PerSide[set[str]], partnered: 
     result = LayerLinks()
     unlinked = PerSide(_own_tensors(pair.base, mapped.base), _own_tensors(pair.raw, mapped.raw))
     result.links, result.absorbed = link_own(pair, unlinked)
+    _link_adapter(result, pair, unlinked, mapped)
     _link_by_name(result, pair, unlinked)
     for link in link_tables(pair, unlinked, mapped, partnered):
         result.links.append(link.link)
@@ -76,7 +78,7 @@ def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: C
     """
     sources = dict.fromkeys(info.name for node in base.subtree() for info in node.own.values())
     targets = {
-        info.name: (info, why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes))
+        info.name: (info, node.why_dispensable(name))
         for node in reversed(list(raw.subtree()))
         for name, info in reversed(node.own.items())
     }
@@ -154,6 +156,32 @@ def _own_tensors(node: LayerNode, mapped: Collection[str]) -> dict[str, Paramete
     return {name: info for name, info in node.own.items() if info.name not in mapped}
 
 
+def _link_adapter(
+    result: LayerLinks,
+    pair: PerSide[LayerNode],
+    unlinked: PerSide[dict[str, ParameterInfo]],
+    mapped: PerSide[set[str]],
+) -> None:
+    """Link what one layer of a pair holds itself with what the other keeps in layers inside it, which get no partner then."""
+    adapter = find_adapter(pair)
+    if adapter is None:
+        return
+    side, other = adapter.whole_side, OTHER_SIDE[adapter.whole_side]
+    whole = pair.of(side)
+    for name, (node, local) in adapter.places.items():
+        info = node.own[local]
+        if name not in unlinked.of(side) or info.name in mapped.of(other):
+            continue
+        base, raw = ((whole, name), (node, local)) if side == "base" else ((node, local), (whole, name))
+        rule, note = rule_between(*base, *raw)
+        if not rule:
+            continue
+        own = unlinked.of(side).pop(name)
+        _add(result, pair, PerSide(own, info) if side == "base" else PerSide(info, own), rule, note)
+    why = f"{whole.shown} holds the parameters itself in {side}, so that no output in here has a counterpart"
+    result.absorbed |= dict.fromkeys(pair.of(other).descendants(), why)
+
+
 def _link_by_name(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSide[dict[str, ParameterInfo]]) -> None:
     """Link the tensors whose names agree; in layers of known families, tensors of one name and two shapes are a mismatch.
 
@@ -225,10 +253,10 @@ def _add_mismatch(result: LayerLinks, base: ParameterInfo, raw: ParameterInfo) -
 
 
 def _unmatched(node: LayerNode, name: str, info: ParameterInfo, other: LayerNode, other_side: str) -> Unmatched:
-    reason = why_dispensable(name, info.kind, info.spec.dtype.is_floating, node.shapes)
+    reason = node.why_dispensable(name)
     why = (
         reason
         or other_kind(node, name, other, other_side)
         or f"{other_side}'s {other.shown} ({other.info.class_name}) has none like it; shape {list(info.spec.shape)}"
     )
-    return Unmatched(info.kind, info.name, why, not reason)
+    return Unmatched(info.kind, info.name, why, not reason, () if reason else (info.name,))

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from itertools import count
 
+from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_common, same_class_name
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
@@ -24,8 +25,9 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers may be counterparts: they are of one kind, and their parameters have the same shapes.
 
     Two layers are of one kind if their families are equal or both are containers; if one is a user's own class, both or neither
-    must be a leaf (see `LayerNode.is_leaf`). Parameters of the layers below count too. Their shapes agree in one layout, or
-    with q, k, v packed, or, if a layout is not known, with the sizes in any order.
+    must be a leaf (see `LayerNode.is_leaf`), unless they are an adapter (see `find_adapter`). Parameters of the layers below
+    count too. Their shapes agree in one layout, or with q, k, v packed, or, if a layout is not known, with the sizes in any
+    order.
 
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
     """
@@ -37,7 +39,7 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
         if base.is_container != raw.is_container or (not base.is_container and base.family != raw.family):
             return False
     elif base.is_leaf != raw.is_leaf:
-        return False
+        return find_adapter(PerSide(base, raw)) is not None
     return (
         base.exact == raw.exact
         or base.fused == raw.fused

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from padiff_rpc.match.layer_families import CONTAINERS, Axes, family_of, name_in_common, weight_axes
+from padiff_rpc.match.layer_families import (
+    CONTAINERS,
+    RUNNING,
+    Axes,
+    family_of,
+    name_in_common,
+    uses_no_statistics,
+    weight_axes,
+    why_dispensable,
+)
 from padiff_rpc.match.layout_rules import without_ones
 from padiff_rpc.match.pack_names import PACKED
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
@@ -104,6 +113,13 @@ class LayerNode:
     def axes(self, name: str) -> Axes:
         """Return how the layer's own tensor `name` lies, if it is a Linear's matrix; else ""."""
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
+
+    def why_dispensable(self, name: str) -> str:
+        """Return why the layer's own tensor `name` needs no partner on the other side; "" if it needs one."""
+        info = self.own[name]
+        if name in RUNNING and uses_no_statistics(self.info.class_path, self.info.hyperparameters):
+            return "running statistics that this layer does not use (use_global_stats=False)"
+        return why_dispensable(name, info.kind, info.spec.dtype.is_floating, self.shapes)
 
     def descendants(self) -> Iterator[LayerNode]:
         """Yield all layers below this one, each before its sublayers, in definition order."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from padiff_rpc.match.layer_families import why_dispensable
 from padiff_rpc.match.tree import LayerNode, similarity
 from padiff_rpc.model.model import ParameterInfo
 from padiff_rpc.result import Unmatched
@@ -52,7 +51,7 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
     """
     holders = {info.name: route for route, node in reversed(list(remains.nodes.items())) for info in node.own.values()}
     tables = remains.tables
-    found = [replace(each, why=tables[each.name], fails=False) if each.name in tables else each for each in found]
+    found = [_passed(each, tables[each.name]) if each.name in tables else each for each in found]
     entries = [_excused(entry, remains.excused.get(holders[entry.name], "")) for entry in found]
     settled = {*remains.linked, *tables, *(entry.name for entry in found)}
     covered: set[LayerNode] = set()
@@ -66,8 +65,7 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
             (below, info)
             for below in alone
             for name, info in below.own.items()
-            if info.name not in settled
-            and not why_dispensable(name, info.kind, info.spec.dtype.is_floating, below.shapes)
+            if info.name not in settled and not below.why_dispensable(name)
         ]
         failing = [info for below, info in missing if below.route not in remains.excused]
         alone_tables = [info for below in alone for info in below.own.values() if info.name in tables]
@@ -108,10 +106,14 @@ def proposals(layers: Sequence[tuple[str, str]], parameters: Sequence[tuple[str,
 
 
 def _excused(entry: Unmatched, why: str) -> Unmatched:
-    return replace(entry, why=f"{entry.why}; left out: {why}", fails=False) if why and entry.fails else entry
+    return _passed(entry, f"{entry.why}; left out: {why}") if why and entry.fails else entry
 
 
-def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Iterable[ParameterInfo], lacks: bool) -> Unmatched:
+def _passed(entry: Unmatched, why: str) -> Unmatched:
+    return replace(entry, why=why, fails=False, tensors=())
+
+
+def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Sequence[ParameterInfo], lacks: bool) -> Unmatched:
     """Report one layer without partner.
 
     Args:
@@ -135,7 +137,7 @@ def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Iterable[Par
         why = f"{why}; it holds {shown}"
     elif node.route in remains.excused:
         why = f"{why}; left out: {remains.excused[node.route]}"
-    return Unmatched("layer", node.shown, why, bool(tensors))
+    return Unmatched("layer", node.shown, why, bool(tensors), tuple(info.name for info in failing))
 
 
 def _other_kind(node: LayerNode, remains: Remains) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from padiff_rpc.model.forward_signature import ForwardSignature
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorSpec, TensorStream
 
 ParameterKind = Literal["parameter", "buffer"]
@@ -84,6 +85,8 @@ class ModelDescription:
         unrecorded: Names what a dump does not hold; empty for a model that runs. "buffers": the buffers are
             not even listed, since PaDiff dumps parameters only. "tensors": the values of no parameter or buffer
             can be read, whether it is listed or not.
+        forward: The parameters of the model's forward; None where they are not known (a compiled model, a dump of
+            PaDiff's).
     """
 
     framework: str
@@ -91,6 +94,7 @@ class ModelDescription:
     layers: tuple[LayerInfo, ...]
     parameters: tuple[ParameterInfo, ...]
     unrecorded: Literal["", "buffers", "tensors"] = ""
+    forward: ForwardSignature | None = None
 
     def layer(self, route: str) -> LayerInfo:
         """Return the layer at a route or at one of its aliases.

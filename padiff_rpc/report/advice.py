@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.report.extras_in_words import accepting
 from padiff_rpc.result import Divergence, Pair, Result
 
 
@@ -24,7 +25,7 @@ def advise(result: Result) -> str:
                 "one with --dtype"
             )
         case "shape":
-            return _shape(divergence)
+            return _shape(result, divergence)
         case "nan":
             return _nan(result, failing)
         case "missing":
@@ -39,22 +40,29 @@ def framework(result: Result, side: str) -> str:
 
 
 def _nothing_failed(result: Result) -> str:
-    if any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
+    extras = any(extra.status == "fails" for extra in result.extras)
+    if extras or any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
+        accept = accepting(result.extras)
         return (
             "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the "
-            "poorer model what it lacks"
+            "poorer model what it lacks" + (f"; what is meant to differ is accepted with {accept}" if accept else "")
         )
     if any(pair.status == "pass" for pair in result.pairs):
         return "the notes above say what was not compared, and so what the run lacked"
     return "see above why nothing was compared; layers that were not found as pairs can be named with --pair BASE=RAW"
 
 
-def _shape(divergence: Divergence | None) -> str:
+def _shape(result: Result, divergence: Divergence | None) -> str:
     where = f"of {divergence.base.route or divergence.base.class_name!r} " if divergence else ""
-    return (
-        f"compare the hyper-parameters {where}that set the shape; if the two layers do not belong together, "
-        "pair the right ones with --pair BASE=RAW"
+    look = f"compare the hyper-parameters {where}that set the shape"
+    inside = divergence is not None and any(
+        _is_below(route, divergence.base.route) for route, _ in result.trees.get("base", [])
     )
+    if inside and {framework(result, side) for side in ("base", "raw")} == {"torch", "paddle"}:
+        look += (
+            " and where its own code splits tensors (torch.split takes the size of a part, paddle.split their number)"
+        )
+    return f"{look}; if the two layers do not belong together, pair the right ones with --pair BASE=RAW"
 
 
 def _nan(result: Result, failing: Pair) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.report.advice import advise, framework
+from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
@@ -34,6 +35,7 @@ def print_result(result: Result, console: Console) -> None:
     _print_stages(result, console)
     _print_unmatched("base", result.unmatched_base, console)
     _print_unmatched("raw", result.unmatched_raw, console)
+    _print_extra_outputs(result, console)
     _print_list("Notes", [Text(note) for note in result.notes], console)
     _print_environment(result, console)
     advice = advise(result)
@@ -61,7 +63,8 @@ def print_verdict(result: Result, console: Console) -> None:
 
 def _headline(result: Result, compared: int) -> str:
     if result.aligned:
-        return "the two models agree"
+        allowed = in_words(result.extras, "allowed")
+        return f"all that both have agrees; allowed: {allowed}" if allowed else "the two models agree"
     if not compared:
         return "nothing was compared, so nothing is known to agree"
     divergence = result.first_divergence
@@ -69,12 +72,15 @@ def _headline(result: Result, compared: int) -> str:
         more = len(result.divergences) - 1
         others = f", and at {more} more {'layer' if more == 1 else 'layers'}" if more else ""
         return f"first at {_name(divergence.base)} (step {divergence.step}, {_stage(divergence.stage)}){others}"
-    lacking = sum(one.fails for one in (*result.unmatched_base, *result.unmatched_raw))
-    if lacking:
-        return f"what was compared agrees, but {lacking} {'has' if lacking == 1 else 'have'} no partner"
-    if not any(pair.status == "fail" for pair in result.pairs):
+    misfits = sum(one.fails and not one.tensors for one in (*result.unmatched_base, *result.unmatched_raw))
+    if misfits:
+        return f"what was compared agrees, but {misfits} {'has' if misfits == 1 else 'have'} no partner"
+    if any(pair.status == "fail" for pair in result.pairs):
+        return "see the failing pairs"
+    extras = in_words(result.extras, "fails")
+    if result.lacking or not extras:
         return "no pair failed, but not all that was asked was compared: see the notes"
-    return "see the failing pairs"
+    return f"only in what one side has: all that both have agrees; {extras}"
 
 
 def _print_divergence(result: Result, divergence: Divergence, console: Console) -> None:
@@ -86,6 +92,8 @@ def _print_divergence(result: Result, divergence: Divergence, console: Console) 
     rows.append(("where", f"step {divergence.step}, {_stage(divergence.stage)}, call {divergence.call}"))
     if divergence.why:
         rows.append(("why", divergence.why))
+    if extras := extras_held(result.extras, {"base": divergence.base.route, "raw": divergence.raw.route}):
+        rows.append(("extra", f"{extras} here, with values of its own"))
     _print_facts([*rows, *_pair_facts(divergence.found_at, divergence)], console)
     lines = tree_lines(result, divergence, console.width, ascii_only=not _speaks_unicode(console))
     if lines:
@@ -226,6 +234,16 @@ def _print_unmatched(side: str, unmatched: Sequence[Unmatched], console: Console
         ],
         console,
     )
+
+
+def _print_extra_outputs(result: Result, console: Console) -> None:
+    """Print the model's outputs that one side alone returns."""
+    lines = [
+        Text.assemble((extra.name, "bold"), f": {extra.why}", (" [fails]" if extra.status == "fails" else "", "red"))
+        for extra in result.extras
+        if extra.what == "output"
+    ]
+    _print_list("Outputs that one side alone returns", lines, console)
 
 
 def _print_list(title: str, lines: Sequence[Text], console: Console) -> None:

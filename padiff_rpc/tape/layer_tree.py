@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from padiff_rpc.model.forward_signature import PASSINGS, ForwardParameter, ForwardSignature, Passing
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 from padiff_rpc.model.recording.native_tree import join
 from padiff_rpc.model.selection import Selection
@@ -48,7 +50,10 @@ def layer_tree(description: ModelDescription, model_name: str, selection: Select
         node["children"] = [node_at(child) for child in layer.children]
         return node
 
-    return node_at("")
+    root = node_at("")
+    if description.forward is not None:
+        root[OURS]["forward"] = [asdict(each) for each in description.forward]
+    return root
 
 
 def shown_route(model_name: str, route: str) -> str:
@@ -99,7 +104,8 @@ def description_of(
             first = need(tensor, "name", str, source)
             if first == join(route, name):
                 parameters.append(_parameter(first, tensor, source))
-    return ModelDescription(framework, class_name, tuple(layers), tuple(parameters))
+    forward = _forward(need(root, OURS, dict, source), source)
+    return ModelDescription(framework, class_name, tuple(layers), tuple(parameters), forward=forward)
 
 
 def first_nodes(node: Mapping[str, Any], source: Path) -> Iterator[Mapping[str, Any]]:
@@ -149,6 +155,21 @@ def _layer_json(layer: LayerInfo, own: Mapping[str, ParameterInfo]) -> dict[str,
             for name, info in own.items()
         },
     }
+
+
+def _forward(ours: Mapping[str, Any], source: Path) -> ForwardSignature | None:
+    """Read the parameters of the model's forward, which tapes of older releases do not hold."""
+    if "forward" not in ours:
+        return None
+    parameters: list[ForwardParameter] = []
+    for each in need_nodes(ours, "forward", source):
+        passing = need(each, "passing", str, source)
+        known: Passing | None = next((one for one in PASSINGS if one == passing), None)
+        if known is None:
+            raise damaged(source, f"says that forward takes an argument as {passing!r}")
+        name, shown = need(each, "name", str, source), need(each, "shown", str, source)
+        parameters.append(ForwardParameter(name, known, need(each, "required", bool, source), shown))
+    return tuple(parameters)
 
 
 def _place(child: Mapping[str, Any], model_name: str, source: Path) -> str:

@@ -20,6 +20,7 @@ from padiff_rpc.model.model import (
     OptimizerSpec,
     RecordOptions,
 )
+from padiff_rpc.model.place_inputs import place_inputs
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.tape.header import Header
 from padiff_rpc.tape.manifest import Manifest, write_manifest
@@ -46,15 +47,17 @@ OnBoundary = Callable[[int, Boundary], None]
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recording cost.
+    """What a recording cost, and what is to be said of it.
 
     Attributes:
         forward_s: Seconds that each step's forward took, as the model tells them.
         size_bytes: Size of the tape on disk.
+        notes: What the caller should know, such as inputs that went by position.
     """
 
     forward_s: tuple[float, ...]
     size_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def record(
@@ -80,7 +83,8 @@ def record(
 
     Args:
         model: The model. It is reset first.
-        inputs: forward's keyword arguments, the same in each step.
+        inputs: forward's arguments by name, the same in each step. Where forward does not know the names they go by
+            position (see place_inputs()).
         folder: Where the tape goes: a new or an empty folder.
         model_name: The model's name in the tape, without a slash.
         steps: How many steps to run, 1 or more.
@@ -103,16 +107,17 @@ def record(
     with _written_whole(folder) as root:
         model.reset()
         info = model.info()
+        given, note = place_inputs(model_name, inputs, model.describe().forward)
         header = Header(model_name, info.framework, device=info.device, info=info)
         writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
         forward_s: list[float] = []
         for step in range(steps):
-            request = ForwardRequest(inputs, training, None if seed is None else seed + step, gradients=backward)
+            request = ForwardRequest(given, training, None if seed is None else seed + step, gradients=backward)
             tell = functools.partial(progress or _quiet, step)
             forward_s.append(writer.write(_step_folder(root, step), request, tell))
         write_manifest(root, Manifest(model_name, steps, inputs, training, seed, writer.loss, optimizer, info))
         size_bytes = sum(path.stat().st_size for path in root.actual.rglob("*") if path.is_file())
-    return Recording(tuple(forward_s), size_bytes)
+    return Recording(tuple(forward_s), size_bytes, () if note is None else (note,))
 
 
 def _step_folder(root: DumpFolder, step: int) -> DumpFolder:

@@ -13,6 +13,15 @@ class ParameterKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PARAMETER_KIND_PARAMETER: _ClassVar[ParameterKind]
     PARAMETER_KIND_BUFFER: _ClassVar[ParameterKind]
 
+class Passing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PASSING_UNSPECIFIED: _ClassVar[Passing]
+    PASSING_POSITIONAL_ONLY: _ClassVar[Passing]
+    PASSING_EITHER: _ClassVar[Passing]
+    PASSING_REST: _ClassVar[Passing]
+    PASSING_KEYWORD_ONLY: _ClassVar[Passing]
+    PASSING_KEYWORDS: _ClassVar[Passing]
+
 class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PHASE_UNSPECIFIED: _ClassVar[Phase]
@@ -27,6 +36,12 @@ class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 PARAMETER_KIND_UNSPECIFIED: ParameterKind
 PARAMETER_KIND_PARAMETER: ParameterKind
 PARAMETER_KIND_BUFFER: ParameterKind
+PASSING_UNSPECIFIED: Passing
+PASSING_POSITIONAL_ONLY: Passing
+PASSING_EITHER: Passing
+PASSING_REST: Passing
+PASSING_KEYWORD_ONLY: Passing
+PASSING_KEYWORDS: Passing
 PHASE_UNSPECIFIED: Phase
 PHASE_FORWARD: Phase
 PHASE_BACKWARD: Phase
@@ -78,17 +93,37 @@ class LayerInfo(_message.Message):
     aliases: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, route: _Optional[str] = ..., class_name: _Optional[str] = ..., class_path: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ..., parameters: _Optional[_Iterable[str]] = ..., hyperparameters: _Optional[_Iterable[_Union[Hyperparameter, _Mapping[str, _Any]]]] = ..., training: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ForwardParameter(_message.Message):
+    __slots__ = ("name", "passing", "required", "shown")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PASSING_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    passing: Passing
+    required: bool
+    shown: str
+    def __init__(self, name: _Optional[str] = ..., passing: _Optional[_Union[Passing, str]] = ..., required: bool = ..., shown: _Optional[str] = ...) -> None: ...
+
+class ForwardSignature(_message.Message):
+    __slots__ = ("parameters",)
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedCompositeFieldContainer[ForwardParameter]
+    def __init__(self, parameters: _Optional[_Iterable[_Union[ForwardParameter, _Mapping[str, _Any]]]] = ...) -> None: ...
+
 class ModelDescription(_message.Message):
-    __slots__ = ("framework", "class_name", "layers", "parameters")
+    __slots__ = ("framework", "class_name", "layers", "parameters", "forward")
     FRAMEWORK_FIELD_NUMBER: _ClassVar[int]
     CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
     framework: str
     class_name: str
     layers: _containers.RepeatedCompositeFieldContainer[LayerInfo]
     parameters: _containers.RepeatedCompositeFieldContainer[ParameterInfo]
-    def __init__(self, framework: _Optional[str] = ..., class_name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping[str, _Any]]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping[str, _Any]]]] = ...) -> None: ...
+    forward: ForwardSignature
+    def __init__(self, framework: _Optional[str] = ..., class_name: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerInfo, _Mapping[str, _Any]]]] = ..., parameters: _Optional[_Iterable[_Union[ParameterInfo, _Mapping[str, _Any]]]] = ..., forward: _Optional[_Union[ForwardSignature, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("framework", "framework_version", "device", "python_version", "packages", "padiff_version", "host", "pid", "losses", "optimizers", "store_memory_bytes", "store_disk_bytes")

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
+from padiff_rpc.model.forward_signature import ForwardParameter, ForwardSignature, Passing
 from padiff_rpc.model.model import StoreFigures
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
@@ -176,12 +177,41 @@ def _shared_hyperparameters(items: tuple[tuple[str, str], ...]) -> Mapping[str, 
     return {name: json.loads(text) for name, text in items}
 
 
+def signature_to_proto(signature: ForwardSignature) -> model_pb2.ForwardSignature:
+    """Write the parameters of a model's forward."""
+    return model_pb2.ForwardSignature(
+        parameters=[
+            model_pb2.ForwardParameter(
+                name=each.name,
+                passing=_PASSING_TO_PROTO[each.passing],
+                required=each.required,
+                shown=each.shown,
+            )
+            for each in signature
+        ]
+    )
+
+
+def signature_from_proto(proto: model_pb2.ForwardSignature) -> ForwardSignature | None:
+    """Read the parameters of a model's forward; None where one is passed in a way that this version does not know."""
+    if any(each.passing not in _PASSING_FROM_PROTO for each in proto.parameters):
+        return None
+    return tuple(
+        ForwardParameter(each.name, _PASSING_FROM_PROTO[each.passing], each.required, each.shown)
+        for each in proto.parameters
+    )
+
+
 def description_to_proto(description: domain.ModelDescription) -> Iterator[model_pb2.ModelDescription]:
     """Yield a model's description in parts of about DESCRIPTION_PART_BYTES; at least one part.
 
-    The first part names the framework and the model's class. Layers come before parameters.
+    The first part names the framework and the model's class, and the parameters of its forward. Layers come before
+    parameters.
     """
-    part = model_pb2.ModelDescription(framework=description.framework, class_name=description.class_name)
+    forward = None if description.forward is None else signature_to_proto(description.forward)
+    part = model_pb2.ModelDescription(
+        framework=description.framework, class_name=description.class_name, forward=forward
+    )
     size_bytes = 0
     items = [*map(layer_info_to_proto, description.layers), *map(parameter_info_to_proto, description.parameters)]
     for item in items:
@@ -199,13 +229,16 @@ def description_to_proto(description: domain.ModelDescription) -> Iterator[model
 def description_from_proto(parts: Iterable[model_pb2.ModelDescription]) -> domain.ModelDescription:
     """Join the parts of a description, each as it comes. The first part names the framework and the class."""
     framework = class_name = ""
+    forward: ForwardSignature | None = None
     layers: list[domain.LayerInfo] = []
     parameters: list[domain.ParameterInfo] = []
     for part in parts:
+        if part.HasField("forward"):
+            forward = signature_from_proto(part.forward)
         framework, class_name = framework or part.framework, class_name or part.class_name
         layers += map(layer_info_from_proto, part.layers)
         parameters += map(parameter_info_from_proto, part.parameters)
-    return domain.ModelDescription(framework, class_name, tuple(layers), tuple(parameters))
+    return domain.ModelDescription(framework, class_name, tuple(layers), tuple(parameters), forward=forward)
 
 
 def model_info_to_proto(info: domain.ModelInfo) -> model_pb2.ModelInfo:
@@ -510,6 +543,14 @@ _STATISTICS_TO_PROTO: dict[Statistics, tensor_pb2.Statistics] = {
     Statistics.SIZES: tensor_pb2.STATISTICS_SIZES,
 }
 _STATISTICS_FROM_PROTO: dict[int, Statistics] = {int(value): key for key, value in _STATISTICS_TO_PROTO.items()}
+_PASSING_TO_PROTO: dict[Passing, model_pb2.Passing] = {
+    "positional_only": model_pb2.PASSING_POSITIONAL_ONLY,
+    "either": model_pb2.PASSING_EITHER,
+    "rest": model_pb2.PASSING_REST,
+    "keyword_only": model_pb2.PASSING_KEYWORD_ONLY,
+    "keywords": model_pb2.PASSING_KEYWORDS,
+}
+_PASSING_FROM_PROTO: dict[int, Passing] = {int(value): key for key, value in _PASSING_TO_PROTO.items()}
 _PHASE_TO_PROTO: dict[domain.Phase, model_pb2.Phase] = {
     "forward": model_pb2.PHASE_FORWARD,
     "backward": model_pb2.PHASE_BACKWARD,

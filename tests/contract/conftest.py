@@ -168,7 +168,7 @@ class Kit:
         return {"x": self.native(values, model)}
 
     def forward(self, name: str, model: Any) -> Any:
-        return self.backend.forward(model, self.inputs(name, model), True)
+        return self.backend.forward(model, (), self.inputs(name, model), True)
 
     def on_output(self, layer: Any, callback: Callable[[Any], Any]) -> Callable[[], None]:
         """Call back with the layer's output; what it returns, unless None, takes the output's place."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ def run_step(kit: Any, name: str, record: RecordOptions | None, answer: Any = No
     seen: list[Any] = []
     plain = kit.backend.forward
 
-    def spy(native: Any, inputs: Mapping[str, Any], gradients: bool) -> Any:
-        seen.append(plain(native, inputs, gradients))
+    def spy(native: Any, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Any:
+        seen.append(plain(native, args, kwargs, gradients))
         return seen[-1]
 
     kit.backend.forward = spy  # the backend object is the session's: put back below

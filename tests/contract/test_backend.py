@@ -35,7 +35,7 @@ def test_one_seed_gives_the_same_random_numbers_everywhere(kit):
         return (
             random.random(),
             float(np.random.rand()),
-            kit.array(kit.backend.forward(model, {"x": x}, False)).tobytes(),
+            kit.array(kit.backend.forward(model, (), {"x": x}, False)).tobytes(),
         )
 
     first, again, other = draw(7), draw(7), draw(8)
@@ -51,7 +51,7 @@ def test_generators_are_put_back_as_they_were(kit):
         return (
             random.random(),
             float(np.random.rand()),
-            kit.array(kit.backend.forward(model, {"x": x}, False)).tobytes(),
+            kit.array(kit.backend.forward(model, (), {"x": x}, False)).tobytes(),
         )
 
     kit.backend.seed(7)
@@ -208,7 +208,7 @@ def test_prepare_keeps_values_ties_and_trainability(kit):
 def test_a_model_in_float64_computes_in_float64(kit):
     model = kit.backend.prepare(kit.build("mlp"), "cpu", "float64")
     x = kit.native(np.ones((2, 4)), model)
-    assert kit.backend.spec(kit.backend.forward(model, {"x": x}, False)) == TensorSpec(DType.F64, (2, 3))
+    assert kit.backend.spec(kit.backend.forward(model, (), {"x": x}, False)) == TensorSpec(DType.F64, (2, 3))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float8", "half", "", "nonsense"])
@@ -310,7 +310,7 @@ def test_overwrite_of_a_parameter_reaches_the_forward_and_keeps_it_trainable(kit
         kit.backend.overwrite(tensors[name], Tensor.from_array(np.full(4, value, np.float32)))
     x = kit.native(np.ones((1, 4), np.float32), model)
     np.testing.assert_array_equal(
-        kit.array(kit.backend.forward(model, {"x": x}, True)), np.full((1, 4), 15.0, np.float32)
+        kit.array(kit.backend.forward(model, (), {"x": x}, True)), np.full((1, 4), 15.0, np.float32)
     )
     assert [own[3] for own in kit.backend.own_tensors(model)] == [True, False, False, False]
     assert all(tensors[name] is tensor for name, tensor in kit.tensors(model).items())
@@ -343,6 +343,6 @@ def test_a_traced_copy_wants_a_gradient_and_leaves_the_original_alone(kit):
     np.testing.assert_array_equal(np.ones((2, 4), np.float32), kit.array(x))
     arrived = []
     kit.backend.on_gradient(traced, arrived.append)
-    outputs = kit.backend.forward(model, {"x": traced}, True)
+    outputs = kit.backend.forward(model, (), {"x": traced}, True)
     kit.backend.backward(kit.backend.loss(parse_loss("sum"), [outputs]))
     assert 1 == len(arrived)

@@ -56,12 +56,12 @@ def test_wants_gradient_follows_autograd(kit):
     model = kit.build("embedding")
     ids = kit.inputs("embedding", model)["ids"]
     assert kit.backend.wants_gradient(ids) is False
-    assert kit.backend.wants_gradient(kit.backend.forward(model, {"ids": ids}, True)) is True
-    assert kit.backend.wants_gradient(kit.backend.forward(model, {"ids": ids}, False)) is False
+    assert kit.backend.wants_gradient(kit.backend.forward(model, (), {"ids": ids}, True)) is True
+    assert kit.backend.wants_gradient(kit.backend.forward(model, (), {"ids": ids}, False)) is False
     wanted: list[bool] = []
     kit.on_output(kit.layers(model)["table"], lambda output: wanted.append(kit.backend.wants_gradient(output)))
-    kit.backend.forward(model, {"ids": ids}, False)
-    kit.backend.forward(model, {"ids": ids}, True)
+    kit.backend.forward(model, (), {"ids": ids}, False)
+    kit.backend.forward(model, (), {"ids": ids}, True)
     assert wanted == [False, True]
 
 

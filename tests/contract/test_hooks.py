@@ -63,7 +63,7 @@ def test_the_models_own_inputs_arrive_by_keyword(kit):
     seen: list[Any] = []
     kit.backend.hook(model, lambda args, kwargs: seen.append((args, dict(kwargs))), keep_output)
     inputs = kit.inputs("mlp", model)
-    kit.backend.forward(model, inputs, True)
+    kit.backend.forward(model, (), inputs, True)
     [(args, kwargs)] = seen
     assert args == ()
     assert list(kwargs) == ["x"]
@@ -93,7 +93,7 @@ def test_positional_arguments_can_be_replaced_and_after_sees_what_the_layer_got(
     fc1 = kit.layers(model)["fc1"]
     kit.backend.hook(fc1, lambda args, kwargs: ((zero,), {}), lambda args, kwargs, output: seen.append(args[0] is zero))
     got = kit.array(kit.forward("mlp", model))
-    expected = kit.array(kit.backend.forward(kit.build("mlp"), {"x": zero}, True))
+    expected = kit.array(kit.backend.forward(kit.build("mlp"), (), {"x": zero}, True))
     np.testing.assert_array_equal(got, expected)
     assert seen == [True]
 

@@ -38,7 +38,7 @@ def test_a_raising_layer_is_named_and_leaves_no_hooks(kit: Any) -> None:
     assert "recorder.py" not in raised.value.metadata["traceback"]
     heard = len(watcher.boundaries)
     del layer.forward
-    kit.backend.forward(model.model, kit.inputs("mlp", model.model), True)
+    kit.backend.forward(model.model, (), kit.inputs("mlp", model.model), True)
     assert len(watcher.boundaries) == heard
     with pytest.raises(PadiffError) as raised:
         model.backward(SUM)
@@ -64,11 +64,11 @@ def test_hooks_are_gone_after_each_phase(kit: Any) -> None:
     watcher = Watcher(model)
     model.forward(request_of("mlp"), watcher)
     forward_count = len(watcher.boundaries)
-    kit.backend.forward(model.model, kit.inputs("mlp", model.model), True)
+    kit.backend.forward(model.model, (), kit.inputs("mlp", model.model), True)
     assert len(watcher.boundaries) == forward_count
     model.backward(SUM, watcher)
     count = len(watcher.boundaries)
-    outputs = kit.backend.forward(model.model, kit.inputs("mlp", model.model), True)
+    outputs = kit.backend.forward(model.model, (), kit.inputs("mlp", model.model), True)
     kit.backend.backward(kit.backend.loss(SUM, [outputs]))
     assert len(watcher.boundaries) == count
 
@@ -131,7 +131,7 @@ def test_no_hook_stays_on_a_parameter_that_a_layer_returned(kit: Any) -> None:
     model.backward(SUM, watcher)
     assert ("act", 0, "output", ("0",)) in watcher.trail("backward")
     count = len(watcher.boundaries)
-    outputs = kit.backend.forward(model.model, kit.inputs("mlp", model.model), True)
+    outputs = kit.backend.forward(model.model, (), kit.inputs("mlp", model.model), True)
     kit.backend.backward(kit.backend.loss(SUM, [outputs]))
     assert len(watcher.boundaries) == count
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.forward_signature import signature_text
 from padiff_rpc.model.hosting.hosted import HostedModel
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, RecordOptions
-from padiff_rpc.tensors.tensor import collect_all
+from padiff_rpc.model.model import ForwardRequest, LossSpec, OptimizerSpec, RecordOptions
+from padiff_rpc.tensors.tensor import Tensor, collect_all
 from tests.contract.steps import (
     PROJECTION,
     SUM,
@@ -156,3 +157,25 @@ def test_closing_twice_drops_everything(kit: Any) -> None:
 
 def test_the_backend_is_found_from_the_model(kit: Any) -> None:
     assert HostedModel(kit.build("mlp")).backend.name == kit.backend.name
+
+
+def test_what_forward_takes_by_position_only_and_by_star_reaches_it(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    plain = model.model.forward
+    model.model.forward = lambda first, /, *more: plain(first + more[0])
+    signature = model.describe().forward
+    assert signature is not None
+    assert signature_text(signature) == "forward(first, /, *more)"
+    x = request_of("mlp").inputs["x"]
+    zero = Tensor.from_array(np.zeros(x.spec.shape, np.float32))
+    watcher = Watcher(model)
+    model.forward(ForwardRequest({"more": (zero,), "first": x}, seed=3), watcher)
+    model.backward(PROJECTION, watcher)
+    expected = run_step(kit, "mlp", RecordOptions())[3]
+    for phase in ("forward", "backward"):
+        assert watcher.array(phase, "fc2", "output").tobytes() == expected.array(phase, "fc2", "output").tobytes()
+    assert ["0", "1"] == [record.name for record in watcher.boundaries[0].records]
+    with pytest.raises(PadiffError) as raised:
+        model.forward(ForwardRequest({"more": (zero,)}))
+    assert raised.value.reason is Reason.BAD_INPUTS
+    assert raised.value.hint == "it is forward(first, /, *more)"

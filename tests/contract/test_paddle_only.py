@@ -290,7 +290,9 @@ def test_taps_change_the_gradients_of_a_transformer_by_rounding_alone(kit):
             if hooked and route and not route.endswith("layers"):
                 hook_with_taps(kit, layer, arrived)
         kit.backend.seed(1)
-        output = kit.backend.forward(model, {"src": kit.native(np.cos(np.arange(80.0)).reshape(2, 5, 8), model)}, True)
+        output = kit.backend.forward(
+            model, (), {"src": kit.native(np.cos(np.arange(80.0)).reshape(2, 5, 8), model)}, True
+        )
         kit.backend.backward(kit.backend.loss(LossSpec("projection", {"seed": 0.0}), [output]))
         results.append((kit.array(output).tobytes(), kit.gradients(model), len(arrived)))
     assert results[1][0] == results[0][0]
@@ -464,3 +466,54 @@ def test_another_threads_run_hears_its_own_calls_alone():
     assert heard == {"second": ["/relu", "/gelu"]}
     assert nn.functional.relu is relu
     assert vars(paddle.Tensor)["__add__"] is add
+
+
+class _Hooked(nn.Layer):
+    """Changes gradients on their way: at its own input, and at the output of a layer inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.handles: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        hidden = self.inner(x)
+        self.handles = [
+            x.register_hook(lambda gradient: gradient * 3),
+            hidden.register_hook(lambda gradient: gradient + 1),
+        ]
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("sync", [None, False, True])
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_users_hook_on_a_recorded_tensor_changes_the_gradient_as_without_recording(
+    sync: bool | None, removed: bool
+) -> None:
+    class Echo:
+        def observe(self, boundary: Boundary) -> None:
+            """Take no note."""
+
+        def substitute(self, boundary: Boundary) -> Any:
+            streams = hosted.read_activations([each.id for each in boundary.records])
+            return {each.name: stream.collect() for each, stream in zip(boundary.records, streams, strict=True)}
+
+    paddle.seed(0)
+    inner = _Hooked()
+    model = nn.Sequential(nn.Linear(4, 4), inner)
+    plain = paddle.Tensor.register_hook
+    hosted = HostedModel(model)
+    x = Tensor.from_array(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+
+    def gradients(record: RecordOptions | None) -> list[bytes]:
+        observer = None if record is None else Echo()
+        hosted.forward(ForwardRequest({"input": x}, record=record), observer)
+        if removed:
+            assert [True, True] == [bool(handle.remove()) for handle in inner.handles]
+        hosted.backward(LossSpec("sum"), observer)
+        names = [each.name for each in hosted.describe().parameters]
+        return [bytes(stream.collect().data) for stream in hosted.read_parameters(names, "gradient")]
+
+    expected = gradients(None)
+    assert gradients(None if sync is None else RecordOptions(sync=sync)) == expected
+    assert paddle.Tensor.register_hook is plain

@@ -204,7 +204,7 @@ def test_self_attention_keeps_its_bits_when_one_tensor_gets_one_tap(kit):
 
 def test_forward_restores_the_grad_mode(kit):
     model = nn.Linear(2, 2)
-    kit.backend.forward(model, {"input": torch.ones(1, 2)}, False)
+    kit.backend.forward(model, (), {"input": torch.ones(1, 2)}, False)
     assert torch.is_grad_enabled()
 
 

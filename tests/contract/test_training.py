@@ -185,7 +185,7 @@ def test_parameter_gradients_agree_with_finite_differences(kit, name):
     }
 
     def loss() -> Any:
-        outputs = kit.flat(kit.backend.forward(model, inputs, True))
+        outputs = kit.flat(kit.backend.forward(model, (), inputs, True))
         return kit.backend.loss(parse_loss("projection"), outputs)
 
     kit.backend.backward(loss())
@@ -294,7 +294,9 @@ def test_an_optimizer_follows_its_formula_over_three_steps(kit, text):
     optimizer = kit.backend.optimizer(spec, model)
     for _ in range(3):
         kit.backend.clear_gradients(model)
-        kit.backend.backward(kit.backend.loss(parse_loss("projection"), [kit.backend.forward(model, {"x": x}, True)]))
+        kit.backend.backward(
+            kit.backend.loss(parse_loss("projection"), [kit.backend.forward(model, (), {"x": x}, True)])
+        )
         gradients = kit.gradients(model)
         kit.backend.step(optimizer)
         for name, reference in references.items():

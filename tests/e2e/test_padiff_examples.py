@@ -109,7 +109,7 @@ def test_dumps_of_models_in_workers_and_their_checks(workers: Workers) -> None:
     for proxy in proxies:
         proxy.update_black_list("act", "all")
         for x in (inputs(4, 20)[0]["x"], inputs(4, 20)[0]["x"] + 1):
-            output = proxy(x=x)
+            output = proxy(x)
             assert (4, 10) == output.shape
             proxy.backward("mean")
             proxy.try_dump()

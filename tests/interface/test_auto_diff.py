@@ -83,7 +83,7 @@ def test_what_comes_in_pairs_is_demanded_as_a_pair(name: str, value: Any, shown:
         ([native_inputs("mlp")], "inputs is a pair (base's, raw's), got list of 1", Reason.BAD_CONFIG),
         (native_inputs("mlp"), "inputs is a pair (base's, raw's), got dict of 1", Reason.BAD_CONFIG),
         ([np.ones(3), np.ones(3)], "base's inputs are a dict of forward's keyword arguments", Reason.BAD_INPUTS),
-        (({"y": np.ones((4, 8))}, {"x": np.ones((4, 8))}), "does not take the inputs y", Reason.BAD_INPUTS),
+        (({"x": 1, "y": 2}, {"x": np.ones((4, 8))}), "does not take the inputs x, y: it has no y", Reason.BAD_INPUTS),
     ],
 )
 def test_inputs_are_a_pair_of_dicts(inputs: Any, shown: str, reason: Reason) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from padiff_rpc import PadiffError, Reason, check_params, check_report, create_model, get_dump_root_path
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.numpy_framework import nn
 from padiff_rpc.numpy_framework.autograd import Tensor
 from tests.interface.planted import STRICT, model_of, native_inputs, node_of, run_once
@@ -236,3 +239,100 @@ def test_functional_calls_are_dumped_where_the_switch_is_on(monkeypatch: pytest.
 
 def _raise(x: Tensor) -> Tensor:
     raise RuntimeError("half way")
+
+
+class _Elsewhere:
+    """A model that hides that it lives in this process, and so is taken for a worker's."""
+
+    def __init__(self, model: nn.Layer, known: bool = True) -> None:
+        self._hosted = HostedModel(model)
+        self._known = known
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hosted, name)
+
+    def describe(self) -> Any:
+        description = self._hosted.describe()
+        return description if self._known else replace(description, forward=None)
+
+
+class _Starred(nn.Layer):
+    def forward(self, x: Any, *others: Any, scale: float = 1.0) -> Any:
+        for other in others:
+            x = x + other
+        return x * scale
+
+
+def test_a_model_elsewhere_takes_positional_arguments_by_its_signature() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    x = native_inputs("mlp")["x"].values
+    np.testing.assert_array_equal(proxy(x=x), proxy(x))
+    starred = create_model(_Elsewhere(_Starred()))
+    np.testing.assert_array_equal(starred(x, x, x, scale=2.0), x * 6)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        (2, {}, "it takes 1 by position, and got 2"),
+        (1, {"x": 1}, "x is given twice"),
+    ],
+)
+def test_arguments_that_a_model_elsewhere_does_not_take_show_its_signature(
+    args: int, kwargs: dict[str, Any], said: str
+) -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    x = native_inputs("mlp")["x"].values
+    with pytest.raises(PadiffError, match=said) as caught:
+        proxy(*[x] * args, **kwargs)
+    assert (Reason.BAD_INPUTS, "it is forward(x)") == (caught.value.reason, caught.value.hint)
+
+
+def test_without_a_known_signature_a_model_elsewhere_takes_keywords_only() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp"), known=False))
+    with pytest.raises(PadiffError, match="takes keyword arguments only"):
+        proxy(native_inputs("mlp")["x"].values)
+
+
+# -- what a proxy has of its model --------------------------------------------------------------------------------
+def test_a_proxy_has_its_models_own_methods_and_layers() -> None:
+    proxy = create_model(model_of("mlp"))
+    assert proxy.parameters() == proxy.model.parameters()
+    assert proxy.head is proxy.model.head
+    assert proxy.train(False) is proxy
+    assert not proxy.training
+    assert not proxy.head.training
+    with pytest.raises(AttributeError, match="neither the proxy nor its model, a Mlp, has the attribute 'sublayers'"):
+        proxy.sublayers()
+    assert not hasattr(proxy, "read_activations")
+
+
+def test_a_model_elsewhere_has_no_methods_here_and_says_what_takes_their_place() -> None:
+    proxy = create_model(_Elsewhere(model_of("mlp")))
+    for name, cure in (
+        ("parameters", r"proxy\.model\.read_parameters\(names\) reads them"),
+        ("state_dict", r"proxy\.model\.describe\(\) lists"),
+        ("eval", "leaves the mode as the factory made it"),
+        ("to", "launch"),
+        ("sublayers", "lists and maps take their routes"),
+        ("train_batch", "ask the model that launch"),
+    ):
+        with pytest.raises(AttributeError, match=f"in another process, so that its proxy has no '{name}': .*{cure}"):
+            getattr(proxy, name)
+    assert not hasattr(proxy, "read_activations")
+
+
+def test_a_report_has_a_run_for_each_forward_and_its_folder_is_the_names(tmp_path: Path) -> None:
+    proxy = create_model(model_of("mlp"), name="net")
+    assert proxy.dump_path == f"{tmp_path / 'padiff_dump' / 'net'}"
+    run_once(proxy, "mlp")
+    run_once(proxy, "mlp", backward=False)
+    assert [True, False] == [run.backward_ran for run in proxy.report]
+    proxy.try_dump()
+    assert proxy.report == ()
+    assert (Path(proxy.dump_path) / "step_0").is_dir()
+
+
+def test_a_proxy_is_copied_as_any_object() -> None:
+    proxy = create_model(model_of("mlp"))
+    assert copy.copy(proxy).model is proxy.model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from padiff_rpc.match.match import match_models
@@ -203,3 +205,27 @@ def test_a_subclass_of_linear_is_a_linear() -> None:
 def test_a_users_norm_stands_for_the_frameworks() -> None:
     found = match(net(n=user("LlamaRMSNorm", weight=(8,))), net(n=L("RMSNorm", {"weight": (8,)})))
     assert links(found) == {"n.weight": ("n.weight", "identity")}
+
+
+# -- running statistics that a layer does not use ------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kind", "use_global_stats", "needed"),
+    [
+        ("BatchNorm2D", False, []),
+        ("BatchNorm2D", None, ["bn._mean"]),
+        ("BatchNorm2D", True, ["bn._mean"]),
+        ("BatchNorm", False, ["bn._mean"]),
+    ],
+)
+@pytest.mark.parametrize("layer_map", [{}, {"bn": "bn"}], ids=["by itself", "mapped"])
+def test_statistics_need_a_partner_unless_paddle_never_uses_them(
+    kind: str, use_global_stats: bool | None, needed: list[str], layer_map: dict[str, str]
+) -> None:
+    torch = describe("torch", net(fc=torch_linear(4, 4), bn=L("BatchNorm2d")))
+    paddle = describe("paddle", net(fc=paddle_linear(4, 4), bn=L(kind, buffers={"_mean": (4,)})))
+    layers = tuple(
+        replace(layer, hyperparameters={"use_global_stats": use_global_stats}) if layer.route == "bn" else layer
+        for layer in paddle.layers
+    )
+    found = match_models(torch, replace(paddle, layers=layers), layer_map)
+    assert needed == failing(found.unmatched_raw)

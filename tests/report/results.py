@@ -55,6 +55,7 @@ SETTINGS: dict[str, Any] = {
     "depth": None,
     "verify_probe": False,
     "strict_inside": False,
+    "allow_extra": (),
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],

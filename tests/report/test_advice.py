@@ -57,5 +57,16 @@ def test_leaves_of_different_classes_are_named_and_blocks_are_not():
     assert "--single-step" in advise(differs(classes=("Conv2d", "Conv2D"), trees=trees))
 
 
+def test_a_shape_that_a_blocks_own_code_may_set_has_the_two_meanings_of_split():
+    leaf = {side: [("", "M"), ("a", "Glu")] for side in ("base", "raw")}
+    block = {side: [*layers, ("a.fc", "Linear")] for side, layers in leaf.items()}
+    one = dict.fromkeys(("base", "raw"), results.ENVIRONMENT["base"])
+    words = "torch.split takes the size of a part, paddle.split their number"
+
+    assert words in advise(differs("shape", trees=block))
+    assert words not in advise(differs("shape", trees=leaf))
+    assert words not in advise(differs("shape", trees=block, environment=one))
+
+
 def test_an_aligned_result_needs_no_advice():
     assert advise(results.aligned()) == ""

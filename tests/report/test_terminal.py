@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from padiff_rpc.result import Divergence, LayerRef, Unmatched
+from padiff_rpc.result import Divergence, Extra, LayerRef, Unmatched
 from tests.report import results
 
 
@@ -180,3 +180,46 @@ def test_what_lacks_a_partner_for_one_reason_is_one_line(render):
 
     names = "bn0.num_batches_tracked, bn1.num_batches_tracked, bn2.num_batches_tracked, ..."
     assert f"  1,200 buffers: {names}: raw counts no batches\n" in text
+
+
+POOLER = [
+    Extra("raw", "parameter", "pooler.dense.weight", "pooler.dense", "fails", "base has no counterpart"),
+    Extra("raw", "parameter", "pooler.dense.bias", "pooler.dense", "fails", "base has no counterpart"),
+    Extra("raw", "output", "output.1", "pooler", "fails", "only raw returns this output: pooler makes it"),
+]
+
+
+def test_what_one_side_alone_has_is_a_headline_of_its_own_with_the_option_that_accepts_it(render):
+    text = render(results.result([results.pair("fc", "fc")], aligned=False, extras=POOLER))
+
+    assert " ".join(text.split()).startswith(
+        "DIFFERS only in what one side has: all that both have agrees; only raw has pooler.dense (2 parameters) and output.1 "
+    )
+    assert "  output.1: only raw returns this output: pooler makes it [fails]" in text
+    assert "--allow-extra 'pooler*'" in " ".join(text.split())
+
+
+def test_what_is_allowed_stands_in_the_first_line(render):
+    extras = [
+        replace(extra, status="allowed") for extra in (*POOLER, replace(POOLER[0], side="base", name="cls", layer=""))
+    ]
+    text = render(results.result([results.pair("fc", "fc")], extras=extras))
+
+    assert " ".join(text.split()).startswith(
+        "ALIGNED all that both have agrees; allowed: only base has cls; only raw has pooler.dense (2 parameters) and output.1 "
+    )
+
+
+def test_extras_come_after_a_layer_that_differs_and_are_told_where_that_layer_holds_them(render):
+    held = Extra("raw", "parameter", "encoder.layers.3.output.norm2.extra", "", "allowed", "allowed by '*'")
+    text = render(results.bert_differs(extras=[*POOLER, held]))
+
+    assert text.startswith("DIFFERS  first at encoder.layer.3.output.LayerNorm (step 0, forward)\n")
+    assert "only raw has encoder.layers.3.output.norm2.extra here, with values of its own" in " ".join(text.split())
+
+
+def test_extras_do_not_hide_that_something_was_not_compared(render):
+    lacking = ["step 0: no gradient was compared, so this is no pass"]
+    text = render(results.result([results.pair("fc", "fc")], aligned=False, extras=POOLER, lacking=lacking))
+
+    assert text.startswith("DIFFERS  no pair failed, but not all that was asked was compared: see the notes\n")

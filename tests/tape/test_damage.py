@@ -226,6 +226,14 @@ def test_nonsense_in_our_parameters_is_named(leaf: Path, change: Callable[[dict]
     assert Reason.DATA_LOSS is caught.value.reason
 
 
+@pytest.mark.parametrize("wrong", [{"passing": "thrown"}, {"required": "yes"}, {"name": None}])
+def test_nonsense_about_forward_is_named(leaf: Path, wrong: dict[str, object]) -> None:
+    edit(leaf / "params.json", lambda content: content["tree"]["padiff_rpc"]["forward"][0].update(wrong))
+    with pytest.raises(PadiffError, match=r"params\.json") as caught:
+        use(leaf)
+    assert Reason.DATA_LOSS is caught.value.reason
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [

@@ -127,5 +127,5 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_failed_recording_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="does not take the inputs"):
-        record(hosted("mlp"), {"y": 1}, tmp_path / "tape", model_name="net", loss=LOSS)
+        record(hosted("mlp"), {"y": 1, "z": 2}, tmp_path / "tape", model_name="net", loss=LOSS)
     assert [] == list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.forward_signature import PASSINGS, ForwardParameter
 from padiff_rpc.model.model import (
     BackwardResult,
     Boundary,
@@ -118,6 +119,19 @@ def test_a_description_travels_in_parts_below_the_message_limit() -> None:
     assert len(parts) > 4
     assert max(part.ByteSize() for part in parts) < 2 * serde.DESCRIPTION_PART_BYTES
     assert description == serde.description_from_proto(parts)
+
+
+@pytest.mark.parametrize("forward", [None, (), "one of each"])
+def test_a_description_tells_what_forward_takes(forward: Any) -> None:
+    if forward == "one of each":
+        forward = tuple(ForwardParameter(f"p{at}", each, at == 0, f"p{at}=1") for at, each in enumerate(PASSINGS))
+    description = ModelDescription("torch", "Net", (), (), forward=forward)
+    assert description == serde.description_from_proto(serde.description_to_proto(description))
+
+
+def test_a_forward_that_this_version_cannot_read_is_not_known() -> None:
+    proto = model_pb2.ForwardSignature(parameters=[model_pb2.ForwardParameter(name="x", passing=99)])
+    assert serde.signature_from_proto(proto) is None
 
 
 def test_an_empty_description_is_one_part() -> None:

@@ -50,7 +50,8 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
 
     Everything is checked against both descriptions before the first byte is written. Tensors pass through chunk by chunk where
     their elements keep their order, or are transposed, which base does. Under other rules, one link at a time is held in memory.
-    Special initialisers that take live layers come last. Where the dtypes differ, values are rounded to raw's.
+    Special initialisers that take live layers come last. Where the dtypes differ, values are rounded to raw's. What raw alone has
+    keeps its own values.
 
     Args:
         base: is the model that gives the values.
@@ -59,8 +60,8 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
         kept: names those of raw's that keep their own values.
 
     Raises:
-        PadiffError: MODELS_DO_NOT_MATCH when a parameter of raw has no partner, or the shapes or dtypes of a link do not fit
-            (`explain_mismatch` tells each case by itself). BAD_CONFIG where a special initialiser fails or returns something
+        PadiffError: MODELS_DO_NOT_MATCH when no parameter has a partner, or the shapes or dtypes of two that correspond do not
+            fit (`explain_mismatch` tells each case by itself). BAD_CONFIG where a special initialiser fails or returns something
             unusable, and NOT_SUPPORTED where it cannot run.
     """
     base_model, raw_model = base.describe(), raw.describe()
@@ -76,6 +77,13 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
     if calls:
         _run_live(calls, base, [info.name for info in base_model.parameters])
     return report
+
+
+def refuse_extras(base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
+    """Raise MODELS_DO_NOT_MATCH if any parameter or buffer of raw gets no value of base's, be it one that raw alone has."""
+    failures = explain_mismatch(base_model, raw_model, matching)
+    if failures:
+        raise _refusal(failures, matching)
 
 
 def _transformed(
@@ -122,6 +130,8 @@ def _as_target(source: TensorStream, name: str, target: TensorSpec, report: Assi
 def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
     """Refuse before anything is written. A special initialiser runs here as well, since only then its result is known."""
     failures = explain_mismatch(base_model, raw_model, matching)
+    if matching.links:
+        failures = [failure for failure in failures if not failure.extra]
     if failures:
         raise _refusal(failures, matching)
     raw_specs = _specs(raw_model)

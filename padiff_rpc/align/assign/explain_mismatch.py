@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.assign.alike_lines import Problem
 from padiff_rpc.align.assign.in_raw_layout import rule_of
+from padiff_rpc.match.extras import holders_of
 from padiff_rpc.match.layer_families import family_of, parameter_name
 from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
 from padiff_rpc.match.layout_rules import Rule
@@ -36,6 +37,7 @@ class AssignFailure:
         why: gives the reason in one sentence.
         cure: names the special initialiser to register for a pair of the layer map; it is empty elsewhere.
         layer: is the route of the layer of raw without partner that the tensor lies in; it is empty where there is none.
+        extra: says that raw alone has the tensor, so that raw may keep its own values in it (see `Extra`).
     """
 
     base_route: str
@@ -49,6 +51,7 @@ class AssignFailure:
     why: str
     cure: str = ""
     layer: str = field(default="", compare=False)
+    extra: bool = field(default=False, compare=False)
 
     @property
     def problem(self) -> Problem:
@@ -57,7 +60,11 @@ class AssignFailure:
 
 
 def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
-    """Return the failures that keep base's weights from being assigned, in raw's definition order; none where all can be."""
+    """Return the tensors of raw that get no values of base's, in raw's definition order; none where all get them.
+
+    Those that raw alone has are among them (`extra`). A tensor inside a pair of the layer map is no such one while base's layer
+    holds tensors that go nowhere: there a special initialiser is wanted.
+    """
     return _Explanation(PerSide(base, raw), matching).failures()
 
 
@@ -67,11 +74,12 @@ class _Explanation:
     def __init__(self, described: PerSide[ModelDescription], matching: Matching) -> None:
         self._described = described
         self._matching = matching
-        self._holders = described.map(_holders)
+        self._holders = described.map(holders_of)
         self._infos = described.map(_by_any_name)
         self._to_base = {pair.raw: pair.base for pair in matching.layers}
         self._used = {name for link in matching.links for name in link.base}
         self._entries = {entry.name: entry for entry in matching.unmatched_raw}
+        self._extras = {name for entry in matching.unmatched_raw for name in entry.tensors}
 
     def failures(self) -> list[AssignFailure]:
         order = {info.name: at for at, info in enumerate(self._described.raw.parameters)}
@@ -95,7 +103,8 @@ class _Explanation:
             layer = route if entry is not None and entry.what == "layer" else ""
             where = f"raw's layer {layer}, " if layer else "raw's "
             text = f"{where}{info.kind} {info.name} {list(info.spec.shape)}: {why}"
-            failures.append(replace(self._failure(info, self._counterpart(info), text), layer=layer))
+            failure = self._failure(info, self._counterpart(info), text)
+            failures.append(replace(failure, layer=layer, extra=info.name in self._extras and not failure.cure))
         return failures
 
     def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:
@@ -147,8 +156,15 @@ class _Explanation:
         )
 
     def _cure(self, raw_route: str) -> str:
-        """Name the special initialiser that is wanted, where the user's layer map pairs what the layer is in."""
-        mapped = [pair for pair in self._matching.layers if pair.how == "explicit" and is_inside(raw_route, pair.raw)]
+        """Name the special initialiser that is wanted, where the layer map pairs what the layer is in with unlike insides."""
+        lost = [name for entry in self._matching.unmatched_base for name in entry.tensors]
+        mapped = [
+            pair
+            for pair in self._matching.layers
+            if pair.how == "explicit"
+            and is_inside(raw_route, pair.raw)
+            and any(is_inside(name, pair.base) for name in lost)
+        ]
         if not mapped:
             return ""
         pair: LayerPair = max(mapped, key=lambda one: len(one.raw))
@@ -160,11 +176,6 @@ class _Explanation:
 
 def _class_of(model: ModelDescription, route: str) -> str:
     return f"{model.framework}::{model.layer(route).class_name}"
-
-
-def _holders(model: ModelDescription) -> dict[str, LayerInfo]:
-    """Map each tensor's name to the first layer that holds it."""
-    return {name: layer for layer in reversed(model.layers) for name in layer.parameters}
 
 
 def _by_any_name(model: ModelDescription) -> dict[str, ParameterInfo]:

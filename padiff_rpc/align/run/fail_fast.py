@@ -20,11 +20,19 @@ from padiff_rpc.tensors.tensor import Tensor
 
 @dataclass(frozen=True)
 class StoppedAt:
-    """Where an alignment ended before its time. `midway`: it ended while the models ran that stage, and not after it."""
+    """Where an alignment ended before its time.
+
+    Attributes:
+        step: counts the steps from 0.
+        stage: is the stage in which it ended.
+        midway: says that it ended while the models ran that stage, and not after it.
+        raised: tells which model raised there, and what; empty where the alignment stopped as asked (fail_fast).
+    """
 
     step: int
     stage: Stage
     midway: bool
+    raised: str = ""
 
     def words(self, settings: AlignSettings) -> str:
         """Say in one sentence where the alignment ended, and what was therefore not compared."""
@@ -45,6 +53,8 @@ class StoppedAt:
         if self.step + 1 < settings.steps:
             rest.append(f"{settings.steps - self.step - 1} more step{'s' if settings.steps - self.step > 2 else ''}")
         tail = f"; not compared: {', '.join(rest)}" if rest else ""
+        if self.raised:
+            return f"{self.raised} (in stage {here} of step {self.step}){tail}"
         return f"stopped at the first divergence, in stage {here} of step {self.step}, as asked (fail_fast){tail}"
 
 
@@ -61,12 +71,16 @@ class PhaseStopped(Exception):
         phase: is the phase that was stopped.
         judged: are the judged boundaries up to the first failing one, that one included, in base's order.
         leftovers: are the boundaries before it that one side alone has called.
+        raised: tells which model raised, where that ended the phase.
     """
 
-    def __init__(self, phase: Phase, judged: list[Judged], leftovers: PerSide[list[Boundary]]) -> None:
+    def __init__(
+        self, phase: Phase, judged: list[Judged], leftovers: PerSide[list[Boundary]], raised: str = ""
+    ) -> None:
         self.phase: Phase = phase
         self.judged = judged
         self.leftovers = leftovers
+        self.raised = raised
 
 
 class PhaseStop:

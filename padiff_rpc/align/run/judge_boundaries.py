@@ -102,7 +102,7 @@ class Judge:
 
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | _Question:
         if mine is None or other is None:
-            return _one_sided(base, "base" if other is None else "raw")
+            return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
         standard = self._standards[base.phase]
         if base.side == "input" and mine.spec != other.spec and not _both_floating(mine, other):
             if not are_of_one_kind(mine, other) or (base.route and mine.spec.shape != other.spec.shape):
@@ -204,13 +204,15 @@ def _holds(hashes: bytearray, hash: bytes) -> bool:
     return int.from_bytes(hash[:_HASH_BYTES], sys.byteorder) in known
 
 
-def _one_sided(boundary: Boundary, side: str) -> Verdict:
-    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody."""
+def _one_sided(boundary: Boundary, side: str, strict: bool) -> Verdict:
+    """Only the model's own outputs must all have partners: what an inner layer returns besides reaches them or nobody.
+
+    Such an output is not compared, and marked as missing: it is an extra (see `Extra`). With `strict` it fails at once.
+    """
     what = "takes" if boundary.side == "input" else "returns"
-    why = f"only {side}'s layer {what} this tensor"
     if boundary.route == "" and boundary.side == "output":
-        return Verdict("fail", "missing", why, None)
-    return Verdict.skip(why)
+        return Verdict("fail" if strict else "skipped", "missing", f"only {side} returns this output", None)
+    return Verdict.skip(f"only {side}'s layer {what} this tensor")
 
 
 def _in_one_form(verdict: Verdict, base: TensorSpec, raw: TensorSpec) -> Verdict:

@@ -63,6 +63,9 @@ def _kind(dtype: DType) -> str:
     return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
 
 
+_NO_LAYERS: PerSide[tuple[str, ...]] = PerSide((), ())
+
+
 class Pairing:
     """The boundaries of one step that wait for their partner. Thread-safe.
 
@@ -73,9 +76,16 @@ class Pairing:
         routes: maps raw routes to base routes.
         numbered: says that a side may only number the gradients of a layer's inputs, as a dump does, so that the order of the
             inputs must be remembered (see pair_numbered).
+        lone: are the layers that one side alone has, whose boundaries are kept out of all pairing (see LoneLayers).
     """
 
-    def __init__(self, routes: Mapping[str, str], numbered: bool = False) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, str],
+        numbered: bool = False,
+        lone: PerSide[tuple[str, ...]] = _NO_LAYERS,
+    ) -> None:
+        self.lone = lone
         self._routes = routes
         self._numbered_inputs = numbered
         self._waiting: PerSide[dict[BoundaryKey, Boundary]] = PerSide({}, {})

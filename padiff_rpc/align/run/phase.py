@@ -5,20 +5,22 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic
 
 from padiff_rpc.align.run.fail_fast import PhaseStop
 from padiff_rpc.align.run.judge_boundaries import Judge
 from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.lone_layers import LoneLayers
 from padiff_rpc.align.run.observers import Reached, ReportingObserver, SyncedObserver, finishing
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.release_records import RecordReleases
+from padiff_rpc.align.run.side_raised import raise_where_a_model_raised
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import SideThreads, T, results_of
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.model.model import BackwardResult, Boundary, Observer
+from padiff_rpc.model.model import BackwardResult, Boundary, Observer, Phase
 from padiff_rpc.per_side import PerSide, SideName
 
 _News = queue.SimpleQueue[Reached | None]
@@ -31,17 +33,26 @@ _BATCH_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class PhaseRun(Generic[T]):
-    """What a phase brought: each side's result, the judged boundaries in base's execution order, and those alone."""
+    """What a phase brought.
+
+    Attributes:
+        results: are the results of each side.
+        judged: are the judged boundaries in base's execution order.
+        leftovers: are each side's boundaries without a partner.
+        returned: tells, by the hashes of what each side's layers without a partner returned, their routes.
+    """
 
     results: PerSide[T]
     judged: list[Judged]
     leftovers: PerSide[list[Boundary]]
+    returned: PerSide[dict[bytes, str]] = field(default_factory=lambda: PerSide({}, {}))
 
 
 def run_phase(
     sides: Sides,
     threads: SideThreads,
     pairing: Pairing,
+    name: Phase,
     step: int,
     jobs: PerSide[Callable[[Observer], T]],
     on_judged: Callable[[Judged], None],
@@ -49,18 +60,21 @@ def run_phase(
 ) -> PhaseRun[T]:
     """Start both sides, judge and release boundaries until both are through.
 
-    In single step raw waits at each boundary for base's tensors; base runs ahead of it, and the judging lags behind.
-    PhaseStopped where `stop` says so. Where judging fails, both sides end at their next boundary.
+    The boundaries of layers that one side alone has are kept out of all that. In single step raw waits at each
+    boundary for base's tensors; base runs ahead of it, and the judging lags behind.
+    PhaseStopped where `stop` says so, and where a model raises after something differed. Where judging fails, both sides
+    end at their next boundary.
     """
     pairing.begin_phase()
     phase = _Phase(sides, threads, pairing, Judge(sides, step), on_judged, stop)
-    futures = phase.start(jobs)
+    futures = phase.start(jobs, pairing.lone)
     try:
         with stop.abandoning():
             threads.judge(phase.judge_until_done)
     finally:
         phase.stall.give_up()  # where judging failed, nobody releases anything any more
     stop.raise_if_stopped(futures)
+    raise_where_a_model_raised(name, futures, phase.judged)
     results = results_of(futures)
     for side, result in results.items():
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
@@ -71,7 +85,7 @@ def run_phase(
             phase.releases.of(side).add(boundary)
         phase.releases.of(side).flush()
     phase.judged.sort(key=lambda one: one.base.seq)
-    return PhaseRun(results, phase.judged, leftovers)
+    return PhaseRun(results, phase.judged, leftovers, phase.returned)
 
 
 class _Phase:
@@ -94,12 +108,13 @@ class _Phase:
         self._stop = stop
         self._news: _News = queue.SimpleQueue()
         self.judged: list[Judged] = []
+        self.returned: PerSide[dict[bytes, str]] = PerSide({}, {})
         self.stall = Stall(threads.in_turn)
         self.releases = PerSide(
             RecordReleases("base", sides.base, self.stall), RecordReleases("raw", sides.raw, self.stall)
         )
 
-    def start(self, jobs: PerSide[Callable[[Observer], T]]) -> PerSide[Future[T]]:
+    def start(self, jobs: PerSide[Callable[[Observer], T]], lone: PerSide[tuple[str, ...]]) -> PerSide[Future[T]]:
         """Start each side's job in that side's thread, with an observer that pairs its boundaries."""
         pairing, stop, threads = self._pairing, self._stop, self._threads
         base_observer = ReportingObserver("base", pairing, self._tell, self.stall, self.releases.base)
@@ -107,9 +122,14 @@ class _Phase:
             raw_observer = SyncedObserver(self._sides, pairing, self._tell, self.stall, self.releases.raw)
         else:
             raw_observer = ReportingObserver("raw", pairing, self._tell, self.stall, self.releases.raw)
-        base = threads.submit("base", lambda: jobs.base(stop.watch("base", base_observer)))
+        observers = PerSide(
+            LoneLayers(stop.watch("base", base_observer), lone.base, self.releases.base),
+            LoneLayers(stop.watch("raw", raw_observer), lone.raw, self.releases.raw),
+        )
+        self.returned = observers.map(lambda observer: observer.returned)
+        base = threads.submit("base", lambda: jobs.base(observers.base))
         base.add_done_callback(lambda _: pairing.end_base())
-        raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(stop.watch("raw", raw_observer))))
+        raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(observers.raw)))
         base.add_done_callback(partial(_end, "base", self.stall, self._news))
         raw.add_done_callback(partial(_end, "raw", self.stall, self._news))
         return PerSide(base, raw)

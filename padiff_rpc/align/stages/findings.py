@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.stages.extra_tensors import ExtraFindings
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
 from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.stages.optimizer_movement import Moved
@@ -70,12 +71,14 @@ class StepsRun:
 
     Attributes:
         steps: holds the result of each step. The comparison of the weights before the first step is in the first result.
+        extras: tells of what one side alone has.
         assign_s: adds up all assignments; 0 where there was none.
         weights_before_s: is the time of that comparison.
         step_s: holds the time of each step; it is empty where none was begun.
     """
 
     steps: Sequence[StepResult]
+    extras: ExtraFindings
     assign_s: float
     weights_before_s: float
     step_s: Sequence[float]

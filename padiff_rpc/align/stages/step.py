@@ -14,6 +14,7 @@ from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
+from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
@@ -47,6 +48,7 @@ class StepRunner:
         prepared: Prepared,
         threads: SideThreads,
         comparer: ParameterComparer,
+        extras: ExtraTensors,
         tell: OnProgress,
     ) -> None:
         sides, scope = prepared.sides, prepared.scope
@@ -62,6 +64,8 @@ class StepRunner:
         optimizer = self._settings.base_optimizer
         self._movement = Movement(sides, self._parameters)
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
+        self._lone = prepared.lone
+        self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
 
     def run(self, step: int, inputs: PerSide[Inputs]) -> StepResult:
@@ -77,13 +81,13 @@ class StepRunner:
                     break
         except PhaseStopped as stop:
             self._take_stopped(found, stop)
-            found.stopped = StoppedAt(step, stop.phase, midway=True)
+            found.stopped = StoppedAt(step, stop.phase, midway=True, raised=stop.raised)
         return found
 
     def _stages(self, found: StepResult, inputs: PerSide[Inputs]) -> Iterator[Stage]:
         """Run and compare stage by stage; after each stage its findings are in `found`."""
         settings, step = self._settings, found.step
-        pairing = Pairing(self._to_base, numbered=self._sides.replays)
+        pairing = Pairing(self._to_base, numbered=self._sides.replays, lone=self._lone)
         self._variances.remember()
         forward = self._forward(step, pairing, inputs)
         _take_wall_s(found, "forward", forward)
@@ -94,6 +98,7 @@ class StepRunner:
             del pairing  # its tables have grown with the number of boundaries, and none is left in them
             _take_wall_s(found, "backward", backward)
             self._take_backward(found, forward, backward)
+            self._extras.after_backward()
             yield "backward"
             noise = self._noise(forward.judged, found.backward)
             grads = self._grads(found, noise)
@@ -112,6 +117,7 @@ class StepRunner:
         found.calls = settle_calls(found.step, api_calls, forward.judged, self._to_base)
         found.others, found.one_sided = self._leftovers.calls(found.step, forward.judged, forward.leftovers)
         found.others += found.calls.alone
+        self._extras.after_forward(forward.judged, forward.returned)
         only_syncs = self._settings.diff_phase == "backward"
         found.forward = [_unjudged(one) for one in forward.judged] if only_syncs else forward.judged
         return forward
@@ -135,6 +141,8 @@ class StepRunner:
     def _forward(self, step: int, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
         settings = self._settings
         gradients = settings.diff_phase != "forward"
+        # Models whose own forward asks for autograd (a hook on a tensor) run in single step as they do in training.
+        autograd = gradients or settings.single_step
         api_calls = settings.api_calls and settings.diff_phase != "backward"
 
         def request(inputs: Inputs, routes: tuple[str, ...], sync: bool) -> ForwardRequest:
@@ -142,7 +150,7 @@ class StepRunner:
                 inputs=inputs,
                 training=settings.training,
                 seed=None if settings.seed is None else settings.seed + step,
-                gradients=gradients,
+                gradients=autograd,
                 record=RecordOptions(
                     routes=routes,
                     gradients=gradients,
@@ -152,12 +160,13 @@ class StepRunner:
                 ),
             )
 
-        base_request = request(inputs.base, tuple(self._to_base.values()), sync=False)
-        raw_request = request(inputs.raw, tuple(self._to_base), sync=settings.single_step)
+        base_request = request(inputs.base, (*self._to_base.values(), *self._lone.base), sync=False)
+        raw_request = request(inputs.raw, (*self._to_base, *self._lone.raw), sync=settings.single_step)
         return run_phase(
             self._sides,
             self._threads,
             pairing,
+            "forward",
             step,
             PerSide(
                 lambda observer: self._sides.base.forward(base_request, observer),
@@ -178,7 +187,7 @@ class StepRunner:
 
         stop = backward_stop(self._settings, self._sides.models, forward)
         jobs, on_judged = PerSide(base, raw), self._count("backward", step, 0)
-        return run_phase(self._sides, self._threads, pairing, step, jobs, on_judged, stop)
+        return run_phase(self._sides, self._threads, pairing, "backward", step, jobs, on_judged, stop)
 
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
         """Return the bound of the gradients' rounding noise, where the mode uses one."""

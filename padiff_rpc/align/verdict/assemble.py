@@ -12,8 +12,10 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.blame import Blame
+from padiff_rpc.match.extras import settled
 from padiff_rpc.model.model import LossSpec, Model, Storing, Transporting
-from padiff_rpc.result import Divergence, Pair, Result
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.result import Divergence, Extra, Pair, Result
 
 
 def blame_of(prepared: Prepared) -> Blame:
@@ -26,6 +28,7 @@ def assemble(
     prepared: Prepared,
     divergences: list[Divergence],
     pairs: list[Pair],
+    extras: Sequence[Extra],
     notes: Sequence[str],
     lacking: Sequence[str],
     figures: Mapping[str, Any],
@@ -36,18 +39,24 @@ def assemble(
         prepared: are the matched models and the settings.
         divergences: are the layers at fault.
         pairs: are all comparisons.
+        extras: are what one side alone has, each with what it comes to.
         notes: tell what a reader must know.
         lacking: tell which comparisons had to be made and were not; they become notes, too.
         figures: hold times and sizes.
     """
     matching = prepared.matching
-    failed = any(pair.status == "fail" for pair in pairs) or matching.fails
+    unmatched = PerSide(matching.unmatched_base, matching.unmatched_raw)
+    base, raw = (
+        settled(entries, [extra for extra in extras if extra.side == side]) for side, entries in unmatched.items()
+    )
+    alone = any(entry.fails for entry in (*base, *raw)) or any(extra.status == "fails" for extra in extras)
+    failed = any(pair.status == "fail" for pair in pairs) or alone
     return Result(
         aligned=not failed and not lacking,
         divergences=divergences,
         pairs=pairs,
-        unmatched_base=list(matching.unmatched_base),
-        unmatched_raw=list(matching.unmatched_raw),
+        unmatched_base=base,
+        unmatched_raw=raw,
         notes=[*notes, *lacking],
         settings=_plain_settings(prepared.asked),
         environment=dict(prepared.sides.models.map(lambda model: asdict(model.info())).items()),
@@ -57,6 +66,8 @@ def assemble(
             for side, description in prepared.described.items()
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
+        extras=list(extras),
+        lacking=list(lacking),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
@@ -10,7 +10,7 @@ from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
-from padiff_rpc.per_side import PerSide
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import LayerRef, Pair
 from padiff_rpc.tensors.tensor import DType
 
@@ -31,13 +31,38 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
     """
     described, settings = prepared.described, prepared.settings
     return [
-        *_random(described, settings),
+        *_random(prepared, pairs),
         *_hyperparameters(described, prepared.matching),
         *_optimizers(settings),
         *_left_out(settings, steps),
         *_nearly_failed(settings, pairs),
         *_loose_gradients(described.base, settings, pairs),
     ]
+
+
+def _random(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
+    """Note the layers with active dropout: those that draw random numbers, and those that would, but never ran."""
+    found: list[str] = []
+    training = prepared.settings.training
+    for side, description in prepared.described.items():
+        idle = _never_ran(prepared, side, pairs)
+        rest = {layer.route for layer in description.layers} - idle
+        if drawing := random_layers(description, training, rest):
+            found.append(f"{side} draws random numbers in {_listed(drawing)}: set the rate to 0, or run in eval mode")
+        if waiting := random_layers(description, training, idle):
+            found.append(
+                f"{side} never called {_listed(waiting)}: the dropout there counts only if it is used in another way"
+            )
+    return found
+
+
+def _never_ran(prepared: Prepared, side: SideName, pairs: Sequence[Pair]) -> set[str]:
+    """Return the routes of one side's layers that were recorded, and at which nothing came in a forward that ended."""
+    forward = [pair for pair in pairs if pair.stage == "forward"]
+    if not any(pair.base_route == "" and pair.tensor.startswith("output") for pair in forward):
+        return set()
+    ran = {pair.base_route if side == "base" else pair.raw_route for pair in forward}
+    return {layer.base if side == "base" else layer.raw for layer in prepared.scope.layers} - ran
 
 
 def _left_out(settings: AlignSettings, steps: Sequence[StepResult]) -> list[str]:
@@ -68,14 +93,6 @@ def _nearly_failed(settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:
     return [
         f"{stage}: {used:.0%} of what the tolerance allows was used, at {pair.raw_route or 'the whole model'} {pair.tensor}"
         for stage, (used, pair) in worst.items()
-    ]
-
-
-def _random(described: PerSide[ModelDescription], settings: AlignSettings) -> list[str]:
-    return [
-        f"{side} draws random numbers in {_listed(layers)}: set the rate to 0, or run in eval mode"
-        for side, description in described.items()
-        if (layers := random_layers(description, settings.training))
     ]
 
 
@@ -146,12 +163,18 @@ _RATES = ("p", "dropout", "drop_prob", "drop_rate", "dropout_rate", "attn_dropou
 _RANDOM = ("dropout", "droppath", "drop_path", "stochasticdepth")
 
 
-def random_layers(model: ModelDescription, training: bool | None) -> list[str]:
-    """Return `route (Class, p=0.1)` for every layer with active dropout; with training None, each layer's own mode counts."""
+def random_layers(model: ModelDescription, training: bool | None, routes: Collection[str] | None = None) -> list[str]:
+    """Return `route (Class, p=0.1)` for every layer with active dropout.
+
+    Args:
+        model: is the model.
+        training: is the mode that is set; with None, each layer's own mode counts.
+        routes: are those of the layers to look at; None for all.
+    """
     return [
         f"{layer.route or layer.class_name} ({layer.class_name}, {name}={rate})"
         for layer in model.layers
-        if (layer.training if training is None else training)
+        if (routes is None or layer.route in routes) and (layer.training if training is None else training)
         for name, rate in _active_rates(layer)
     ]
 

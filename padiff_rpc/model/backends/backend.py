@@ -163,8 +163,8 @@ class Backend(Protocol):
         ...
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
-        """Call model(**inputs), with autograd on or off, and return its outputs."""
+    def forward(self, model: NativeLayer, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Any:
+        """Call model(*args, **kwargs), with autograd on or off, and return its outputs."""
         ...
 
     def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:

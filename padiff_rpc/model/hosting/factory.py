@@ -108,8 +108,22 @@ def _import_file(target: str, text: str, framework: str) -> ModuleType:
         loader_spec.loader.exec_module(module)
     except (Exception, SystemExit) as err:
         del sys.modules[name]
-        raise user_error(f"{text!r}: importing {target} raised", err, framework, Reason.FACTORY_FAILED) from err
+        hint = _package_hint(path, text) if isinstance(err, ImportError) and "relative import" in str(err) else ""
+        raise user_error(
+            f"{text!r}: importing {target} raised", err, framework, Reason.FACTORY_FAILED, hint=hint
+        ) from err
     return module
+
+
+def _package_hint(path: Path, text: str) -> str:
+    """Return how a file that imports its neighbours relatively is named as a module of its package."""
+    root, module = path.parent, path.stem
+    while (root / "__init__.py").is_file():
+        root, module = root.parent, f"{root.name}.{module}"
+    if root == path.parent:  # a package without __init__.py, as Python allows
+        root, module = root.parent, f"{root.name}.{module}"
+    place = text.replace(text.rpartition(":")[0].partition("@")[2] or text.rpartition(":")[0], module)
+    return f"a file by itself has no package; start in {str(root)!r} (or put it on PYTHONPATH) and name the module: {place}"
 
 
 def _import(target: str, text: str, framework: str) -> ModuleType:

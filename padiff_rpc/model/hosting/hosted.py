@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
-from padiff_rpc.model.hosting.native_inputs import check_call, to_native
+from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
@@ -42,6 +42,11 @@ from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest, digest_chunks
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
+
+_AUTOGRAD_HINT = (
+    "the forward ran without autograd, since no backward was to follow; a model that asks for gradients in its own forward "
+    "(a hook on a tensor) runs with phase 'both', or in single step"
+)
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ class HostedModel:
 
     def describe(self) -> ModelDescription:
         """Return the description, which is read off the model anew at every call."""
-        return describe(self.backend, self.model)
+        return replace(describe(self.backend, self.model), forward=forward_signature(self.model))
 
     def native_layer(self, route: str) -> Any:
         """Return the framework's own layer at a route or alias, for code in this process.
@@ -254,20 +259,20 @@ class HostedModel:
                 raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
             recorder = self._recorder(options, observer, request.gradients, self._summarise_apart)
         inputs = {name: to_native(self.backend, self.model, name, value) for name, value in request.inputs.items()}
-        check_call(self.model, inputs)
+        args, kwargs = call_arguments(self.model, inputs)
         if request.training is not None:
             self.backend.set_training(self.model, request.training)
         if request.seed is not None:
             self.backend.seed(request.seed)
         try:
             with recorder.recording() if recorder else nullcontext():
-                outputs = self.backend.forward(self.model, inputs, request.gradients)
+                outputs = self.backend.forward(self.model, args, kwargs, request.gradients)
             _raise_failure(recorder, None)
         except Exception as err:
             if recorder is not None:
                 recorder.close()
             _raise_failure(recorder, err)
-            raise self._model_failed("forward", err) from err
+            raise self._model_failed("forward", err, autograd=request.gradients) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
 
@@ -457,7 +462,7 @@ class HostedModel:
             hint=f"did you mean {nearest[0]!r}?" if nearest else f"it has {len(known)} of them; describe() lists them",
         )
 
-    def _model_failed(self, phase: str, err: Exception) -> Exception:
+    def _model_failed(self, phase: str, err: Exception, autograd: bool = True) -> Exception:
         if isinstance(err, PadiffError):
             return err
         layers = place_layers(self.backend, self.model)  # only now: a step that is not recorded walks no tree
@@ -468,7 +473,8 @@ class HostedModel:
         else:
             where = f"the {phase} of layer {route!r} ({classes[route]})" if route else f"the {phase} of {classes['']}"
         metadata = {} if route is None else {"layer": route}
-        return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, metadata=metadata)
+        hint = "" if autograd or "grad" not in str(err) else _AUTOGRAD_HINT
+        return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, hint=hint, metadata=metadata)
 
 
 def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLayer]:

@@ -1,4 +1,4 @@
-"""Convert forward's inputs to the framework's own, and check their names."""
+"""Convert forward's inputs to the framework's own, and hand them over as its forward takes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend
+from padiff_rpc.model.forward_signature import ForwardParameter, ForwardSignature, Passing, signature_text
 from padiff_rpc.tensors.tensor import Tensor
 
 
@@ -62,22 +63,81 @@ def to_native(backend: Backend, model: Any, name: str, value: Any) -> Any:
     )
 
 
-def check_call(model: Any, inputs: Mapping[str, Any]) -> None:
-    """Check the names of the inputs against the signature of the model's forward.
+def forward_signature(model: Any) -> ForwardSignature | None:
+    """Return the parameters of a model's forward; None where it is compiled or wrapped beyond inspection."""
+    signature = _inspected(model)
+    if signature is None:
+        return None
+    return tuple(
+        ForwardParameter(
+            name=each.name,
+            passing=_PASSING[each.kind],
+            required=each.default is each.empty and _PASSING[each.kind] not in ("rest", "keywords"),
+            shown=_shown(each),
+        )
+        for each in signature.parameters.values()
+    )
+
+
+def call_arguments(model: Any, inputs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the positional and the keyword arguments with which a model's forward takes its inputs.
+
+    All go by keyword, but for what forward takes by position only: such parameters, and the items of `*rest`, which are a
+    list or tuple under its name. What stands before these goes by position too.
 
     Raises:
         PadiffError: BAD_INPUTS where forward does not take them; the hint quotes the signature.
     """
+    signature = _inspected(model)
+    if signature is None:
+        return [], dict(inputs)  # the call itself will tell
+    keywords = dict(inputs)
+    positional = _positional(signature, keywords)
     try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):
-        return  # compiled or wrapped beyond inspection: the call itself will tell
-    try:
-        signature.bind(**inputs)
+        signature.bind(*positional, **keywords)
     except TypeError as err:
-        parameters = ", ".join(str(each.replace(annotation=each.empty)) for each in signature.parameters.values())
         raise PadiffError(
             f"forward of {type(model).__name__} does not take the inputs {', '.join(inputs) or '(none)'}: {err}",
             reason=Reason.BAD_INPUTS,
-            hint=f"it is forward({parameters})",
+            hint=f"it is {signature_text(forward_signature(model) or ())}",
         ) from err
+    return positional, keywords
+
+
+_PASSING: Mapping[Any, Passing] = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional_only",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "either",
+    inspect.Parameter.VAR_POSITIONAL: "rest",
+    inspect.Parameter.KEYWORD_ONLY: "keyword_only",
+    inspect.Parameter.VAR_KEYWORD: "keywords",
+}
+
+_SHOWN_CHARACTERS = 60
+"""How much of a parameter's default is shown, which may be a whole tensor."""
+
+
+def _inspected(model: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(model.forward)
+    except (TypeError, ValueError):
+        return None
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    text = " ".join(str(parameter.replace(annotation=parameter.empty)).split())
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _positional(signature: inspect.Signature, keywords: dict[str, Any]) -> list[Any]:
+    """Take what must go by position out of the keywords, and return it; defaults fill what stands between."""
+    leading = [each for each in signature.parameters.values() if _PASSING[each.kind] in ("positional_only", "either")]
+    holder = next((each.name for each in signature.parameters.values() if _PASSING[each.kind] == "rest"), "")
+    rest = keywords.pop(holder) if isinstance(keywords.get(holder), (list, tuple)) else ()
+    only = [at for at, each in enumerate(leading) if _PASSING[each.kind] == "positional_only" and each.name in keywords]
+    until = len(leading) if rest else max(only, default=-1) + 1
+    positional: list[Any] = []
+    for each in leading[:until]:
+        if each.name not in keywords and each.default is each.empty:
+            return positional  # which lacks one, as bind() will say
+        positional.append(keywords.pop(each.name, each.default))
+    return [*positional, *rest]

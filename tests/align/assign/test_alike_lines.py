@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from padiff_rpc.align.assign.alike_lines import Problem, alike_lines
-from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.assign.assign_weights import refuse_extras
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.match.match import match_models
 from padiff_rpc.model.hosting.hosted import HostedModel
@@ -55,7 +55,7 @@ class Deep(nn.Layer):
 def test_a_refusal_of_many_layers_fits_on_a_screen() -> None:
     base, raw = HostedModel(Deep(False, 4)), HostedModel(Deep(True, 5))
     with pytest.raises(PadiffError) as raised:
-        assign_weights(base, raw, match_models(base.describe(), raw.describe()))
+        refuse_extras(base.describe(), raw.describe(), match_models(base.describe(), raw.describe()))
     lines = str(raised.value).splitlines()
     assert len(lines) < 15
     assert any("layers.0.conv" in line and "39 alike" in line for line in lines)

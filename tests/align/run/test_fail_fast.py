@@ -15,7 +15,6 @@ from padiff_rpc.align.align import align
 from padiff_rpc.align.run.fail_fast import PhaseStop
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.settings import AlignSettings
-from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
@@ -251,7 +250,7 @@ def test_the_models_are_stopped_and_can_be_used_again(
     held = [Held(HostedModel(model), whole // 2, phase, decided) for model in (net(depth), net(depth, bugs))]
     base, raw = (served(side) for side in held)
     fast = align(base, raw, VECTORS, VECTORS, AlignSettings(fail_fast=True, single_step=single_step))
-    assert {"step": 0, "stage": phase, "midway": True} == fast.figures["stopped_at"]
+    assert {"step": 0, "stage": phase, "midway": True, "raised": ""} == fast.figures["stopped_at"]
     assert f"not compared: the rest of the {phase}" in fast.notes[-1]
     for side in held:
         assert side.passed[phase] < whole
@@ -270,12 +269,13 @@ def test_without_a_divergence_nothing_is_left_out(served: Any) -> None:
     assert full.notes == fast.notes
 
 
-def test_a_model_that_fails_is_told_as_it_is(served: Any) -> None:
+def test_a_model_that_fails_after_a_difference_is_told_beside_it(served: Any) -> None:
     class Failing(nn.Layer):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("its own")
 
     wrong = nn.Sequential(net(3, {0: "value"}), Failing())
     right = nn.Sequential(net(3), nn.Tanh())
-    with pytest.raises(PadiffError, match="its own"):
-        align(served(HostedModel(right)), served(HostedModel(wrong)), VECTORS, VECTORS, AlignSettings())
+    result = align(served(HostedModel(right)), served(HostedModel(wrong)), VECTORS, VECTORS, AlignSettings())
+    assert result.first_divergence is not None
+    assert any(note.startswith("raw: the forward of layer '1'") and "its own" in note for note in result.notes)

@@ -48,7 +48,7 @@ def test_a_hidden_state_that_one_model_alone_returns_is_excused(base_returns_it:
     side = "base" if base_returns_it else "raw"
     (pair,) = [p for p in result.pairs if "which agrees where a layer inside returns or takes it" in p.why]
     assert ("", "skipped") == (pair.base_route, pair.status)
-    assert pair.why.startswith(f"only {side}'s layer returns this tensor")
+    assert pair.why.startswith(f"only {side} returns this output")
 
 
 @pytest.mark.parametrize("also", ["twice", "zeros"])

@@ -54,7 +54,7 @@ def prepared(
 
 
 def result(*pairs: Pair, lacking: Sequence[str] = (), **prepares: Any) -> Result:
-    return assemble(prepared(**prepares), [], list(pairs), ["a note"], lacking, {"wall_s": 1.5})
+    return assemble(prepared(**prepares), [], list(pairs), [], ["a note"], lacking, {"wall_s": 1.5})
 
 
 def unmatched(fails: bool) -> Unmatched:
@@ -87,7 +87,7 @@ def test_only_what_fails_without_a_partner_makes_them_differ(side: str) -> None:
 # -- what stands in the result ---------------------------------------------------------------------------------------------
 def test_a_result_holds_the_findings_as_they_were_given() -> None:
     pairs = [pair(), failing()]
-    found = assemble(prepared(), DIVERGENCES, pairs, [], [], {"wall_s": 1.5})
+    found = assemble(prepared(), DIVERGENCES, pairs, [], [], [], {"wall_s": 1.5})
     assert (DIVERGENCES, pairs, {"wall_s": 1.5}) == (found.divergences, found.pairs, found.figures)
 
 
@@ -119,7 +119,7 @@ def test_the_settings_are_values_of_json() -> None:
         raw_optimizer=OptimizerSpec("mine"),
         raw_selection=Selection({"head": "on the black list"}),
     ).settings
-    assert settings == json.loads(json.dumps({**settings, "layers": list(settings["layers"])})) | {"layers": ()}
+    assert settings == json.loads(json.dumps(settings)) | {"layers": (), "allow_extra": ()}
     assert set(settings) == set(AlignSettings.__dataclass_fields__)
     assert {"mode": "strict", "atol": 1e-3, "rtol": None, "allow_dtype_difference": False} == settings["compare"]
     assert {"name": "mse", "options": {"scale": 2.0}, "targets": {"target": "F32[2, 3]"}} == settings["base_loss"]

@@ -106,6 +106,16 @@ def test_a_root_goes_by_its_class() -> None:
     )
 
 
+def test_a_layer_that_never_ran_draws_nothing_and_is_named_as_such() -> None:
+    model = described(ROOT, layer("fc"), *(layer(name, "Dropout", training=True, p=0.5) for name in ("used", "idle")))
+    ran = [pair(route=route) for route in ("used", "")]
+    drawing = "draws random numbers in used (Dropout, p=0.5): set the rate to 0, or run in eval mode"
+    waiting = "never called idle (Dropout, p=0.5): the dropout there counts only if it is used in another way"
+    assert [f"{side} {words}" for side in ("base", "raw") for words in (drawing, waiting)] == notes(model, model, *ran)
+    # A forward that did not come to its end says nothing of what would have come.
+    assert all("never called" not in note for note in notes(model, model, ran[0]))
+
+
 @pytest.mark.parametrize(("count", "tail"), [(5, ""), (6, " and 1 more"), (8, " and 3 more")])
 def test_no_more_than_five_are_named(count: int, tail: str) -> None:
     layers = [layer(f"d{at}", "Dropout", training=True, p=0.5) for at in range(count)]

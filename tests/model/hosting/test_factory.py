@@ -169,6 +169,28 @@ def test_a_file_that_raises_when_imported_says_where(net: Path, source: str, sai
     assert load_factory(parse_spec(f"numpy@{net}:build"))().weight.shape == (5, 3)
 
 
+@pytest.mark.parametrize("packaged", [True, False])
+def test_a_file_that_imports_its_neighbours_relatively_is_to_be_named_as_a_module(
+    net: Path, packaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = net.parent / "nets"
+    (package / "small").mkdir(parents=True)
+    for folder in (package, package / "small") if packaged else ():
+        (folder / "__init__.py").touch()
+    (package / "small" / "sizes.py").write_text("SIZE = 4\n")
+    source = "from padiff_rpc.numpy_framework.nn import Linear\nfrom .sizes import SIZE\n"
+    (package / "small" / "tiny.py").write_text(f"{source}def build():\n    return Linear(2, SIZE)\n")
+
+    error = failure(f"numpy@{package / 'small' / 'tiny.py'}:build")
+
+    root, module = (net.parent, "nets.small.tiny") if packaged else (package, "small.tiny")
+    assert error.reason is Reason.FACTORY_FAILED
+    assert error.hint.endswith(f"name the module: numpy@{module}:build")
+    assert repr(str(root)) in error.hint
+    monkeypatch.chdir(root)
+    assert build_model(parse_spec(f"numpy@{module}:build"), NumpyBackend()).weight.shape == (4, 2)
+
+
 def test_a_trace_is_cut_to_what_fits_on_the_wire(net: Path) -> None:
     net.write_text("def build(depth=300):\n    if depth: return build(depth - 1)\n    raise ValueError('x' * 5000)\n")
     error = failure(f"numpy@{net}:build")

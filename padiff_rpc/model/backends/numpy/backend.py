@@ -171,10 +171,10 @@ class NumpyBackend:
                 parameter.grad = None
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: Layer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: Layer, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Any:
         """Call the layer with the grad mode of numpy_framework set."""
         with grad_mode(gradients), np.errstate(all="ignore"):
-            return model(**inputs)
+            return model(*args, **kwargs)
 
     def hook(self, layer: Layer, before: BeforeCall, after: AfterCall) -> Remove:
         """Register both hooks with Layer.register_hook."""

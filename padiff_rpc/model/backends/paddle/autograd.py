@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,8 +40,70 @@ class _Gate:
         return gradient
 
 
+_gates: dict[int, _Gate] = {}
+"""The gates behind the living taps and substitutes, by their id(): in 2.6 tensors take no attributes."""
+
+
+@dataclass
+class _GateHook:
+    """The handle of a user's hook that was put into a gate, as paddle's own handles are."""
+
+    gate: _Gate
+    key: object
+
+    def remove(self) -> bool:
+        """Remove the hook; return True where it was there."""
+        return self.gate.callbacks.pop(self.key, None) is not None
+
+
+class _UserHooks:
+    """Stand in for `Tensor.register_hook` while layers are hooked.
+
+    Taps and substitutes are outputs of a PyLayer. A hook on such an output is called, but what it returns is ignored. So
+    a hook that the model's own code puts on one goes into its gate, where it changes the gradient as in a plain run.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._plain: Any = None
+        self._stand_in: Any = None
+
+    def hold(self) -> None:
+        """Stand in from now on; each call needs a release() of its own."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._plain = paddle.Tensor.register_hook
+                self._stand_in = _gated_hooks(self._plain)
+                paddle.Tensor.register_hook = self._stand_in
+
+    def release(self) -> None:
+        """End one hold(). The last one puts back what was there before."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and paddle.Tensor.register_hook is self._stand_in:
+                paddle.Tensor.register_hook = self._plain
+
+
+USER_HOOKS = _UserHooks()
+
+
+def _gated_hooks(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def register_hook(tensor: NativeTensor, hook: Callback) -> Any:
+        gate = _gates.get(id(tensor))
+        if gate is None or tensor.inplace_version != 0:
+            return plain(tensor, hook)
+        key = object()
+        gate.callbacks[key] = hook
+        return _GateHook(gate, key)
+
+    return register_hook
+
+
 class Autograd:
-    """Keep the state that paddle's tensors cannot: the gates behind taps and substitutes, and the taps of each layer call.
+    """Keep the state that paddle's tensors cannot: the taps of each layer call.
 
     Unlike torch, paddle does not carry an in-place operation on a view over to the history of the tensor that it views: the
     values change, and the gradient is silently wrong. So when a layer is left, the tensor behind each tap that was written to
@@ -48,7 +112,6 @@ class Autograd:
     """
 
     def __init__(self) -> None:
-        self._gates: dict[int, _Gate] = {}  # by id() of the living tap or substitute
         self._calls: list[
             list[tuple[NativeTensor, NativeTensor]]
         ] = []  # of each layer call under way: (tensor, its tap)
@@ -97,7 +160,7 @@ class Autograd:
                 self._failure = self._failure or err
                 raise
 
-        gate = self._gates.get(id(tensor))
+        gate = _gates.get(id(tensor))
         if gate is not None and tensor.inplace_version == 0:
             # A hook on the output of a PyLayer is called, but what it returns is ignored.
             gate.callbacks[fire] = fire
@@ -134,9 +197,8 @@ class Autograd:
     def _gated(self, tensor: NativeTensor, make: Callable[[], NativeTensor]) -> NativeTensor:
         gate = _Gate()
         made = _Pass.apply(tensor, make, gate)
-        # Not an attribute of the tensor: in 2.6 tensors take none.
-        self._gates[id(made)] = gate
-        weakref.finalize(made, self._gates.pop, id(made))
+        _gates[id(made)] = gate
+        weakref.finalize(made, _gates.pop, id(made))
         return made
 
 

@@ -183,10 +183,10 @@ class PaddleBackend:
             parameter.clear_gradient(False)  # False: not to zeros
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: NativeLayer, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Any:
         """Call the layer with paddle's grad mode set."""
         with paddle.set_grad_enabled(gradients):
-            return model(**inputs)
+            return model(*args, **kwargs)
 
     def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
         """Replace the layer's forward while it is hooked; see hooks.py."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Remove
-from padiff_rpc.model.backends.paddle.autograd import Autograd
+from padiff_rpc.model.backends.paddle.autograd import USER_HOOKS, Autograd
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 
 ProgramTranslator: Any = paddle.jit.dy2static.program_translator.ProgramTranslator
@@ -46,6 +46,7 @@ class _HookedForward:
         self._own = vars(layer).get("forward")  # a forward that somebody set on the instance, such as to_static's
         functools.update_wrapper(self, self._original)  # for those who look at forward's signature
         vars(layer)["forward"] = self
+        USER_HOOKS.hold()
         self._handles = [
             layer.register_forward_pre_hook(self._before_call),
             layer.register_forward_post_hook(self._after_call),
@@ -88,6 +89,7 @@ class _HookedForward:
         return replaced  # anything but None would replace the output
 
     def _restore(self) -> None:
+        USER_HOOKS.release()
         for handle in self._handles:
             handle.remove()
         if self._own is None:

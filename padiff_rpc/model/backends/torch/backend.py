@@ -158,10 +158,10 @@ class TorchBackend:
         model.zero_grad(set_to_none=True)
 
     # -- running --------------------------------------------------------------------------------------------------
-    def forward(self, model: NativeLayer, inputs: Mapping[str, Any], gradients: bool) -> Any:
+    def forward(self, model: NativeLayer, args: Sequence[Any], kwargs: Mapping[str, Any], gradients: bool) -> Any:
         """Call the module with torch's grad mode set."""
         with torch.set_grad_enabled(gradients):
-            return model(**inputs)
+            return model(*args, **kwargs)
 
     def hook(self, layer: NativeLayer, before: BeforeCall, after: AfterCall) -> Remove:
         """Register a forward pre-hook and a forward hook of torch's own.
