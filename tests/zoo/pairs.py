@@ -187,8 +187,9 @@ _GPT_OSS: Values = {
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
     "head_dim": 16,
-    # As the published checkpoints have it. By default transformers takes 4096 for the last, and paddleformers
-    # max_position_embeddings, so that their rotary tables differ.
+    # As the published checkpoints have it: 32 * 4096 positions. Where the two numbers do not agree, transformers takes the
+    # factor as it is given, and paddleformers their ratio, so that the rotary tables differ.
+    "max_position_embeddings": 131072,
     "rope_scaling": {
         "rope_type": "yarn",
         "factor": 32.0,
