@@ -13,8 +13,9 @@ SCHEMA = "padiff-rpc/result/1"
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
 STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "grads", "weights", "buffers")
 Status = Literal["pass", "fail", "skipped"]
-Failure = Literal["", "values", "nan", "shape", "dtype", "missing"]
-"""The kind of a failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks."""
+Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "axes"]
+"""The kind of a failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks, the same
+elements along axes in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,8 @@ class Result:
         figures: hold times in seconds, under names that end in `_s`, and sizes in bytes.
         trees: map "base" and "raw" to (route, class) of each layer, in definition order.
         paired_routes: hold (base's route, raw's route) of the layers that correspond.
+        inferred_routes: hold those of them that no parameter ties and that no layer map names.
+        guessed_routes: hold those of them that their order alone joins, though others have the same shapes.
         extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
     """
@@ -264,6 +267,8 @@ class Result:
     figures: dict[str, Any]
     trees: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     paired_routes: list[tuple[str, str]] = field(default_factory=list)
+    inferred_routes: list[tuple[str, str]] = field(default_factory=list)
+    guessed_routes: list[tuple[str, str]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
 
@@ -293,6 +298,8 @@ class Result:
                 "figures": self.figures,
                 "trees": self.trees,
                 "paired_routes": self.paired_routes,
+                "inferred_routes": self.inferred_routes,
+                "guessed_routes": self.guessed_routes,
             }
         )
 

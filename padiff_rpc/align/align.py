@@ -15,6 +15,7 @@ from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
+from padiff_rpc.align.run.watch_flow import watch_flow
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.extra_tensors import ExtraTensors
@@ -26,8 +27,9 @@ from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.follow_flow import Passage
 from padiff_rpc.match.scope import parameter_holders
-from padiff_rpc.model.model import Inputs, LossSpec, Model, RecordOptions
+from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.model.place_inputs import place_inputs
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Result
@@ -75,8 +77,9 @@ def align(
         if together:
             refuse_shared_memory(models)
         threads.both(base.reset, raw.reset)
-        prepared = prepare(models, threads.both(base.describe, raw.describe), settings)
-        inputs, placed = _placed_inputs(prepared, inputs)
+        described = threads.both(base.describe, raw.describe)
+        inputs, placed = _placed_inputs(models, described, inputs)
+        prepared = prepare(models, described, settings, partial(_watch_flows, models, threads, inputs, settings))
         probes = _verify_probes(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
@@ -91,19 +94,39 @@ def align(
     return result
 
 
-def _placed_inputs(prepared: Prepared, inputs: PerSide[Inputs]) -> tuple[PerSide[Inputs], list[str]]:
+def _placed_inputs(
+    models: PerSide[Model], described: PerSide[ModelDescription], inputs: PerSide[Inputs]
+) -> tuple[PerSide[Inputs], list[str]]:
     """Return the inputs by the names of each side's forward, and notes on those that went by position. A dump takes none."""
     notes: list[str] = []
-    signatures = prepared.described.map(lambda description: description.forward)
+    signatures = described.map(lambda description: description.forward)
 
     def of(side: SideName) -> Inputs:
-        if prepared.sides.models.of(side).info().recorded:
+        if models.of(side).info().recorded:
             return inputs.of(side)
         given, note = place_inputs(side, inputs.of(side), signatures.of(side), signatures.of(OTHER_SIDE[side]))
         notes.extend([] if note is None else [note])
         return given
 
     return PerSide(of("base"), of("raw")), notes
+
+
+def _watch_flows(
+    models: PerSide[Model], threads: SideThreads, inputs: PerSide[Inputs], settings: AlignSettings
+) -> PerSide[list[Passage]]:
+    """Run a forward of both sides that is only watched; nothing is known of the flow where one raises.
+
+    The run that follows raises the same, and tells what agreed until then.
+    """
+    try:
+        return threads.both(
+            lambda: watch_flow(models.base, inputs.base, settings.training, settings.seed),
+            lambda: watch_flow(models.raw, inputs.raw, settings.training, settings.seed),
+        )
+    except PadiffError as err:
+        if err.reason is not Reason.MODEL_FAILED:
+            raise
+        return PerSide([], [])
 
 
 def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> Probes:

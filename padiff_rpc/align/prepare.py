@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from padiff_rpc.align.preconditions import check_dumps
@@ -9,6 +10,7 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.sides import Sides, Traffic
 from padiff_rpc.match.attention import attention_routes
 from padiff_rpc.match.extras import extras_of, lone_layers
+from padiff_rpc.match.follow_flow import Passage, pairs_by_flow
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
@@ -45,14 +47,24 @@ class Prepared:
     lone: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
 
 
-def prepare(models: PerSide[Model], described: PerSide[ModelDescription], asked: AlignSettings) -> Prepared:
+def prepare(
+    models: PerSide[Model],
+    described: PerSide[ModelDescription],
+    asked: AlignSettings,
+    watch: Callable[[], PerSide[Sequence[Passage]]],
+) -> Prepared:
     """Match two models that are to run, as the settings ask.
+
+    `watch` runs a forward of both and returns what passed their layers. It is called where the order alone would pair layers.
 
     Raises PadiffError: BAD_CONFIG for what a dump cannot do, and what `match_models` and `as_asked` raise.
     """
     check_dumps(models, described, asked)
     base, raw = described
     matching = match_described(described, asked)
+    if matching.guesses and not any(model.info().recorded for model in models):
+        flow = pairs_by_flow(described, watch(), matching.layers, matching.guesses)
+        matching = match_described(described, asked, flow) if flow else matching
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
@@ -77,8 +89,10 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     return Prepared(sides, described, matching, scope, asked, asked, extras=tuple(extras_of(described, matching)))
 
 
-def match_described(described: PerSide[ModelDescription], settings: AlignSettings) -> Matching:
-    """Match two models by the settings' maps and selections, without what a dump does not hold."""
+def match_described(
+    described: PerSide[ModelDescription], settings: AlignSettings, flow: Mapping[str, str] | None = None
+) -> Matching:
+    """Match two models by the settings' maps and selections, and by `flow`, without what a dump does not hold."""
     matching = match_models(
         described.base,
         described.raw,
@@ -86,6 +100,7 @@ def match_described(described: PerSide[ModelDescription], settings: AlignSetting
         settings.parameter_map,
         settings.base_selection,
         settings.raw_selection,
+        flow,
     )
     return without_unrecorded(matching, *described)
 

@@ -12,9 +12,11 @@ from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.compare.tolerances import Tolerance, tolerance
 from padiff_rpc.result import Metrics, Verdict
-from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, DType, TensorSpec, told
 
 _NONE = Tolerance(0.0, 0.0)
+_ROUNDING = 1.0 + 1e-9
+"""Sums over the same elements in another order round in another way."""
 
 
 class Criteria:
@@ -100,6 +102,24 @@ class Criteria:
         name = "means" if self._rules.mode == "mean" else "means of absolute values"
         why = f"the {name} differ by {gap:.3g}, allowed are {allowed:.3g}: {base:.9g} in base, {raw:.9g} in raw"
         return Verdict("fail", "values", why, metrics)
+
+    def figures_agree(self, base: Digest, raw: Digest) -> bool:
+        """Tell whether two digests leave it possible that the elements, in some order, are within the mode's tolerance.
+
+        Where ||raw - base|| <= rtol ||base||, the norms are no further apart, and the means no further than rtol times the root
+        mean square. Raises INTERNAL where a digest lacks one of these figures.
+        """
+        norm = told(base.norm)
+        rtol = 0.0 if self.exact else self._rtol
+        of_means = rtol * norm / math.sqrt(max(base.count, 1)) * _ROUNDING
+        of_extremes = self._factor * rtol * base.peak
+        return (
+            abs(told(raw.norm) - norm) <= rtol * norm * _ROUNDING
+            and abs(told(raw.mean) - told(base.mean)) <= of_means
+            and abs(told(raw.abs_mean) - told(base.abs_mean)) <= of_means
+            and abs(raw.min - base.min) <= of_extremes
+            and abs(raw.max - base.max) <= of_extremes
+        )
 
     def judge(self, found: Differences) -> Verdict:
         """Return the verdict on the differences that a pass over both tensors has measured, with `limit()` as its bound."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 from math import prod
 
 import numpy as np
 
 from padiff_rpc.tensors.digest import digest
 from padiff_rpc.tensors.tensor import Digest, Tensor, TensorStream
+
+_MOST_AXES = 5
+"""Five axes have 120 orders, of which sizes leave few."""
 
 
 def are_regrouped(base: Sequence[int], raw: Sequence[int]) -> bool:
@@ -44,6 +48,41 @@ def is_broadcast(narrow: Sequence[int], wide: Sequence[int]) -> bool:
 def widened(stream: TensorStream, shape: tuple[int, ...]) -> tuple[TensorStream, Digest]:
     """Read a stream whole, repeat its tensor to a shape, as NumPy broadcasts, and return the stream and digest of that."""
     tensor = stream.collect()
-    narrow = np.frombuffer(tensor.data, tensor.spec.dtype.storage).reshape(tensor.spec.shape)
-    wide = Tensor.from_array(np.ascontiguousarray(np.broadcast_to(narrow, shape)), tensor.spec.dtype)
-    return wide.stream(stream.name), digest(np.frombuffer(wide.data, np.uint8), wide.spec)
+    wide, figures = digested(_remade(tensor, np.broadcast_to(tensor.to_array(), shape)))
+    return wide.stream(stream.name), figures
+
+
+def orders_of_axes(base: Sequence[int], raw: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield the orders of raw's axes, other than its own, in which it has base's shape.
+
+    Orders that only move axes of size 1 are left out, since the elements stay where they are. Nothing
+    is yielded for tensors of more than _MOST_AXES axes.
+    """
+    if len(base) != len(raw) or len(raw) > _MOST_AXES or sorted(base) != sorted(raw):
+        return
+    for order in permutations(range(len(raw))):
+        moved = [axis for axis in order if raw[axis] != 1]
+        if moved != sorted(moved) and tuple(raw[axis] for axis in order) == tuple(base):
+            yield order
+
+
+def in_order(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+    """Return a tensor with its axes in another order."""
+    return _remade(tensor, tensor.to_array().transpose(order))
+
+
+def told_order(order: Sequence[int]) -> str:
+    """Say in words which axes an order moves."""
+    moved = [axis for axis, place in enumerate(order) if axis != place]
+    if len(moved) == 2:
+        return f"axes {moved[0]} and {moved[1]} are swapped"
+    return f"the axes are in another order: base's are raw's {', '.join(map(str, order))}"
+
+
+def digested(tensor: Tensor) -> tuple[Tensor, Digest]:
+    """Return a tensor with its digest."""
+    return tensor, digest(np.frombuffer(tensor.data, np.uint8), tensor.spec)
+
+
+def _remade(tensor: Tensor, array: np.ndarray) -> Tensor:
+    return Tensor.from_array(np.ascontiguousarray(array), tensor.spec.dtype)

@@ -123,7 +123,8 @@ class _Structures:
         to_base = {other: mine for mine, other in result.paired_routes}
         self._base = _side("base", base, to_raw, result.unmatched_base, result.settings["base_selection"])
         self._raw = _side("raw", raw, to_base, result.unmatched_raw, result.settings["raw_selection"])
-        pairs = [LayerPair(*routes, "name") for routes in result.paired_routes]
+        inferred = set(result.inferred_routes)
+        pairs = [LayerPair(*routes, "name", routes not in inferred) for routes in result.paired_routes]
         self._attention = attention_routes(self._base.described, self._raw.described, pairs)
 
     def differences(self) -> Iterator[Divergence]:

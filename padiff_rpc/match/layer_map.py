@@ -8,8 +8,9 @@ from typing import Literal
 from padiff_rpc.model.model import ParameterKind
 from padiff_rpc.result import Unmatched
 
-How = Literal["root", "explicit", "name", "order"]
-"""Why two layers are paired: both are whole models, the user's layer map says so, their names agree, or their order does."""
+How = Literal["root", "explicit", "flow", "name", "order"]
+"""Why two layers are paired: both are whole models, the user's layer map says so, the same layers feed them and take what they
+make, their names agree, or their order does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,15 @@ class LayerPair:
         base: the route of base's layer; "" for the model itself.
         raw: the route of raw's layer.
         how: what paired them; see `How`.
+        certain: True where parameters tie the two (a link joins tensors of theirs, or of layers below them), where the user's
+            layer map pairs them, and for the two whole models; False where only structure, order or name does, as for dropouts,
+            activations and containers without parameters.
     """
 
     base: str
     raw: str
     how: How
+    certain: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Matching:
         unmatched_base: base's layers, parameters and buffers without a partner, each with the reason.
         unmatched_raw: the same for raw.
         notes: sentences that a reader should see, such as one on a definition order that differs.
+        guesses: the routes, in base and raw, of layers that their order alone joins, though others have the same shapes.
     """
 
     layers: tuple[LayerPair, ...]
@@ -91,6 +97,7 @@ class Matching:
     unmatched_base: tuple[Unmatched, ...]
     unmatched_raw: tuple[Unmatched, ...]
     notes: tuple[str, ...] = ()
+    guesses: tuple[tuple[str, str], ...] = ()
 
     @property
     def misfits(self) -> bool:

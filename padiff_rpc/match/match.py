@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
 from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
 from padiff_rpc.match.packed_parameters import Pack, link_pack
-from padiff_rpc.match.pair_sublayers import Siblings
+from padiff_rpc.match.pair_sublayers import Siblings, are_apart
+from padiff_rpc.match.routes import listed
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
@@ -29,6 +31,7 @@ def match_models(
     parameter_map: Mapping[str, str] | None = None,
     base_selection: Selection = EVERYTHING,
     raw_selection: Selection = EVERYTHING,
+    flow: Mapping[str, str] | None = None,
 ) -> Matching:
     """Pair the layers of two models and link their parameters and buffers.
 
@@ -43,6 +46,8 @@ def match_models(
         parameter_map: raw's full name by base's full name, for tensors that the user demands to be linked.
         base_selection: the layers of base that are recorded and compared.
         raw_selection: the layers of raw that are recorded and compared.
+        flow: raw's route by base's route, for layers that what flows through them joins (see `pairs_by_flow`). The layer map
+            stands above it.
 
     Raises:
         PadiffError: UNKNOWN_NAME if a map names a layer or tensor that its model lacks; BAD_CONFIG if a map gives a layer or
@@ -50,6 +55,7 @@ def match_models(
     """
     matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
     matcher.map_layers(layer_map or {})
+    matcher.follow(flow or {})
     matcher.map_parameters(parameter_map or {})
     return matcher.run()
 
@@ -84,7 +90,27 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each layer one partner",
                 )
-            self._pair(base, raw, "explicit")
+            self._settle(base, raw, "explicit")
+
+    def follow(self, flow: Mapping[str, str]) -> None:
+        """Pair the layers that what flows through them joins, unless the layer map has one of them already."""
+        self._explicit = list(self._partner.items())
+        followed: list[str] = []
+        for base_route, raw_route in flow.items():
+            base, raw = self._find_layer("base", base_route), self._find_layer("raw", raw_route)
+            if base in self._taken or raw in self._taken or are_apart(base, raw):
+                continue
+            self._settle(base, raw, "flow")
+            followed.append(f"{base_route} -> {raw_route}")
+        if followed:
+            self._notes.append(
+                f"matched by what flows through them, for shapes and names leave it open: {listed(followed)}"
+            )
+
+    def _settle(self, base: LayerNode, raw: LayerNode, how: How) -> None:
+        for node in (base, raw):
+            node.settle(len(self._partner))
+        self._pair(base, raw, how)
 
     def map_parameters(self, parameter_map: Mapping[str, str]) -> None:
         for base_name, raw_name in parameter_map.items():
@@ -113,13 +139,14 @@ class _Matcher:
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
-        self._explicit = list(self._partner.items())
+        settled = list(self._partner.items())
         roots = self._trees.map(lambda tree: tree[""])
         if roots.base not in self._taken and roots.raw not in self._taken:
             self._pair(roots.base, roots.raw, "root")
             self._match_below(roots)
-        for base, raw in self._explicit:
-            init = find_special_init(base.class_title, raw.class_title)
+        for base, raw in settled:
+            explicit = self._how[base] == "explicit"
+            init = find_special_init(base.class_title, raw.class_title) if explicit else None
             if init is None:
                 self._match_below(PerSide(base, raw))
             else:
@@ -131,9 +158,10 @@ class _Matcher:
         self._notes += [why for tables in self._tables for why in tables.values()]
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
+        certain = certain_layers(self._partner, self._how, self._links)
         return Matching(
             layers=tuple(
-                LayerPair(node.route, self._partner[node].route, self._how[node])
+                LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
                 for node in self._trees.base.values()
                 if node in self._partner
             ),
@@ -141,6 +169,7 @@ class _Matcher:
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
             notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
+            guesses=tuple(self._guesses["layers"]),
         )
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
@@ -218,13 +247,13 @@ class _Matcher:
         for node in self._trees.raw.values():
             if node not in self._taken and not node.is_leaf:
                 linked = frozenset(
-                    self._by_raw_name[name].raw for name in _tensor_names(node) if name in self._by_raw_name
+                    self._by_raw_name[name].raw for name in node.tensor_names() if name in self._by_raw_name
                 )
                 candidates.setdefault(linked, []).append(node)
         for node in self._trees.base.values():
             if node in self._taken or node.is_leaf:
                 continue
-            linked = frozenset(raw for name in _tensor_names(node) for raw in to_raw.get(name, ()))
+            linked = frozenset(raw for name in node.tensor_names() for raw in to_raw.get(name, ()))
             rivals = candidates.get(linked, []) if linked else []
             if rivals:
                 same_name = next((raw for raw in rivals if raw.name == node.name), None)
@@ -322,10 +351,6 @@ class _Matcher:
         if name not in owners:
             raise _unknown(f"{side} has no parameter or buffer {name!r}", name, owners)
         return owners[name]
-
-
-def _tensor_names(node: LayerNode) -> set[str]:
-    return {info.name for below in node.subtree() for info in below.own.values()}
 
 
 def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:

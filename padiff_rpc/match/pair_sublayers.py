@@ -21,6 +21,11 @@ Accept = Callable[[LayerNode, LayerNode], bool]
 """Tells whether a layer of base and one of raw may be paired."""
 
 
+def are_apart(base: LayerNode, raw: LayerNode) -> bool:
+    """Return True if the layer map pairs layers in base's with others than those in raw's, and layers in raw's likewise."""
+    return bool(base.settled and raw.settled) and base.settled.isdisjoint(raw.settled)
+
+
 def fits(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers may be counterparts: they are of one kind, and their parameters have the same shapes.
 
@@ -30,7 +35,11 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     order.
 
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
+
+    Layers never fit if the layer map settles what lies in both of them, and nothing of it joins the two.
     """
+    if are_apart(base, raw):
+        return False
     if not base.has_parameters and not raw.has_parameters:
         if base.family and raw.family:
             return base.family == raw.family
@@ -51,8 +60,11 @@ def akin(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers of one name are worth pairing although they may not fit, so that messages name the difference.
 
     They are if neither has parameters. Otherwise both must be of one family, or both be containers, norms or activations; if
-    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`).
+    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`). What the layer map keeps apart is not
+    paired.
     """
+    if are_apart(base, raw):
+        return False
     if not base.has_parameters and not raw.has_parameters:
         return True
     if base.family and raw.family:
@@ -181,7 +193,7 @@ class Siblings:
         guessed = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
-            if not _unless_index(b.name) and not _unless_index(r.name):
+            if (not _unless_index(b.name) and not _unless_index(r.name)) or b.settled & r.settled:
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
                 guessed.append(f"{self._paths[b]} -> {self._paths[r]}")
@@ -338,7 +350,8 @@ def _is_wrapper(node: LayerNode) -> bool:
 
 
 def _same_composite_family(base: LayerNode, raw: LayerNode) -> bool:
-    return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
+    same = bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
+    return same and not are_apart(base, raw)
 
 
 def _same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:

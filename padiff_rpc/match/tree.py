@@ -47,6 +47,7 @@ class LayerNode:
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
         holder: the first layer that it is a direct sublayer of; None for the root.
+        settled: the numbers of the pairs of the layer map of which a layer lies below it.
     """
 
     info: LayerInfo
@@ -59,6 +60,7 @@ class LayerNode:
     loose: Signature = frozenset()
     unknown_layout: bool = False
     holder: LayerNode | None = field(default=None, repr=False)
+    settled: set[int] = field(default_factory=set)
 
     @property
     def route(self) -> str:
@@ -131,6 +133,16 @@ class LayerNode:
         """Yield this layer, then all layers below it."""
         yield self
         yield from self.descendants()
+
+    def settle(self, number: int) -> None:
+        """Note in all layers around this one that the layer map's pair of this number lies below them."""
+        if self.holder is not None:
+            self.holder.settled.add(number)
+            self.holder.settle(number)
+
+    def tensor_names(self) -> set[str]:
+        """Return the full names of the parameters and buffers of this layer and of all layers below it."""
+        return {info.name for below in self.subtree() for info in below.own.values()}
 
 
 def build_tree(description: ModelDescription) -> dict[str, LayerNode]:

@@ -359,12 +359,15 @@ class BackwardResult:
         unrecorded: Names what a dump does not hold, and so cannot be compared; empty for a model that runs. "loss": the
             loss, which is NaN then. "input", "output": the gradients of all layers' inputs or outputs. "parts": the
             contributions of several layers that take one tensor; the dump has only the sum of the tensor's gradients.
+        recomputed: The routes of recorded layers whose forward ran again in the backward (recompute, activation
+            checkpointing). No gradient may have arrived at their boundaries, since the first forward had no history.
     """
 
     loss: float
     without_gradient: tuple[SilentTensor, ...]
     wall_s: float
     unrecorded: tuple[Unrecorded, ...] = ()
+    recomputed: tuple[str, ...] = ()
 
 
 class Model(Protocol):

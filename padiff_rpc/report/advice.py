@@ -26,6 +26,8 @@ def advise(result: Result) -> str:
             )
         case "shape":
             return _shape(result, divergence)
+        case "axes":
+            return "bring raw's axes into base's order there: all that reads the tensor takes one axis for another"
         case "nan":
             return _nan(result, failing)
         case "missing":

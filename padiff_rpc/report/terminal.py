@@ -49,7 +49,9 @@ def print_verdict(result: Result, console: Console) -> None:
     counts = Counter(pair.status for pair in result.pairs)
     compared = counts["pass"] + counts["fail"]
     verdict = ("ALIGNED", "bold green") if result.aligned else ("DIFFERS", "bold red")
-    console.print(fold(Text.assemble(verdict, "  ", _headline(result, compared)), console.width, indent=2))
+    console.print(
+        fold(Text.assemble(verdict, "  ", _headline(result, compared), _guessed(result)), console.width, indent=2)
+    )
     skipped = Counter(pair.why or "no reason given" for pair in result.pairs if pair.status == "skipped")
     console.print(
         Text(
@@ -59,6 +61,13 @@ def print_verdict(result: Result, console: Console) -> None:
     )
     for why, count in skipped.most_common(MOST_LISTED):
         console.print(fold(f"  {count:,} skipped: {why}", console.width, indent=4))
+
+
+def _guessed(result: Result) -> str:
+    """Say how many pairs of layers are a guess, where the models differ: where they agree the guesses are borne out."""
+    count = 0 if result.aligned else len(result.guessed_routes)
+    pairs = "pair of layers is" if count == 1 else "pairs of layers are"
+    return f"; {count} {pairs} a guess" if count else ""
 
 
 def _headline(result: Result, compared: int) -> str:
@@ -150,6 +159,7 @@ def _failure(pair: Pair) -> str:
         "shape": "another shape",
         "dtype": "another dtype",
         "missing": "missing on one side",
+        "axes": "another order of axes",
         "": "",
     }[pair.failure]
     # NaN, shape and the like were not measured against a tolerance: the number would say nothing.

@@ -369,14 +369,16 @@ class BackwardResponse(_message.Message):
     def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping[str, _Any]]] = ..., result: _Optional[_Union[BackwardResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ..., waiting: _Optional[_Union[Waiting, _Mapping[str, _Any]]] = ...) -> None: ...
 
 class BackwardResult(_message.Message):
-    __slots__ = ("loss", "without_gradient", "wall_s")
+    __slots__ = ("loss", "without_gradient", "wall_s", "recomputed")
     LOSS_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     WALL_S_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
     loss: float
     without_gradient: _containers.RepeatedCompositeFieldContainer[_model_pb2.BoundaryTensor]
     wall_s: float
-    def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+    recomputed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ..., recomputed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReadActivationsRequest(_message.Message):
     __slots__ = ("session_id", "query", "ring")

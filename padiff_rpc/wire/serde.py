@@ -448,6 +448,7 @@ def backward_result_to_proto(result: domain.BackwardResult) -> worker_service_pb
             for route, call, side, name in result.without_gradient
         ],
         wall_s=result.wall_s,
+        recomputed=result.recomputed,
     )
 
 
@@ -464,6 +465,7 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
             for item in proto.without_gradient
         ),
         wall_s=proto.wall_s,
+        recomputed=tuple(proto.recomputed),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from padiff_rpc.compare.forms import are_regrouped, is_broadcast
+from padiff_rpc.compare.forms import are_regrouped, in_order, is_broadcast, orders_of_axes, told_order
+from padiff_rpc.tensors.tensor import Tensor
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,26 @@ def test_what_is_repeated_is_broadcast(narrow: tuple[int, ...], wide: tuple[int,
 )
 def test_equal_shapes_and_others_are_not(narrow: tuple[int, ...], wide: tuple[int, ...]) -> None:
     assert not is_broadcast(narrow, wide)
+
+
+def test_orders_of_axes_bring_one_shape_into_the_other() -> None:
+    assert [(0, 2, 1)] == list(orders_of_axes((2, 3, 4), (2, 4, 3)))
+    assert [(0, 2, 3, 1)] == list(orders_of_axes((2, 5, 6, 3), (2, 3, 5, 6)))
+    assert [(1, 0)] == list(orders_of_axes((4, 4), (4, 4)))
+    assert [] == list(orders_of_axes((2, 3), (2, 3)))
+
+
+def test_axes_of_one_move_nothing() -> None:
+    assert [] == list(orders_of_axes((1, 4, 1), (1, 4, 1)))
+
+
+@pytest.mark.parametrize(("base", "raw"), [((2, 3), (2, 3, 1)), ((2, 3), (2, 4)), ((2,) * 6, (2,) * 6)])
+def test_other_sizes_and_many_axes_have_no_orders(base: tuple[int, ...], raw: tuple[int, ...]) -> None:
+    assert [] == list(orders_of_axes(base, raw))
+
+
+def test_an_order_is_told_in_words_and_carried_out() -> None:
+    assert "axes 1 and 2 are swapped" == told_order((0, 2, 1))
+    assert "the axes are in another order: base's are raw's 0, 2, 3, 1" == told_order((0, 2, 3, 1))
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    assert np.array_equal(array.transpose(0, 2, 1), in_order(Tensor.from_array(array), (0, 2, 1)).to_array())

@@ -159,6 +159,12 @@ def test_the_backend_is_found_from_the_model(kit: Any) -> None:
     assert HostedModel(kit.build("mlp")).backend.name == kit.backend.name
 
 
+def test_a_step_that_computes_nothing_anew_says_so(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    model.forward(request_of("mlp"), Watcher(model))
+    assert () == model.backward(SUM).recomputed
+
+
 def test_what_forward_takes_by_position_only_and_by_star_reaches_it(kit: Any) -> None:
     model = hosted(kit, "mlp")
     plain = model.model.forward

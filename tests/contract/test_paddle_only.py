@@ -468,6 +468,27 @@ def test_another_threads_run_hears_its_own_calls_alone():
     assert vars(paddle.Tensor)["__add__"] is add
 
 
+def test_a_layer_that_is_recomputed_is_told_as_computed_anew():
+    from paddle.distributed.fleet.utils import recompute
+
+    class Recomputed(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+        def forward(self, x):
+            return recompute(self.block, self.stem(x))
+
+    class Deaf:
+        def observe(self, boundary):
+            """Forget the boundary."""
+
+    model = HostedModel(Recomputed())
+    x = Tensor.from_array(np.ones((2, 3), np.float32))
+    model.forward(ForwardRequest({"x": x}, record=RecordOptions()), Deaf())
+    assert {"block", "block.0", "block.1"} == set(model.backward(LossSpec("sum"), Deaf()).recomputed)
+
+
 class _Hooked(nn.Layer):
     """Changes gradients on their way: at its own input, and at the output of a layer inside."""
 

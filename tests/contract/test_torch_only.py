@@ -13,7 +13,7 @@ from torch.overrides import _get_current_function_mode_stack
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
-from padiff_rpc.model.model import Boundary, ForwardRequest, RecordOptions
+from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
 from padiff_rpc.tensors.tensor import Tensor
 
 
@@ -327,3 +327,28 @@ def test_functions_are_known_however_the_model_holds_them() -> None:
 
     heard = run_calls(Model(), (3, 4)).routes
     assert heard == ["/gelu", "/matmul", "/max", "/clip", "/pow", "/subtract", "/divide", "/norm"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_layer_that_is_checkpointed_is_told_as_computed_anew(reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block = nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.block, self.stem(x), use_reentrant=reentrant)
+
+    model = HostedModel(Checkpointed())
+    x = Tensor.from_array(np.ones((2, 3), np.float32))
+    model.forward(ForwardRequest({"x": x}, record=RecordOptions()), _Deaf())
+    result = model.backward(LossSpec("sum"), _Deaf())
+    assert {"block", "block.0", "block.1"} == set(result.recomputed)
+    assert not any(layer._forward_pre_hooks or layer._forward_hooks for layer in model.model.modules())
+
+
+class _Deaf:
+    """Hears boundaries and keeps none."""
+
+    def observe(self, boundary):
+        """Forget the boundary."""

@@ -127,3 +127,15 @@ def test_a_wrong_map_is_refused_with_the_cure(maps: dict[str, dict[str, str]], r
     with pytest.raises(PadiffError) as caught:
         match(net(fc=torch_linear(4, 3), n=norm()), net(fc=paddle_linear(4, 3), n=norm()), **maps)
     assert (caught.value.reason, text in str(caught.value)) == (reason, True)
+
+
+# -- guesses beside a layer map ---------------------------------------------------------------------------------------
+def test_no_guess_contradicts_the_layer_map() -> None:
+    def branch(linear: L) -> L:
+        return user("Branch", {"fc": linear, "norm": norm(4)})
+
+    base = net(one=branch(torch_linear(4, 4)), two=branch(torch_linear(4, 4)), three=branch(torch_linear(4, 4)))
+    raw = net(a=branch(paddle_linear(4, 4)), b=branch(paddle_linear(4, 4)), c=branch(paddle_linear(4, 4)))
+    told = {"one.fc": "b.fc", "one.norm": "b.norm", "two.fc": "c.fc", "two.norm": "c.norm"}
+    told |= {"three.fc": "a.fc", "three.norm": "a.norm"}
+    assert routes(match(base, raw, layer_map=told)) == {"": "", "one": "b", "two": "c", "three": "a", **told}

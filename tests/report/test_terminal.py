@@ -11,6 +11,15 @@ from padiff_rpc.result import Divergence, Extra, LayerRef, Unmatched
 from tests.report import results
 
 
+def test_where_models_differ_the_first_line_says_that_pairs_are_guessed(render):
+    pairs = [results.pair("a", "x", 0.5, status="fail")]
+
+    for count, words in ((1, "1 pair of layers is a guess"), (2, "2 pairs of layers are a guess")):
+        guessed = [("a", "x"), ("b", "y")][:count]
+        assert render(results.result(pairs, guessed_routes=guessed)).splitlines()[0].endswith(f"; {words}")
+    assert "guess" not in render(results.aligned(guessed_routes=guessed))
+
+
 def test_an_aligned_result_says_so_with_counts_and_the_worst_error_of_each_stage(render):
     lines = render(results.aligned()).splitlines()
 

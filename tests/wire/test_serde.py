@@ -68,7 +68,9 @@ PAIRS: dict[str, list[Any]] = {
         RecordOptions(statistics=Statistics.SIZES),
     ],
     "forward_result": [ForwardResult((RECORD,), 0.25), ForwardResult((), 0.0)],
-    "backward_result": [BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5)],
+    "backward_result": [
+        BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5, recomputed=("ls.0", "ls.0.fc"))
+    ],
     "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean"), LossSpec("mse", outputs=("b", "a"))],
     "optimizer_spec": [OptimizerSpec("Adam", {"lr": 1e-3, "beta1": 0.9})],
     "what": ["value", "gradient"],

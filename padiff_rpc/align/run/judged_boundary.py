@@ -6,7 +6,7 @@ Its records are let go: a deep model has thousands, and each with its digest is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from padiff_rpc.model.model import Boundary, BoundarySide, Record
@@ -42,6 +42,7 @@ class Judged:
             it got back for its outputs in the backward. It is 0 elsewhere, and NaN where the digests do not tell it.
         l1: is the L1 norm of these gradients; it is 0 elsewhere, and NaN where the digests do not tell it.
         whole: are the boundaries themselves, for the model's own inputs and outputs, and for all where a side is a dump.
+        later: tells, by tensor, of outputs that differ where the tensor of one side is compared further on (see `Agreeing`).
     """
 
     base: BoundaryPlace
@@ -53,6 +54,7 @@ class Judged:
     square: float
     l1: float
     whole: PerSide[Boundary] | None
+    later: Mapping[str, str] | None = None
 
     @property
     def places(self) -> PerSide[BoundaryPlace]:

@@ -66,7 +66,8 @@ def run_phase(
     end at their next boundary.
     """
     pairing.begin_phase()
-    phase = _Phase(sides, threads, pairing, Judge(sides, step), on_judged, stop)
+    judge = Judge(sides, step)
+    phase = _Phase(sides, threads, pairing, judge, on_judged, stop)
     futures = phase.start(jobs, pairing.lone)
     try:
         with stop.abandoning():
@@ -85,7 +86,7 @@ def run_phase(
             phase.releases.of(side).add(boundary)
         phase.releases.of(side).flush()
     phase.judged.sort(key=lambda one: one.base.seq)
-    return PhaseRun(results, phase.judged, leftovers, phase.returned)
+    return PhaseRun(results, judge.noted_on(phase.judged), leftovers, phase.returned)
 
 
 class _Phase:

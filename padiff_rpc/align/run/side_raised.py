@@ -24,7 +24,9 @@ def raise_where_a_model_raised(phase: Phase, futures: PerSide[Future[Any]], judg
         PhaseStopped: something had differed by then, so that the exception may be its consequence.
         PadiffError: MODEL_FAILED, with the side, and how far both sides agreed.
     """
-    raised = {side: error for side, future in futures.items() if (error := _own_error(future)) is not None}
+    raised: dict[SideName, PadiffError] = {
+        side: error for side, future in futures.items() if (error := _own_error(future)) is not None
+    }
     if not raised:
         return
     side, error = next(iter(raised.items()))

@@ -7,9 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, LayerCall, Unrecorded
+from padiff_rpc.model.model import BackwardResult, Boundary, BoundarySide, LayerCall
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Pair, Verdict
+
+_ANEW = "the first forward had no history, so that gradients come to its parameters only"
+"""Why no gradient comes to the boundaries of a layer that is recomputed."""
 
 
 class OneSided:
@@ -78,14 +81,15 @@ class OneSided:
         found: list[MissingGradient] = []
         for side, boundaries in leftovers.items():
             other = OTHER_SIDE[side]
-            unrecorded, silent = results.of(other).unrecorded, results.of(other).without_gradient
+            lacking, silent = results.of(other), results.of(other).without_gradient
             for boundary in boundaries:
                 base_route = self._base_route(side, boundary.route)
                 if (base_route, boundary.call) not in both:
                     continue
                 names = [record.name for record in boundary.records]
+                theirs = base_route if other == "base" else self._to_raw[base_route]
                 pair = Pair.of(
-                    _verdict_on(side, boundary, unrecorded),
+                    _verdict_on(side, boundary, lacking, theirs),
                     step=step,
                     stage="backward",
                     base_route=base_route,
@@ -93,8 +97,7 @@ class OneSided:
                     call=boundary.call,
                     tensor=f"grad of {boundary.side}.{', '.join(names)}",
                 )
-                route = base_route if other == "base" else self._to_raw[base_route]
-                expected = {(route, boundary.call, boundary.side, name) for name in names}
+                expected = {(theirs, boundary.call, boundary.side, name) for name in names}
                 caller = boundary.caller
                 if caller is not None:
                     caller = (self._base_route(side, caller[0]), caller[1])
@@ -110,13 +113,39 @@ class OneSided:
                 )
         return found
 
+    def recomputed(
+        self, step: int, forward: Sequence[Judged], came: Collection[LayerCall], results: PerSide[BackwardResult]
+    ) -> list[Pair]:
+        """Return a skipped pair per layer call that both sides compute anew in the backward, and to which no gradient came.
+
+        Args:
+            step: counts the steps from 0.
+            forward: are the boundaries of the forward that both sides reached.
+            came: are base's calls to whose boundaries a gradient came on some side.
+            results: are each side's results of the backward.
+        """
+        again = {self._to_base[route] for route in results.raw.recomputed} & set(results.base.recomputed)
+        return [
+            Pair.of(
+                Verdict.skip(f"both sides compute this layer anew in the backward: {_ANEW}"),
+                step=step,
+                stage="backward",
+                base_route=one.base.route,
+                raw_route=one.raw.route,
+                call=one.base.call,
+                tensor="grad of output",
+            )
+            for one in forward
+            if one.base.side == "output" and one.base.route in again and (one.base.route, one.base.call) not in came
+        ]
+
     def _base_route(self, side: SideName, route: str) -> str:
         return route if side == "base" else self._to_base[route]
 
 
-def _verdict_on(side: SideName, boundary: Boundary, unrecorded: Collection[Unrecorded]) -> Verdict:
-    """Judge a gradient that `side` alone has; unrecorded: the kinds of tensors that the other side's dump does not hold."""
-    other = OTHER_SIDE[side]
+def _verdict_on(side: SideName, boundary: Boundary, lacking: BackwardResult, route: str) -> Verdict:
+    """Judge a gradient that `side` alone has; lacking: the other side's result; route: the layer's route there."""
+    other, unrecorded = OTHER_SIDE[side], lacking.unrecorded
     why = f"only {side} has this gradient"
     if boundary.side in unrecorded:
         return Verdict.skip(f"{why}; {other} is a dump that holds no gradients of its layers' {boundary.side}s")
@@ -124,6 +153,8 @@ def _verdict_on(side: SideName, boundary: Boundary, unrecorded: Collection[Unrec
         return Verdict.skip(
             f"{why}; {other} is a dump of PaDiff's, which records none of inputs that are passed by name"
         )
+    if route in lacking.recomputed:
+        return Verdict.skip(f"{why}; {other} computes this layer anew in the backward: {_ANEW}")
     if all(record.digest.is_zero for record in boundary.records):
         return Verdict.skip(f"{why}, and it is zero; {other} has none")
     return Verdict("fail", "missing", why, None)

@@ -131,6 +131,8 @@ class StepRunner:
             found.step, forward.judged, found.backward, backward.leftovers, backward.results
         )
         found.others += [one.pair for one in found.missing]
+        came = {(one.base.route, one.base.call) for one in found.backward} | {one.call for one in found.missing}
+        found.others += self._leftovers.recomputed(found.step, forward.judged, came, backward.results)
 
     def _take_stopped(self, found: StepResult, stop: PhaseStopped) -> None:
         if stop.phase == "forward":

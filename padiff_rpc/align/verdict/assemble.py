@@ -66,6 +66,8 @@ def assemble(
             for side, description in prepared.described.items()
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
+        inferred_routes=[(pair.base, pair.raw) for pair in matching.layers if not pair.certain],
+        guessed_routes=list(matching.guesses),
         extras=list(extras),
         lacking=list(lacking),
     )

@@ -164,7 +164,7 @@ class Blame:
         self, findings: StepResult, stage: Stage, culprit: LayerCall, pair: Pair, why: str, tensor: str = ""
     ) -> Divergence:
         route, call = culprit
-        if pair.failure in ("shape", "dtype", "nan", "missing") and pair.why:
+        if pair.failure in ("shape", "dtype", "nan", "missing", "axes") and pair.why:
             why = f"{why} ({pair.why})"
         for fact in findings.one_sided.get(culprit, ()):
             why = f"{why}; {fact}"
@@ -207,15 +207,20 @@ class _Inherited:
     def take_forward(self, one: Judged, culprit: LayerCall) -> bool:
         """Take a failing boundary in; tell whether it merely inherits."""
         inherits = culprit in self._spoiled or self._has_nan(one)
-        if any(pair.failure in ("shape", "dtype") for pair in one.pairs):
+        if any(_keeps_raws(pair) for pair in one.pairs):
             self._spoiled |= {(one.base.route, one.base.call), one.base.caller}
         return inherits
 
     def take_backward(self, one: Judged, culprit: LayerCall) -> bool:
-        unlike = one.failed is not None and one.failed.failure in ("shape", "dtype")
+        unlike = one.failed is not None and _keeps_raws(one.failed)
         return (culprit in self._spoiled and unlike) or self._has_nan(one)
 
     def _has_nan(self, one: Judged) -> bool:
         """Tell whether base's NaN, if this boundary holds any, was there before."""
         before, self.nan = self.nan, self.nan or one.has_nan
         return before and one.has_nan
+
+
+def _keeps_raws(pair: Pair) -> bool:
+    """Tell whether base's tensor could not replace raw's; what is not measured has another shape."""
+    return pair.failure in ("shape", "dtype") or (pair.failure == "axes" and pair.metrics is None)

@@ -48,7 +48,9 @@ def set_aside_what_heals(
         complete: says that all comparisons which had to be made were made, that nothing was left out of them, and that no
             parameter or buffer lacks a partner.
         holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
-            not heal by itself, however little of it arrives at the outputs.
+            not heal by itself, however little of it arrives at the outputs, unless the same elements lie along other axes.
+
+    In all other runs an output that differs is set aside, too, where the very tensor of one side is compared further on.
 
     Returns:
         A note on what was set aside; none where nothing was.
@@ -58,7 +60,7 @@ def set_aside_what_heals(
     decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
     if not any(_is_output(pair) for pair in decisive):
         return []
-    aside: list[Pair] = []
+    aside = [pair for one in steps for pair in _compared_later(one)]
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
             aside += _set_aside(one, _Places(one.forward).heals_at, everything=False)
@@ -71,13 +73,38 @@ def set_aside_what_heals(
             def heals(
                 pair: Pair, caller: LayerCall | None, places: _Places = places, silent: set[_Place] = silent
             ) -> str:
-                size, made = _size(pair), _is_output(pair) and pair.base_route in holders
+                size = _size(pair)
+                made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
                 if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
                     return ""
                 return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
 
             aside += _set_aside(one, heals, everything=True)
     return _note(aside)
+
+
+def _compared_later(one: StepResult) -> list[Pair]:
+    """Skip outputs that differ where one side's tensor is compared further on, and their gradients; return them as they are."""
+    reasons = {
+        (each.base.route, each.base.call, tensor): _any_number(why)
+        for each in one.forward
+        for tensor, why in (each.later or {}).items()
+    }
+    aside: list[Pair] = []
+
+    def anew(pair: Pair) -> Pair:
+        why = reasons.get((pair.base_route, pair.call, pair.tensor.removeprefix("grad of ")))
+        if why is None or pair.status != "fail" or pair.failure == "nan":
+            return pair
+        aside.append(pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)))
+        return aside[-1]
+
+    def boundaries(judged: Sequence[Judged]) -> list[Judged]:
+        return [replace(each, pairs=tuple(map(anew, each.pairs))) if each.failed else each for each in judged]
+
+    if reasons:
+        one.forward, one.backward = boundaries(one.forward), boundaries(one.backward)
+    return aside
 
 
 def _note(aside: Sequence[Pair]) -> list[str]:
@@ -171,6 +198,8 @@ def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], 
         why = heals(pair, caller) if may else ""
         if not why:
             return pair
+        if pair.failure == "axes":
+            why = f"{why}; {pair.why.partition('; ')[0]}"  # what is alike is told once, whatever its sizes
         aside.append(pair.judged_anew(replace(Verdict.skip(why), metrics=pair.metrics)))
         return aside[-1]
 

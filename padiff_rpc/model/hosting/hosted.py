@@ -315,7 +315,8 @@ class HostedModel:
             if recorder is not None:
                 recorder.close()
         silent = recorder.silent() if recorder else ()
-        return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started)
+        again = recorder.recomputed if recorder else ()
+        return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started, recomputed=again)
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         """Stream as Model says, out of this model's store."""

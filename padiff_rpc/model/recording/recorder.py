@@ -89,6 +89,8 @@ class Recorder:
         self._earlier_releases = store.releases
         self._digests: dict[tuple[bytes, DType], Digest] = {}
         self._side_thread = SideThread() if apart and not options.sync else None
+        self._again: dict[str, None] = {}  # routes, in order
+        self._removes: list[Remove] = []  # of the hooks that see a forward run again
         self._lock = threading.Lock()  # on several devices torch runs backward in several threads
 
     @contextmanager
@@ -122,10 +124,17 @@ class Recorder:
                 self._listen = _deaf
 
     def start_backward(self, observer: Observer | None) -> None:
-        """Report the backward's boundaries to this observer, numbered from 0."""
+        """Report the backward's boundaries to this observer, numbered from 0, and see which layers run anew."""
         self._observer = observer
         self._seq = 0
         self._earlier_releases = self._store.releases
+        if self._watches:
+            self._removes += [self._notice(placed) for placed in self._layers]
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """The routes of the layers whose forward ran again in the backward, in that order."""
+        return tuple(self._again)
 
     def silent(self) -> tuple[tuple[str, int, BoundarySide, str], ...]:
         """Return (route, call, side, name) of the tensors whose gradient has not arrived."""
@@ -140,8 +149,10 @@ class Recorder:
                 self.failure = self.failure or err
 
     def close(self) -> None:
-        """Remove the gradient hooks, and settle."""
+        """Remove the hooks that the backward needs, and settle."""
         self._gradients.remove()
+        while self._removes:
+            self._removes.pop()()
         self.settle()
 
     # -- forward ----------------------------------------------------------------------------------------------------
@@ -155,6 +166,14 @@ class Recorder:
                 return self._leave(placed, output)
 
         return self._backend.hook(placed.layer, before, after)
+
+    def _notice(self, placed: PlacedLayer) -> Remove:
+        """Take note when a layer runs in the backward; what passes it then was recorded in the forward."""
+
+        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._again[placed.route] = None
+
+        return self._backend.hook(placed.layer, before, lambda args, kwargs, output: None)
 
     def _enter(self, placed: PlacedLayer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._calls.enter(placed.route, self._hears and not self._backend.is_own_layer(placed.layer))

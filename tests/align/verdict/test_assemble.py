@@ -33,7 +33,11 @@ from padiff_rpc.result import Pair, Result, Unmatched
 from padiff_rpc.tensors.tensor import Tensor
 from tests.align.hand_made import HeldModel, described, failing, judged, layer, pair
 
-LAYERS = (LayerPair("", "", "root"), LayerPair("stem", "r.stem", "name"), LayerPair("head", "r.head", "name"))
+LAYERS = (
+    LayerPair("", "", "root", True),
+    LayerPair("stem", "r.stem", "name", True),
+    LayerPair("head", "r.head", "name", False),
+)
 BASE = described(layer("", "Net"), layer("stem"), layer("head"))
 RAW = described(layer("", "Net"), layer("r.stem", "Conv"), layer("r.head"))
 DIVERGENCES = cast("Any", ["a divergence"])
@@ -98,6 +102,7 @@ def test_a_result_holds_both_trees_and_which_layers_correspond() -> None:
         "raw": [("", "Net"), ("r.stem", "Conv"), ("r.head", "Linear")],
     } == found.trees
     assert [("", ""), ("stem", "r.stem"), ("head", "r.head")] == found.paired_routes
+    assert [("head", "r.head")] == found.inferred_routes
 
 
 def test_a_result_holds_where_each_side_ran() -> None:

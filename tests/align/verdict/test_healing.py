@@ -74,7 +74,8 @@ def run(base: nn.Layer, raw: nn.Layer, **settings: Any) -> Result:
 
 
 def set_aside(result: Result) -> list[Pair]:
-    return [pair for pair in result.pairs if pair.status == "skipped" and "heals" in pair.why]
+    words = ("and heals", "has only further on")
+    return [pair for pair in result.pairs if pair.status == "skipped" and any(word in pair.why for word in words)]
 
 
 def named(result: Result) -> tuple[str, str]:
@@ -87,9 +88,8 @@ def test_a_table_of_another_shape_heals_where_all_that_follows_agrees() -> None:
     result = run(Net(), Net(form="turned"))
     assert result.aligned
     assert {("positions", "output.0")} == {(pair.base_route, pair.tensor) for pair in set_aside(result)}
-    assert {"differs inside the model, and heals: all that follows from it agrees"} == {
-        p.why for p in set_aside(result)
-    }
+    why = "differs inside the model, and heals: all that follows from it agrees; axes 0 and 2 are swapped"
+    assert {why} == {pair.why for pair in set_aside(result)}
 
 
 @pytest.mark.parametrize("fault", [{"gain": 1.01}, {"cut": True}], ids=str)
@@ -171,7 +171,7 @@ def test_in_single_step_nothing_heals_for_raw_is_handed_bases_tensors() -> None:
 def test_without_gradients_it_is_said_that_they_were_not_looked_at() -> None:
     result = run(Net(), Net(form="turned"), diff_phase="forward")
     assert result.aligned
-    assert all(pair.why.endswith("agrees (gradients were not looked at)") for pair in set_aside(result))
+    assert all("agrees (gradients were not looked at)" in pair.why for pair in set_aside(result))
 
 
 def test_an_output_without_partner_heals_nothing() -> None:

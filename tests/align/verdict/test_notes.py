@@ -28,7 +28,7 @@ def notes(
     base: ModelDescription, raw: ModelDescription, *pairs: Pair, steps: Sequence[StepResult] = (), **settings: Any
 ) -> list[str]:
     """Return the notes on two models whose layers correspond one by one."""
-    layers = tuple(LayerPair(a.route, b.route, "name") for a, b in zip(base.layers, raw.layers, strict=True))
+    layers = tuple(LayerPair(a.route, b.route, "name", True) for a, b in zip(base.layers, raw.layers, strict=True))
     asked = AlignSettings(**settings)
     scope = Scope(layers, (), (), (), {}, True)
     sides = cast("Any", None)  # no note asks the models themselves
