@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,9 @@ from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
 from padiff_rpc.align.stages.own_buffers import OwnBuffers, compare_own_buffers
 from padiff_rpc.align.stages.step import StepRunner
+from padiff_rpc.align.trying.decide import Decision
+from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
+from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
@@ -81,6 +84,7 @@ def align(
         inputs, placed = _placed_inputs(models, described, inputs)
         prepared = prepare(models, described, settings, partial(_watch_flows, models, threads, inputs, settings))
         probes = _verify_probes(prepared, threads, inputs)
+        prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, progress or _quiet)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
@@ -89,7 +93,7 @@ def align(
         raise
     finally:
         threads.close()
-    result = _conclude(prepared, run, probes, begun)
+    result = _conclude(prepared, run, probes, decisions, begun)
     result.notes = [*placed, *result.notes]
     return result
 
@@ -192,7 +196,7 @@ def _seconds(work: Callable[[], T]) -> tuple[T, float]:
     return done, time.monotonic() - begun
 
 
-def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -> Result:
+def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequence[Decision], begun: float) -> Result:
     """Name the layers at fault, and what was not compared, and put the result together."""
     settings, scope, stopped = prepared.settings, prepared.scope, run.stopped
     lacking = (
@@ -207,6 +211,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
     notes = [
+        *notes_on_choices(decisions),
         *scope.notes,
         *prepared.notes,
         *prepared.matching.notes,
@@ -219,6 +224,8 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     figures = _figures(prepared, run, begun)
     if stopped is not None:
         figures["stopped_at"] = asdict(stopped)
+    if decisions:
+        figures["tried"] = [told(decision) for decision in decisions]
     for side, finding in probes.items():
         (notes if finding.proved else lacking).append(f"{side}: {finding.words()}")
         figures.setdefault("probe", {})[side] = asdict(finding)

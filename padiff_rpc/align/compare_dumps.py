@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from padiff_rpc.align.prepare import Prepared, prepare_dumps
 from padiff_rpc.align.run.threads import SideThreads
@@ -10,6 +11,8 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.running_variance import judge_variances
+from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
+from padiff_rpc.align.trying.try_choices import settle_by_values
 from padiff_rpc.align.verdict.assemble import assemble, blame_of
 from padiff_rpc.model.model import Model, What
 from padiff_rpc.per_side import PerSide
@@ -34,13 +37,14 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     Raises:
         PadiffError: as align() does.
     """
-    prepared = prepare_dumps(PerSide(base, raw), settings)
+    threads = SideThreads(in_turn=True)
+    prepared, decisions = settle_by_values(prepare_dumps(PerSide(base, raw), settings), threads)
     scope = prepared.scope
-    comparer = ParameterComparer(prepared.sides, SideThreads(in_turn=True), prepared.described)
+    comparer = ParameterComparer(prepared.sides, threads, prepared.described)
     found = [pair for what in whats for pair in _compare(comparer, prepared, what, seen)]
     divergences = blame_of(prepared).divergences(StepResult(0, others=found), single_step=False)
     skipped = [pair for pair in scope.skipped if pair.stage == "weights_before"]
-    notes = [*scope.notes, *prepared.matching.notes]
+    notes = [*notes_on_choices(decisions), *scope.notes, *prepared.matching.notes]
     lacking: list[str] = []
     for what in whats if scope.links else ():
         if any(pair.status != "skipped" and _is_of(pair, what) for pair in found):
@@ -52,7 +56,9 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
             lacking.append(f"no {kind} was compared, so this is no pass")
     if not scope.links:
         lacking.append("there is no parameter to compare, so this is no pass")
-    figures = {"bytes_moved": prepared.sides.traffic.bytes_moved}
+    figures: dict[str, Any] = {"bytes_moved": prepared.sides.traffic.bytes_moved}
+    if decisions:
+        figures["tried"] = [told(decision) for decision in decisions]
     return assemble(prepared, divergences, [*skipped, *found], prepared.extras, notes, lacking, figures)
 
 

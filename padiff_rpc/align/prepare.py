@@ -34,6 +34,7 @@ class Prepared:
         notes: tell where the two differ, and why.
         extras: are the parameters and buffers that one side alone has, as the matching knows them.
         lone: are each side's layers without a partner that hold such, recorded to know the outputs that they return.
+        dumped: says that two dumps are compared without running.
     """
 
     sides: Sides
@@ -45,6 +46,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
     lone: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
+    dumped: bool = False
 
 
 def prepare(
@@ -62,15 +64,13 @@ def prepare(
     check_dumps(models, described, asked)
     base, raw = described
     matching = match_described(described, asked)
-    if matching.guesses and not any(model.info().recorded for model in models):
-        flow = pairs_by_flow(described, watch(), matching.layers, matching.guesses)
+    if matching.guessed_pairs and not any(model.info().recorded for model in models):
+        flow = pairs_by_flow(described, watch(), matching.layers, matching.guessed_pairs)
         matching = match_described(described, asked, flow) if flow else matching
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
-    scope = scope_of(base, raw, matching, selections)
-    if not settings.held:
-        scope = replace(scope, links=())
+    scope = _scope(described, matching, settings)
     attention = attention_routes(base, raw, scope.layers) - {""}
     sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
     extras = tuple(extras_of(described, matching))
@@ -80,13 +80,27 @@ def prepare(
     return Prepared(sides, described, matching, scope, asked, settings, notes, extras, lone)
 
 
+def rematched(prepared: Prepared, matching: Matching) -> Prepared:
+    """Return what was prepared with another matching of the same models."""
+    scope = _scope(prepared.described, matching, prepared.settings, prepared.dumped)
+    return replace(prepared, matching=matching, scope=scope)
+
+
 def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     """Match two dumps that are compared without running; of these a selection leaves out the tensors as well."""
     described = models.map(lambda model: model.describe())
     matching = match_described(described, asked)
-    scope = scope_of(described.base, described.raw, matching, asked.selections, dumped=True)
+    scope = _scope(described, matching, asked, dumped=True)
     sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
-    return Prepared(sides, described, matching, scope, asked, asked, extras=tuple(extras_of(described, matching)))
+    extras = tuple(extras_of(described, matching))
+    return Prepared(sides, described, matching, scope, asked, asked, extras=extras, dumped=True)
+
+
+def _scope(
+    described: PerSide[ModelDescription], matching: Matching, settings: AlignSettings, dumped: bool = False
+) -> Scope:
+    scope = scope_of(described.base, described.raw, matching, settings.selections, dumped=dumped)
+    return scope if settings.held or dumped else replace(scope, links=())
 
 
 def match_described(

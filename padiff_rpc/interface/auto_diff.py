@@ -97,12 +97,15 @@ def assign_weight(base_model: Any, raw_model: Any) -> bool:
     base, raw = side_of(base_model, "base"), side_of(raw_model, "raw")
     layer_map = map_between(base, raw)
     try:
-        assign_weights(base.model, raw.model, _fully_matched(base, raw, layer_map))
+        matching = _fully_matched(base, raw, layer_map)
+        assign_weights(base.model, raw.model, matching)
     except PadiffError as err:
         if err.reason is not Reason.MODELS_DO_NOT_MATCH:
             raise
         show_assign_failure(base, raw, layer_map, err)
         return False
+    for guess in matching.guesses:
+        log(f"{guess} (assign_weight runs no model, so that this was not tried)")
     log("Assign weight success !!!")
     return True
 

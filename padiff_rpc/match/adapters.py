@@ -40,7 +40,7 @@ def find_adapter(pair: PerSide[LayerNode]) -> Adapter | None:
         if whole.family or parted.family or not whole.is_leaf or parted.own_parameters or whole.loose != parted.loose:
             continue
         places = _places(whole, parted)
-        if places is not None:
+        if places:
             return Adapter(side, places)
     return None
 

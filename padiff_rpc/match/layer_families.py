@@ -219,6 +219,7 @@ _NAME_GROUPS = {
         "v": "v value vproj valueproj wv tov vlin vlinear linearv values",
         "out": "o out outproj oproj wo toout outlin outlinear linearout dense proj outputproj cproj",
         "qkv": "qkv qkvproj inproj cattn querykeyvalue wqkv toqkv qkvlinear linearqkv fusedqkv qkvfused",
+        "kv": "kv kvproj keyvalue wkv tokv kvlinear linearkv fusedkv kvfused",
         "gateup": "gateup gateupproj gateupfusedproj fusedgateup gateupfused fcgateup wgateup w13",
         "gate": "gate gateproj w1",
         "down": "down downproj w2",

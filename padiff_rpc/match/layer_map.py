@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from padiff_rpc.model.model import ParameterKind
@@ -79,6 +81,44 @@ class ParameterLink:
     special: Special | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One way in which raw's tensors may follow from base's, where names and shapes leave several.
+
+    Attributes:
+        words: what a note calls it, such as "gate, up, one whole after the other".
+        links: the links under this alternative.
+        layers: the pairs of layers that go with it, where it is they that are in doubt; mostly there are none.
+        contrary: whether it goes against what names, shapes or the library tell. It is tried to explain a difference, and never
+            taken: a model that splits `gate_up_proj` into up and gate may mean it so, or be wrong.
+    """
+
+    words: str
+    links: tuple[ParameterLink, ...]
+    contrary: bool = False
+    layers: tuple[LayerPair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Links that names and shapes leave in doubt, with all that they may be.
+
+    Attributes:
+        what: what a note calls the tensors, such as the route of a packed Linear.
+        base_route: the route of base's layer in the innermost pair of layers around these tensors.
+        raw_route: the route of raw's layer in that pair.
+        alternatives: the possible ones, the most plausible first: the matching's own links are those of the first. All have
+            as many links, in one order.
+        guess: the sentence that tells a user of the first one, where the choice is not tried.
+    """
+
+    what: str
+    base_route: str
+    raw_route: str
+    alternatives: tuple[Alternative, ...]
+    guess: str
+
+
 @dataclass(frozen=True)
 class Matching:
     """The whole map between two models, and what it leaves over.
@@ -89,7 +129,9 @@ class Matching:
         unmatched_base: base's layers, parameters and buffers without a partner, each with the reason.
         unmatched_raw: the same for raw.
         notes: sentences that a reader should see, such as one on a definition order that differs.
-        guesses: the routes, in base and raw, of layers that their order alone joins, though others have the same shapes.
+        guessed_pairs: the routes, in base and raw, of layers that their order alone joins, though others have the same shapes.
+        choices: what names and shapes leave in doubt. The links hold the most plausible alternative of each.
+        guesses_of_order: those of the notes that tell of layers in doubt, and how a user may settle them.
     """
 
     layers: tuple[LayerPair, ...]
@@ -97,9 +139,51 @@ class Matching:
     unmatched_base: tuple[Unmatched, ...]
     unmatched_raw: tuple[Unmatched, ...]
     notes: tuple[str, ...] = ()
-    guesses: tuple[tuple[str, str], ...] = ()
+    guessed_pairs: tuple[tuple[str, str], ...] = ()
+    choices: tuple[Choice, ...] = ()
+    guesses_of_order: tuple[str, ...] = ()
+
+    @property
+    def guessed_routes(self) -> list[tuple[str, str]]:
+        """The routes, in base and raw, of layers that their order alone joins, and that nothing has settled since."""
+        in_doubt = [(pair.base, pair.raw) for choice in self.choices for pair in choice.alternatives[0].layers]
+        return [*self.guessed_pairs, *in_doubt]
+
+    @property
+    def guesses(self) -> list[str]:
+        """The sentences that tell a user what the links take for granted."""
+        return collapse_alike(choice.guess for choice in self.choices)
+
+    def choosing(self, chosen: Iterable[tuple[Choice, Alternative]]) -> Matching:
+        """Return the matching with each of these choices settled by an alternative of it."""
+        settled = list(chosen)
+        new = {
+            old: link
+            for choice, taken in settled
+            for old, link in zip(choice.alternatives[0].links, taken.links, strict=True)
+        }
+        done = [choice for choice, _ in settled]
+        pairs = {pair.base: pair for _, taken in settled for pair in taken.layers}
+        gone = self.guesses_of_order if pairs else ()
+        return replace(
+            self,
+            layers=tuple(pairs.get(pair.base, pair) for pair in self.layers),
+            notes=tuple(note for note in self.notes if note not in gone),
+            links=tuple(new.get(link, link) for link in self.links),
+            choices=tuple(choice for choice in self.choices if choice not in done),
+        )
 
     @property
     def misfits(self) -> bool:
         """Whether something fails that both sides have: two shapes that no rule joins, or what one side alone ties."""
         return any(entry.fails and not entry.tensors for entry in (*self.unmatched_base, *self.unmatched_raw))
+
+
+def collapse_alike(notes: Iterable[str]) -> list[str]:
+    """Merge notes that differ in their numbers only into the first of them, with a count of the others."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        same = alike.setdefault(re.sub(r"\d+", "N", note), [])
+        if note not in same:
+            same.append(note)
+    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} alike)" for same in alike.values()]

@@ -68,6 +68,51 @@ def _merges(long: Shape, short: Shape) -> bool:
     return ends[-1] == int(np.prod(short)) and set(np.cumprod(short).tolist()) <= set(ends)
 
 
+def _swapped_last(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+    if len(base) != len(raw) or any(len(shape) < 3 for shape in base):
+        return None
+    return [(*shape[:-2], shape[-1], shape[-2]) for shape in base]
+
+
+def _merged_at(long: Shape, short: Shape) -> int | None:
+    """Return the place of the two neighbouring dimensions of `long` that are one in `short`; None if there are no such two."""
+    for at in range(len(long) - 1 if len(long) == len(short) + 1 else 0):
+        if (*long[:at], long[at] * long[at + 1], *long[at + 2 :]) == short:
+            return at
+    return None
+
+
+def _merge_swapped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+    return list(raw) if len(base) == len(raw) == 1 and _merged_at(base[0], raw[0]) is not None else None
+
+
+def _to_merged(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
+    at = _merged_at(base[0].shape, raw[0])
+    assert at is not None, "the rule fits"
+    return [np.ascontiguousarray(base[0].swapaxes(at, at + 1)).reshape(raw[0])]
+
+
+def _split_swapped(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+    return list(raw) if _merge_swapped(raw, base) else None
+
+
+def _from_merged(base: list[np.ndarray], raw: Sequence[Shape]) -> list[np.ndarray]:
+    at = _merged_at(raw[0], base[0].shape)
+    assert at is not None, "the rule fits"
+    swapped = (*raw[0][:at], raw[0][at + 1], raw[0][at], *raw[0][at + 2 :])
+    return [np.ascontiguousarray(base[0].reshape(swapped).swapaxes(at, at + 1))]
+
+
+def _turned_after(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+    """Allow what is no matrix to be made one by regrouping, and then transposed."""
+    matrix = len(base) == len(raw) == 1 and len(raw[0]) == 2 < len(base[0])
+    return list(raw) if matrix and _reshaped(base, _turned(raw)) == _turned(raw) else None
+
+
+def _turned_before(base: Sequence[Shape], raw: Sequence[Shape]) -> list[Shape] | None:
+    return list(raw) if _turned_after(raw, base) else None
+
+
 def _cut(axis: int, transpose: bool, groups: int = 1) -> Rule:
     """Make a rule that cuts one tensor along an axis into parts, which may differ in size, and may transpose each part.
 
@@ -142,7 +187,14 @@ _PACKING: Mapping[str, tuple[Callable[..., Rule], int, bool]] = {
 RULES: Mapping[str, Rule] = {
     "identity": Rule(_same, lambda base, raw: base),
     "transpose": Rule(_transposed, lambda base, raw: [np.ascontiguousarray(array.T) for array in base]),
+    "swap_last": Rule(
+        _swapped_last, lambda base, raw: [np.ascontiguousarray(array.swapaxes(-1, -2)) for array in base]
+    ),
     "reshape": Rule(_reshaped, lambda base, raw: [base[0].reshape(raw[0])]),
+    "merge_swapped": Rule(_merge_swapped, _to_merged),
+    "split_swapped": Rule(_split_swapped, _from_merged),
+    "reshape_transpose": Rule(_turned_after, lambda base, raw: [np.ascontiguousarray(base[0].reshape(raw[0][::-1]).T)]),
+    "transpose_reshape": Rule(_turned_before, lambda base, raw: [np.ascontiguousarray(base[0].T).reshape(raw[0])]),
     **{name: make(axis, transpose) for name, (make, axis, transpose) in _PACKING.items()},
 }
 """Every layout rule by the name that `ParameterLink.rule` has for it, but for those with groups (see `rule_named`)."""

@@ -9,9 +9,9 @@ from typing import get_args
 from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.embedding_weights import link_tables, other_kind
 from padiff_rpc.match.layer_families import parameter_name
-from padiff_rpc.match.layer_map import ParameterLink, Special
-from padiff_rpc.match.layout_rules import RULES, without_ones
+from padiff_rpc.match.layer_map import Choice, ParameterLink, Special
 from padiff_rpc.match.packed_parameters import link_own
+from padiff_rpc.match.rule_between import RuleFound, rule_between, rule_for_namesakes
 from padiff_rpc.match.special_init import SpecialInit
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo, ParameterKind
@@ -28,6 +28,7 @@ class LayerLinks:
         unmatched: the parameters and buffers of each side without a link, and why.
         absorbed: sublayers whose parameters the other side's layer holds itself, each with the reason why it has no partner.
         notes: sentences that a reader should see.
+        choices: what names and shapes leave in doubt of the links.
         guesses: the full names, in base and raw, of tensors that were linked by their order alone.
     """
 
@@ -35,6 +36,7 @@ class LayerLinks:
     unmatched: PerSide[list[Unmatched]] = field(default_factory=lambda: PerSide([], []))
     absorbed: dict[LayerNode, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
     guesses: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -95,62 +97,6 @@ def link_specially(base: LayerNode, raw: LayerNode, init: SpecialInit, linked: C
     return links
 
 
-def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str) -> tuple[str, str]:
-    """Return the name of the layout rule that leads from base's tensor to raw's, and a note for the reader.
-
-    If both layers' families are known, they decide, so that a square weight is transposed too; otherwise the shapes do. The
-    note is "" if the rule is beyond doubt. Both texts are "" if no rule makes the shapes fit.
-
-    Args:
-        base: base's layer.
-        base_name: the tensor's name in base's layer.
-        raw: raw's layer.
-        raw_name: the tensor's name in raw's layer.
-    """
-    mine, theirs = base.own[base_name].spec.shape, raw.own[raw_name].spec.shape
-    base_axes, raw_axes = base.axes(base_name), raw.axes(raw_name)
-    if base_axes and raw_axes:
-        rule = "identity" if base_axes == raw_axes else "transpose"
-        return (rule, "") if RULES[rule].fits([mine], [theirs]) else ("", "")
-    square = len(mine) == 2 and mine == theirs and mine[0] == mine[1] > 1 and base.framework != raw.framework
-    where = f"{base.shown}.{base_name} {list(mine)}".lstrip(".")
-    if mine == theirs:
-        if not square or (base.family and raw.family):
-            return "identity", ""
-        if base_axes or raw_axes:
-            unknown = raw if base_axes else base
-            unknown_axes = "in_out" if unknown.framework == "paddle" else "out_in"
-            rule = "identity" if (base_axes or raw_axes) == unknown_axes else "transpose"
-            return (
-                rule,
-                f"{where} is square, and {unknown.info.class_name} a class of its own: took its layout for {unknown_axes}",
-            )
-        return "identity", f"{where} is square and of a class of its own: taken as it is, not transposed"
-    if without_ones(mine) == without_ones(theirs) or {base.family, raw.family} == {"layernorm"}:
-        return ("reshape", "") if RULES["reshape"].fits([mine], [theirs]) else ("", "")
-    if RULES["transpose"].fits([mine], [theirs]) and (not base.family or not raw.family):
-        return "transpose", f"{where} is transposed in raw: matched by its shape"
-    return "", ""
-
-
-def rule_for_namesakes(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str) -> tuple[str, str]:
-    """Return what `rule_between` does, for two tensors that a name joins already, so that less is asked of their shapes.
-
-    In a user's own class, one side may merge neighbouring dimensions of the other: [D, H, K] against [D, H * K].
-    """
-    rule, note = rule_between(base, base_name, raw, raw_name)
-    mine, theirs = base.own[base_name].spec.shape, raw.own[raw_name].spec.shape
-    if rule or (base.family and raw.family) or not RULES["reshape"].fits([mine], [theirs]):
-        return rule, note
-    verb = "merged" if len(without_ones(mine)) > len(without_ones(theirs)) else "split"
-    where = f"{base.shown}.{base_name} {list(mine)}".lstrip(".")
-    return (
-        "reshape",
-        f"{where} is taken for {list(theirs)} in raw, neighbouring dimensions {verb} in row-major order: if raw lays them in "
-        "another order, the outputs will differ",
-    )
-
-
 def _own_tensors(node: LayerNode, mapped: Collection[str]) -> dict[str, ParameterInfo]:
     """Return the tensors that a layer holds itself, by their names in it, without those that the parameter map links."""
     return {name: info for name, info in node.own.items() if info.name not in mapped}
@@ -173,11 +119,11 @@ def _link_adapter(
         if name not in unlinked.of(side) or info.name in mapped.of(other):
             continue
         base, raw = ((whole, name), (node, local)) if side == "base" else ((node, local), (whole, name))
-        rule, note = rule_between(*base, *raw)
-        if not rule:
+        found = rule_between(*base, *raw)
+        if not found.rule:
             continue
         own = unlinked.of(side).pop(name)
-        _add(result, pair, PerSide(own, info) if side == "base" else PerSide(info, own), rule, note)
+        _add(result, pair, PerSide(own, info) if side == "base" else PerSide(info, own), found)
     why = f"{whole.shown} holds the parameters itself in {side}, so that no output in here has a counterpart"
     result.absorbed |= dict.fromkeys(pair.of(other).descendants(), why)
 
@@ -193,9 +139,9 @@ def _link_by_name(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSid
         raw_name = raw_names.get(parameter_name(base.family, name))
         if raw_name is None:
             continue
-        rule, note = rule_for_namesakes(base, name, raw, raw_name)
-        if rule:
-            _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), rule, note)
+        found = rule_for_namesakes(base, name, raw, raw_name)
+        if found.rule:
+            _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), found)
         elif base.family and raw.family:
             _add_mismatch(result, mine.pop(name), theirs.pop(raw_name))
 
@@ -210,34 +156,36 @@ def _link_by_shape(result: LayerLinks, pair: PerSide[LayerNode], unlinked: PerSi
     guessed = False
     for name in list(mine):
         fitting = [
-            (raw_name, *rule_between(base, name, raw, raw_name))
+            (raw_name, rule_between(base, name, raw, raw_name))
             for raw_name, info in theirs.items()
             if info.kind == mine[name].kind and info.spec.dtype.is_floating == mine[name].spec.dtype.is_floating
         ]
-        fitting = [candidate for candidate in fitting if candidate[1]]
+        fitting = [candidate for candidate in fitting if candidate[1].rule]
         if not fitting:
             continue
-        raw_name, rule, note = fitting[0]
-        rivals = sum(1 for other in mine if rule_between(base, other, raw, raw_name)[0])
+        raw_name, found = fitting[0]
+        rivals = sum(1 for other in mine if rule_between(base, other, raw, raw_name).rule)
         if len(fitting) > 1 or rivals > 1:
             guess = f"{base.shown}: matched {name} -> {raw_name} by order, which is a guess, for their shapes are alike"
-            note = f"{note}; {guess}" if note else guess
+            result.notes.append(guess)
             guessed = True
         made.append((mine[name].name, theirs[raw_name].name))
-        _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), rule, note)
+        _add(result, pair, PerSide(mine.pop(name), theirs.pop(raw_name)), found)
     result.guesses += made if guessed else []
     for name in list(mine):
         if name in theirs:
             _add_mismatch(result, mine.pop(name), theirs.pop(name))
 
 
-def _add(result: LayerLinks, pair: PerSide[LayerNode], tensors: PerSide[ParameterInfo], rule: str, note: str) -> None:
-    """Add the link of two tensors and its note. A parameter that is a buffer on the other side is linked as a buffer."""
+def _add(result: LayerLinks, pair: PerSide[LayerNode], tensors: PerSide[ParameterInfo], found: RuleFound) -> None:
+    """Add the link of two tensors, its note and what is in doubt of it. Where one of them is a buffer, both count as such."""
     mine, theirs = tensors
     kind = mine.kind if mine.kind == theirs.kind else "buffer"
-    result.links.append(ParameterLink(pair.base.route, pair.raw.route, (mine.name,), (theirs.name,), rule, kind))
-    if note:
-        result.notes.append(note)
+    link = ParameterLink(pair.base.route, pair.raw.route, (mine.name,), (theirs.name,), found.rule, kind)
+    result.links.append(link)
+    result.choices += found.choices(link)
+    if found.note:
+        result.notes.append(found.note)
     if mine.kind != theirs.kind:
         result.notes.append(f"{mine.name} is a {mine.kind} in base, {theirs.name} a {theirs.kind} in raw")
 

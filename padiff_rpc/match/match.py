@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -10,12 +9,14 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
 from padiff_rpc.match.held_by_neighbours import link_neighbours
-from padiff_rpc.match.layer_map import How, LayerPair, Matching, ParameterLink
-from padiff_rpc.match.link_parameters import link_layers, link_specially, rule_for_namesakes
-from padiff_rpc.match.packed_parameters import Pack, link_pack
+from padiff_rpc.match.layer_map import Choice, How, LayerPair, Matching, ParameterLink, collapse_alike
+from padiff_rpc.match.link_parameters import link_layers, link_specially
+from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
 from padiff_rpc.match.pair_sublayers import Siblings, are_apart
 from padiff_rpc.match.routes import listed
+from padiff_rpc.match.rule_between import rule_for_namesakes
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
+from padiff_rpc.match.swapped_layers import choice_of_order
 from padiff_rpc.match.tree import LayerNode, build_tree
 from padiff_rpc.match.unmatched import Remains, proposals, unmatched
 from padiff_rpc.model.model import ModelDescription
@@ -78,7 +79,10 @@ class _Matcher:
         self._unmatched: PerSide[list[Unmatched]] = PerSide([], [])
         self._tables: PerSide[dict[str, str]] = PerSide({}, {})  # why tensors without partner need none, by full name
         self._notes: list[str] = []
+        self._choices: list[Choice] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
+        self._in_doubt: list[tuple[str, str]] = []  # routes of layers that were paired by order, and may change places
+        self._notes_in_doubt: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
     def map_layers(self, layer_map: Mapping[str, str]) -> None:
@@ -123,8 +127,8 @@ class _Matcher:
                     reason=Reason.BAD_CONFIG,
                     hint="give each parameter one partner",
                 )
-            rule, note = rule_for_namesakes(base, mine, raw, theirs)
-            if not rule:
+            found = rule_for_namesakes(base, mine, raw, theirs)
+            if not found.rule:
                 raise PadiffError(
                     f"the parameter map links base's {base_name!r} {list(base_info.spec.shape)} with raw's {raw_name!r} "
                     f"{list(raw_info.spec.shape)}, and no layout rule joins these shapes",
@@ -132,10 +136,12 @@ class _Matcher:
                     hint="link parameters of equal, transposed or flattened shape, or with neighbouring dimensions merged",
                 )
             kind = base_info.kind if base_info.kind == raw_info.kind else "buffer"
-            self._keep(ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), rule, kind))
+            link = ParameterLink(base.route, raw.route, (base_info.name,), (raw_info.name,), found.rule, kind)
+            self._keep(link)
             self._mapped.base.add(base_info.name)
             self._mapped.raw.add(raw_info.name)
-            self._notes += [note] if note else []
+            self._notes += [found.note] if found.note else []
+            self._choices += found.choices(link)
 
     # -- the matching ---------------------------------------------------------------------------------------------
     def run(self) -> Matching:
@@ -159,6 +165,7 @@ class _Matcher:
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
         certain = certain_layers(self._partner, self._how, self._links)
+        of_order = (*collapse_alike(self._notes_in_doubt), *proposals(self._in_doubt, ()))
         return Matching(
             layers=tuple(
                 LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
@@ -168,8 +175,18 @@ class _Matcher:
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
-            notes=(*_collapse(self._notes), *proposals(self._guesses["layers"], self._guesses["parameters"])),
-            guesses=tuple(self._guesses["layers"]),
+            notes=(
+                *collapse_alike(self._notes),
+                *proposals(self._guesses["layers"], self._guesses["parameters"]),
+                *of_order,
+            ),
+            guessed_pairs=tuple(self._guesses["layers"]),
+            guesses_of_order=of_order,
+            choices=tuple(
+                choice
+                for choice in self._choices
+                if len(choice.alternatives) > 1 and set(choice.alternatives[0].links) <= set(self._links)
+            ),
         )
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
@@ -185,11 +202,17 @@ class _Matcher:
             self._pair(base, raw, how)
         for base, raw, _ in siblings.pairs:
             self._match_below(PerSide(base, raw))
+        self._notes_in_doubt += siblings.notes_in_doubt
+        for guessed in siblings.in_doubt:
+            self._in_doubt += [(base.route, raw.route) for base, raw in guessed]
+            choice = choice_of_order(pair.map(lambda node: node.route), guessed, self._links)
+            self._choices += [choice] if choice else []
 
     def _link_own(self, pair: PerSide[LayerNode], settled: PerSide[set[str]]) -> None:
         """Link the tensors that two paired layers hold themselves, but for those that are settled already, by full name."""
         linked = link_layers(pair, settled, self._taken)
         self._notes += linked.notes
+        self._choices += linked.choices
         self._guesses["parameters"] += linked.guesses
         for link in linked.links:
             self._add_link(link)
@@ -207,15 +230,17 @@ class _Matcher:
             self._taken |= set(inside)
 
     def _absorb_pack(self, routes: PerSide[str], pack: Pack) -> None:
-        for link in link_pack(routes, pack):
+        choice = choice_of_pack(routes, pack)
+        for link in choice.alternatives[0].links:
             self._add_link(link)
-        parts = ", ".join(part.shown for part in pack.parts)
+        self._choices.append(choice)
+        parts = ", ".join(part.shown for part in pack.parts.values())
         self._absorbed[pack.fused] = f"it holds in one what {parts} hold apart, so that its output has no counterpart"
-        for part in pack.parts:
+        for part in pack.parts.values():
             self._absorbed[part] = (
                 f"{pack.fused.shown} holds its parameters, packed, so that its output has no counterpart"
             )
-        self._taken |= {pack.fused, *pack.parts}
+        self._taken |= {pack.fused, *pack.parts.values()}
 
     def _pair(self, base: LayerNode, raw: LayerNode, how: How) -> None:
         self._partner[base] = raw
@@ -357,13 +382,3 @@ def _unknown(message: str, name: str, known: Iterable[str]) -> PadiffError:
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(map(repr, near))}?" if near else "`padiff-rpc inspect SPEC` lists them"
     return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
-
-
-def _collapse(notes: list[str]) -> list[str]:
-    """Merge notes that differ in their numbers only into the first of them, with a count of the others."""
-    alike: dict[str, list[str]] = {}
-    for note in notes:
-        same = alike.setdefault(re.sub(r"\d+", "N", note), [])
-        if note not in same:
-            same.append(note)
-    return [same[0] if len(same) == 1 else f"{same[0]} (and {len(same) - 1} alike)" for same in alike.values()]

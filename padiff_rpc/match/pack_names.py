@@ -7,7 +7,7 @@ from itertools import permutations
 
 from padiff_rpc.match.layer_families import name_in_common
 
-PACKED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("gate", "up"))
+PACKED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("k", "v"), ("gate", "up"))
 """Names in common of the Linears that some models pack into one, each group in the usual order."""
 
 _WORDS = {"q": "q|query", "k": "k|key", "v": "v|value", "gate": "gate", "up": "up"}
@@ -27,6 +27,12 @@ def packed_parts(name: str) -> tuple[str, ...]:
     return _BY_GROUP.get(name_in_common(name)) or next(
         (parts for parts, pattern in _PATTERNS if pattern.fullmatch(plain)), ()
     )
+
+
+def tells_order(name: str) -> bool:
+    """Return True if the name of a packed Linear tells in which order it holds its parts, as `gate_up_proj` does."""
+    plain = re.sub(r"[_\s]", "", name.lower())
+    return any(pattern.fullmatch(plain) for _, pattern in _PATTERNS)
 
 
 _BY_GROUP = {"".join(parts): parts for parts in PACKED}

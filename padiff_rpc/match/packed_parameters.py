@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from padiff_rpc.match.layer_families import name_in_common
-from padiff_rpc.match.layer_map import ParameterLink
+from padiff_rpc.match.layer_map import Alternative, Choice, ParameterLink
 from padiff_rpc.match.layout_rules import rule_named
-from padiff_rpc.match.library_packs import PackLayout, pack_layout
+from padiff_rpc.match.pack_layouts import PackLayout, pack_layouts
 from padiff_rpc.match.pack_names import PACKED, packed_parts
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.model.model import ParameterInfo
@@ -18,29 +18,17 @@ from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 @dataclass(frozen=True)
 class Pack:
-    """A Linear of one side that holds the parameters of several Linears of the other, one after the other along its output.
+    """A Linear of one side that holds the parameters of several Linears of the other, along its output.
 
     Attributes:
         fused: the Linear that holds them all.
-        parts: the Linears that hold one each, in the order in which `fused` is taken to hold them.
-        layout: in which order and groups the parts are taken to lie.
+        parts: the Linears that hold one each, by their names in common, in the order that `fused` has by its name.
         fused_side: the side that `fused` belongs to.
     """
 
     fused: LayerNode
-    parts: tuple[LayerNode, ...]
-    layout: PackLayout
+    parts: Mapping[str, LayerNode]
     fused_side: SideName
-
-    @property
-    def note(self) -> str:
-        """The sentence that tells a user which layout is assumed, and what another layout leads to."""
-        parts, order = ", ".join(part.shown for part in self.parts), ", ".join(self.layout.order)
-        how = "one whole after the other: if it interleaves them (head by head, say), the outputs will differ"
-        if self.layout.groups > 1:
-            how = f"in {self.layout.groups} groups with a share of each: if it lays them otherwise, the outputs will differ"
-        known = f", as {self.layout.library} lays them" if self.layout.library else ""
-        return f"{self.fused.shown} is taken to hold {parts} in this order ({order}){known}, {how}"
 
 
 def link_own(
@@ -91,22 +79,36 @@ def find_packs(siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str
     return [pack for keys in PACKED for pack in _packs_of(keys, siblings, paths)]
 
 
-def link_pack(routes: PerSide[str], pack: Pack) -> list[ParameterLink]:
-    """Return the links of a pack's weights, and of its biases if all its Linears have one.
-
-    The list is empty if no layout rule joins the shapes.
+def choice_of_pack(routes: PerSide[str], pack: Pack) -> Choice:
+    """Return the links of a pack's weights, and of its biases if all its Linears have one, in every layout that it may have.
 
     Args:
         routes: the routes of the two layers that enclose the pack.
         pack: the Linear that packs the parameters, and those that keep them apart.
     """
-    axes = pack.fused.axes("weight")
+    layouts = pack_layouts(pack.fused, pack.parts)
+    found = [(layout, _link_pack(routes, pack, layout)) for layout in layouts]
+    count = len(found[0][1])
+    alternatives = tuple(
+        Alternative(layout.words, links, layout.contrary) for layout, links in found if len(links) == count
+    )
+    parts = ", ".join(pack.parts[key].shown for key in layouts[0].order)
+    guess = (
+        f"{pack.fused.shown} is taken to hold {parts} ({layouts[0].words}): if it orders or interleaves them otherwise (head by "
+        "head, say), the outputs will differ"
+    )
+    return Choice(pack.fused.shown, routes.base, routes.raw, alternatives, guess)
+
+
+def _link_pack(routes: PerSide[str], pack: Pack, layout: PackLayout) -> tuple[ParameterLink, ...]:
+    """Return the links under one layout; () if no layout rule joins the shapes."""
+    axes, parts = pack.fused.axes("weight"), [pack.parts[key] for key in layout.order]
     links = [
-        _link(routes, pack.fused.own[kind], axes, pack.parts, kind, pack.fused_side, pack.layout.groups)
+        _link(routes, pack.fused.own[kind], axes, parts, kind, pack.fused_side, layout.groups)
         for kind in ("weight", "bias")
         if kind in pack.fused.own
     ]
-    return [link for link in links if link is not None]
+    return tuple(link for link in links if link is not None)
 
 
 def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
@@ -119,9 +121,9 @@ def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: 
         if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
             continue
         for node, named in zip(fused.of(side), groups.of(other), strict=True):
-            layout = pack_layout(node)
-            pack = Pack(node, tuple(named[key] for key in layout.order), layout, side)
-            if any(link.base[0].endswith("weight") for link in link_pack(PerSide("", ""), pack)):
+            pack = Pack(node, {key: named[key] for key in packed_parts(node.name)}, side)
+            links = _link_pack(PerSide("", ""), pack, PackLayout(tuple(pack.parts)))
+            if any(link.base[0].endswith("weight") for link in links):
                 packs.append(pack)
     return packs
 

@@ -14,6 +14,7 @@ from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
+from padiff_rpc.match.swapped_layers import may_change_places
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
@@ -83,6 +84,8 @@ class Siblings:
         packs: Linears that one side packs into one and the other keeps apart.
         notes: sentences that a reader should see.
         guesses: the routes, in base and raw, of layers that were paired by their order alone.
+        in_doubt: such layers that may change places with each other, in groups; they are not among the guesses.
+        notes_in_doubt: the sentences on these.
     """
 
     def __init__(self, parents: PerSide[LayerNode], taken: set[LayerNode]) -> None:
@@ -97,6 +100,8 @@ class Siblings:
         self.packs: list[Pack] = []
         self.notes: list[str] = []
         self.guesses: list[tuple[str, str]] = []
+        self.in_doubt: list[list[tuple[LayerNode, LayerNode]]] = []
+        self.notes_in_doubt: list[str] = []
 
     def run(self) -> None:
         """Pair the layers that fit, from the surest sign to the weakest; then those that are akin, to name their difference."""
@@ -134,9 +139,8 @@ class Siblings:
     def _pair_packed(self) -> None:
         """Take out Linears of which one side packs what the other keeps apart: no layer of one is a layer of the other."""
         for pack in find_packs(self._left, self._paths):
-            self._partner |= dict.fromkeys((pack.fused, *pack.parts), next(self._numbers))
+            self._partner |= dict.fromkeys((pack.fused, *pack.parts.values()), next(self._numbers))
             self.packs.append(pack)
-            self._note(pack.note)
 
     # -- by name --------------------------------------------------------------------------------------------------
     def _pair_by_name(self, naming: Callable[[LayerNode], str], accept: Accept) -> None:
@@ -190,17 +194,24 @@ class Siblings:
 
     def _pair_group(self, base: list[LayerNode], raw: list[LayerNode], uneven: bool = False) -> None:
         """Pair two lists of equal length, and note those that neither names nor (if uneven) counts make sure of."""
-        guessed = []
+        guessed: list[tuple[LayerNode, LayerNode]] = []
         for b, r in zip(base, raw, strict=True):
             self._pair(b, r, "order")
             if (not _unless_index(b.name) and not _unless_index(r.name)) or b.settled & r.settled:
                 continue
             if (len(base) > 1 or uneven) and name_in_common(b.name) != name_in_common(r.name):
-                guessed.append(f"{self._paths[b]} -> {self._paths[r]}")
-                self.guesses.append((b.route, r.route))
-        if guessed:
-            shown = ", ".join(guessed[:4]) + (", ..." if len(guessed) > 4 else "")
-            self._note(f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}")
+                guessed.append((b, r))
+        if not guessed:
+            return
+        arrows = [f"{self._paths[b]} -> {self._paths[r]}" for b, r in guessed]
+        shown = ", ".join(arrows[:4]) + (", ..." if len(arrows) > 4 else "")
+        note = f"matched by order, which is a guess, for shapes are equal and names do not help: {shown}"
+        if not uneven and may_change_places(guessed):
+            self.in_doubt.append(guessed)
+            self.notes_in_doubt.append(f"{self._parents.base.shown}: {note}")
+        else:
+            self.guesses += [(b.route, r.route) for b, r in guessed]
+            self._note(note)
 
     def _pair_in_gaps(self, accept: Accept) -> None:
         """Pair in order the layers that lie between the same two pairs on both sides."""

@@ -161,6 +161,7 @@ def without_unrecorded(matching: Matching, base: ModelDescription, raw: ModelDes
     return replace(
         matching,
         links=links,
+        choices=matching.choices if links else (),
         notes=tuple(notes),
         unmatched_base=_excused(matching.unmatched_base, raw, "raw"),
         unmatched_raw=_excused(matching.unmatched_raw, base, "base"),

@@ -22,7 +22,6 @@ from padiff_rpc.match.layer_families import (
     why_dispensable,
 )
 from padiff_rpc.match.layout_rules import without_ones
-from padiff_rpc.match.pack_names import PACKED
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo
 
 SignatureKey = tuple[object, ...]
@@ -30,6 +29,10 @@ SignatureKey = tuple[object, ...]
 
 Signature = frozenset[tuple[SignatureKey, int]]
 """How often each shape occurs among the parameters of a layer and of the layers below it."""
+
+
+_FUSED = (("q", "k", "v"), ("q", "kv"), ("k", "v"), ("gate", "up"))
+"""Names in common of the child Linears that signatures count as one, each group as large as can be."""
 
 
 @dataclass(eq=False, slots=True)
@@ -226,13 +229,15 @@ def _counted(keys: Iterable[SignatureKey], known: dict[Signature, Signature]) ->
 
 
 def _fuse(node: LayerNode, added: dict[str, _Keys]) -> None:
-    """Let the first of the child Linears q, k, v (and of gate, up) stand for the Linear that would pack them.
+    """Let the first of the child Linears q, k, v (or q and kv; and of gate, up) stand for the Linear that would pack them.
 
     added: what each parameter of the layer, and below it, adds to the signatures, by full name; changed in place.
     """
     linears = {name_in_common(child.name): child for child in node.children if child.family == "linear"}
-    for names in PACKED:
+    for names in _FUSED:
         parts = [linears[name] for name in names if name in linears]
+        if names == ("k", "v") and "q" in linears:
+            continue
         for kind in ("weight", "bias"):
             infos = [part.own_parameters[kind] for part in parts if kind in part.own_parameters]
             if len(infos) < len(names):

@@ -270,6 +270,17 @@ def test_a_layer_map_pairs_in_its_order() -> None:
     np.testing.assert_array_equal(base.model.split.right.weight.values, raw.model.split.left.weight.values)
 
 
+def test_what_assign_weight_takes_for_granted_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    apart, packed = nn.Layer(), nn.Layer()
+    for name in ("q_proj", "k_proj", "v_proj"):
+        setattr(apart, name, nn.Linear(4, 4))
+    packed.qkv_proj = nn.Linear(4, 12)
+    assert assign_weight(create_model(apart), create_model(packed))
+    printed = capsys.readouterr().out
+    assert "qkv_proj is taken to hold q_proj, k_proj, v_proj" in printed
+    assert "assign_weight runs no model, so that this was not tried" in printed
+
+
 @pytest.mark.parametrize("name", ["PADIFF_SIKP_WRAP_LAYER", "PADIFF_SKIP_WRAP_LAYER"])
 def test_wrap_layers_are_skipped_by_the_switch(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

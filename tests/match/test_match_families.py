@@ -193,7 +193,8 @@ def test_an_own_matrix_that_is_reversed_is_transposed_with_a_note() -> None:
 def test_an_own_square_matrix_is_taken_as_it_is_with_a_note() -> None:
     found = match(net(x=user("Mix", a=(8, 8))), net(x=user("Mix", a=(8, 8))))
     assert links(found) == {"x.a": ("x.a", "identity")}
-    assert ["square" in note for note in found.notes] == [True]
+    assert ["square" in note for note in found.guesses] == [True]
+    assert [["as it is", "transposed"]] == [[one.words for one in choice.alternatives] for choice in found.choices]
 
 
 def test_a_subclass_of_linear_is_a_linear() -> None:

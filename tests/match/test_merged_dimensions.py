@@ -62,8 +62,7 @@ def test_merged_and_separate_dimensions_agree_in_every_stage(merged: str) -> Non
     assert [] == [pair for pair in result.pairs if pair.status == "fail"]
     assert result.aligned
     assert ["weights_before", "grads"] == [pair.stage for pair in result.pairs if pair.tensor == "k"]
-    verb = "split" if merged == "base" else "merged"
-    assert any("attn.q [" in note and f"neighbouring dimensions {verb}" in note for note in result.notes)
+    assert any("attn.q [" in note and "regrouped in row-major order" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("fault", ["swapped", "order"])

@@ -181,8 +181,8 @@ def test_the_usual_names_of_gate_and_up_are_known(gate_up: str, gate_and_up: tup
 
 def test_the_order_is_noted_and_the_layers_are_left_without_a_pair() -> None:
     found = match(Decoder("oi", **FUSED), Decoder("oi"))
-    assert any("layers.0.attn.qkv_proj is taken to hold" in note and "q, k, v" in note for note in found.notes)
-    assert any("gate, up" in note for note in found.notes)
+    assert any("layers.0.attn.qkv_proj is taken to hold" in note and "q, k, v" in note for note in found.guesses)
+    assert any("gate, up" in note for note in found.guesses)
     why = {entry.name: entry.why for entry in (*found.unmatched_base, *found.unmatched_raw)}
     for name in ("qkv_proj", "q_proj", "k_proj", "v_proj"):
         assert "its output has no counterpart" in why[f"layers.0.attn.{name}"]
@@ -194,7 +194,7 @@ def test_an_interleaved_layout_differs_and_is_never_aligned() -> None:
     assert not result.aligned
     assert result.first_divergence is not None
     assert ("forward", "layers.0.attn") == (result.first_divergence.stage, result.first_divergence.base.route)
-    assert any("head by head" in note for note in result.notes)
+    assert any("layers.0.attn.qkv_proj" in note and "nothing fits" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("name", ["up_gate_proj", "up_gate", "fused_up_gate_proj", "fc_up_gate"])
@@ -202,7 +202,8 @@ def test_an_interleaved_layout_differs_and_is_never_aligned() -> None:
 def test_the_name_gives_the_order_and_the_outputs_decide(name: str, up_first: bool) -> None:
     result = aligned(Decoder("oi"), Decoder("io", gate_up=name, up_first=up_first))
     assert up_first == result.aligned
-    assert any(f"mlp.{name} is taken to hold" in note and "(up, gate)" in note for note in result.notes)
+    told = "this fits" if up_first else "another layout would fit, which is not taken"
+    assert any(f"mlp.{name} is taken as expected (up, gate, one" in note and told in note for note in result.notes)
     if not up_first:
         assert result.first_divergence is not None
         assert "layers.0.mlp" in result.first_divergence.base.route
@@ -306,3 +307,51 @@ def test_packed_attention_of_torch_is_one_fused_linear_elsewhere(framework: str,
     assert ("attn.qkv.bias", "identity") == links(found)["attn.in_proj_bias"]
     assert routes(found)["attn.out_proj"] == "attn.proj"
     assert (failing(found.unmatched_base), failing(found.unmatched_raw)) == ([], [])
+
+
+# -- k and v in one -------------------------------------------------------------------------------------------------------
+class Narrow(nn.Layer):
+    """Attention whose k and v lie in one Linear, `by_heads` or whole; v_first: takes them the other way about."""
+
+    def __init__(self, fused: str, by_heads: bool = False, v_first: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        self.num_kv_heads = 2
+        linear = nn.LinearIO if fused else nn.Linear
+        self.q_proj = linear(WIDTH, 4)
+        for name, size in {fused: 8}.items() if fused else {"k_proj": 4, "v_proj": 4}.items():
+            setattr(self, name, linear(WIDTH, size))
+        self.out_proj = linear(4, WIDTH)
+        self._fused, self._by_heads, self._v_first, self._scale = fused, by_heads, v_first, np.float32(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._fused:
+            rows = np.arange(8).reshape(2, 2, 2) if self._by_heads else np.arange(8).reshape(1, 2, 4)
+            k, v = (getattr(self, self._fused)(x)[..., rows[:, at].reshape(-1)] for at in (0, 1))
+            k, v = (v, k) if self._v_first else (k, v)
+        else:
+            k, v = self.k_proj(x), self.v_proj(x)
+        return self.out_proj((self.q_proj(x) * k.tanh() * self._scale + v).tanh())
+
+
+def narrow(fused: str = "", attn: str = "attn", **options: Any) -> nn.Layer:
+    model = nn.Sequential()
+    setattr(model, attn, Narrow(fused, **options))
+    return model
+
+
+@pytest.mark.parametrize("name", ["kv_proj", "kv", "to_kv", "key_value"])
+@pytest.mark.parametrize("by_heads", [False, True])
+def test_k_and_v_in_one_are_found_and_a_fault_beside_them_too(name: str, by_heads: bool) -> None:
+    result = aligned(narrow(), narrow(name, attn="self_attn", by_heads=by_heads))
+    assert [] == [pair for pair in result.pairs if pair.status == "fail"]
+    assert result.aligned
+    assert by_heads == ("NOT as expected" in result.notes[0])
+    faulty = aligned(narrow(), narrow(name, attn="self_attn", by_heads=by_heads, scale=1.02))
+    assert faulty.first_divergence is not None
+    assert "attn" == faulty.first_divergence.base.route
+
+
+def test_v_before_k_differs_where_the_name_says_k_before_v() -> None:
+    result = aligned(narrow(), narrow("kv_proj", v_first=True))
+    assert not result.aligned
+    assert any("another layout would fit" in note and "v, k, one whole" in note for note in result.notes)

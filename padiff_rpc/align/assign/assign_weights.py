@@ -79,6 +79,17 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
     return report
 
 
+def write_links(base: Model, raw: Model, links: Sequence[ParameterLink]) -> None:
+    """Overwrite raw's tensors of these links alone, as `assign_weights` does once everything is checked.
+
+    Args:
+        base: is the model that gives the values.
+        raw: is the model that takes them.
+        links: say which tensors, and by which layout rule; none of them is a special initialiser's.
+    """
+    raw.write_parameters(_transformed(base, base.describe(), raw.describe(), links, AssignReport()))
+
+
 def refuse_extras(base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
     """Raise MODELS_DO_NOT_MATCH if any parameter or buffer of raw gets no value of base's, be it one that raw alone has."""
     failures = explain_mismatch(base_model, raw_model, matching)

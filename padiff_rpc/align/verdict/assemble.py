@@ -67,7 +67,7 @@ def assemble(
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
         inferred_routes=[(pair.base, pair.raw) for pair in matching.layers if not pair.certain],
-        guessed_routes=list(matching.guesses),
+        guessed_routes=matching.guessed_routes,
         extras=list(extras),
         lacking=list(lacking),
     )

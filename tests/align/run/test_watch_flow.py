@@ -123,10 +123,11 @@ def test_what_flow_cannot_tell_apart_stays_a_guess() -> None:
             self._names = names
 
         def forward(self, x: Tensor) -> Tensor:
-            first, second = (getattr(self, name)(x) for name in self._names)
-            return first * 2.0 + second
+            made = [getattr(self, name)(x) * float(at) for at, name in enumerate(self._names, 1)]
+            return made[0] + made[1] + made[2] + made[3]
 
-    assert [("left", "p"), ("right", "q")] == run(Twins("left", "right"), Twins("p", "q")).guessed_routes
+    guessed = run(Twins("left", "right", "up", "down"), Twins("p", "q", "r", "s")).guessed_routes
+    assert [("left", "p"), ("right", "q"), ("up", "r"), ("down", "s")] == guessed
 
 
 def test_watching_leaves_a_model_as_it_was() -> None:

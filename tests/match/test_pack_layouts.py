@@ -1,4 +1,4 @@
-"""Packed Linears that a library lays out otherwise than their names tell: known by the library's classes, never by chance."""
+"""Packed Linears and how they lie: as their library is known to lay them, as their name tells, or in groups of heads."""
 
 from __future__ import annotations
 
@@ -97,7 +97,10 @@ def test_the_layout_of_a_known_library_is_taken_and_noted(back: bool) -> None:
     result = run(LIBRARY, back)
     assert [] == [pair for pair in result.pairs if pair.status == "fail"]
     assert result.aligned
-    for told in ("(gate, up), as paddleformers lays them", "(q, k, v), as paddleformers lays them, in 2 groups"):
+    for told in (
+        "(gate, up, one whole after the other, as paddleformers lays them)",
+        "(q, k, v, in 2 groups with a share of each, as paddleformers lays them)",
+    ):
         assert any(told in note for note in result.notes)
 
 
@@ -113,11 +116,10 @@ def test_a_model_that_does_otherwise_in_the_librarys_name_differs(fault: dict[st
     assert result.first_divergence.base.route.startswith(at)
 
 
-@pytest.mark.parametrize("classes", [{}, {"Mlp": LIBRARY["Mlp"]}, {"Attention": LIBRARY["Attention"]}])
-def test_in_a_class_of_the_users_own_the_name_alone_counts(classes: dict[str, str]) -> None:
-    assert not run(classes).aligned
-    own = {"lie": "groups" if "Attention" in classes else "whole", "up_first": "Mlp" not in classes}
-    assert run(classes, **own).aligned
+@pytest.mark.parametrize("lie", ["whole", "groups"])
+def test_in_a_class_of_the_users_own_the_name_gives_the_order_and_trying_the_groups(lie: str) -> None:
+    assert not run({}, lie=lie).aligned
+    assert run({}, lie=lie, up_first=True).aligned
 
 
 # -- rules with groups --------------------------------------------------------------------------------------------------
