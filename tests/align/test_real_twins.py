@@ -46,7 +46,7 @@ FORMS = (
 TOGETHER = tuple(
     form for form in FORMS if form not in ("boolean mask", "mask of one axis less", "mask of ones", "stack")
 )
-HIDING = ("dropouts exchanged", "mask of -1e4", "mask of ones", "inputs in another order")
+HIDING = ("dropouts exchanged", "inputs in another order")
 """Where these do not heal, since a fault lies behind them, they are named in its place."""
 BEHIND = (
     *((form,) for form in FORMS if form not in HIDING),

@@ -49,12 +49,12 @@ FAULTS = (
     ),
     _fault(
         "bert",
-        "LayerNorm epsilon 1e-5 for 1e-12",
+        "LayerNorm epsilon 1e-3 for 1e-12",
         "attribute",
         "embeddings.layer_norm",
         "embeddings.LayerNorm",
         name="_epsilon",
-        value=1e-5,
+        value=1e-3,
     ),
     _fault(
         "roberta",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -182,7 +182,23 @@ _EXPERTS: Values = {
     "shared_expert_intermediate_size": 48,
     "decoder_sparse_step": 1,
 }
-_GPT_OSS: Values = {**_DECODER, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
+_GPT_OSS: Values = {
+    **_DECODER,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "head_dim": 16,
+    # As the published checkpoints have it: 32 * 4096 positions. Where the two numbers do not agree, transformers takes the
+    # factor as it is given, and paddleformers their ratio, so that the rotary tables differ.
+    "max_position_embeddings": 131072,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 32.0,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+        "original_max_position_embeddings": 4096,
+    },
+}
 
 
 def _nlp(name: str, stem: str, values: Values, inputs: Values = IDS, raw_values: Values | None = None) -> ZooPair:
@@ -227,7 +243,11 @@ PAIRS: Mapping[str, ZooPair] = {
         _nlp("t5", "T5", _T5, TWO_IDS),
         _nlp("bart", "Bart", _BART, TWO_IDS),
         _nlp("xlnet", "XLNet", _XLNET, raw_values={**_XLNET, "d_head": 16}),
-        _nlp("roformer", "RoFormer", {**_BERT, "embedding_size": 64}),
+        replace(
+            _nlp("roformer", "RoFormer", {**_BERT, "embedding_size": 64}),
+            remark="raw alone has a pooler, which `--allow-extra 'pooler*'` accepts",
+            settings={"allow_extra": ("pooler*",)},
+        ),
         _nlp("ctrl", "CTRL", _CTRL),
         _nlp("clip_text", "CLIPText", _CLIP_TEXT),
         _nlp("clip_vision", "CLIPVision", _CLIP_VISION, IMAGE),
