@@ -22,7 +22,7 @@ PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_o
 	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
 .PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e test-pythons coverage \
-	lint type proto proto-check docs site dist bench bench-slow mutations clean
+	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow mutations clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -30,6 +30,8 @@ help:
 	@echo "make lint type proto-check   the static checks"
 	@echo "make proto                   regenerate $(GENERATED) from proto/"
 	@echo "make docs                    regenerate docs/layers.md from a run"
+	@echo "make zoo                     align pairs of public libraries, and write docs/zoo.md; make zoo ZOO='bert t5': only those"
+	@echo "make zoo-faults              plant two faults in each of these pairs, and see whether their layers are named"
 	@echo "make coverage                what the fast tests reach, with a floor"
 	@echo "make test-pythons            the fast tests under each of $(PYTHONS) that is there"
 	@echo "make site                    the documents and the API reference, in build/site"
@@ -49,6 +51,9 @@ TOGETHER_ENV := $(V)/together/.ready
 PROTO_ENV := $(V)/proto/.ready
 WIRE_OLDEST_ENV := $(V)/wire-oldest/.ready
 SITE_ENV := $(V)/site/.ready
+
+# Not among those that the tests need: they take 2 GB.
+ZOO_ENVS := $(V)/zoo-torch/.ready $(V)/zoo-paddle/.ready $(V)/zoo-paddle-old/.ready
 
 ENVIRONMENTS := $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(PADDLE_OLD_ENV) $(TOGETHER_ENV) $(PROTO_ENV) $(WIRE_OLDEST_ENV)
 
@@ -106,6 +111,16 @@ $(SITE_ENV): requirements/site.txt
 	@echo "creating $(@D) (site generator) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(INSTALL) --requirement requirements/site.txt
+	@touch $@
+
+# Libraries of models on top of a framework's environment, all of which they see: the .pth file has Python add its packages, and
+# those that are installed in place, behind their own.
+$(V)/zoo-%/.ready: $(V)/%/.ready requirements/zoo-%.txt
+	@echo "creating $(@D) (on top of $(<D)) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(<D)/bin/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+		> "$$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/framework.pth"
+	@$(@D)/bin/python $(INSTALL) --no-deps --requirement requirements/zoo-$*.txt
 	@touch $@
 
 # One for each Python of PYTHONS, named as it is: what the fast tests need.
@@ -179,6 +194,13 @@ proto-check: $(COORDINATOR) $(PROTO_ENV)
 
 docs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	PADIFF_REFRESH_DOCS=1 $(call PY,coordinator) -m pytest -q tests/e2e/test_layers_table.py
+
+# Real pairs: one architecture in two libraries. docs/zoo.md is written where all of them are run.
+zoo: $(COORDINATOR) $(ZOO_ENVS)
+	@$(call PY,coordinator) -m tests.zoo $(ZOO)
+
+zoo-faults: $(COORDINATOR) $(ZOO_ENVS)
+	@$(call PY,coordinator) -m tests.zoo.run_faults $(ZOO)
 
 # Copies what the site shows as it lies here, so that links between documents hold in both places. No broken link and no
 # public name without a docstring passes.

@@ -18,6 +18,7 @@ from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.findings import StepResult, StepsRun
+from padiff_rpc.align.stages.own_buffers import OwnBuffers, compare_own_buffers
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
@@ -109,8 +110,9 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
     """Assign, compare what was assigned, and run and compare step by step."""
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
-    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching)
+    own = compare_own_buffers(comparer, prepared.described, links) if settings.assign else OwnBuffers()
     assign_s = 0.0
+    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching, own.kept)
     if settings.assign:
         tell(Progress(0, "assign", 0, len(prepared.matching.links), ""))
         assign_s += _seconds(assign)[1]
@@ -131,6 +133,7 @@ def _run_steps(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]
         if result.stopped is not None:
             break
     steps[0].others = [*before, *steps[0].others]
+    steps[0].notes += own.notes
     return StepsRun(steps, assign_s, weights_before_s, step_s)
 
 
@@ -157,7 +160,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, begun: float) -
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.pairs]
-    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs), *aside]
+    notes = [*scope.notes, *prepared.notes, *prepared.matching.notes, *notes_on(prepared, pairs, run.steps), *aside]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)

@@ -34,6 +34,7 @@ class ParameterInfo:
         spec: The dtype and the shape.
         trainable: True where the framework computes a gradient for it; False for every buffer.
         aliases: The further full names of a tied tensor.
+        transient: True for a buffer that the framework leaves out of a checkpoint.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ParameterInfo:
     spec: TensorSpec
     trainable: bool
     aliases: tuple[str, ...] = ()
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Layer:
     """
 
     def __init__(self) -> None:
-        self.__dict__.update(_children={}, _parameters={}, _buffers={}, _hooks=[])
+        self.__dict__.update(_children={}, _parameters={}, _buffers={}, _transient=set(), _hooks=[])
         self.training = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,9 +63,10 @@ class Layer:
 
         return remove
 
-    def register_buffer(self, name: str, tensor: Tensor) -> None:
-        """Hold a tensor that belongs to the layer's state but is not trained."""
+    def register_buffer(self, name: str, tensor: Tensor, persistent: bool = True) -> None:
+        """Hold a tensor that belongs to the layer's state but is not trained; a checkpoint leaves it out if not persistent."""
         self._buffers[name] = tensor
+        (self._transient.discard if persistent else self._transient.add)(name)
 
     def children(self) -> dict[str, Layer]:
         """Return the direct sublayers by name."""
@@ -78,6 +79,10 @@ class Layer:
     def buffers(self) -> dict[str, Tensor]:
         """Return the buffers that this layer holds itself, by name."""
         return dict(self._buffers)
+
+    def transient_buffers(self) -> set[str]:
+        """Return the names of this layer's own buffers that a checkpoint leaves out."""
+        return self._transient & self._buffers.keys()
 
     def walk(self) -> Iterator[Layer]:
         """Yield this layer and all layers below it, pre-order; a layer that is registered twice comes twice."""

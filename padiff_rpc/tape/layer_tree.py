@@ -143,6 +143,7 @@ def _layer_json(layer: LayerInfo, own: Mapping[str, ParameterInfo]) -> dict[str,
                 "kind": info.kind,
                 "trainable": info.trainable,
                 "aliases": list(info.aliases),
+                **({"transient": True} if info.transient else {}),
                 **spec_json(info.spec),
             }
             for name, info in own.items()
@@ -165,4 +166,5 @@ def _parameter(name: str, tensor: Mapping[str, Any], source: Path) -> ParameterI
         spec=spec_from_json(tensor, source),
         trainable=need(tensor, "trainable", bool, source),
         aliases=tuple(need(tensor, "aliases", list, source)),
+        transient=need(tensor, "transient", bool, source) if "transient" in tensor else False,
     )

@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from padiff_rpc.v1 import tensor_pb2 as padiff__rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19padiff_rpc/v1/model.proto\x12\rpadiff_rpc.v1\x1a\x1apadiff_rpc/v1/tensor.proto\"\x96\x01\n\rParameterInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.padiff_rpc.v1.ParameterKind\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.padiff_rpc.v1.TensorSpec\x12\x11\n\ttrainable\x18\x04 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\",\n\x0eHyperparameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\"\xc3\x01\n\tLayerInfo\x12\r\n\x05route\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x12\n\nclass_path\x18\x03 \x01(\t\x12\x10\n\x08\x63hildren\x18\x04 \x03(\t\x12\x12\n\nparameters\x18\x05 \x03(\t\x12\x36\n\x0fhyperparameters\x18\x06 \x03(\x0b\x32\x1d.padiff_rpc.v1.Hyperparameter\x12\x10\n\x08training\x18\x07 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x08 \x03(\t\"\x95\x01\n\x10ModelDescription\x12\x11\n\tframework\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12(\n\x06layers\x18\x03 \x03(\x0b\x32\x18.padiff_rpc.v1.LayerInfo\x12\x30\n\nparameters\x18\x04 \x03(\x0b\x32\x1c.padiff_rpc.v1.ParameterInfo\"\xd9\x02\n\tModelInfo\x12\x11\n\tframework\x18\x01 \x01(\t\x12\x19\n\x11\x66ramework_version\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x16\n\x0epython_version\x18\x04 \x01(\t\x12\x38\n\x08packages\x18\x05 \x03(\x0b\x32&.padiff_rpc.v1.ModelInfo.PackagesEntry\x12\x16\n\x0epadiff_version\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0e\n\x06losses\x18\t \x03(\t\x12\x12\n\noptimizers\x18\n \x03(\t\x12\x1a\n\x12store_memory_bytes\x18\x0b \x01(\x04\x12\x18\n\x10store_disk_bytes\x18\x0c \x01(\x04\x1a/\n\rPackagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x01\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.padiff_rpc.v1.TensorSpec\x12%\n\x06\x64igest\x18\x04 \x01(\x0b\x32\x15.padiff_rpc.v1.Digest\x12#\n\x05place\x18\x05 \x01(\x0b\x32\x14.padiff_rpc.v1.Place\"+\n\x05Place\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"(\n\tLayerCall\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x05\"\xdb\x01\n\x08\x42oundary\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.padiff_rpc.v1.Phase\x12\r\n\x05route\x18\x03 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x04 \x01(\x05\x12!\n\x04side\x18\x05 \x01(\x0e\x32\x13.padiff_rpc.v1.Side\x12(\n\x06\x63\x61ller\x18\x06 \x01(\x0b\x32\x18.padiff_rpc.v1.LayerCall\x12&\n\x07records\x18\x07 \x03(\x0b\x32\x15.padiff_rpc.v1.Record\x12\x0b\n\x03\x61pi\x18\x08 \x01(\x08\"^\n\x0e\x42oundaryTensor\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x05\x12!\n\x04side\x18\x03 \x01(\x0e\x32\x13.padiff_rpc.v1.Side\x12\x0c\n\x04name\x18\x04 \x01(\t\"\xa6\x01\n\rRecordOptions\x12\x12\n\nall_routes\x18\x01 \x01(\x08\x12\x0e\n\x06routes\x18\x02 \x03(\t\x12\x0e\n\x06inputs\x18\x03 \x01(\x08\x12\x11\n\tgradients\x18\x04 \x01(\x08\x12\x0c\n\x04sync\x18\x05 \x01(\x08\x12\x11\n\tapi_calls\x18\x06 \x01(\x08\x12-\n\nstatistics\x18\x07 \x01(\x0e\x32\x19.padiff_rpc.v1.Statistics\"\x90\x01\n\x08LossSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x07options\x18\x02 \x03(\x0b\x32$.padiff_rpc.v1.LossSpec.OptionsEntry\x12\x0f\n\x07outputs\x18\x03 \x03(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x89\x01\n\rOptimizerSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12:\n\x07options\x18\x02 \x03(\x0b\x32).padiff_rpc.v1.OptimizerSpec.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*h\n\rParameterKind\x12\x1e\n\x1aPARAMETER_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18PARAMETER_KIND_PARAMETER\x10\x01\x12\x19\n\x15PARAMETER_KIND_BUFFER\x10\x02*E\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_FORWARD\x10\x01\x12\x12\n\x0ePHASE_BACKWARD\x10\x02*=\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0e\n\nSIDE_INPUT\x10\x01\x12\x0f\n\x0bSIDE_OUTPUT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19padiff_rpc/v1/model.proto\x12\rpadiff_rpc.v1\x1a\x1apadiff_rpc/v1/tensor.proto\"\xa9\x01\n\rParameterInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.padiff_rpc.v1.ParameterKind\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.padiff_rpc.v1.TensorSpec\x12\x11\n\ttrainable\x18\x04 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12\x11\n\ttransient\x18\x06 \x01(\x08\",\n\x0eHyperparameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04json\x18\x02 \x01(\t\"\xc3\x01\n\tLayerInfo\x12\r\n\x05route\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x12\n\nclass_path\x18\x03 \x01(\t\x12\x10\n\x08\x63hildren\x18\x04 \x03(\t\x12\x12\n\nparameters\x18\x05 \x03(\t\x12\x36\n\x0fhyperparameters\x18\x06 \x03(\x0b\x32\x1d.padiff_rpc.v1.Hyperparameter\x12\x10\n\x08training\x18\x07 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x08 \x03(\t\"\x95\x01\n\x10ModelDescription\x12\x11\n\tframework\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12(\n\x06layers\x18\x03 \x03(\x0b\x32\x18.padiff_rpc.v1.LayerInfo\x12\x30\n\nparameters\x18\x04 \x03(\x0b\x32\x1c.padiff_rpc.v1.ParameterInfo\"\xd9\x02\n\tModelInfo\x12\x11\n\tframework\x18\x01 \x01(\t\x12\x19\n\x11\x66ramework_version\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x16\n\x0epython_version\x18\x04 \x01(\t\x12\x38\n\x08packages\x18\x05 \x03(\x0b\x32&.padiff_rpc.v1.ModelInfo.PackagesEntry\x12\x16\n\x0epadiff_version\x18\x06 \x01(\t\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0e\n\x06losses\x18\t \x03(\t\x12\x12\n\noptimizers\x18\n \x03(\t\x12\x1a\n\x12store_memory_bytes\x18\x0b \x01(\x04\x12\x18\n\x10store_disk_bytes\x18\x0c \x01(\x04\x1a/\n\rPackagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x01\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.padiff_rpc.v1.TensorSpec\x12%\n\x06\x64igest\x18\x04 \x01(\x0b\x32\x15.padiff_rpc.v1.Digest\x12#\n\x05place\x18\x05 \x01(\x0b\x32\x14.padiff_rpc.v1.Place\"+\n\x05Place\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"(\n\tLayerCall\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x05\"\xdb\x01\n\x08\x42oundary\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12#\n\x05phase\x18\x02 \x01(\x0e\x32\x14.padiff_rpc.v1.Phase\x12\r\n\x05route\x18\x03 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x04 \x01(\x05\x12!\n\x04side\x18\x05 \x01(\x0e\x32\x13.padiff_rpc.v1.Side\x12(\n\x06\x63\x61ller\x18\x06 \x01(\x0b\x32\x18.padiff_rpc.v1.LayerCall\x12&\n\x07records\x18\x07 \x03(\x0b\x32\x15.padiff_rpc.v1.Record\x12\x0b\n\x03\x61pi\x18\x08 \x01(\x08\"^\n\x0e\x42oundaryTensor\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x05\x12!\n\x04side\x18\x03 \x01(\x0e\x32\x13.padiff_rpc.v1.Side\x12\x0c\n\x04name\x18\x04 \x01(\t\"\xa6\x01\n\rRecordOptions\x12\x12\n\nall_routes\x18\x01 \x01(\x08\x12\x0e\n\x06routes\x18\x02 \x03(\t\x12\x0e\n\x06inputs\x18\x03 \x01(\x08\x12\x11\n\tgradients\x18\x04 \x01(\x08\x12\x0c\n\x04sync\x18\x05 \x01(\x08\x12\x11\n\tapi_calls\x18\x06 \x01(\x08\x12-\n\nstatistics\x18\x07 \x01(\x0e\x32\x19.padiff_rpc.v1.Statistics\"\x90\x01\n\x08LossSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x07options\x18\x02 \x03(\x0b\x32$.padiff_rpc.v1.LossSpec.OptionsEntry\x12\x0f\n\x07outputs\x18\x03 \x03(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x89\x01\n\rOptimizerSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12:\n\x07options\x18\x02 \x03(\x0b\x32).padiff_rpc.v1.OptimizerSpec.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*h\n\rParameterKind\x12\x1e\n\x1aPARAMETER_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18PARAMETER_KIND_PARAMETER\x10\x01\x12\x19\n\x15PARAMETER_KIND_BUFFER\x10\x02*E\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_FORWARD\x10\x01\x12\x12\n\x0ePHASE_BACKWARD\x10\x02*=\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0e\n\nSIDE_INPUT\x10\x01\x12\x0f\n\x0bSIDE_OUTPUT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,42 +28,42 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_LOSSSPEC_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._options = None
   _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_PARAMETERKIND']._serialized_start=1984
-  _globals['_PARAMETERKIND']._serialized_end=2088
-  _globals['_PHASE']._serialized_start=2090
-  _globals['_PHASE']._serialized_end=2159
-  _globals['_SIDE']._serialized_start=2161
-  _globals['_SIDE']._serialized_end=2222
+  _globals['_PARAMETERKIND']._serialized_start=2003
+  _globals['_PARAMETERKIND']._serialized_end=2107
+  _globals['_PHASE']._serialized_start=2109
+  _globals['_PHASE']._serialized_end=2178
+  _globals['_SIDE']._serialized_start=2180
+  _globals['_SIDE']._serialized_end=2241
   _globals['_PARAMETERINFO']._serialized_start=73
-  _globals['_PARAMETERINFO']._serialized_end=223
-  _globals['_HYPERPARAMETER']._serialized_start=225
-  _globals['_HYPERPARAMETER']._serialized_end=269
-  _globals['_LAYERINFO']._serialized_start=272
-  _globals['_LAYERINFO']._serialized_end=467
-  _globals['_MODELDESCRIPTION']._serialized_start=470
-  _globals['_MODELDESCRIPTION']._serialized_end=619
-  _globals['_MODELINFO']._serialized_start=622
-  _globals['_MODELINFO']._serialized_end=967
-  _globals['_MODELINFO_PACKAGESENTRY']._serialized_start=920
-  _globals['_MODELINFO_PACKAGESENTRY']._serialized_end=967
-  _globals['_RECORD']._serialized_start=970
-  _globals['_RECORD']._serialized_end=1121
-  _globals['_PLACE']._serialized_start=1123
-  _globals['_PLACE']._serialized_end=1166
-  _globals['_LAYERCALL']._serialized_start=1168
-  _globals['_LAYERCALL']._serialized_end=1208
-  _globals['_BOUNDARY']._serialized_start=1211
-  _globals['_BOUNDARY']._serialized_end=1430
-  _globals['_BOUNDARYTENSOR']._serialized_start=1432
-  _globals['_BOUNDARYTENSOR']._serialized_end=1526
-  _globals['_RECORDOPTIONS']._serialized_start=1529
-  _globals['_RECORDOPTIONS']._serialized_end=1695
-  _globals['_LOSSSPEC']._serialized_start=1698
-  _globals['_LOSSSPEC']._serialized_end=1842
-  _globals['_LOSSSPEC_OPTIONSENTRY']._serialized_start=1796
-  _globals['_LOSSSPEC_OPTIONSENTRY']._serialized_end=1842
-  _globals['_OPTIMIZERSPEC']._serialized_start=1845
-  _globals['_OPTIMIZERSPEC']._serialized_end=1982
-  _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._serialized_start=1796
-  _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._serialized_end=1842
+  _globals['_PARAMETERINFO']._serialized_end=242
+  _globals['_HYPERPARAMETER']._serialized_start=244
+  _globals['_HYPERPARAMETER']._serialized_end=288
+  _globals['_LAYERINFO']._serialized_start=291
+  _globals['_LAYERINFO']._serialized_end=486
+  _globals['_MODELDESCRIPTION']._serialized_start=489
+  _globals['_MODELDESCRIPTION']._serialized_end=638
+  _globals['_MODELINFO']._serialized_start=641
+  _globals['_MODELINFO']._serialized_end=986
+  _globals['_MODELINFO_PACKAGESENTRY']._serialized_start=939
+  _globals['_MODELINFO_PACKAGESENTRY']._serialized_end=986
+  _globals['_RECORD']._serialized_start=989
+  _globals['_RECORD']._serialized_end=1140
+  _globals['_PLACE']._serialized_start=1142
+  _globals['_PLACE']._serialized_end=1185
+  _globals['_LAYERCALL']._serialized_start=1187
+  _globals['_LAYERCALL']._serialized_end=1227
+  _globals['_BOUNDARY']._serialized_start=1230
+  _globals['_BOUNDARY']._serialized_end=1449
+  _globals['_BOUNDARYTENSOR']._serialized_start=1451
+  _globals['_BOUNDARYTENSOR']._serialized_end=1545
+  _globals['_RECORDOPTIONS']._serialized_start=1548
+  _globals['_RECORDOPTIONS']._serialized_end=1714
+  _globals['_LOSSSPEC']._serialized_start=1717
+  _globals['_LOSSSPEC']._serialized_end=1861
+  _globals['_LOSSSPEC_OPTIONSENTRY']._serialized_start=1815
+  _globals['_LOSSSPEC_OPTIONSENTRY']._serialized_end=1861
+  _globals['_OPTIMIZERSPEC']._serialized_start=1864
+  _globals['_OPTIMIZERSPEC']._serialized_end=2001
+  _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._serialized_start=1815
+  _globals['_OPTIMIZERSPEC_OPTIONSENTRY']._serialized_end=1861
 # @@protoc_insertion_point(module_scope)

@@ -35,18 +35,20 @@ SIDE_INPUT: Side
 SIDE_OUTPUT: Side
 
 class ParameterInfo(_message.Message):
-    __slots__ = ("name", "kind", "spec", "trainable", "aliases")
+    __slots__ = ("name", "kind", "spec", "trainable", "aliases", "transient")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    TRANSIENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: ParameterKind
     spec: _tensor_pb2.TensorSpec
     trainable: bool
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[ParameterKind, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping[str, _Any]]] = ..., trainable: bool = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    transient: bool
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[ParameterKind, str]] = ..., spec: _Optional[_Union[_tensor_pb2.TensorSpec, _Mapping[str, _Any]]] = ..., trainable: bool = ..., aliases: _Optional[_Iterable[str]] = ..., transient: bool = ...) -> None: ...
 
 class Hyperparameter(_message.Message):
     __slots__ = ("name", "json")

@@ -120,6 +120,7 @@ def parameter_info_to_proto(info: domain.ParameterInfo) -> model_pb2.ParameterIn
         spec=tensor_spec_to_proto(info.spec),
         trainable=info.trainable,
         aliases=info.aliases,
+        transient=info.transient,
     )
 
 
@@ -136,6 +137,7 @@ def parameter_info_from_proto(proto: model_pb2.ParameterInfo) -> domain.Paramete
         spec=tensor_spec_from_proto(proto.spec),
         trainable=proto.trainable,
         aliases=tuple(map(intern, proto.aliases)),
+        transient=proto.transient,
     )
 
 

@@ -387,6 +387,6 @@ def test_a_key_bias_that_begins_at_zero_holds_nothing_but_noise_after_sgd(
     inputs = inputs_of("bert_like")
     result = align(base, raw, inputs, inputs, settings)
     assert aligned is result.aligned
-    left_out = [pair for pair in result.pairs if "SGD moves them by nothing else" in pair.why]
-    assert {"skipped"} >= {pair.status for pair in left_out}
+    left_out = [pair for pair in result.pairs if "rounding noise" in pair.why and "SGD moves" in pair.why]
+    assert {"skipped", "pass"} >= {pair.status for pair in left_out}  # an element that nothing pulls passes
     assert (len(keys) * 2 if aligned else 0) == len(left_out)

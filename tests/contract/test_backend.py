@@ -10,6 +10,7 @@ import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import parse_loss
+from padiff_rpc.model.recording.native_tree import describe
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
 SHAPES = [(), (1,), (0,), (3, 0, 2), (2, 3), (2, 1, 3, 5)]
@@ -103,6 +104,13 @@ def test_own_tensors_are_the_layers_own_with_kind_and_trainable(kit):
     ]
     own = kit.backend.own_tensors(kit.build("extras"))
     assert [(name, kind, trainable) for name, _, kind, trainable in own] == expected
+
+
+def test_buffers_that_no_checkpoint_holds_are_transient(kit):
+    model = kit.build("extras")
+    assert {"passing"} == set(kit.backend.transient_buffers(model))
+    described = describe(kit.backend, model)
+    assert {"passing"} == {info.name for info in described.parameters if info.transient}
 
 
 def test_own_tensors_leave_out_those_of_children_and_a_missing_bias(kit):

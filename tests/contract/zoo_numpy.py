@@ -165,14 +165,14 @@ class _Dropout(nn.Layer):
 
 
 class _Extras(nn.Layer):
-    """NumPy layers have no state dict, so that `kept` and `passing` are buffers of one kind."""
+    """Holds a buffer of each kind: `kept` is part of a checkpoint, `passing` is not."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(np.ones(4, np.float32))
         self.frozen = nn.Parameter(np.ones(4, np.float32), requires_grad=False)
         self.register_buffer("kept", Tensor(np.ones(4, np.float32)))
-        self.register_buffer("passing", Tensor(np.ones(4, np.float32)))
+        self.register_buffer("passing", Tensor(np.ones(4, np.float32)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale * self.frozen + self.kept + self.passing

@@ -46,7 +46,10 @@ INFO = ModelInfo("torch", "2.13.0", "cpu", "3.11.7", {"numpy": "2.4"}, "0.1.0", 
 PAIRS: dict[str, list[Any]] = {
     "tensor_spec": [SPEC, TensorSpec(DType.F64, ()), TensorSpec(DType.BOOL, (2**33,))],
     "digest": [DIGEST],
-    "parameter_info": [PARAMETER, ParameterInfo("running_mean", "buffer", TensorSpec(DType.F32, (4,)), False)],
+    "parameter_info": [
+        PARAMETER,
+        ParameterInfo("running_mean", "buffer", TensorSpec(DType.F32, (4,)), False, transient=True),
+    ],
     "layer_info": [LAYER, LayerInfo("", "Net", "user.Net", (), (), {}, False)],
     "model_info": [INFO],
     "record": [RECORD],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from sys import intern
 
@@ -19,7 +19,7 @@ from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
-from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec, TensorStream
 
 _STREAMED = ("identity", "transpose")
 """Rules whose tensors are compared as they come, of whatever size; the others cut or join, and are read whole."""
@@ -173,6 +173,28 @@ class ParameterComparer:
         """Read one of raw's tensors whole."""
         with self._sides.traffic.single(self._sides.raw.read_parameters([name], what)) as stream:
             return stream.collect()
+
+    @contextmanager
+    def abreast(self, link: ParameterLink, raw_name: str, what: What) -> Iterator[tuple[TensorStream, TensorStream]]:
+        """Open streams of base's and raw's elements of one tensor of raw, both in raw's layout.
+
+        Args:
+            link: tells which of base's parameters make up raw's tensor, and by which layout rule.
+            raw_name: is the tensor's full name in raw, one of `link.raw`.
+            what: asks for values or gradients.
+        """
+        from_raw = self._sides.traffic.single(self._sides.raw.read_parameters([raw_name], what))
+        if link.rule not in _STREAMED:
+            base = self.base_tensor(link, raw_name, what).stream(raw_name)
+            with from_raw as raw:
+                yield base, raw
+            return
+        turned = link.base if link.rule == "transpose" else ()
+        with (
+            self._sides.traffic.single(self._sides.base.read_parameters(link.base, what, turned)) as base,
+            from_raw as raw,
+        ):
+            yield base, raw
 
     def compare_tensors(self, stage: Stage, base: Tensor, raw: Tensor) -> Verdict:
         """Compare two tensors that are here already."""

@@ -31,6 +31,7 @@ class StepResult:
         wall_s: maps each phase that ran to its seconds, recording included.
         graded: is true when a gradient other than zero came up on some side.
         moved: tells what the optimisers' step changed, where there was one.
+        left_out: counts the elements whose update was not compared since their gradient is noise, by the parameter's name in raw.
         stopped: tells where a failure ended the step, where one was to.
     """
 
@@ -45,6 +46,7 @@ class StepResult:
     wall_s: PerSide[dict[str, float]] = field(default_factory=lambda: PerSide({}, {}))
     graded: bool = False
     moved: Moved | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
     stopped: StoppedAt | None = None
 
     @property

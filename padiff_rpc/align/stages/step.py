@@ -22,7 +22,7 @@ from padiff_rpc.align.stages.one_sided import OneSided
 from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
 from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
-from padiff_rpc.align.stages.updates import UpdateJudge
+from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
@@ -100,7 +100,8 @@ class StepRunner:
             found.others += grads
             yield "grads"
             updated, found.moved = self._optimise(step, grads, noise)
-            found.others += updated
+            found.others += updated.pairs
+            found.left_out = updated.left_out
             yield "weights"
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
         yield "buffers"
@@ -191,11 +192,11 @@ class StepRunner:
         found.graded = grads.nonzero or bool(found.missing) or any(not one.is_zero for one in found.backward)
         return grads.pairs
 
-    def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[list[Pair], Moved | None]:
+    def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[JudgedUpdates, Moved | None]:
         """Step the optimisers, where there are any, and compare the parameters after it."""
         base_optimizer, raw_optimizer = self._settings.optimizers
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
-            return [], None
+            return JudgedUpdates(), None
         self._updates.before_step(self._parameters)
         self._movement.before_step()
         self._threads.both(

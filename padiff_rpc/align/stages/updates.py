@@ -4,46 +4,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.align.stages.compare_parameters import NoiseScale, ParameterComparer
 from padiff_rpc.align.stages.step_size import StepSize, StepSizes
+from padiff_rpc.align.stages.update_elements import (
+    ElementsApart,
+    NoisyElements,
+    find_noisy_elements,
+    measure_apart,
+    unpacked,
+)
 from padiff_rpc.compare.tolerances import EPSILON, tolerance
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.result import Pair, Verdict
-from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import Digest, Tensor, told
 
 _NORMALISING = ("Adam", "AdamW")
 _ROUNDING = 4.0
 """Roundings of a parameter, in units of epsilon, that a step's own arithmetic may add to it."""
-_MARGIN = 10.0
-"""Gradients up to this many times the noise are taken for noise: what is left of their sign and ratio is not reliable."""
+_SENSITIVITY = 10.0
+"""How many times the relative error of its gradient a step may be off: an optimiser's moments add up those of all steps."""
+_ARITHMETIC = 1e-4
+"""The share of a step by which two right optimisers differ on equal gradients. Bias corrections that are computed in float32
+leave 3e-5 (1 - 0.999 has lost four digits); on MiniLM under AdamW 2.5e-5 was found."""
 _OPPOSITE = 2.5
 """Two Adam steps in opposite directions end 2 lr apart; a little more after bias correction. Other optimisers likewise."""
 
 
 @dataclass(frozen=True)
 class _UpdatedParameter:
-    """One of raw's parameters after the step: its name, its link, and the digests of its value and gradient."""
+    """One of raw's parameters after the step: its name and link, how its gradients compare, and the digests of its tensors."""
 
     name: str
     link: ParameterLink
+    grad: Pair
     value: Digest
     gradient: Digest | None
+
+
+@dataclass(frozen=True)
+class _StepTaken:
+    """One step: its number, the bound of the gradients' noise, what was measured of base, and whether another follows."""
+
+    number: int
+    noise: NoiseScale
+    measured: Mapping[str, StepSize]
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class _Allowance:
+    """How far apart a step may leave the sides, and the bound of all steps so far that it follows from; both are L2 norms."""
+
+    steps: float
+    apart: float
+
+
+@dataclass
+class JudgedUpdates:
+    """The comparison of the parameters after one step.
+
+    Attributes:
+        pairs: hold one comparison for each of raw's parameters, in the links' order.
+        left_out: counts the elements that were left out, by the parameter's name in raw.
+    """
+
+    pairs: list[Pair] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 class UpdateJudge:
     """Judges the stage `weights` in mode "scaled" more strictly than the table of tolerances does.
 
     Two parameters that agree to 1e-3 may have been moved in opposite directions. So the distance of the two sides must also be
-    small against the steps, by the tolerance that holds for gradients. The size of a step follows from a neutral optimiser's
-    formula, and is measured on base for an optimiser that the worker offers.
+    small against the steps: as small as this run's own gradients agree. Where a flipped ReLU leaves the gradients 1e-3 apart,
+    the steps may be so too; where they agree to 1e-7, a decay that one side forgets is seen. The size of a step follows from a
+    neutral optimiser's formula, and is measured on base for an optimiser that the worker offers.
 
     Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for rounding
     still moves its element by lr, in a direction that two right models do not share. Such elements are left out, and raw is given
@@ -59,6 +101,10 @@ class UpdateJudge:
         self._linear = self._neutral and optimizer.name not in _NORMALISING
         self._sizes = StepSizes(sides.base, sides.traffic)
         self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
+        self._errors: dict[
+            str, float
+        ] = {}  # the greatest relative error of a parameter's gradients so far, by raw name
+        self._noisy: dict[str, np.ndarray] = {}  # which elements were noise in the last step, packed, by raw name
 
     def before_step(self, links: Sequence[ParameterLink]) -> None:
         """Remember the parameters that the step is about to change, where its size has to be measured."""
@@ -77,7 +123,7 @@ class UpdateJudge:
         links: Sequence[ParameterLink],
         noise: NoiseScale,
         goes_on: bool,
-    ) -> list[Pair]:
+    ) -> JudgedUpdates:
         """Return the pairs of stage `weights` with the verdicts that the steps demand.
 
         Args:
@@ -89,39 +135,65 @@ class UpdateJudge:
             goes_on: says that another step follows.
         """
         if not self._applies:
-            return list(weights)
+            return JudgedUpdates(list(weights))
         measured = {} if self._neutral else self._sizes.measure([name for link in links for name in link.base])
         for base_name, size in measured.items():
             self._moved[base_name] = self._moved.get(base_name, 0.0) + size.norm
         names = [(name, link) for link in links for name in link.raw]
         values = self._sides.raw.digest_parameters([name for name, _ in names], "value")
         gradients = self._sides.raw.digest_parameters([name for name, _ in names], "gradient")
-        judged: list[Pair] = []
+        taken = _StepTaken(step, noise, measured, goes_on)
+        judged = JudgedUpdates()
         for pair, grad, (name, link) in zip(weights, grads, names, strict=True):
-            held = _UpdatedParameter(name, link, values[name], gradients.get(name))
-            verdict = self._within_steps(step, pair, held)
-            if verdict.failure == "values":
-                verdict = self._without_noise(step, verdict, grad, held, noise, measured, goes_on)
-            judged.append(verdict)
+            held = _UpdatedParameter(name, link, grad, values[name], gradients.get(name))
+            verdict, left_out = self._judge(taken, pair, held)
+            judged.pairs.append(verdict)
+            if left_out:
+                judged.left_out[name] = left_out
         return judged
 
-    def _within_steps(self, step: int, pair: Pair, held: _UpdatedParameter) -> Pair:
-        """Fail a pair whose values agree by the table, but which the two sides' steps moved differently."""
-        if pair.status != "pass" or pair.metrics is None or not pair.metrics.rel_l2 or held.gradient is None:
-            return pair
+    def _judge(self, taken: _StepTaken, pair: Pair, held: _UpdatedParameter) -> tuple[Pair, int]:
+        """Return the verdict on one parameter, and how many of its elements it leaves out."""
+        if pair.failure not in ("", "values") or pair.metrics is None or held.gradient is None:
+            return pair, 0
+        allowed = self._allowed(taken.number, held, held.gradient)
+        plain = _within(pair, pair.metrics.rel_l2 * told(held.value.norm), allowed)
+        carried_on = (
+            taken.goes_on and not self._linear
+        )  # SGD leaves no more than what is too small for all that uses it
+        if not pair.metrics.rel_l2 or (plain.status == "pass" and not carried_on):
+            return plain, 0
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
-        rtol = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
+        if held.grad.status != "pass" or held.grad.metrics is None or base_dtype is not raw_dtype:
+            return plain, 0
+        noisy = self._noisy_elements(taken, held)
+        with self._comparer.abreast(held.link, held.name, "value") as streams:
+            apart = measure_apart(*streams, noisy)
+        if not noisy.count or apart.noisy > _OPPOSITE * self._largest_move(taken, noisy.floor, held):
+            return plain, 0
+        given = self._give_values_of_base(held, noisy) if carried_on and apart.noisy else ""
+        if plain.status == "pass":
+            return plain, 0
+        return self._without_noise(taken, pair, held, noisy, apart, given), noisy.count
+
+    def _allowed(self, step: int, held: _UpdatedParameter, gradient: Digest) -> _Allowance:
+        """Bound how far apart the two sides may be after the steps so far."""
+        base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
+        most = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
+        metrics = held.grad.metrics if held.grad.status == "pass" else None
+        error = most if metrics is None else _SENSITIVITY * metrics.rel_l2
+        error = self._errors[held.name] = max(self._errors.get(held.name, 0.0), error)
         rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * told(held.value.norm)
-        steps = self._steps_norm(step, held, held.gradient)
-        apart, allowed = pair.metrics.rel_l2 * told(held.value.norm), rtol * steps + (step + 1) * rounding
-        if apart <= allowed:
-            return pair
-        why = (
-            f"the optimisers' steps differ: the sides are {apart:.3g} apart (L2 norm), where steps of {steps:.3g} may "
-            f"leave them {allowed:.3g} apart"
-        )
-        metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed)
-        return pair.judged_anew(Verdict("fail", "values", why, metrics))
+        steps = self._steps_norm(step, held, gradient)
+        return _Allowance(steps, min(max(error, _ARITHMETIC), most) * steps + (step + 1) * rounding)
+
+    def _noisy_elements(self, taken: _StepTaken, held: _UpdatedParameter) -> NoisyElements:
+        scale, before = self._comparer.noise_of(held.link, taken.noise), self._noisy.get(held.name)
+        with self._comparer.abreast(held.link, held.name, "gradient") as streams:
+            noisy = find_noisy_elements(*streams, scale, before)
+        if taken.goes_on:
+            self._noisy[held.name] = noisy.mask
+        return noisy
 
     def _steps_norm(self, step: int, held: _UpdatedParameter, gradient: Digest) -> float:
         """Bound the L2 norm by which all steps so far have moved a parameter."""
@@ -137,56 +209,74 @@ class UpdateJudge:
         options = self._optimizer.options
         return (step + 1) * options["lr"] * pull / max(1.0 - options["momentum"], 0.01)
 
-    def _largest_move(
-        self, step: int, gradient: float, held: _UpdatedParameter, measured: Mapping[str, StepSize]
-    ) -> float:
-        """Bound how far an element has moved whose gradients are at most `gradient`: under SGD in all steps, else in one."""
+    def _largest_move(self, taken: _StepTaken, gradient: float, held: _UpdatedParameter) -> float:
+        """Bound how far apart noise has moved an element whose gradients are at most `gradient`.
+
+        SGD adds up all steps. Other optimisers move it by one step, since raw was given base's value after each step before;
+        a dump was given none.
+        """
+        if self._linear:
+            return self._sgd_moves(taken.number, gradient)
+        steps = taken.number + 1 if self._sides.raw.info().recorded else 1
         if not self._neutral:
-            return max(measured[name].largest for name in held.link.base)
-        return self._sgd_moves(step, gradient) if self._linear else self._optimizer.options["lr"]
+            return steps * max(taken.measured[name].largest for name in held.link.base)
+        return steps * self._optimizer.options["lr"]
+
+    def _give_values_of_base(self, held: _UpdatedParameter, noisy: NoisyElements) -> str:
+        """Write base's values of noisy elements into raw, before another step; say so where raw takes none."""
+        if self._sides.raw.info().recorded:
+            return "; raw is a dump and goes on with its own, so later steps may differ by that"
+        base = self._comparer.base_tensor(held.link, held.name, "value")
+        raw = self._comparer.raw_tensor(held.name, "value")
+        self._sides.raw.write_parameters([_replaced(raw, base, noisy).stream(held.name)])
+        return ""
 
     def _without_noise(
         self,
-        step: int,
+        taken: _StepTaken,
         pair: Pair,
-        grad: Pair,
         held: _UpdatedParameter,
-        noise: NoiseScale,
-        measured: Mapping[str, StepSize],
-        goes_on: bool,
+        noisy: NoisyElements,
+        apart: ElementsApart,
+        given: str,
     ) -> Pair:
-        """Judge a failing pair anew without the elements whose gradient is noise, where these are at most a step apart."""
-        if grad.status != "pass" or grad.metrics is None:
-            return pair
-        gradient = _values(self._comparer.base_tensor(held.link, held.name, "gradient"))
-        base = self._comparer.base_tensor(held.link, held.name, "value")
-        raw = self._comparer.raw_tensor(held.name, "value")
-        floor = _MARGIN * max(self._comparer.noise_of(held.link, noise), grad.metrics.max_abs)
-        largest = self._largest_move(step, floor, held, measured)
-        noisy = np.abs(gradient) <= floor
-        apart = np.abs(_values(raw) - _values(base))[noisy]
-        if base.spec != raw.spec or not apart.size or apart.max() > _OPPOSITE * largest:
-            return pair
+        """Judge a failing pair anew without the elements whose gradient is noise."""
         moves = "by nothing else" if self._linear else "as far as others, either way"
+        if noisy.count == noisy.total:
+            why = "its gradient holds nothing but rounding noise on both sides"
+            return pair.judged_anew(Verdict.skip(f"{why}, and {self._optimizer.name} moves it {moves}{given}"))
         why = (
-            f"{int(noisy.sum())} of {noisy.size} elements are left out: their gradient is rounding noise (at most "
-            f"{floor:.2g}), and {self._optimizer.name} moves them {moves}"
+            f"{noisy.count} of {noisy.total} elements are left out: their gradient is rounding noise (at most "
+            f"{noisy.floor:.2g}), and {self._optimizer.name} moves them {moves}{given}"
         )
-        array = raw.to_array().copy()
-        array[noisy] = base.to_array()[noisy]
-        without = Tensor.from_array(array, raw.spec.dtype)
-        if goes_on and not self._linear:  # SGD leaves no more than what is too small for all that uses it
-            if self._sides.raw.info().recorded:
-                why = f"{why}; raw is a dump and goes on with its own, so later steps may differ by that"
-            else:
-                self._sides.raw.write_parameters([without.stream(held.name)])
-        if noisy.all():
-            return pair.judged_anew(Verdict.skip(why))
-        again = pair.judged_anew(self._comparer.compare_tensors("weights", base, without))
-        again = self._within_steps(step, again, held)
+        if pair.status == "fail":
+            base = self._comparer.base_tensor(held.link, held.name, "value")
+            raw = self._comparer.raw_tensor(held.name, "value")
+            pair = pair.judged_anew(self._comparer.compare_tensors("weights", base, _replaced(raw, base, noisy)))
+        assert held.gradient is not None
+        allowed = self._allowed(taken.number, held, held.gradient)
+        if taken.number and not self._linear:  # moments hold the rounding of all gradients so far
+            mixed = _SENSITIVITY * noisy.reach * self._largest_move(taken, noisy.floor, held)
+            allowed = replace(allowed, apart=allowed.apart + mixed)
+        again = _within(pair, apart.others, allowed)
         return replace(again, why=f"{again.why}; {why}" if again.why else why)
 
 
-def _values(tensor: Tensor) -> np.ndarray:
-    flat = np.frombuffer(tensor.data, tensor.spec.dtype.storage)
-    return np.array(to_float64(flat, tensor.spec.dtype), np.float64).reshape(tensor.spec.shape)
+def _within(pair: Pair, apart: float, allowed: _Allowance) -> Pair:
+    """Fail a pair whose values agree by the table, but which the two sides' steps moved differently."""
+    if pair.status != "pass" or pair.metrics is None or apart <= allowed.apart:
+        return pair
+    why = (
+        f"the optimisers' steps differ: the sides are {apart:.3g} apart (L2 norm), where steps of {allowed.steps:.3g} may "
+        f"leave them {allowed.apart:.3g} apart"
+    )
+    metrics = replace(pair.metrics, measure="step_l2", measured=apart, allowed=allowed.apart)
+    return pair.judged_anew(Verdict("fail", "values", why, metrics))
+
+
+def _replaced(raw: Tensor, base: Tensor, noisy: NoisyElements) -> Tensor:
+    """Return raw's tensor with base's values in the noisy elements."""
+    array = raw.to_array().copy()
+    mask = unpacked(noisy).reshape(*array.shape, -1).any(axis=-1)
+    array[mask] = base.to_array()[mask]
+    return Tensor.from_array(array, raw.spec.dtype)

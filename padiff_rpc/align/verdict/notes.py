@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
@@ -14,18 +15,59 @@ from padiff_rpc.result import LayerRef, Pair
 from padiff_rpc.tensors.tensor import DType
 
 _SHOWN = 5
+_NEARLY = 0.5
+"""The share of what a tolerance allows from which on a pass is worth a note."""
 _KINKED = 1e-3
 """Relative L2 error of float32 gradients from which on rounding alone does not explain it; a ReLU's kink does."""
 
 
-def notes_on(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
-    """Return one sentence per note, the most important first."""
+def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResult] = ()) -> list[str]:
+    """Return one sentence per note, the most important first.
+
+    Args:
+        prepared: are the two models, matched, and the settings.
+        pairs: are all comparisons.
+        steps: are the steps from which they come.
+    """
     described, settings = prepared.described, prepared.settings
     return [
         *_random(described, settings),
         *_hyperparameters(described, prepared.matching),
         *_optimizers(settings),
+        *_left_out(settings, steps),
+        *_nearly_failed(settings, pairs),
         *_loose_gradients(described.base, settings, pairs),
+    ]
+
+
+def _left_out(settings: AlignSettings, steps: Sequence[StepResult]) -> list[str]:
+    """Count the elements whose update was not compared."""
+    counted = [step.left_out for step in steps if step.left_out]
+    if not counted or settings.base_optimizer is None:
+        return []
+    elements = sum(sum(left_out.values()) for left_out in counted)
+    parameters = len({name for left_out in counted for name in left_out})
+    times = "the step" if len(steps) == 1 else f"{len(counted)} of {len(steps)} steps"
+    return [
+        f"weights: {elements:,} elements of {parameters} parameters were left out after {times}: their gradients are "
+        f"rounding noise on both sides, and what {settings.base_optimizer.name} makes of noise is no fault"
+    ]
+
+
+def _nearly_failed(settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:
+    """Name, for each stage, the pass that used most of what the tolerance allowed, if it used more than half."""
+    if settings.compare.mode != "scaled" or any(pair.status == "fail" for pair in pairs):
+        return []
+    worst: dict[str, tuple[float, Pair]] = {}
+    for pair in pairs:
+        if pair.status != "pass" or pair.metrics is None or not pair.metrics.allowed:
+            continue
+        used = pair.metrics.measured / pair.metrics.allowed
+        if used > max(_NEARLY, worst.get(pair.stage, (0.0, pair))[0]):
+            worst[pair.stage] = used, pair
+    return [
+        f"{stage}: {used:.0%} of what the tolerance allows was used, at {pair.raw_route or 'the whole model'} {pair.tensor}"
+        for stage, (used, pair) in worst.items()
     ]
 
 

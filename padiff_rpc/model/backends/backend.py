@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -82,6 +82,10 @@ class Backend(Protocol):
 
         Running statistics count as buffers, wherever the framework files them.
         """
+        ...
+
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that a layer holds itself and that the framework leaves out of a checkpoint."""
         ...
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:

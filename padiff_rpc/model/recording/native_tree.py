@@ -36,6 +36,7 @@ class NamedTensor:
     tensor: Any
     kind: ParameterKind
     trainable: bool
+    transient: bool
     aliases: list[str] = field(default_factory=list)
 
 
@@ -58,11 +59,12 @@ def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTens
     """
     placed: dict[int, NamedTensor] = {}
     for each in layers:
+        transient = backend.transient_buffers(each.layer)
         for own_name, tensor, kind, trainable in backend.own_tensors(each.layer):
             names = [join(route, own_name) for route in (each.route, *each.aliases)]
             known = placed.get(id(tensor))
             if known is None:
-                known = placed[id(tensor)] = NamedTensor(names.pop(0), tensor, kind, trainable)
+                known = placed[id(tensor)] = NamedTensor(names.pop(0), tensor, kind, trainable, own_name in transient)
             known.aliases += [name for name in names if name not in known.aliases and name != known.name]
     return list(placed.values())
 
@@ -91,6 +93,7 @@ def describe(backend: Backend, model: Any) -> ModelDescription:
                 spec=backend.spec(each.tensor),
                 trainable=each.trainable,
                 aliases=tuple(each.aliases),
+                transient=each.transient,
             )
             for each in place_tensors(backend, layers)
         ),

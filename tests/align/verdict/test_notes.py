@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.notes import notes_on, random_layers
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.match.layer_map import LayerPair, Matching
@@ -22,14 +24,16 @@ from tests.align.hand_made import described, failing, layer, measured, pair
 ROOT = layer("", "Net")
 
 
-def notes(base: ModelDescription, raw: ModelDescription, *pairs: Pair, **settings: Any) -> list[str]:
+def notes(
+    base: ModelDescription, raw: ModelDescription, *pairs: Pair, steps: Sequence[StepResult] = (), **settings: Any
+) -> list[str]:
     """Return the notes on two models whose layers correspond one by one."""
     layers = tuple(LayerPair(a.route, b.route, "name") for a, b in zip(base.layers, raw.layers, strict=True))
     asked = AlignSettings(**settings)
     scope = Scope(layers, (), (), (), {}, True)
     sides = cast("Any", None)  # no note asks the models themselves
     prepared = Prepared(sides, PerSide(base, raw), Matching(layers, (), (), ()), scope, asked, asked)
-    return notes_on(prepared, pairs)
+    return notes_on(prepared, pairs, steps)
 
 
 def alike(*layers: LayerInfo, **settings: Any) -> list[str]:
@@ -215,6 +219,43 @@ def test_models_without_float32_have_no_loose_gradients() -> None:
     double = replace(WEIGHT, spec=TensorSpec(DType.F64, (2, 2)))
     assert [] == loose(LOOSE, base=described(ROOT, layer("fc"), parameters=[double]))
     assert [] != loose(LOOSE, base=described(ROOT, layer("fc"), parameters=[double, WEIGHT]))
+
+
+# -- what a tolerance or an exception let pass ------------------------------------------------------------------------------
+ADAM = {"base_optimizer": OptimizerSpec("Adam"), "raw_optimizer": OptimizerSpec("Adam")}
+MODEL = described(ROOT, layer("fc"))
+
+
+def test_elements_left_out_after_a_step_are_counted() -> None:
+    [one] = notes(MODEL, MODEL, steps=[StepResult(0, left_out={"a": 1200, "b": 34})], **ADAM)
+    assert one.startswith(
+        "weights: 1,234 elements of 2 parameters were left out after the step: their gradients are rounding"
+    )
+    steps = [StepResult(0, left_out={"a": 2}), StepResult(1), StepResult(2, left_out={"a": 3})]
+    [one] = notes(MODEL, MODEL, steps=steps, **ADAM)
+    assert one.startswith("weights: 5 elements of 1 parameters were left out after 2 of 3 steps")
+
+
+def used(share: float, stage: Stage = "forward", route: str = "fc") -> Pair:
+    return pair(stage, route, metrics=measured(measured=share, allowed=1.0))
+
+
+@pytest.mark.parametrize(("share", "noted"), [(0.5, False), (0.51, True), (1.0, True)])
+def test_a_pass_that_used_more_than_half_of_its_tolerance_is_named(share: float, noted: bool) -> None:
+    found = notes(MODEL, MODEL, used(share))
+    assert found == ([f"forward: {share:.0%} of what the tolerance allows was used, at fc output.0"] if noted else [])
+
+
+def test_of_each_stage_the_closest_pass_is_named() -> None:
+    found = notes(MODEL, MODEL, used(0.6, route="a"), used(0.9, route="b"), used(0.7, "buffers"), used(0.8, route="c"))
+    assert ["forward: 90%", "buffers: 70%"] == [text[: text.index("%") + 1] for text in found]
+    assert " at b output.0" in found[0]
+
+
+def test_where_something_fails_or_the_tolerance_is_the_users_no_near_failure_is_named() -> None:
+    assert [] == notes(MODEL, MODEL, used(0.9), failing())
+    assert [] == notes(MODEL, MODEL, used(0.9), compare=CompareRules(mode="strict"))
+    assert [] == notes(MODEL, MODEL, pair(metrics=measured(measured=0.0, allowed=0.0)))
 
 
 def test_the_most_important_note_comes_first() -> None:

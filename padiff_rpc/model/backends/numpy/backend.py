@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -96,6 +96,10 @@ class NumpyBackend:
             yield name, tensor, "parameter", tensor.requires_grad
         for name, tensor in layer.buffers().items():
             yield name, tensor, "buffer", False
+
+    def transient_buffers(self, layer: Layer) -> Collection[str]:
+        """Name the buffers that were registered with persistent=False."""
+        return layer.transient_buffers()
 
     def hyperparameters(self, layer: Layer) -> dict[str, Any]:
         """Return the public attributes that are plain values; Infinity and NaN appear as text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -114,6 +114,10 @@ class PaddleBackend:
         for name, tensor in [*statistics, *layer._buffers.items()]:
             if tensor is not None and name != "_dropout_state":  # a scratch area of LSTM and GRU, never filled on a CPU
                 yield name, tensor, "buffer", False
+
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that were registered with persistable=False."""
+        return layer._non_persistable_buffer_names_set
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
         """Read the layer's attributes and constructor arguments; see hyperparameters.py."""

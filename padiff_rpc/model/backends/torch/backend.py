@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -96,6 +96,10 @@ class TorchBackend:
             yield name, tensor, "parameter", tensor.requires_grad
         for name, tensor in layer.named_buffers(recurse=False, remove_duplicate=False):
             yield name, tensor, "buffer", False
+
+    def transient_buffers(self, layer: NativeLayer) -> Collection[str]:
+        """Name the buffers that were registered with persistent=False."""
+        return layer._non_persistent_buffers_set
 
     def hyperparameters(self, layer: NativeLayer) -> dict[str, Any]:
         """Read the module's attributes; see hyperparameters.py."""
