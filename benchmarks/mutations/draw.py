@@ -24,7 +24,7 @@ _CALL_KINDS = {
     "concat": ("order reversed",),
     "attention": ("without mask",),
 }
-_SETTINGS = ("eps", "scal", "factor", "heads", "groups", "slope", "theta", "approximate", "top_k", "axis", "dim")
+_SETTINGS = ("eps", "scal", "factor", "heads", "groups", "slope", "theta", "approximate", "top_k", "axis")
 _SIZES = ("hidden", "size", "num_features", "in_", "out_", "embed", "_dim")
 
 

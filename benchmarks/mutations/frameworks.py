@@ -81,3 +81,13 @@ class Framework(Protocol):
 def framework_of(name: str) -> Framework:
     """Import a framework ("torch", "paddle", "numpy") and return what mutations need of it."""
     return importlib.import_module(f"benchmarks.mutations.on_{name}").framework()
+
+
+def grouped(tables: Sequence[tuple[Any, Sequence[tuple[str, str]]]]) -> dict[str, list[Place]]:
+    """Collect the places of each functional call; tables: owner, (canonical name, attribute)."""
+    places: dict[str, list[Place]] = {}
+    for owner, table in tables:
+        for name, attribute in table:
+            if callable(vars(owner).get(attribute)) or (isinstance(owner, type) and hasattr(owner, attribute)):
+                places.setdefault(name, []).append((owner, attribute))
+    return places

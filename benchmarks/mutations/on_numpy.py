@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.mutations.frameworks import Framework, Place
-from benchmarks.mutations.on_torch import grouped
+from benchmarks.mutations.frameworks import Framework, Place, grouped
 from padiff_rpc.numpy_framework import functions
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.nn import Layer

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.mutations.frameworks import Framework, Place
-from benchmarks.mutations.on_torch import grouped
+from benchmarks.mutations.frameworks import Framework, Place, grouped
 
 _METHODS = (
     ("matmul", "matmul"),

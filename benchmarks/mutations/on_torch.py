@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.mutations.frameworks import Framework, Place
+from benchmarks.mutations.frameworks import Framework, Place, grouped
 
 _METHODS = (
     ("softmax", "softmax"),
@@ -120,16 +120,6 @@ class OnTorch:
 
     def _held(self, model: Any) -> dict[str, Any]:
         return dict([*model.named_parameters(), *model.named_buffers()])
-
-
-def grouped(tables: Sequence[tuple[Any, Sequence[tuple[str, str]]]]) -> dict[str, list[Place]]:
-    """Collect the places of each functional call; tables: owner, (canonical name, attribute)."""
-    places: dict[str, list[Place]] = {}
-    for owner, table in tables:
-        for name, attribute in table:
-            if callable(vars(owner).get(attribute)) or (isinstance(owner, type) and hasattr(owner, attribute)):
-                places.setdefault(name, []).append((owner, attribute))
-    return places
 
 
 def framework() -> Framework:
