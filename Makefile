@@ -22,7 +22,7 @@ PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_o
 	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
 .PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e test-pythons coverage \
-	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow clean
+	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow mutations clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -37,6 +37,7 @@ help:
 	@echo "make site                    the documents and the API reference, in build/site"
 	@echo "make dist                    the wheel and the source distribution, in dist/"
 	@echo "make bench                   measure the cost, as ratios of one run; make bench CASE=bert: of one case"
+	@echo "make mutations               mutate healthy pairs, and count what is not found; SEED=1 COUNT=50 PAIR=gpt choose"
 	@echo "make env                     only create the environments under $(V)/"
 
 # -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
@@ -220,6 +221,11 @@ bench: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 # Takes most of the machine's memory, and tens of GiB of disk.
 bench-slow: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 	@$(call PY,coordinator) -m benchmarks --only sequential --name slow
+
+# -- what it finds: CONTRIBUTING.md explains the table --------------------------------------------------------------------
+mutations: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(ZOO_ENVS)
+	@$(call PY,coordinator) -m benchmarks.mutations $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT)) \
+		$(foreach pair,$(PAIR),--pair $(pair))
 
 clean:
 	rm -rf $(V) build dist
