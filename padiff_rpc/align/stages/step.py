@@ -22,6 +22,7 @@ from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.stages.one_sided import OneSided
 from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
 from padiff_rpc.align.stages.running_variance import RunningVariances
+from padiff_rpc.align.stages.own_gradients import OwnGradients
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
@@ -57,6 +58,7 @@ class StepRunner:
         self._comparer = comparer
         self._settings = prepared.settings
         self._tell = tell
+        self._described = prepared.described
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = OneSided(self._to_base)
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
@@ -101,7 +103,7 @@ class StepRunner:
             self._extras.after_backward()
             yield "backward"
             noise = self._noise(forward.judged, found.backward)
-            grads = self._grads(found, noise)
+            grads = self._own_gradients(forward.judged, found.backward, self._grads(found, noise), noise)
             found.others += grads
             yield "grads"
             updated, found.moved = self._optimise(step, grads, noise)
@@ -194,6 +196,17 @@ class StepRunner:
     def _noise(self, forward: Sequence[Judged], backward: Sequence[Judged]) -> NoiseScale:
         """Return the bound of the gradients' rounding noise, where the mode uses one."""
         return GradientNoise(forward, backward) if self._settings.compare.mode == "scaled" else no_noise
+
+    def _own_gradients(
+        self, forward: Sequence[Judged], backward: Sequence[Judged], grads: list[Pair], noise: NoiseScale
+    ) -> list[Pair]:
+        """Hold gradients that pass by the table against what their layers got, where the wide tolerance of a whole run holds."""
+        compare = self._settings.compare
+        if compare.mode != "scaled" or compare.rtol is not None or self._settings.single_step:
+            return grads
+        linked = [link for link in self._parameters for _ in link.raw]
+        own = OwnGradients(self._described, forward, backward)
+        return own.judge(grads, [self._comparer.noise_of(link, noise) for link in linked])
 
     def _grads(self, found: StepResult, noise: NoiseScale) -> list[Pair]:
         """Compare the parameters' gradients; no more than the pairs is kept of them."""
