@@ -74,7 +74,10 @@ class OwnGradients:
         metrics = pair.metrics
         precise = metrics is not None and {metrics.base_dtype, metrics.raw_dtype} <= set(_PRECISE)
         linear = pair.base_route in self._linear.base and pair.raw_route in self._linear.raw
-        alone = not {f"{pair.raw_route}.{pair.tensor}", f"{pair.base_route}.{pair.base_tensor or pair.tensor}"} & self._shared
+        alone = (
+            not {f"{pair.raw_route}.{pair.tensor}", f"{pair.base_route}.{pair.base_tensor or pair.tensor}"}
+            & self._shared
+        )
         return precise and linear and alone and pair.base_route in self._complete
 
 

@@ -124,7 +124,7 @@ def test_the_settings_are_values_of_json() -> None:
         raw_optimizer=OptimizerSpec("mine"),
         raw_selection=Selection({"head": "on the black list"}),
     ).settings
-    assert settings == json.loads(json.dumps(settings)) | {"layers": (), "allow_extra": ()}
+    assert settings == json.loads(json.dumps(settings)) | {"layers": (), "allow_extra": (), "aoa_statements": ()}
     assert set(settings) == set(AlignSettings.__dataclass_fields__)
     assert {"mode": "strict", "atol": 1e-3, "rtol": None, "allow_dtype_difference": False} == settings["compare"]
     assert {"name": "mse", "options": {"scale": 2.0}, "targets": {"target": "F32[2, 3]"}} == settings["base_loss"]
