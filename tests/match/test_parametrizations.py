@@ -55,7 +55,8 @@ def test_a_parametrised_layer_is_found_under_another_name() -> None:
 def test_both_weight_norms_of_torch_are_one() -> None:
     old = L("Linear", {"bias": (5,), "weight_g": (5, 1), "weight_v": (5, 6)})
     found = match_models(describe("torch", net(fc=new_linear())), describe("torch", net(fc=old)))
-    assert {"identity"} == {rule for _, rule in links(found).values()} and len(found.links) == 3
+    assert {"identity"} == {rule for _, rule in links(found).values()}
+    assert 3 == len(found.links)
     same = describe("torch", net(fc=new_linear()))
     inside = {"fc.parametrizations", "fc.parametrizations.weight", "fc.parametrizations.weight.0"}
     assert inside <= set(routes(match_models(same, same)))
@@ -85,7 +86,8 @@ def test_a_parametrization_without_counterpart_is_told() -> None:
     orthogonal = parametrised("Linear", {"bias": (5,)}, {"original": (5, 6)}, step("_Orthogonal", base=(6, 6)))
     found = match(net(fc=orthogonal), net(fc=L("Linear", {"weight": (6, 5), "bias": (5,)})))
     (alone,) = (entry for entry in found.unmatched_base if entry.fails)
-    assert "fc.parametrizations" == alone.name and ("fc.parametrizations.weight.original",) == alone.tensors
+    assert "fc.parametrizations" == alone.name
+    assert ("fc.parametrizations.weight.original",) == alone.tensors
     assert alone.why.startswith("computes weight by _Orthogonal at every forward, from what raw has no counterpart of")
     assert ["fc.weight"] == failing(found.unmatched_raw)
 
