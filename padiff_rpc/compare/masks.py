@@ -33,9 +33,11 @@ class _Mask:
 def may_be_masks(base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw: Digest) -> bool:
     """Tell by their digests whether two tensors may be masks: flags (boolean, 0 and 1), or zeros and large negative numbers.
 
-    Numbers of 0 and 1 in one form on both sides are none, since plain comparison settles them as well.
+    Numbers of 0 and 1 in one form on both sides are none, since plain comparison settles them as well. Zeros alone are a mask to
+    be added that masks nothing, where the other side's mask has another shape.
     """
-    kinds = _kind(base_spec, base), _kind(raw_spec, raw)
+    reshaped = base_spec.shape != raw_spec.shape
+    kinds = _kind(base_spec, base, reshaped), _kind(raw_spec, raw, reshaped)
     if None in kinds or max(base_spec.size_bytes, raw_spec.size_bytes) > _MOST_BYTES:
         return False
     return base_spec != raw_spec or "added" in kinds or base_spec.dtype is DType.BOOL
@@ -77,14 +79,15 @@ def compare_masks(base: Tensor, raw: Tensor, standard: Standard, otherwise: Verd
     return replace(verdict, why=why)
 
 
-def _kind(spec: TensorSpec, digest: Digest) -> _Kind | None:
+def _kind(spec: TensorSpec, digest: Digest, reshaped: bool) -> _Kind | None:
     if not spec.count or digest.nan_count or spec.dtype.is_complex:
         return None
     if digest.min >= 0.0 and digest.max <= 1.0 and not digest.is_zero:
         return "flags"
     if spec.dtype is DType.BOOL:
         return "flags"
-    return "added" if spec.dtype.is_floating and digest.max == 0.0 and digest.min <= -_LARGE else None
+    masks = digest.min <= -_LARGE or (reshaped and digest.is_zero)
+    return "added" if spec.dtype.is_floating and digest.max == 0.0 and masks else None
 
 
 def _mask(tensor: Tensor) -> _Mask | None:
@@ -94,7 +97,7 @@ def _mask(tensor: Tensor) -> _Mask | None:
         return _Mask("flags", (flat.view(np.uint8) != 0).reshape(tensor.spec.shape))
     values = to_float64(flat, tensor.spec.dtype) if tensor.spec.dtype.is_floating else flat
     zero, one = values == 0, values == 1
-    if bool((zero | one).all()):
+    if bool((zero | one).all()) and not (tensor.spec.dtype.is_floating and zero.all()):
         return _Mask("flags", one.reshape(tensor.spec.shape))
     large = values <= -_LARGE
     if bool((zero | large).all()):

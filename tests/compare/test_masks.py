@@ -139,3 +139,26 @@ def test_a_mask_in_bfloat16_is_read() -> None:
     found = compare_masks(Tensor.from_array(bits, DType.BF16), Tensor.from_array(added(AT, -np.inf)), STANDARD, None)
     assert found is not None
     assert "pass" == found.status
+
+
+ALL = np.ones((2, 3), np.float32)
+NONE = np.zeros((2, 1, 1, 3), np.float32)
+
+
+def test_a_mask_that_keeps_all_and_one_that_adds_nothing_tell_the_same() -> None:
+    found = verdict(ALL, NONE)
+    assert found is not None
+    assert "skipped" == found.status
+    assert "masks in different forms, which tell the same positions" in found.why
+
+
+def test_a_mask_that_adds_something_is_told_from_one_that_keeps_all() -> None:
+    other = NONE.copy()
+    other[1, 0, 0, 2] = -1e4
+    found = verdict(ALL, other, None)
+    assert found is not None
+    assert "fail" == found.status
+
+
+def test_zeros_in_one_shape_are_numbers_and_no_mask() -> None:
+    assert not may(ALL, np.zeros_like(ALL))
