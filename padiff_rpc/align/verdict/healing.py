@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from padiff_rpc.align.run.judged_boundary import BoundaryPlace, Judged
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
+from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.verdict.following_gradients import FollowingGradients
 from padiff_rpc.model.model import LayerCall
 from padiff_rpc.result import Pair, Verdict
@@ -66,26 +68,38 @@ def set_aside_what_heals(
     aside = [pair for one in steps for pair in _compared_later(one)]
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
-            aside += _set_aside(one, _Places(one).heals_nearby, boundaries_only=True)
+            aside += _set_aside(one, _beside_a_fault(one))
     elif complete and _outputs_tell(steps):
-        unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
-        ceiling = _ceiling(decisive)
         for one in steps:
-            places, silent = _Places(one), _without_gradient(one) | _cut(one)
-
-            def heals(
-                pair: Pair, place: BoundaryPlace | None, places: _Places = places, silent: set[_Place] = silent
-            ) -> str:
-                size = _size(pair)
-                made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
-                if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
-                    return ""
-                if pair.stage == "backward" and place is not None and not places.heals_nearby(pair, place):
-                    return ""
-                return f"differs {places.inside(pair, place)}, and heals: all that follows from it agrees{unlooked}"
-
-            aside += _set_aside(one, heals, boundaries_only=False)
+            aside += _set_aside(one, _where_all_agrees(one, _ceiling(decisive), holders, settings))
     return _note(aside)
+
+
+_Heals = Callable[[Pair, "BoundaryPlace | None"], str]
+"""Says where a difference heals; "" where it does not."""
+
+
+def _beside_a_fault(one: StepResult) -> _Heals:
+    """Let a difference heal where what is computed from it next agrees."""
+    places, cut = _Places(one), _cut(one)
+    return lambda pair, place: "" if _place(pair) in cut else places.heals_nearby(pair, place)
+
+
+def _where_all_agrees(one: StepResult, ceiling: float, holders: Collection[str], settings: AlignSettings) -> _Heals:
+    """Let a difference heal that is larger than the ceiling, but for those that would not show in what agrees."""
+    unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
+    places, silent = _Places(one), _without_gradient(one) | _cut(one)
+
+    def heals(pair: Pair, place: BoundaryPlace | None) -> str:
+        size = _size(pair)
+        made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
+        if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
+            return ""
+        if pair.stage == "backward" and not places.heals_nearby(pair, place):
+            return ""
+        return f"differs {places.inside(pair, place)}, and heals: all that follows from it agrees{unlooked}"
+
+    return heals
 
 
 def _compared_later(one: StepResult) -> list[Pair]:
@@ -204,13 +218,8 @@ class _Places:
         return f"inside {_any_number(outer)}" if outer else "inside the model"
 
 
-def _set_aside(
-    one: StepResult, heals: Callable[[Pair, BoundaryPlace | None], str], boundaries_only: bool
-) -> list[Pair]:
-    """Skip the failing inner pairs for which `heals` gives a reason, and return them as they are now.
-
-    With `boundaries_only`, tensors that one side lacks are not skipped.
-    """
+def _set_aside(one: StepResult, heals: _Heals) -> list[Pair]:
+    """Skip the failing inner pairs for which `heals` gives a reason, and return them as they are now."""
     aside: list[Pair] = []
 
     def anew(pair: Pair, place: BoundaryPlace | None) -> Pair:
@@ -230,12 +239,17 @@ def _set_aside(
         ]
 
     one.forward, one.backward = boundaries(one.forward), boundaries(one.backward)
-    if boundaries_only:
-        return aside
-    by_identity: Mapping[int, Pair] = {id(pair): anew(pair, None) for pair in one.others}
+    places = {id(each.pair): _place_of(each) for each in one.missing}
+    by_identity: Mapping[int, Pair] = {id(pair): anew(pair, places.get(id(pair))) for pair in one.others}
     one.missing = [replace(each, pair=by_identity.get(id(each.pair), each.pair)) for each in one.missing]
     one.others = list(by_identity.values())
     return aside
+
+
+def _place_of(missing: MissingGradient) -> BoundaryPlace:
+    """Return where a gradient is that one side alone has; where nothing tells when it came, it is after all others."""
+    seq = math.ceil(missing.at) if math.isfinite(missing.at) else sys.maxsize
+    return BoundaryPlace(seq, *missing.call, missing.side, missing.caller, False)
 
 
 def _is_inner(pair: Pair) -> bool:
