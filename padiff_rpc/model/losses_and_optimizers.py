@@ -21,9 +21,9 @@ NEUTRAL_LOSSES: Mapping[str, Mapping[str, float]] = {
 
 `mean` and `sum` run over all floating outputs together; `mean` is the mean of each output's mean, PaDiff's default for one
 output. `mse` and `cross_entropy` compare the first floating output with targets["target"], which has the output's
-shape for `mse`, and holds class indices over the last axis for `cross_entropy`, the mean over all positions but those whose index
-is IGNORED. `projection` is the sum of all floating
-elements times pseudo-random weights (see projection_weights), divided by the square root of their number.
+shape for `mse`, and holds class indices over the last axis for `cross_entropy`, which is the mean over all positions but those
+whose index is IGNORED. `projection` is the sum of all floating elements times pseudo-random weights (see projection_weights),
+divided by the square root of their number.
 """
 
 IGNORED = -100
