@@ -98,7 +98,7 @@ class Blame:
         misled = {
             (one.pairs[0].stage, one.base.route, one.base.call)
             for one in gets
-            if one.failed and one.base.route in self._inferred
+            if one.base.route in self._inferred and any(pair.status != "pass" for pair in one.pairs)
         }
         beside = {(pair.base_route, pair.call, pair.tensor) for one in gets for pair in one.pairs[1:]}
         whose: dict[LayerCall, set[str]] = {}
