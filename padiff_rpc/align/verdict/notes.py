@@ -171,10 +171,11 @@ def _perhaps_rounding(settings: AlignSettings, pairs: Sequence[Pair], steps: Seq
     epsilon = EPSILON.get(DType(first.metrics.base_dtype), 0.0)
     if not first.metrics.max_abs <= _ROUNDING * epsilon * size < math.inf:
         return []
+    where = f"{first.raw_route or 'the whole model'} {first.tensor}"
     test = "; with --dtype float64 rounding shrinks with epsilon, and a fault does not"
     return [
-        f"{first.raw_route or 'the whole model'} {first.tensor}: apart by {first.metrics.max_abs:.1g}, where the gradients at the "
-        f"layer's output are of size {size:.1g}: this may be rounding of what is zero in exact arithmetic"
+        f"{where}: apart by {first.metrics.max_abs:.1g}, where the gradients at the layer's output are of size {size:.1g}: "
+        "this may be rounding of what is zero in exact arithmetic"
         + (test if first.metrics.base_dtype != DType.F64.value else "")
     ]
 
