@@ -99,7 +99,7 @@ class Blame:
         misled = {
             (one.pairs[0].stage, one.base.route, one.base.call)
             for one in gets
-            if one.base.route in self._inferred and any(pair.status != "pass" for pair in one.pairs)
+            if one.base.route in self._inferred and one.base.caller and any(pair.status != "pass" for pair in one.pairs)
         }
         beside = {(pair.base_route, pair.call, pair.tensor) for one in gets for pair in one.pairs[1:]}
         whose: dict[LayerCall, set[str]] = {}
@@ -113,8 +113,9 @@ class Blame:
             ordered = pair.failure == "missing" and len(whose.get(call, ())) > 1
             if unlike or ordered or (pair.stage, *call) in misled:
                 put_off.append(divergence)
-            else:
-                yield divergence
+                continue
+            # Where the same layer is at fault, the earlier tensor tells more exactly where in its own code.
+            yield next((one for one in put_off if _place_of(one) == _place_of(divergence)), divergence)
 
     def _forward(self, findings: StepResult, inherited: _Inherited) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.forward}
@@ -240,6 +241,10 @@ class Blame:
 
     def _title(self, route: str) -> str:
         return repr(route) if route else self._described.base.class_name
+
+
+def _place_of(divergence: Divergence) -> tuple[Stage, str, int]:
+    return divergence.stage, divergence.base.route, divergence.call
 
 
 class _Inherited:
