@@ -90,8 +90,9 @@ def align(
         inputs, placed = _placed_inputs(models, described, inputs)
         prepared = prepare(models, described, settings, partial(_watch_flows, models, threads, inputs, settings))
         probes = _verify_probes(prepared, threads, inputs)
+        own = _own_buffers(prepared, threads)  # before anything is assigned
         prepared, decisions = try_choices(prepared, threads, inputs)
-        run = _run_steps(prepared, threads, inputs, progress or _quiet, assigned)
+        run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -160,10 +161,19 @@ def _verify_probes(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inp
     return {side: finding for side, finding in found.items() if finding is not None}
 
 
+def _own_buffers(prepared: Prepared, threads: SideThreads) -> OwnBuffers:
+    """Compare the buffers that raw has computed itself, where an assignment is to overwrite them."""
+    if not prepared.settings.assign:
+        return OwnBuffers()
+    comparer = ParameterComparer(prepared.sides, threads, prepared.described)
+    return compare_own_buffers(comparer, prepared.described, prepared.scope.links)
+
+
 def _run_steps(
     prepared: Prepared,
     threads: SideThreads,
     inputs: PerSide[Inputs],
+    own: OwnBuffers,
     tell: OnProgress,
     assigned: OnAssigned | None,
 ) -> StepsRun:
@@ -171,9 +181,8 @@ def _run_steps(
     sides, settings, links = prepared.sides, prepared.settings, prepared.scope.links
     comparer = ParameterComparer(sides, threads, prepared.described)
     extras = ExtraTensors(prepared)
-    own = compare_own_buffers(comparer, prepared.described, links) if settings.assign else OwnBuffers()
     assign_s = 0.0
-    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching, own.kept)
+    assign = partial(assign_weights, sides.base, sides.raw, prepared.matching)
     if settings.assign:
         tell(Progress(0, "assign", 0, len(prepared.matching.links), ""))
         assign_s += _seconds(assign)[1]
@@ -184,7 +193,7 @@ def _run_steps(
     if settings.fail_fast and any(pair.status == "fail" for pair in before):
         stopped = StoppedAt(0, "weights_before", midway=False)
         return StepsRun(
-            [StepResult(0, others=before, stopped=stopped)], extras.settle(), assign_s, weights_before_s, []
+            [StepResult(0, others=before, stopped=stopped)], own, extras.settle(), assign_s, weights_before_s, []
         )
     extras.before_steps()
     runner = StepRunner(prepared, threads, comparer, extras, tell)
@@ -199,8 +208,7 @@ def _run_steps(
         if result.stopped is not None:
             break
     steps[0].others = [*before, *steps[0].others]
-    steps[0].notes += own.notes
-    return StepsRun(steps, extras.settle(), assign_s, weights_before_s, step_s)
+    return StepsRun(steps, own, extras.settle(), assign_s, weights_before_s, step_s)
 
 
 def _seconds(work: Callable[[], T]) -> tuple[T, float]:
@@ -220,10 +228,13 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequ
     if not prepared.sides.only_replays:  # two dumps are compared strictly
         whole = settings.held and scope.is_everything and not prepared.matching.misfits and not run.extras.take_part
         aside = set_aside_what_heals(run.steps, settings, whole and not lacking, _holders(prepared))
-    divergences = divergences_of(blame_of(prepared), run.steps, settings.single_step)
+    blame = blame_of(prepared)
+    divergences = divergences_of(blame, run.steps, settings.single_step)
+    # Raw ran with base's values of these, so that all other differences come from elsewhere, and come first.
+    divergences += [blame.own_buffer(pair) for pair in run.own.failed]
     if stopped is not None:
         divergences = divergences[:1]
-    pairs = [*scope.skipped, *run.pairs]
+    pairs = [*scope.skipped, *run.own.failed, *run.pairs]
     guessed = prepared.matching.guessed_routes
     still = open_guesses(guessed, pairs)
     notes = [
@@ -235,6 +246,7 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequ
         *notes_on(prepared, pairs, run.steps),
         *aside,
         *run.extras.notes,
+        *run.own.notes,
     ]
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)

@@ -137,7 +137,8 @@ def match_described(
     )
 
     def matched(by: UserMap) -> Matching:
-        found = match_models(*described, by, settings.base_selection, settings.raw_selection, flow)
+        base, raw = described
+        found = match_models(base, raw, by, settings.base_selection, settings.raw_selection, flow)
         return without_unrecorded(found, *described)
 
     return with_proposals(described, matched(user_map), user_map, matched)

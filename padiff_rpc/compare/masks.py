@@ -16,6 +16,8 @@ from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
 _LARGE = 100.0
 """What is added to a score takes it out of a softmax from here on: exp(-100) is less than the least float32."""
+_MASKED = -1000.0
+"""Scores that a mask was added to are this small or smaller."""
 _MOST_BYTES = 64 << 20
 """Masks are read whole, and widened, up to this size."""
 
@@ -33,10 +35,16 @@ class _Mask:
 def may_be_masks(base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw: Digest) -> bool:
     """Tell by their digests whether two tensors may be masks: flags (boolean, 0 and 1), or zeros and large negative numbers.
 
-    Numbers of 0 and 1 in one form on both sides are none, since plain comparison settles them as well.
+    Numbers of 0 and 1 in one form on both sides are none, since plain comparison settles them as well. Zeros alone are a mask to
+    be added that masks nothing, where the other side's mask has another shape.
     """
-    kinds = _kind(base_spec, base), _kind(raw_spec, raw)
-    if None in kinds or max(base_spec.size_bytes, raw_spec.size_bytes) > _MOST_BYTES:
+    reshaped = base_spec.shape != raw_spec.shape
+    if max(base_spec.size_bytes, raw_spec.size_bytes) > _MOST_BYTES:
+        return False
+    if not reshaped and _may_be_scores(base_spec, base) and _may_be_scores(raw_spec, raw):
+        return True
+    kinds = _kind(base_spec, base, reshaped), _kind(raw_spec, raw, reshaped)
+    if None in kinds:
         return False
     return base_spec != raw_spec or "added" in kinds or base_spec.dtype is DType.BOOL
 
@@ -54,6 +62,9 @@ def compare_masks(base: Tensor, raw: Tensor, standard: Standard, otherwise: Verd
         otherwise: is the verdict where the two are not compared as masks; None where they are to be compared plainly.
     """
     mine, theirs = _mask(base), _mask(raw)
+    if mine is None and theirs is None and base.spec.shape == raw.spec.shape:
+        scores = _compared_scores(base, raw, standard)
+        return otherwise if scores is None else scores
     common = None if mine is None or theirs is None else _in_common(mine.at, theirs.at)
     if mine is None or theirs is None or common is None:
         return otherwise
@@ -70,21 +81,53 @@ def compare_masks(base: Tensor, raw: Tensor, standard: Standard, otherwise: Verd
         return replace(verdict, why=f"compared as masks: both mark {np.count_nonzero(one)} {where}")
     if mine.kind == theirs.kind == "flags" and np.array_equal(one, ~other):
         return replace(verdict, why="the mask is inverted: it is set on each side where the other's is not")
+    return replace(verdict, why=_other_positions(one, other, where))
+
+
+def _other_positions(one: np.ndarray, other: np.ndarray, where: str) -> str:
     wrong = one != other
     first = [int(axis) for axis in np.unravel_index(int(wrong.argmax()), wrong.shape)]
     side = "base" if one[tuple(first)] else "raw"
-    why = f"masks other positions: {np.count_nonzero(wrong)} {where} differ, the first at {first}, which {side} alone marks"
-    return replace(verdict, why=why)
+    return f"masks other positions: {np.count_nonzero(wrong)} {where} differ, the first at {first}, which {side} alone marks"
 
 
-def _kind(spec: TensorSpec, digest: Digest) -> _Kind | None:
+def _may_be_scores(spec: TensorSpec, digest: Digest) -> bool:
+    """Tell whether a tensor may hold scores to which a mask was added: numbers of common sizes, and some far below them."""
+    return spec.dtype.is_floating and not digest.nan_count and digest.min <= _MASKED and digest.max <= _LARGE
+
+
+def _compared_scores(base: Tensor, raw: Tensor, standard: Standard) -> Verdict | None:
+    """Compare scores by the positions that they mask, and by the numbers at all others; None where they are no such scores."""
+    sides = (base, raw)
+    values = [to_float64(one.to_array().reshape(-1), one.spec.dtype) for one in sides]
+    masked = [one <= _MASKED for one in values]
+    kept = [np.abs(one[~at]) for one, at in zip(values, masked, strict=True)]
+    if any(one.max(initial=0.0) > _LARGE for one in kept) or not all(at.any() for at in masked):
+        return None
+    one, other = (at.reshape(base.spec.shape) for at in masked)
+    if not np.array_equal(one, other):
+        verdict = _compared(one, other, standard)
+        return replace(verdict, why=_other_positions(one, other, f"of {one.size} positions"))
+    arrays = [side.to_array().copy() for side in sides]
+    for array in arrays:
+        array[one] = 0
+    (mine, digest), (theirs, its) = (
+        digested(Tensor.from_array(array, side.spec.dtype)) for array, side in zip(arrays, sides, strict=True)
+    )
+    verdict = compare_streams(mine.stream("scores"), theirs.stream("scores"), digest, its, standard)
+    why = f"compared where neither side masks: both mask {np.count_nonzero(one)} of {one.size} positions"
+    return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
+
+
+def _kind(spec: TensorSpec, digest: Digest, reshaped: bool) -> _Kind | None:
     if not spec.count or digest.nan_count or spec.dtype.is_complex:
         return None
     if digest.min >= 0.0 and digest.max <= 1.0 and not digest.is_zero:
         return "flags"
     if spec.dtype is DType.BOOL:
         return "flags"
-    return "added" if spec.dtype.is_floating and digest.max == 0.0 and digest.min <= -_LARGE else None
+    masks = digest.min <= -_LARGE or (reshaped and digest.is_zero)
+    return "added" if spec.dtype.is_floating and digest.max == 0.0 and masks else None
 
 
 def _mask(tensor: Tensor) -> _Mask | None:
@@ -94,7 +137,7 @@ def _mask(tensor: Tensor) -> _Mask | None:
         return _Mask("flags", (flat.view(np.uint8) != 0).reshape(tensor.spec.shape))
     values = to_float64(flat, tensor.spec.dtype) if tensor.spec.dtype.is_floating else flat
     zero, one = values == 0, values == 1
-    if bool((zero | one).all()):
+    if bool((zero | one).all()) and not (tensor.spec.dtype.is_floating and zero.all()):
         return _Mask("flags", one.reshape(tensor.spec.shape))
     large = values <= -_LARGE
     if bool((zero | large).all()):

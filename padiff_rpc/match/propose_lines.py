@@ -140,8 +140,8 @@ def _links_all(line: _Line, user_map: UserMap, again: Callable[[UserMap], Matchi
         return False  # the line contradicts the map, or no layout rule joins the shapes
     linked = PerSide({n for link in found.links for n in link.base}, {n for link in found.links for n in link.raw})
     return all(
-        linked.of(side).issuperset(name for entry in group.entries for name in entry.tensors)
-        for side, group in (("base", line.base), ("raw", line.raw))
+        names.issuperset(name for entry in group.entries for name in entry.tensors)
+        for names, group in zip(linked, (line.base, line.raw), strict=True)
     )
 
 

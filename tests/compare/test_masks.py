@@ -139,3 +139,64 @@ def test_a_mask_in_bfloat16_is_read() -> None:
     found = compare_masks(Tensor.from_array(bits, DType.BF16), Tensor.from_array(added(AT, -np.inf)), STANDARD, None)
     assert found is not None
     assert "pass" == found.status
+
+
+ALL = np.ones((2, 3), np.float32)
+NONE = np.zeros((2, 1, 1, 3), np.float32)
+
+
+def test_a_mask_that_keeps_all_and_one_that_adds_nothing_tell_the_same() -> None:
+    found = verdict(ALL, NONE)
+    assert found is not None
+    assert "skipped" == found.status
+    assert "masks in different forms, which tell the same positions" in found.why
+
+
+def test_a_mask_that_adds_something_is_told_from_one_that_keeps_all() -> None:
+    other = NONE.copy()
+    other[1, 0, 0, 2] = -1e4
+    found = verdict(ALL, other, None)
+    assert found is not None
+    assert "fail" == found.status
+
+
+def test_zeros_in_one_shape_are_numbers_and_no_mask() -> None:
+    assert not may(ALL, np.zeros_like(ALL))
+
+
+# -- scores to which a mask was added -------------------------------------------------------------------------------------
+SCORES = np.array([[0.5, -2.0, 1.0], [3.0, -0.25, 0.125]], np.float32)
+
+
+def scores(value: float, at: np.ndarray = AT, change: float = 0.0) -> np.ndarray:
+    return (SCORES + np.float32(change) + np.where(at, value, 0.0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("value", [-np.inf, -3.4e38, -1e9])
+def test_scores_are_compared_where_no_mask_was_added(value: float) -> None:
+    found = verdict(scores(-1e4), scores(value))
+    assert found is not None
+    assert ("pass", "compared where neither side masks: both mask 3 of 6 positions") == (found.status, found.why)
+
+
+def test_scores_that_differ_where_no_mask_was_added_fail() -> None:
+    found = verdict(scores(-1e4), scores(-np.inf, change=0.01))
+    assert found is not None
+    assert ("fail", "values") == (found.status, found.failure)
+    assert "both mask 3 of 6 positions" in found.why
+
+
+def test_scores_that_are_masked_elsewhere_fail_and_tell_where() -> None:
+    other = AT.copy()
+    other[0, 0] = True
+    found = verdict(scores(-1e4), scores(-1e4, other))
+    assert found is not None
+    assert "fail" == found.status
+    assert "1 of 6 positions differ, the first at [0, 0], which raw alone marks" in found.why
+
+
+def test_numbers_that_run_on_to_large_ones_are_no_masked_scores() -> None:
+    """Nothing tells them from numbers that a mask made."""
+    ramp = np.array([-5000.0, -2000.0, -500.0, 1.0], np.float32)
+    assert verdict(ramp, ramp * 2) is OTHERWISE
+    assert not may(ramp, -ramp)

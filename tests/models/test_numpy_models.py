@@ -39,7 +39,7 @@ def run(model: Any, inputs: Mapping[str, np.ndarray]) -> list[Any]:
     """Forward and backward; returns the flat outputs."""
     BACKEND.seed(0)
     natives = {name: BACKEND.from_tensor(Tensor.from_array(array), None, model) for name, array in inputs.items()}
-    outputs = flat(BACKEND.forward(model, natives, True))
+    outputs = flat(BACKEND.forward(model, (), natives, True))
     BACKEND.backward(BACKEND.loss(parse_loss("projection"), outputs))
     return [output.data for output in outputs]
 

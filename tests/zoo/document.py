@@ -22,7 +22,8 @@ all parameters are compared, in float32 on the CPU. `tests/zoo/pairs.py` has the
 {libraries}
 
 - *Layers* counts the pairs of layers, and how many of them were found by order alone.
-- *Parameters* counts what correspond, by [layout rule](layers.md). A pack joins several tensors with one.
+- *Parameters* counts what correspond, by [layout rule](layers.md). A pack joins several tensors with one. Where names and shapes
+  left a choice, it was decided by trying.
 - *In another form* counts the tensors of layers' inputs and outputs that were compared in a common form, set aside or not
   compared, with the reason. [comparison.md](comparison.md#forms-of-one-tensor) explains the reasons.
 - *Right* tells whether the verdict is the true one.
@@ -78,6 +79,12 @@ def describe_links(links: Iterable[ParameterLink]) -> str:
     return ", ".join(said) + (f"; {beside} held by a layer beside the partner" if beside else "")
 
 
+def describe_tried(result: Result | None) -> list[str]:
+    """Say for how many links names and shapes left a choice, which was tried."""
+    tried = result.figures.get("tried", []) if result else []
+    return [f"{len(tried)} decided by trying"] if tried else []
+
+
 def describe_forms(result: Result) -> str:
     """Count the tensors at layers' boundaries that were not simply compared, by reason."""
     reasons = Counter(
@@ -96,7 +103,7 @@ def _row(pair: ZooPair, outcome: Outcome) -> str:
         _shown(pair.base),
         _shown(pair.raw),
         describe_layers(matching) if matching else "",
-        describe_links(matching.links) if matching else "",
+        "; ".join((describe_links(matching.links), *describe_tried(result))) if matching else "",
         describe_forms(result) if result else "",
         outcome.verdict,
         "yes" if outcome.right(pair.differs_at) else "no",

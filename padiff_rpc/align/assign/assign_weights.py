@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -45,7 +45,7 @@ class AssignReport:
     notes: list[str] = field(default_factory=list)
 
 
-def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection[str] = ()) -> AssignReport:
+def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
     """Overwrite every parameter and buffer of raw with base's, as the matching links them.
 
     Everything is checked against both descriptions before the first byte is written. Tensors pass through chunk by chunk where
@@ -57,7 +57,6 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
         base: is the model that gives the values.
         raw: is the model that takes them.
         matching: links their parameters and buffers.
-        kept: names those of raw's that keep their own values.
 
     Raises:
         PadiffError: MODELS_DO_NOT_MATCH when no parameter has a partner, or the shapes or dtypes of two that correspond do not
@@ -68,11 +67,7 @@ def assign_weights(base: Model, raw: Model, matching: Matching, kept: Collection
     _check(base, base_model, raw_model, matching)
     calls = _live_calls(base, raw, matching)
     report = AssignReport(skipped=[entry for entry in matching.unmatched_raw if entry.what != "layer"])
-    links = [
-        link
-        for link in matching.links
-        if (link.special is None or not link.special.live) and not set(link.raw).intersection(kept)
-    ]
+    links = [link for link in matching.links if link.special is None or not link.special.live]
     raw.write_parameters(_transformed(base, base_model, raw_model, links, report))
     if calls:
         _run_live(calls, base, [info.name for info in base_model.parameters])

@@ -11,6 +11,7 @@ from padiff_rpc.align.stages.extra_tensors import ExtraFindings
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
 from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.stages.optimizer_movement import Moved
+from padiff_rpc.align.stages.own_buffers import OwnBuffers
 from padiff_rpc.model.model import LayerCall
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair
@@ -71,6 +72,7 @@ class StepsRun:
 
     Attributes:
         steps: holds the result of each step. The comparison of the weights before the first step is in the first result.
+        own: tells of the buffers that raw had computed otherwise than base, before they were overwritten.
         extras: tells of what one side alone has.
         assign_s: adds up all assignments; 0 where there was none.
         weights_before_s: is the time of that comparison.
@@ -78,6 +80,7 @@ class StepsRun:
     """
 
     steps: Sequence[StepResult]
+    own: OwnBuffers
     extras: ExtraFindings
     assign_s: float
     weights_before_s: float

@@ -7,7 +7,7 @@ hide that: with base's table in raw everything agrees, and with raw's own nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.match.layer_map import ParameterLink
@@ -24,11 +24,11 @@ class OwnBuffers:
     """The buffers of raw whose own values differ from base's.
 
     Attributes:
-        kept: holds the full names of those that no checkpoint brings, so that raw keeps its own values.
-        notes: tell of both kinds: those that are kept, and those that the assignment overwrites.
+        failed: are the comparisons of those whose values no checkpoint brings.
+        notes: tell of the others: a checkpoint has to bring base's values.
     """
 
-    kept: frozenset[str] = frozenset()
+    failed: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -61,19 +61,19 @@ def compare_own_buffers(
         if infos.raw[name].transient or any(infos.base[one].transient for one in link.base)
     }
     compared = comparer.compare(0, "forward", tables, "value").pairs
-    differing = [_full_name(pair) for pair in compared if pair.failure in ("values", "nan")]
-    kept, overwritten = [name for name in differing if name in transient], [n for n in differing if n not in transient]
-    notes: list[str] = []
-    if kept:
-        notes.append(
-            f"raw keeps its own values of {_listed(kept)}, which differ from base's: no checkpoint holds what is computed anew"
-        )
-    if overwritten:
-        notes.append(
-            f"raw's own values of {_listed(overwritten)} differed from base's before the assignment: a checkpoint has to bring "
-            "base's, or else the model differs"
-        )
-    return OwnBuffers(frozenset(kept), tuple(notes))
+    differing = [replace(pair, stage="weights_before") for pair in compared if pair.failure in ("values", "nan")]
+    why = "raw computes this buffer otherwise than base, and no checkpoint holds it"
+    failed = [
+        replace(pair, why=f"{why}; {pair.why}" if pair.why else why)
+        for pair in differing
+        if _full_name(pair) in transient
+    ]
+    overwritten = [_full_name(pair) for pair in differing if _full_name(pair) not in transient]
+    note = (
+        f"raw's own values of {_listed(overwritten)} differed from base's before the assignment: a checkpoint has to bring "
+        "base's, or else the model differs"
+    )
+    return OwnBuffers(tuple(failed), (note,) if overwritten else ())
 
 
 def _listed(names: Sequence[str]) -> str:

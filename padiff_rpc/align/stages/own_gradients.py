@@ -24,7 +24,7 @@ _FRAMEWORKS = ("torch.nn.modules.", "paddle.nn.layer.", "padiff_rpc.numpy_framew
 
 
 class OwnGradients:
-    """The errors of what one step's Linears and convolutions got: the tensors that they took in, and the gradients of their outputs.
+    """The errors of what one step's Linears and convolutions got: their inputs, and the gradients of their outputs.
 
     The tolerance of gradients is wide, since an input of a ReLU that rounds to the other side of zero changes whole elements.
     Nothing of the kind lies between a Linear's output and its parameters. Where what it got agrees to 1e-6, the gradients of its

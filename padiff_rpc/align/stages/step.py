@@ -21,8 +21,8 @@ from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.stages.one_sided import OneSided
 from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
-from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.own_gradients import OwnGradients
+from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
 from padiff_rpc.compare.judge import statistics_for

@@ -22,7 +22,8 @@ from padiff_rpc.result import Divergence, Extra, Pair, Result
 def blame_of(prepared: Prepared) -> Blame:
     """Return the Blame that finds these models' layers at fault."""
     routes = {pair.base: pair.raw for pair in prepared.matching.layers}
-    return Blame(prepared.described, routes, prepared.scope.hidden)
+    inferred = {pair.base for pair in prepared.matching.layers if not pair.certain}
+    return Blame(prepared.described, routes, prepared.scope.hidden, inferred)
 
 
 def assemble(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.match.routes import listed
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import LayerCall, ModelDescription
+from padiff_rpc.model.model import BoundarySide, LayerCall, ModelDescription
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
 _ROOT: LayerCall = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
+_GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
+"""At which side of a layer the tensors are that it gets."""
 _MOST_TOLD = 4
 """Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
 
@@ -27,6 +29,7 @@ class Blame:
         routes: maps base's routes to raw's.
         hidden: maps the base route of a layer to the layers directly inside it that are left out, and so not recorded (see
             `Scope`).
+        inferred: are the base routes of layers that no parameter ties to their partners.
     """
 
     def __init__(
@@ -34,10 +37,12 @@ class Blame:
         described: PerSide[ModelDescription],
         routes: Mapping[str, str],
         hidden: Mapping[str, Sequence[str]] | None = None,
+        inferred: Collection[str] = (),
     ) -> None:
         self._described = described
         self._routes = routes
         self._hidden = hidden or {}
+        self._inferred = inferred
 
     def divergences(self, findings: StepResult, single_step: bool) -> list[Divergence]:
         """Return the divergences that this step's findings tell apart, in execution order, one per layer.
@@ -46,27 +51,71 @@ class Blame:
         others inherit from it.
         """
         found: dict[str, Divergence] = {}
-        for divergence in self._all(findings):
+        for divergence in self._all(findings, single_step):
             found.setdefault(divergence.base.route, divergence)
             if not single_step:
                 break
         return list(found.values())
 
-    def _all(self, findings: StepResult) -> Iterator[Divergence]:
+    def own_buffer(self, pair: Pair) -> Divergence:
+        """Blame the layer that holds a buffer which raw computes otherwise than base, and which no checkpoint brings."""
+        why = (
+            "raw computes a buffer of it otherwise, and no checkpoint brings base's: the rest was compared with base's"
+        )
+        return self._divergence(StepResult(0), "weights_before", (pair.base_route, pair.call), pair, why)
+
+    def _all(self, findings: StepResult, single_step: bool) -> Iterator[Divergence]:
         inherited = _Inherited()
         cuts = Cuts(findings.missing)
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
-        yield from self._forward(findings, inherited)
+        yield from self._certain_first(findings, self._forward(findings, inherited), single_step)
         if not inherited.nan:
             recorded = any(one.base.route == "" for one in findings.forward)
             why = "the outputs agree, the loss computed from them does not"
             yield from self._held(findings, "loss", why if recorded else f"{_UNSEEN}, and the losses differ")
-        yield from self._backward(findings, inherited, cuts)
+        yield from self._certain_first(findings, self._backward(findings, inherited, cuts), single_step)
         if inherited.nan:
             return
         yield from self._grads(findings, cuts)
         yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
         yield from self._held(findings, "buffers", "its buffer differs after the step")
+
+    def _certain_first(
+        self, findings: StepResult, found: Iterator[Divergence], single_step: bool
+    ) -> Iterator[Divergence]:
+        """Put off what may be no difference at all, since unlike tensors were compared, until after all that is one.
+
+        Such is what a layer gets that no parameter ties to its partner, where another may correspond; and what it makes of that.
+        Such are tensors of two shapes beside the first that a layer takes: they go by place or name, and may mean unlike things.
+        And such are gradients of a layer's inputs of which each side has one that the other lacks: these stand in another order.
+        In single step layers get base's tensors, so that each stands for itself.
+        """
+        if single_step:
+            yield from found
+            return
+        both = (*findings.forward, *findings.backward)
+        gets = [one for one in both if one.pairs and one.base.side == _GETS[one.pairs[0].stage]]
+        misled = {
+            (one.pairs[0].stage, one.base.route, one.base.call)
+            for one in gets
+            if one.failed and one.base.route in self._inferred
+        }
+        beside = {(pair.base_route, pair.call, pair.tensor) for one in gets for pair in one.pairs[1:]}
+        whose: dict[LayerCall, set[str]] = {}
+        for one in findings.missing:
+            if one.side == "input":
+                whose.setdefault(one.call, set()).add(one.pair.why)
+        put_off: list[Divergence] = []
+        for divergence in found:
+            pair = divergence.found_at
+            call = (pair.base_route, pair.call)
+            unlike = pair.failure in ("shape", "dtype") and (*call, pair.tensor) in beside
+            ordered = pair.failure == "missing" and len(whose.get(call, ())) > 1
+            if unlike or ordered or (pair.stage, *call) in misled:
+                put_off.append(divergence)
+            else:
+                yield divergence
+        yield from put_off
 
     def _forward(self, findings: StepResult, inherited: _Inherited) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.forward}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.judged_boundary import BoundaryPlace, Judged
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
+from padiff_rpc.align.stages.one_sided import MissingGradient
+from padiff_rpc.align.verdict.following_gradients import FollowingGradients
 from padiff_rpc.model.model import LayerCall
 from padiff_rpc.result import Pair, Verdict
 
@@ -22,14 +25,10 @@ keeps a larger share, and is not set aside.
 """
 GRADIENT_SHARE = 0.1
 """The same for parameters' gradients, which two right float32 models leave further apart."""
-CUT_SHARE = 1e-3
-"""The same for what is left, in gradients, of a difference of gradients.
-
-A gradient that is a tenth too small inside a residual branch changes those that follow by 2e-3 of themselves. One that is only
-told otherwise changes none: healthy pairs agree to 1e-7 to 1e-5 there.
-"""
 _UNMEASURED = 0.01
 """The size that is taken for a difference without a measured one, such as that of two shapes."""
+_UNMEASURED_GRADIENT = 1.0
+"""The same for gradients, which no two models leave as close together as outputs."""
 
 _INNER = ("forward", "backward")
 
@@ -69,24 +68,38 @@ def set_aside_what_heals(
     aside = [pair for one in steps for pair in _compared_later(one)]
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
-            aside += _set_aside(one, _Places(one.forward).heals_at, everything=False)
+            aside += _set_aside(one, _beside_a_fault(one))
     elif complete and _outputs_tell(steps):
-        unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
-        ceiling = _ceiling(decisive)
         for one in steps:
-            places, silent = _Places(one.forward), _without_gradient(one) | _cut(one)
-
-            def heals(
-                pair: Pair, caller: LayerCall | None, places: _Places = places, silent: set[_Place] = silent
-            ) -> str:
-                size = _size(pair)
-                made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
-                if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
-                    return ""
-                return f"differs {places.inside(pair, caller)}, and heals: all that follows from it agrees{unlooked}"
-
-            aside += _set_aside(one, heals, everything=True)
+            aside += _set_aside(one, _where_all_agrees(one, _ceiling(decisive), holders, settings))
     return _note(aside)
+
+
+_Heals = Callable[[Pair, "BoundaryPlace | None"], str]
+"""Says where a difference heals; "" where it does not."""
+
+
+def _beside_a_fault(one: StepResult) -> _Heals:
+    """Let a difference heal where what is computed from it next agrees."""
+    places, cut = _Places(one), _cut(one)
+    return lambda pair, place: "" if _place(pair) in cut else places.heals_nearby(pair, place)
+
+
+def _where_all_agrees(one: StepResult, ceiling: float, holders: Collection[str], settings: AlignSettings) -> _Heals:
+    """Let a difference heal that is larger than the ceiling, but for those that would not show in what agrees."""
+    unlooked = " (gradients were not looked at)" if settings.diff_phase == "forward" else ""
+    places, silent = _Places(one), _without_gradient(one) | _cut(one)
+
+    def heals(pair: Pair, place: BoundaryPlace | None) -> str:
+        size = _size(pair)
+        made = _is_output(pair) and pair.base_route in holders and pair.failure != "axes"
+        if math.isnan(size) or size < ceiling or made or _place(pair) in silent:
+            return ""
+        if pair.stage == "backward" and not places.heals_nearby(pair, place):
+            return ""
+        return f"differs {places.inside(pair, place)}, and heals: all that follows from it agrees{unlooked}"
+
+    return heals
 
 
 def _compared_later(one: StepResult) -> list[Pair]:
@@ -163,45 +176,55 @@ def _is_output(pair: Pair) -> bool:
 
 
 class _Places:
-    """The layers' calls of one forward, and how well the outputs of each agree."""
+    """The layers' calls of one step, and how well the outputs of each and the gradients agree."""
 
-    def __init__(self, forward: Iterable[Judged]) -> None:
+    def __init__(self, one: StepResult) -> None:
         self._callers: dict[LayerCall, LayerCall | None] = {}
         self._outputs: dict[LayerCall, float] = {}  # worst relative error; inf where one fails
-        for one in forward:
-            call = (one.base.route, one.base.call)
-            self._callers[call] = one.base.caller
-            if one.base.side == "output" and any(pair.status == "pass" for pair in one.pairs):
-                self._outputs[call] = max(_error(pair) for pair in one.pairs)
+        for each in one.forward:
+            call = (each.base.route, each.base.call)
+            self._callers[call] = each.base.caller
+            if each.base.side == "output" and any(pair.status == "pass" for pair in each.pairs):
+                self._outputs[call] = max(_error(pair) for pair in each.pairs)
+        grads = (pair for pair in one.others if pair.stage == "grads")
+        self._gradients = FollowingGradients(one.backward, grads, _error)
 
-    def heals_at(self, pair: Pair, caller: LayerCall | None) -> str:
-        """Say at which layer's output a difference of the forward heals; "" where it does at none."""
+    def heals_nearby(self, pair: Pair, place: BoundaryPlace | None) -> str:
+        """Say at which layer a difference heals: at an output, or for a gradient at what goes further back; "" for none."""
         size = _size(pair)
-        call: LayerCall | None = (pair.base_route, pair.call)
-        if not pair.tensor.startswith("input"):
-            call = caller
-        while call is not None and not math.isnan(size):
-            if self._outputs.get(call, math.inf) <= OUTPUT_SHARE * size:
-                return f"differs {self.inside(pair, caller)}, and heals at the output of {_any_number(call[0]) or 'the model'}"
-            call = self._callers.get(call)
-        return ""
+        if place is None or math.isnan(size):
+            return ""
+        inside = self.inside(pair, place)
+        if pair.stage == "backward":
+            route = self._gradients.heal(place, _UNMEASURED_GRADIENT if pair.metrics is None else size)
+            where = None if route is None else f"in the gradients of {_any_number(route) or 'the model'}"
+        else:
+            route = self._healing_output(place, size)
+            where = None if route is None else f"at the output of {_any_number(route) or 'the model'}"
+        return "" if where is None else f"differs {inside}, and heals {where}"
 
-    def inside(self, pair: Pair, caller: LayerCall | None) -> str:
+    def _healing_output(self, place: BoundaryPlace, size: float) -> str | None:
+        """Return the layer around a difference of the forward whose output agrees far better than it is large."""
+        call: LayerCall | None = (place.route, place.call) if place.side == "input" else place.caller
+        while call is not None:
+            if self._outputs.get(call, math.inf) <= OUTPUT_SHARE * size:
+                return call[0]
+            call = self._callers.get(call)
+        return None
+
+    def inside(self, pair: Pair, place: BoundaryPlace | None) -> str:
         """Name the layer in which a difference lies, with * for numbers, so that layers that repeat are told once."""
-        outer = caller[0] if caller is not None else pair.base_route
+        outer = pair.base_route if place is None or place.caller is None else place.caller[0]
         return f"inside {_any_number(outer)}" if outer else "inside the model"
 
 
-def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], everything: bool) -> list[Pair]:
-    """Skip the failing inner pairs for which `heals` gives a reason, and return them as they are now.
-
-    Without `everything`, only those of forward boundaries are skipped.
-    """
+def _set_aside(one: StepResult, heals: _Heals) -> list[Pair]:
+    """Skip the failing inner pairs for which `heals` gives a reason, and return them as they are now."""
     aside: list[Pair] = []
 
-    def anew(pair: Pair, caller: LayerCall | None) -> Pair:
+    def anew(pair: Pair, place: BoundaryPlace | None) -> Pair:
         may = pair.status == "fail" and pair.failure != "nan" and _is_inner(pair)
-        why = heals(pair, caller) if may else ""
+        why = heals(pair, place) if may else ""
         if not why:
             return pair
         if pair.failure == "axes":
@@ -211,18 +234,22 @@ def _set_aside(one: StepResult, heals: Callable[[Pair, LayerCall | None], str], 
 
     def boundaries(judged: Sequence[Judged]) -> list[Judged]:
         return [
-            replace(each, pairs=tuple(anew(pair, each.base.caller) for pair in each.pairs)) if each.failed else each
+            replace(each, pairs=tuple(anew(pair, each.base) for pair in each.pairs)) if each.failed else each
             for each in judged
         ]
 
-    one.forward = boundaries(one.forward)
-    if not everything:
-        return aside
-    one.backward = boundaries(one.backward)
-    by_identity: Mapping[int, Pair] = {id(pair): anew(pair, None) for pair in one.others}
+    one.forward, one.backward = boundaries(one.forward), boundaries(one.backward)
+    places = {id(each.pair): _place_of(each) for each in one.missing}
+    by_identity: Mapping[int, Pair] = {id(pair): anew(pair, places.get(id(pair))) for pair in one.others}
     one.missing = [replace(each, pair=by_identity.get(id(each.pair), each.pair)) for each in one.missing]
     one.others = list(by_identity.values())
     return aside
+
+
+def _place_of(missing: MissingGradient) -> BoundaryPlace:
+    """Return where a gradient is that one side alone has; where nothing tells when it came, it is after all others."""
+    seq = math.ceil(missing.at) if math.isfinite(missing.at) else sys.maxsize
+    return BoundaryPlace(seq, *missing.call, missing.side, missing.caller, False)
 
 
 def _is_inner(pair: Pair) -> bool:

@@ -16,9 +16,6 @@ from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Result
 
 TABLE = np.linspace(0, 1, 6, dtype=np.float32)
-NOTE_KEPT = (
-    "raw keeps its own values of inner.table, which differ from base's: no checkpoint holds what is computed anew"
-)
 NOTE_OVERWRITTEN = (
     "raw's own values of inner.table differed from base's before the assignment: a checkpoint has to bring base's, or else the "
     "model differs"
@@ -37,12 +34,21 @@ class Inner(nn.Layer):
         return x + getattr(self, self._name).data.astype(np.float32)
 
 
+class Out(nn.Linear):
+    def __init__(self, inputs: int, outputs: int, gain: float) -> None:
+        super().__init__(inputs, outputs)
+        self._gain = gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self._gain
+
+
 class Net(nn.Layer):
-    def __init__(self, table: Any = TABLE, persistent: bool = True, name: str = "table") -> None:
+    def __init__(self, table: Any = TABLE, persistent: bool = True, name: str = "table", gain: float = 1.0) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 6)
         self.inner = Inner(table, persistent, name)
-        self.out = nn.Linear(6, 2)
+        self.out = Out(6, 2, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.inner(self.fc(x)))
@@ -76,9 +82,18 @@ def test_a_wrong_table_that_no_checkpoint_brings_fails_at_the_layer_that_holds_i
     assert not result.aligned
     first = result.first_divergence
     assert first is not None
-    assert ("weights_before", "inner") == (first.stage, first.base.route)
-    assert NOTE_KEPT in result.notes
-    assert wrong.tolist() == model.model.inner.table.data.tolist()
+    assert ("weights_before", "inner", "table") == (first.stage, first.base.route, first.tensor)
+    [failed] = [pair for pair in result.pairs if pair.status == "fail"]
+    assert failed.why.startswith("raw computes this buffer otherwise than base, and no checkpoint holds it; ")
+    assert TABLE.tolist() == model.model.inner.table.data.tolist()
+
+
+def test_another_fault_is_named_before_a_wrong_table_for_all_else_is_compared_with_bases() -> None:
+    wrong = {"table": TABLE[::-1].copy(), "persistent": False}
+    result, _ = run({"persistent": False}, {**wrong, "gain": 1.5})
+    assert [("forward", "out"), ("weights_before", "inner")] == [
+        (one.stage, one.base.route) for one in result.divergences
+    ]
 
 
 def test_a_wrong_table_of_integers_is_told_exactly() -> None:

@@ -249,3 +249,47 @@ def test_what_a_layer_makes_of_its_parameters_does_not_heal_even_where_no_gradie
     forward = {"diff_phase": "forward"}
     assert run(Net(share=1e-8), Net(share=1e-8), **forward).aligned
     assert not run(Net(share=1e-8), Net(share=1e-8, tanh=True), **forward).aligned
+
+
+# -- gradients ------------------------------------------------------------------------------------------------------------
+class Sender(nn.Linear):
+    """A Linear that sends back too little: its output and its own gradients are right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.detach() * 0.1 + x * 0.9)
+
+
+class Keeper(nn.Linear):
+    """A Linear whose bias gets half of its gradient: its output, and what it sends back, are right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.weight.transpose(1, 0)) + (self.bias.detach() * 0.5 + self.bias * 0.5)
+
+
+def with_layer(net: Net, path: str, layer: nn.Layer) -> Net:
+    """Put a layer into the place of another one that holds the same parameters."""
+    outer, _, name = path.rpartition(".")
+    holder = net.block if outer else net
+    setattr(holder, name, layer)
+    return net
+
+
+@pytest.mark.parametrize("share", [1.0, 0.05, 0.02])
+def test_a_gradient_that_is_too_small_in_a_branch_does_not_heal_however_little_is_left_of_it(share: float) -> None:
+    result = run(Net(share=share), with_layer(Net(share=share), "block.first", Sender(8, 8)))
+    assert ("block.first", "backward") == named(result)
+
+
+def test_what_heals_does_not_hide_a_wrong_gradient_elsewhere() -> None:
+    """The Dropouts that stand in each other's places differ in forward and backward, and are not at fault."""
+    healthy = run(Net(), Net(swapped=True))
+    assert healthy.aligned
+    assert {"forward", "backward"} == {pair.stage for pair in set_aside(healthy)}
+    result = run(Net(), with_layer(Net(swapped=True), "head", Keeper(8, 4)))
+    assert ("head", "grads") == named(result)
+    assert {"forward", "backward"} == {pair.stage for pair in set_aside(result)}
+
+
+def test_a_gradient_that_does_not_heal_is_named_beside_one_that_does() -> None:
+    result = run(Net(), with_layer(Net(swapped=True), "block.first", Sender(8, 8)))
+    assert ("block.first", "backward") == named(result)
