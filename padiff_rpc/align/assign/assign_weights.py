@@ -149,7 +149,8 @@ def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescriptio
 
 def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffError:
     shown = alike_lines((failure.problem for failure in failures), _LINES)
-    alone = [entry for entry in matching.unmatched_base if entry.fails]
+    told = {failure.base_parameter for failure in failures}
+    alone = [entry for entry in matching.unmatched_base if entry.fails and entry.name not in told]
     if alone:
         problems = [
             Problem(entry.name, f"{entry.what} {entry.name}: {entry.why}", proposal=entry.proposal) for entry in alone
@@ -160,8 +161,9 @@ def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffErr
         "base's weights cannot be assigned to raw, and nothing was written:\n  " + "\n  ".join(shown),
         reason=Reason.MODELS_DO_NOT_MATCH,
         hint="; ".join(cures[:_SHOWN])
-        or "say in a map (--map FILE, or --pair BASE=RAW for layers) what corresponds, or make the models hold the same "
-        "parameters; `padiff-rpc match --json FILE` lists all that has no partner",
+        or ("" if alone or any(failure.extra for failure in failures) else "build both models with the same sizes; or ")
+        + "say in a map (--map FILE, or --pair BASE=RAW for layers) what corresponds; `padiff-rpc match --json FILE` lists all "
+        "that has no partner",
         metadata={"problems": str(len(failures))},
     )
 

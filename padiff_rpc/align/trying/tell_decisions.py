@@ -10,7 +10,7 @@ from typing import Any
 from padiff_rpc.align.trying.decide import Decision
 
 
-def notes_on_choices(decisions: Sequence[Decision], guessed: Collection[tuple[str, str]] = ()) -> list[str]:
+def notes_on_choices(decisions: Sequence[Decision], guessed: Collection[tuple[str, str]]) -> list[str]:
     """Return a sentence for all decisions that are alike, those first that go against names and shapes.
 
     Args:
