@@ -20,7 +20,8 @@ _FACTOR = 10.0
 """How many times the relative errors of what its layer got a gradient may be apart."""
 _PRECISE = (DType.F32.value, DType.F64.value)
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "bilinear")
-_FRAMEWORKS = ("torch.nn.modules.", "paddle.nn.layer.", "padiff_rpc.numpy_framework.")
+_FRAMEWORKS = ("torch.nn.modules.", "paddle.nn.layer.", "padiff_rpc.numpy_framework.", "transformers.pytorch_utils.")
+"""Where such layers come from; transformers' Conv1D is a Linear."""
 
 
 class OwnGradients:

@@ -67,21 +67,22 @@ class Blame:
     def _all(self, findings: StepResult, single_step: bool) -> Iterator[Divergence]:
         inherited = _Inherited()
         cuts = Cuts(findings.missing)
+        put_off: list[Divergence] = []
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
-        yield from self._certain_first(findings, self._forward(findings, inherited), single_step)
+        yield from self._certain(findings, self._forward(findings, inherited), single_step, put_off)
         if not inherited.nan:
             recorded = any(one.base.route == "" for one in findings.forward)
             why = "the outputs agree, the loss computed from them does not"
             yield from self._held(findings, "loss", why if recorded else f"{_UNSEEN}, and the losses differ")
-        yield from self._certain_first(findings, self._backward(findings, inherited, cuts), single_step)
-        if inherited.nan:
-            return
-        yield from self._grads(findings, cuts)
-        yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
-        yield from self._held(findings, "buffers", "its buffer differs after the step")
+        yield from self._certain(findings, self._backward(findings, inherited, cuts), single_step, put_off)
+        if not inherited.nan:
+            yield from self._grads(findings, cuts)
+            yield from self._held(findings, "weights", "its parameter's gradient agrees, the optimiser's step does not")
+            yield from self._held(findings, "buffers", "its buffer differs after the step")
+        yield from put_off
 
-    def _certain_first(
-        self, findings: StepResult, found: Iterator[Divergence], single_step: bool
+    def _certain(
+        self, findings: StepResult, found: Iterator[Divergence], single_step: bool, put_off: list[Divergence]
     ) -> Iterator[Divergence]:
         """Put off what may be no difference at all, since unlike tensors were compared, until after all that is one.
 
@@ -98,14 +99,13 @@ class Blame:
         misled = {
             (one.pairs[0].stage, one.base.route, one.base.call)
             for one in gets
-            if one.failed and one.base.route in self._inferred
+            if one.base.route in self._inferred and any(pair.status != "pass" for pair in one.pairs)
         }
         beside = {(pair.base_route, pair.call, pair.tensor) for one in gets for pair in one.pairs[1:]}
         whose: dict[LayerCall, set[str]] = {}
         for one in findings.missing:
             if one.side == "input":
                 whose.setdefault(one.call, set()).add(one.pair.why)
-        put_off: list[Divergence] = []
         for divergence in found:
             pair = divergence.found_at
             call = (pair.base_route, pair.call)
@@ -115,7 +115,6 @@ class Blame:
                 put_off.append(divergence)
             else:
                 yield divergence
-        yield from put_off
 
     def _forward(self, findings: StepResult, inherited: _Inherited) -> Iterator[Divergence]:
         parents = {one.base.caller for one in findings.forward}

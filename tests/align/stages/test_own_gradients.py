@@ -52,6 +52,10 @@ def test_a_gradient_that_is_a_hundredth_off_fails_where_what_the_layer_got_agree
     assert (1e-2, 2e-3) == (found.metrics.measured, found.metrics.allowed)
 
 
+def test_transformers_own_linear_counts_as_one() -> None:
+    assert "fail" == judge(off(1e-2), base=model("transformers.pytorch_utils.Conv1D", "Conv1D")).status
+
+
 @pytest.mark.parametrize(("error", "status"), [(1.9e-3, "pass"), (2.1e-3, "fail")])
 def test_two_thousandths_are_allowed_in_any_case(error: float, status: str) -> None:
     assert status == judge(off(error)).status
