@@ -31,12 +31,11 @@ from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.json_file import check_writable, write_json, write_text
 from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.terminal import print_list
 from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
 from padiff_rpc.result import Unmatched
 
 SCHEMA = "padiff-rpc/map/1"
-_LISTED = 8
-"""Lines of one kind before the rest is only counted."""
 _SHOWN = 4
 """How many tensors that AOA statements cannot say are named."""
 
@@ -119,12 +118,16 @@ def _as_json(described: PerSide[ModelDescription], found: Matching) -> dict[str,
             "base": [asdict(one) for one in found.unmatched_base],
             "raw": [asdict(one) for one in found.unmatched_raw],
         },
-        "notes": found.notes,
+        "notes": _notes(described, found),
     }
 
 
-def _print(described: PerSide[ModelDescription], found: Matching, console: Console) -> None:
+def _notes(described: PerSide[ModelDescription], found: Matching) -> list[str]:
     routes = [layer.route for layer in described.base.layers]
+    return [*found.sentences, *to_settle("layers", layer_lines(found.guessed_routes, routes))]
+
+
+def _print(described: PerSide[ModelDescription], found: Matching, console: Console) -> None:
     names = described.map(lambda model: f"{model.class_name} ({model.framework})")
     counts = [f"{len(found.layers)} pairs of layers", f"{len(found.links)} links of tensors"]
     alone = _alone_that_fail(found)
@@ -135,12 +138,12 @@ def _print(described: PerSide[ModelDescription], found: Matching, console: Conso
     _section("layers", _lines(layers, [(1, _how(pair)) for pair in found.layers]), console)
     _section("tensors", _lines(links, [(len(link.base), _rule(link, undecided)) for link in found.links]), console)
     entries = PerSide(found.unmatched_base, found.unmatched_raw)
-    notes = [*found.sentences, *to_settle("layers", layer_lines(found.guessed_routes, routes))]
+    notes = _notes(described, found)
     harmless = [line for side, some in entries.items() for line in harmless_lines(side, some, notes)]
-    _print_list("without a partner, and needing none", harmless, console)
-    _print_list("notes", [Text(note) for note in notes], console)
+    print_list("without a partner, and needing none", harmless, console)
+    print_list("notes", [Text(note) for note in notes], console)
     for side, some in entries.items():
-        _print_list(f"only {side} has, and needs a partner", failing_lines(some), console)
+        print_list(f"only {side} has, and needs a partner", failing_lines(some), console)
     lacking = f"{len(alone)} {'lacks' if len(alone) == 1 else 'lack'} a partner"
     verdict = f"{lacking} that is needed" if alone else "nothing lacks a partner that it needs"
     console.print(fold(f"\n{verdict}", console.width, 0))
@@ -181,14 +184,3 @@ def _section(title: str, rows: list[list[str]], console: Console) -> None:
     console.print(Text(f"\n{title}", "bold"))
     for line in columns(rows, console.width, indent=2, right={0}):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-
-
-def _print_list(title: str, lines: Sequence[Text], console: Console) -> None:
-    if not lines:
-        return
-    console.print(Text(f"\n{title}", "bold"))
-    for line in lines[:_LISTED]:
-        text = fold(Text.assemble("  ", line), console.width, indent=4)
-        console.print(text, no_wrap=True, overflow="ignore", crop=False)
-    if len(lines) > _LISTED:
-        console.print(f"  ... {len(lines) - _LISTED} more (--json FILE has them all)")

@@ -34,11 +34,11 @@ def print_result(result: Result, console: Console) -> None:
     _print_stages(result, console)
     unmatched = PerSide(result.unmatched_base, result.unmatched_raw)
     for side, entries in unmatched.items():
-        _print_list(f"Only {side} has, and needs a partner", failing_lines(entries), console)
+        print_list(f"Only {side} has, and needs a partner", failing_lines(entries), console)
     _print_extra_outputs(result, console)
-    _print_list("Notes", [Text(note) for note in result.notes], console)
+    print_list("Notes", [Text(note) for note in result.notes], console)
     harmless = [line for side, entries in unmatched.items() for line in harmless_lines(side, entries, result.notes)]
-    _print_list("Without a partner, and needing none", harmless, console)
+    print_list("Without a partner, and needing none", harmless, console)
     _print_environment(result, console)
     advice = advise(result)
     if advice:
@@ -63,6 +63,16 @@ def print_verdict(result: Result, console: Console) -> None:
     )
     for why, count in skipped.most_common(MOST_LISTED):
         console.print(fold(f"  {count:,} skipped: {why}", console.width, indent=4))
+
+
+def print_list(title: str, lines: Sequence[Text], console: Console) -> None:
+    """Print a title and the first lines below it, and count the rest; nothing where there are no lines."""
+    if not lines:
+        return
+    _title(title, console)
+    _print_lines([fold(Text.assemble("  ", line), console.width, indent=4) for line in lines[:MOST_LISTED]], console)
+    if len(lines) > MOST_LISTED:
+        console.print(f"  ... {len(lines) - MOST_LISTED} more (--json FILE has them all)")
 
 
 def _guessed(result: Result) -> str:
@@ -188,7 +198,7 @@ def _print_failing_pairs(result: Result, console: Console) -> None:
 
 
 def _print_further(divergences: Sequence[Divergence], console: Console) -> None:
-    _print_list(
+    print_list(
         "Further layers that add a difference of their own",
         [
             Text.assemble(
@@ -235,16 +245,7 @@ def _print_extra_outputs(result: Result, console: Console) -> None:
         for extra in result.extras
         if extra.what == "output"
     ]
-    _print_list("Outputs that one side alone returns", lines, console)
-
-
-def _print_list(title: str, lines: Sequence[Text], console: Console) -> None:
-    if not lines:
-        return
-    _title(title, console)
-    _print_lines([fold(Text.assemble("  ", line), console.width, indent=4) for line in lines[:MOST_LISTED]], console)
-    if len(lines) > MOST_LISTED:
-        console.print(f"  ... {len(lines) - MOST_LISTED} more (--json FILE has them all)")
+    print_list("Outputs that one side alone returns", lines, console)
 
 
 def _print_environment(result: Result, console: Console) -> None:
@@ -256,7 +257,7 @@ def _print_environment(result: Result, console: Console) -> None:
         parts += [f"Python {python}" if python else None, f"on {host}" if host else None]
         if any(parts):
             lines.append(Text.assemble(f"{side:<4}  ", " ".join(str(part) for part in parts if part)))
-    _print_list("Ran on", lines, console)
+    print_list("Ran on", lines, console)
 
 
 def _print_facts(rows: Sequence[tuple[str, Text | str]], console: Console) -> None:
