@@ -158,6 +158,13 @@ def weight_axes(framework: str, family: str, class_name: str, name: str, shapes:
     return "in_out" if framework == "paddle" or _normalise(class_name) in _IN_OUT_CLASSES else "out_in"
 
 
+PARAMETRIZATIONS: Mapping[str, Mapping[str, str]] = {
+    "torch.nn.utils.parametrizations._WeightNorm": {"original0": "_g", "original1": "_v"},
+    "torch.nn.utils.parametrizations._SpectralNorm": {"original": "_orig", "_u": "_u", "_v": "_v"},
+}
+"""What torch's parametrizations keep below a layer, and what the older hooks (torch's and paddle's) add to the parameter's name
+for it in the layer itself; by class path."""
+
 RUNNING = frozenset({"running_mean", "running_var", "_mean", "_variance"})
 """Buffers that a training step changes and only evaluation uses: a layer without them is not the same layer."""
 

@@ -13,6 +13,7 @@ from math import prod
 
 from padiff_rpc.match.layer_families import (
     CONTAINERS,
+    PARAMETRIZATIONS,
     RUNNING,
     Axes,
     family_of,
@@ -165,6 +166,8 @@ def build_tree(description: ModelDescription) -> dict[str, LayerNode]:
         node.children = [tree[route] for route in routes]
         for child in node.children:
             child.holder = child.holder or node
+    for node in tree.values():
+        _take_parametrized(node)
     _sign(tree[""], {}, {})
     return tree
 
@@ -184,6 +187,20 @@ def _local(name: str, layer: LayerInfo) -> str:
         if route and name.startswith(route + "."):
             return name[len(route) + 1 :]
     return name
+
+
+def _take_parametrized(node: LayerNode) -> None:
+    """Let a layer hold itself, under the names of the older hooks, what torch's parametrizations keep for it below it.
+
+    So `parametrizations.weight.original0` is the layer's `weight_g`, as in torch's older weight_norm and in paddle's.
+    """
+    if node.family != "parametrizationlist" or len(node.children) != 1 or not (node.holder and node.holder.holder):
+        return
+    layer, (step,) = node.holder.holder, node.children
+    for local, suffix in PARAMETRIZATIONS.get(step.info.class_path, {}).items():
+        for at in (node, step):
+            if local in at.own:
+                layer.own[node.name + suffix] = at.own.pop(local)
 
 
 @dataclass(frozen=True, slots=True)

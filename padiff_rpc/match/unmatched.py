@@ -101,7 +101,9 @@ def _layer(remains: Remains, node: LayerNode, wraps: bool, failing: Sequence[Par
         why = "only this side has this wrapper; its children were matched"
     else:
         why = remains.absorbed.get(node) or (
-            _other_kind(node, remains) or _why_alone(node, remains.free, remains.other_side)
+            _other_kind(node, remains)
+            or _parametrizes(node, remains.other_side)
+            or _why_alone(node, remains.free, remains.other_side)
             if lacks or not node.has_parameters
             else "its parameters correspond to those of other layers"
         )
@@ -125,6 +127,20 @@ def _other_kind(node: LayerNode, remains: Remains) -> str:
     return (
         f"an Embedding here; {remains.other_side}'s {like[0].kind} {like[0].name} has the shape of its weight: use one kind "
         "and one name on both sides, or link the two in the parameter map"
+    )
+
+
+def _parametrizes(node: LayerNode, other_side: str) -> str:
+    """Say what torch computes in this layer at every forward, if it is one that holds parametrizations; else ""."""
+    lists = [child for child in node.children if child.family == "parametrizationlist"]
+    if not lists:
+        return ""
+    steps = [f"{each.name} by {' and '.join(step.info.class_name for step in each.children)}" for each in lists]
+    if not node.has_parameters:
+        return f"computes {', '.join(steps)} at every forward; {other_side} has no layer for that"
+    return (
+        f"computes {', '.join(steps)} at every forward, from what {other_side} has no counterpart of: use the same on both "
+        "sides, or torch.nn.utils.parametrize.remove_parametrizations first"
     )
 
 

@@ -21,9 +21,13 @@ NEUTRAL_LOSSES: Mapping[str, Mapping[str, float]] = {
 
 `mean` and `sum` run over all floating outputs together; `mean` is the mean of each output's mean, PaDiff's default for one
 output. `mse` and `cross_entropy` compare the first floating output with targets["target"], which has the output's
-shape for `mse`, and holds class indices over the last axis for `cross_entropy`. `projection` is the sum of all floating
-elements times pseudo-random weights (see projection_weights), divided by the square root of their number.
+shape for `mse`, and holds class indices over the last axis for `cross_entropy`, which is the mean over all positions but those
+whose index is IGNORED. `projection` is the sum of all floating elements times pseudo-random weights (see projection_weights),
+divided by the square root of their number.
 """
+
+IGNORED = -100
+"""The class index of a position that cross_entropy leaves out, as in both frameworks' own."""
 
 NEUTRAL_OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
     "SGD": {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.0},
@@ -51,6 +55,32 @@ def parse_optimizer(text: str) -> OptimizerSpec:
     """
     name, options = _parse_call(text, "optimizer")
     return OptimizerSpec(name, _with_defaults(text, name, options, NEUTRAL_OPTIMIZERS))
+
+
+def counted_positions(indices: np.ndarray, classes: int) -> np.ndarray:
+    """Return the flat positions of the class indices that cross_entropy counts: all but those that are IGNORED.
+
+    A loss is taken over these alone, since paddle 3.3.1 divides its own mean by the number of all.
+
+    Raises:
+        PadiffError: BAD_CONFIG for an index that is no class, and where none is left.
+    """
+    flat = indices.reshape(-1)
+    counted = np.flatnonzero(flat != IGNORED)
+    if not counted.size:
+        raise PadiffError(
+            f"all {flat.size} cross_entropy targets are {IGNORED}, which leaves a position out",
+            reason=Reason.BAD_CONFIG,
+            hint="give at least one position a class: a loss over nothing has no gradient to compare",
+        )
+    least, most = flat[counted].min(), flat[counted].max()
+    if least < 0 or most >= classes:
+        raise PadiffError(
+            f"the cross_entropy target runs from {least} to {most}, the output has {classes} classes",
+            reason=Reason.BAD_CONFIG,
+            hint=f"class indices go from 0 to {classes - 1}; {IGNORED} leaves a position out",
+        )
+    return counted
 
 
 _BLOCK = 1 << 14

@@ -128,6 +128,22 @@ def test_cross_entropy_over_the_last_axis(kit, shape, dtype):
     assert loss_value(kit, spec, [kit.native(logits, model)]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_cross_entropy_is_the_mean_over_the_positions_that_are_not_ignored(kit):
+    output = kit.forward("mlp", kit.build("mlp"))
+    target = np.array([1, -100, 2, -100, 0])
+    arrived: list[np.ndarray] = []
+    kit.backend.on_gradient(output, lambda gradient: arrived.append(kit.array(gradient)))
+    loss = kit.backend.loss(LossSpec("cross_entropy", {}, {"target": Tensor.from_array(target)}), [output])
+    kit.backend.backward(loss)
+    counted, wanted = [0, 2, 4], [1, 2, 0]
+    chances = np.exp(kit.array(output).astype(np.float64)[counted])
+    chances /= chances.sum(axis=1, keepdims=True)
+    assert kit.backend.item(loss) == pytest.approx(-np.log(chances[range(3), wanted]).mean(), rel=1e-5)
+    expected = np.zeros((5, 3))
+    expected[counted] = (chances - np.eye(3)[wanted]) / 3
+    np.testing.assert_allclose(arrived[0], expected, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [
@@ -139,7 +155,8 @@ def test_cross_entropy_over_the_last_axis(kit, shape, dtype):
         ("cross_entropy", np.zeros(5, np.float32)),
         ("cross_entropy", np.full(5, 3, np.int64)),
         ("cross_entropy", np.full(5, -1, np.int64)),
-        ("cross_entropy", np.full(5, -100, np.int64)),  # the frameworks' "ignore this one"
+        ("cross_entropy", np.array([-100, 0, -1, 2, 1])),
+        ("cross_entropy", np.full(5, -100, np.int64)),  # nothing is left
     ],
 )
 def test_a_target_that_does_not_fit_is_refused(kit, name, target):

@@ -28,7 +28,10 @@ ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "layers.md"
 REFRESH = "PADIFF_REFRESH_DOCS=1 .venvs/coordinator/bin/python -m pytest tests/e2e/test_layers_table.py"
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED = {
+    "spectral_norm_parametrized": "torch's newer power iteration computes u before v, the older one and paddle's v before u: in "
+    "train mode they agree once they have converged"
+}
 """Layers of which something differs, and why that is the frameworks' doing."""
 
 _VARIANCE = "torch keeps the sample variance, paddle the population's: compared after conversion"
@@ -224,6 +227,8 @@ def variant(name: str) -> str:
         "attention_other_sizes": "with kdim and vdim",
         "weight_norm": "under weight_norm",
         "spectral_norm": "under spectral_norm",
+        "weight_norm_parametrized": "under torch's parametrizations.weight_norm, paddle's weight_norm over the same axis",
+        "spectral_norm_parametrized": "under torch's parametrizations.spectral_norm",
     }.get(name, "")
 
 

@@ -17,7 +17,11 @@ LIBRARY = {"torch": "torch.nn.modules", "paddle": "paddle.nn.layer", "numpy": "p
 
 @dataclass
 class L:
-    """A layer of a made-up model. `tensors`: shapes by name, `buffers` likewise; `tie`: own name -> full name elsewhere."""
+    """A layer of a made-up model.
+
+    `tensors`: shapes by name, `buffers` likewise; `tie`: own name -> full name elsewhere; `module`: of its class, where that is
+    not the framework's usual one.
+    """
 
     kind: str
     tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -26,6 +30,7 @@ class L:
     dtypes: dict[str, DType] = field(default_factory=dict)
     tie: dict[str, str] = field(default_factory=dict)
     own_class: bool = False
+    module: str = ""
 
 
 def user(kind: str, children: Mapping[str, L] | None = None, **tensors: tuple[int, ...]) -> L:
@@ -54,7 +59,7 @@ def describe(framework: str, root: L) -> ModelDescription:
 
     def visit(route: str, layer: L) -> None:
         prefix = f"{route}." if route else ""
-        path = "models.of.the.user" if layer.own_class else LIBRARY[framework]
+        path = layer.module or ("models.of.the.user" if layer.own_class else LIBRARY[framework])
         layers.append(
             LayerInfo(
                 route=route,

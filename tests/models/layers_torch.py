@@ -55,6 +55,8 @@ class Layers(nn.Module):
         self.transformer = nn.Transformer(SIZE, HEADS, 2, 2, HIDDEN, dropout=0.0, batch_first=True)
         self.weight_norm = nn.utils.weight_norm(nn.Conv2d(SIZE, SIZE, 3))
         self.spectral_norm = nn.utils.spectral_norm(nn.Linear(SIZE, 6))
+        self.weight_norm_parametrized = nn.utils.parametrizations.weight_norm(nn.Linear(SIZE, SIZE))
+        self.spectral_norm_parametrized = nn.utils.parametrizations.spectral_norm(nn.Linear(SIZE, 6))
 
     def forward(
         self,
@@ -73,6 +75,7 @@ class Layers(nn.Module):
         )
         inputs = {
             **dict.fromkeys(("linear", "linear_square", "linear_without_bias", "spectral_norm"), (rows,)),
+            **dict.fromkeys(("weight_norm_parametrized", "spectral_norm_parametrized"), (rows,)),
             **dict.fromkeys(("layer_norm", "layer_norm_2d", "encoder_layer"), (sequence,)),
             **{name: (sequence,) for name, _ in self.named_children() if name.startswith(("lstm", "gru", "rnn"))},
             **{name: (signal,) for name, _ in self.named_children() if name.endswith("1d")},

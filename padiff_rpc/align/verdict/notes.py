@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
 from padiff_rpc.per_side import PerSide, SideName
@@ -17,6 +19,8 @@ from padiff_rpc.tensors.tensor import DType
 _SHOWN = 5
 _NEARLY = 0.5
 """The share of what a tolerance allows from which on a pass is worth a note."""
+_ROUNDING = 64.0
+"""Relative error of gradients in epsilons, as in stages/gradient_noise.py."""
 _KINKED = 1e-3
 """Relative L2 error of float32 gradients from which on rounding alone does not explain it; a ReLU's kink does."""
 
@@ -37,6 +41,7 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
         *_left_out(settings, steps),
         *_nearly_failed(settings, pairs),
         *_loose_gradients(prepared, pairs),
+        *_perhaps_rounding(settings, pairs, steps),
     ]
 
 
@@ -152,6 +157,32 @@ def _loose_gradients(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
     return [
         f"{len(loose)} gradients agree only to {error:.1g} (relative L2, {worst.raw_route} {worst.tensor}): inputs of a ReLU "
         "that round to either side of zero do that, and so does a small fault; single step or float64 tells them apart"
+    ]
+
+
+def _perhaps_rounding(settings: AlignSettings, pairs: Sequence[Pair], steps: Sequence[StepResult]) -> list[str]:
+    """Note when the first failure is a gradient that is apart by no more than the rounding of those it was computed from.
+
+    Such gradients may be zero in exact arithmetic. How much of the rounding a layer lets through is not known, so that this
+    does not excuse them.
+    """
+    first = next((pair for pair in pairs if pair.status == "fail"), None)
+    if settings.compare.mode != "scaled" or first is None or first.stage != "backward" or first.metrics is None:
+        return []
+    if not first.tensor.startswith("grad of input"):
+        return []
+    place = (first.step, first.base_route, "output")
+    came = [one for step in steps for one in step.backward if (step.step, one.base.route, one.base.side) == place]
+    size = max((math.sqrt(one.square / one.first.count) for one in came if one.first and one.first.count), default=0.0)
+    epsilon = EPSILON.get(DType(first.metrics.base_dtype), 0.0)
+    if not first.metrics.max_abs <= _ROUNDING * epsilon * size < math.inf:
+        return []
+    where = f"{first.raw_route or 'the whole model'} {first.tensor}"
+    test = "; with --dtype float64 rounding shrinks with epsilon, and a fault does not"
+    return [
+        f"{where}: apart by {first.metrics.max_abs:.1g}, where the gradients at the layer's output are of size {size:.1g}: "
+        "this may be rounding of what is zero in exact arithmetic"
+        + (test if first.metrics.base_dtype != DType.F64.value else "")
     ]
 
 

@@ -13,13 +13,14 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.notes import notes_on, random_layers
 from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import LayerPair, Matching
 from padiff_rpc.match.scope import Scope
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec, ParameterInfo
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage
 from padiff_rpc.tensors.tensor import DType, TensorSpec
-from tests.align.hand_made import described, failing, layer, measured, pair
+from tests.align.hand_made import METRICS, described, failing, judged, layer, measured, pair
 
 ROOT = layer("", "Net")
 
@@ -286,3 +287,36 @@ def test_the_most_important_note_comes_first() -> None:
     begin = ["base draws", "hyper-parameters differ", "the two sides step", "1 gradients agree only"]
     found = notes(base, raw, LOOSE, **optimizers)
     assert begin == [text[: len(start)] for text, start in zip(found, begin, strict=True)]
+
+
+# -- gradients that may be nothing but rounding ------------------------------------------------------------------------------
+def first_of_gradients(apart: float, square: float, tensor: str = "grad of input.0", **settings: Any) -> list[str]:
+    """Return the notes where the gradients of a layer's input are that far apart, and those of its output of that size."""
+    metrics = replace(METRICS, max_abs=apart, base_dtype="F32", raw_dtype="F32")
+    failed = replace(failing("backward", "norm", tensor), metrics=metrics)
+    came = replace(judged(0, "norm", "output", square=square), first=TensorSpec(DType.F32, (4,)))
+    step = StepResult(0)
+    step.backward = [came, judged(1, "norm", "input", failed)]
+    model = described(ROOT, layer("norm"))
+    return notes(model, model, failed, steps=[step], **settings)
+
+
+def test_a_gradient_within_the_rounding_of_those_it_comes_from_is_told() -> None:
+    (note,) = first_of_gradients(apart=5e-9, square=0.04)
+    assert note.startswith(
+        "norm grad of input.0: apart by 5e-09, where the gradients at the layer's output are of size 0.1:"
+    )
+    assert "--dtype float64" in note
+
+
+def test_a_gradient_that_is_further_apart_is_no_rounding() -> None:
+    allowed = 64 * EPSILON[DType.F32] * 0.1
+    assert [] == first_of_gradients(apart=1.01 * allowed, square=0.04)
+    assert [] != first_of_gradients(apart=0.99 * allowed, square=0.04)
+    for square in (0.0, float("nan"), float("inf")):
+        assert [] == first_of_gradients(apart=5e-9, square=square)
+
+
+def test_only_the_gradient_that_a_layer_sends_back_is_taken_for_rounding() -> None:
+    assert [] == first_of_gradients(apart=5e-9, square=0.04, tensor="grad of output.0")
+    assert [] == first_of_gradients(apart=5e-9, square=0.04, compare=CompareRules(mode="strict"))

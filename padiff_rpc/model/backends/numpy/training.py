@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
+from padiff_rpc.model.losses_and_optimizers import (
+    NEUTRAL_LOSSES,
+    NEUTRAL_OPTIMIZERS,
+    counted_positions,
+    projection_weights,
+)
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.functions import log_softmax
@@ -72,14 +77,9 @@ def _cross_entropy(spec: LossSpec, logits: Tensor, target: np.ndarray) -> Tensor
     if target.shape != logits.shape[:-1] or target.dtype.kind not in "iu":
         raise _bad_target(spec, f"class indices of shape {logits.shape[:-1]}", target)
     classes = logits.shape[-1]
-    if target.min() < 0 or target.max() >= classes:
-        raise PadiffError(
-            f"class indices from {target.min()} to {target.max()} do not fit logits of {classes} classes",
-            reason=Reason.BAD_CONFIG,
-            hint="there is no index that means 'ignore this one'",
-        )
+    counted = counted_positions(target, classes)
     rows = log_softmax(logits.reshape(-1, classes))
-    return -rows[np.arange(target.size), target.reshape(-1)].mean()
+    return -rows[counted, target.reshape(-1)[counted]].mean()
 
 
 def _bad_target(spec: LossSpec, wanted: str, got: np.ndarray) -> PadiffError:

@@ -13,7 +13,12 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.neutral import KeptWeights, is_integer, target_of, unknown
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 from padiff_rpc.model.backends.paddle.tensor import from_tensor
-from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
+from padiff_rpc.model.losses_and_optimizers import (
+    NEUTRAL_LOSSES,
+    NEUTRAL_OPTIMIZERS,
+    counted_positions,
+    projection_weights,
+)
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.tensors.tensor import Tensor
 
@@ -112,14 +117,11 @@ def _cross_entropy(output: Any, target: Tensor) -> Any:
             hint="give integer class indices of the output's shape without its last axis, which runs over the classes",
         )
     classes, indices = output.shape[-1], target.to_array()
-    if indices.min() < 0 or indices.max() >= classes:
-        raise PadiffError(
-            f"the cross_entropy target runs from {indices.min()} to {indices.max()}, the output has {classes} classes",
-            reason=Reason.BAD_CONFIG,
-            hint=f"class indices go from 0 to {classes - 1}",
-        )
-    wanted = paddle.to_tensor(indices.astype(np.int64).reshape(-1), place=output.place)
-    return paddle.nn.functional.cross_entropy(output.reshape([-1, classes]), wanted)
+    rows, wanted = output.reshape([-1, classes]), indices.astype(np.int64).reshape(-1)
+    counted = counted_positions(wanted, classes)
+    if counted.size < wanted.size:
+        rows = paddle.gather(rows, paddle.to_tensor(counted, place=output.place))
+    return paddle.nn.functional.cross_entropy(rows, paddle.to_tensor(wanted[counted], place=output.place))
 
 
 def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:

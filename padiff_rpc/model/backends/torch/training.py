@@ -13,7 +13,12 @@ import torch
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.neutral import KeptWeights, is_integer, target_of, unknown
 from padiff_rpc.model.backends.torch.tensor import from_tensor
-from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS, projection_weights
+from padiff_rpc.model.losses_and_optimizers import (
+    NEUTRAL_LOSSES,
+    NEUTRAL_OPTIMIZERS,
+    counted_positions,
+    projection_weights,
+)
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
 from padiff_rpc.tensors.tensor import Tensor
 
@@ -128,14 +133,11 @@ def _cross_entropy(output: Any, target: Tensor) -> Any:
             hint="give integer class indices of the output's shape without its last axis, which runs over the classes",
         )
     classes, indices = output.shape[-1], target.to_array()
-    if indices.min() < 0 or indices.max() >= classes:
-        raise PadiffError(
-            f"the cross_entropy target runs from {indices.min()} to {indices.max()}, the output has {classes} classes",
-            reason=Reason.BAD_CONFIG,
-            hint=f"class indices go from 0 to {classes - 1}",
-        )
-    wanted = from_tensor(target).to(device=output.device, dtype=torch.int64)
-    return torch.nn.functional.cross_entropy(output.reshape(-1, classes), wanted.reshape(-1))
+    rows, wanted = output.reshape(-1, classes), indices.astype(np.int64).reshape(-1)
+    counted = counted_positions(wanted, classes)
+    if counted.size < wanted.size:
+        rows = rows[torch.from_numpy(counted).to(output.device)]
+    return torch.nn.functional.cross_entropy(rows, torch.from_numpy(wanted[counted]).to(output.device))
 
 
 def _projection(outputs: Sequence[Any], seed: int, kept: KeptWeights) -> Any:
