@@ -110,7 +110,7 @@ def _assign(
     matching = match_described(described, with_raw_statements(models.raw, settings))
     report = assign_weights(models.base, models.raw, matching)
     assigned(matching)
-    return (*matching.guesses, *matching.notes, *report.notes)
+    return (*matching.sentences, *report.notes)
 
 
 def _check(raw: Model, settings: AlignSettings, verify: Verify | None, unverified: bool) -> None:

@@ -198,6 +198,7 @@ class Unmatched:
         fails: tells whether its lack of a partner alone makes the result "differs".
         tensors: are the full names of the parameters and buffers that need a partner and that this side alone has: the tensor
             itself, or those in the layer. They are empty where it does not fail, or fails for another reason (two shapes).
+        proposal: is a map, in TOML, that gives it a partner; "" where none is plausible.
     """
 
     what: Literal["layer", "parameter", "buffer"]
@@ -205,6 +206,7 @@ class Unmatched:
     why: str
     fails: bool
     tensors: tuple[str, ...] = ()
+    proposal: str = ""
 
 
 ExtraStatus = Literal["fails", "allowed", "neutral"]
@@ -251,7 +253,8 @@ class Result:
         trees: map "base" and "raw" to (route, class) of each layer, in definition order.
         paired_routes: hold (base's route, raw's route) of the layers that correspond.
         inferred_routes: hold those of them that no parameter ties and that no layer map names.
-        guessed_routes: hold those of them that their order alone joins, though others have the same shapes.
+        guessed_routes: hold those of them that their order alone joins, though others have the same shapes, and that the run does
+            not bear out.
         extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
     """

@@ -231,6 +231,7 @@ ALLOWED: dict[str, set[str]] = {
     "padiff_rpc.report": {
         "padiff_rpc.compare",
         "padiff_rpc.errors",
+        "padiff_rpc.match",
         "padiff_rpc.per_side",
         "padiff_rpc.result",
         "padiff_rpc.system",

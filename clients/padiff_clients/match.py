@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.aoa.write_statements import write_statements
 from padiff_rpc.match.layer_map import LayerPair, Matching, ParameterLink
-from padiff_rpc.match.stars import alike, numberless
+from padiff_rpc.match.map_lines import layer_lines, to_settle
+from padiff_rpc.match.stars import alike
 from padiff_rpc.match.written_map import map_as_toml
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.json_file import check_writable, write_json, write_text
 from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.terminal import print_list
+from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
 from padiff_rpc.result import Unmatched
 
 SCHEMA = "padiff-rpc/map/1"
@@ -115,8 +118,13 @@ def _as_json(described: PerSide[ModelDescription], found: Matching) -> dict[str,
             "base": [asdict(one) for one in found.unmatched_base],
             "raw": [asdict(one) for one in found.unmatched_raw],
         },
-        "notes": found.notes,
+        "notes": _notes(described, found),
     }
+
+
+def _notes(described: PerSide[ModelDescription], found: Matching) -> list[str]:
+    routes = [layer.route for layer in described.base.layers]
+    return [*found.sentences, *to_settle("layers", layer_lines(found.guessed_routes, routes))]
 
 
 def _print(described: PerSide[ModelDescription], found: Matching, console: Console) -> None:
@@ -125,13 +133,19 @@ def _print(described: PerSide[ModelDescription], found: Matching, console: Conso
     alone = _alone_that_fail(found)
     console.print(Text.assemble((f"{names.base} = {names.raw}", "bold"), f"  {', '.join(counts)}"))
     layers = [(pair.base or "(the model)", pair.raw or "(the model)") for pair in found.layers]
-    links = [(", ".join(link.base), ", ".join(link.raw)) for link in found.links]
-    _section("layers", _lines(layers, [_how(pair) for pair in found.layers]), console)
-    _section("tensors", _lines(links, [_rule(link, found.undecided) for link in found.links]), console)
-    for side, entries in (("base", found.unmatched_base), ("raw", found.unmatched_raw)):
-        _section(f"without partner in {side}", list(_alone(entries)), console)
-    _section("notes", [["", "", note] for note in (*found.notes, *found.guesses)], console)
-    verdict = f"{len(alone)} without a partner that they need" if alone else "nothing lacks a partner that it needs"
+    links = [(*link.base, *link.raw) for link in found.links]
+    undecided = found.undecided
+    _section("layers", _lines(layers, [(1, _how(pair)) for pair in found.layers]), console)
+    _section("tensors", _lines(links, [(len(link.base), _rule(link, undecided)) for link in found.links]), console)
+    entries = PerSide(found.unmatched_base, found.unmatched_raw)
+    notes = _notes(described, found)
+    harmless = [line for side, some in entries.items() for line in harmless_lines(side, some, notes)]
+    print_list("without a partner, and needing none", harmless, console)
+    print_list("notes", [Text(note) for note in notes], console)
+    for side, some in entries.items():
+        print_list(f"only {side} has, and needs a partner", failing_lines(some), console)
+    lacking = f"{len(alone)} {'lacks' if len(alone) == 1 else 'lack'} a partner"
+    verdict = f"{lacking} that is needed" if alone else "nothing lacks a partner that it needs"
     console.print(fold(f"\n{verdict}", console.width, 0))
 
 
@@ -149,22 +163,19 @@ def _rule(link: ParameterLink, undecided: Collection[ParameterLink]) -> str:
     return f"{link.rule}, undecided" if link in undecided else link.rule
 
 
-def _lines(rows: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[list[str]]:
-    """Return a line for rows that differ in their numbers only: how many there are, the label, and the names."""
-    return [
-        [str(len(one.rows)), labels[one.rows[0]], one.names[0] if len({*one.names}) == 1 else " = ".join(one.names)]
-        for one in alike(rows, labels)
-    ]
+def _lines(rows: Sequence[tuple[str, ...]], labels: Sequence[tuple[int, str]]) -> list[list[str]]:
+    """Return a line for rows that differ in their numbers only: how many there are, the label, and the names.
 
-
-def _alone(entries: Sequence[Unmatched]) -> Iterator[list[str]]:
-    """Yield a line for what has no partner and differs in its numbers only; what needs none comes last."""
-    ordered = sorted(entries, key=lambda one: not one.fails)
-    apart = [(one.what, one.fails, numberless(one.why)) for one in ordered]
-    for one in alike([(entry.name,) for entry in ordered], apart):
-        entry = ordered[one.rows[0]]
-        label = "FAILS" if entry.fails else "needs none"
-        yield [str(len(one.rows)), label, f"{entry.what} {one.names[0]}: {entry.why}"]
+    Args:
+        rows: names of base, and then of raw.
+        labels: how many of these names are base's, and what is said of them, for each row.
+    """
+    lines: list[list[str]] = []
+    for one in alike(rows, labels):
+        count, label = labels[one.rows[0]]
+        base, raw = (", ".join(names) for names in (one.names[:count], one.names[count:]))
+        lines.append([str(len(one.rows)), label, base if base == raw else f"{base} = {raw}"])
+    return lines
 
 
 def _section(title: str, rows: list[list[str]], console: Console) -> None:

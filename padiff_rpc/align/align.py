@@ -26,6 +26,7 @@ from padiff_rpc.align.trying.decide import Decision
 from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
 from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
+from padiff_rpc.align.verdict.guesses import notes_on_guesses, open_guesses
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
@@ -234,8 +235,11 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequ
     if stopped is not None:
         divergences = divergences[:1]
     pairs = [*scope.skipped, *run.own.failed, *run.pairs]
+    guessed = prepared.matching.guessed_routes
+    still = open_guesses(guessed, pairs)
     notes = [
-        *notes_on_choices(decisions),
+        *notes_on_choices(decisions, still),
+        *notes_on_guesses(prepared, guessed, still),
         *scope.notes,
         *prepared.notes,
         *prepared.matching.notes,

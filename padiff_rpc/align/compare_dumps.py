@@ -44,7 +44,7 @@ def compare_held(base: Model, raw: Model, settings: AlignSettings, whats: Sequen
     found = [pair for what in whats for pair in _compare(comparer, prepared, what, seen)]
     divergences = blame_of(prepared).divergences(StepResult(0, others=found), single_step=False)
     skipped = [pair for pair in scope.skipped if pair.stage == "weights_before"]
-    notes = [*notes_on_choices(decisions), *scope.notes, *prepared.matching.notes]
+    notes = [*notes_on_choices(decisions, prepared.matching.guessed_routes), *scope.notes, *prepared.matching.notes]
     lacking: list[str] = []
     for what in whats if scope.links else ():
         if any(pair.status != "skipped" and _is_of(pair, what) for pair in found):

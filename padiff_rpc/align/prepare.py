@@ -14,6 +14,7 @@ from padiff_rpc.match.extras import extras_of, lone_layers
 from padiff_rpc.match.follow_flow import Passage, pairs_by_flow
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.match.match import match_models
+from padiff_rpc.match.propose_lines import with_proposals
 from padiff_rpc.match.scope import Scope, as_asked, scope_of, without_unrecorded
 from padiff_rpc.match.user_map import UserMap, parse_parameters
 from padiff_rpc.model.model import Model, ModelDescription, Stating
@@ -134,10 +135,13 @@ def match_described(
         settings.renames,
         settings.aoa_statements,
     )
-    matching = match_models(
-        described.base, described.raw, user_map, settings.base_selection, settings.raw_selection, flow
-    )
-    return without_unrecorded(matching, *described)
+
+    def matched(by: UserMap) -> Matching:
+        base, raw = described
+        found = match_models(base, raw, by, settings.base_selection, settings.raw_selection, flow)
+        return without_unrecorded(found, *described)
+
+    return with_proposals(described, matched(user_map), user_map, matched)
 
 
 def _without_gradients(

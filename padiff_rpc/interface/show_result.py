@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +81,10 @@ def show_result(result: Result, shown: Shown, skipped_routes: PerSide[set[str]])
 
 
 def show_asides(result: Result) -> None:
-    """Print how many comparisons passed, failed and were skipped, the six commonest reasons for skipping, and the notes."""
+    """Print how many comparisons passed, failed and were skipped, and the notes.
+
+    The six commonest reasons for skipping are named. Where layers are paired by a guess, the calls that settle it are shown.
+    """
     counts = Counter(pair.status for pair in result.pairs)
     log(f"{counts['pass']} comparisons passed, {counts['fail']} failed, {counts['skipped']} were skipped")
     reasons = Counter(pair.why for pair in result.pairs if pair.status == "skipped")
@@ -90,6 +94,9 @@ def show_asides(result: Result) -> None:
         log(f"    and for {len(reasons) - _SHOWN} further reasons")
     for note in result.notes:
         log(f"NOTE: {note}")
+    if result.guessed_routes:
+        base, raw = (json.dumps(routes) for routes in zip(*result.guessed_routes, strict=True))
+        log(f"to settle the layers guessed here:\n    base.set_layer_map({base})\n    raw.set_layer_map({raw})")
 
 
 def assertion(pair: Pair, rules: CompareRules) -> str:

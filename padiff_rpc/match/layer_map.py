@@ -131,7 +131,7 @@ class Matching:
         notes: sentences that a reader should see, such as one on a definition order that differs.
         guessed_pairs: the routes, in base and raw, of layers that their order alone joins, though others have the same shapes.
         choices: what names and shapes leave in doubt. The links hold the most plausible alternative of each.
-        guesses_of_order: those of the notes that tell of layers in doubt, and how a user may settle them.
+        guesses_of_order: those of the notes that tell of layers in doubt.
     """
 
     layers: tuple[LayerPair, ...]
@@ -158,6 +158,12 @@ class Matching:
     def guesses(self) -> list[str]:
         """The sentences that tell a user what the links take for granted."""
         return collapse_alike(choice.guess for choice in self.choices)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The notes, and the guesses that none of them tells of."""
+        of_order = {choice for choice in self.choices if choice.alternatives[0].layers}
+        return [*self.notes, *collapse_alike(choice.guess for choice in self.choices if choice not in of_order)]
 
     def choosing(self, chosen: Iterable[tuple[Choice, Alternative]]) -> Matching:
         """Return the matching with each of these choices settled by an alternative of it."""

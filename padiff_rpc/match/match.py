@@ -11,6 +11,7 @@ from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import Choice, How, LayerPair, Matching, ParameterLink, collapse_alike
 from padiff_rpc.match.link_parameters import link_layers, link_specially
+from padiff_rpc.match.map_lines import map_lines, to_settle
 from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
 from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
 from padiff_rpc.match.pair_sublayers import Siblings
@@ -19,8 +20,8 @@ from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.swapped_layers import choice_of_order
 from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode, build_tree
-from padiff_rpc.match.unmatched import Remains, proposals, unmatched
-from padiff_rpc.match.user_map import UserMap
+from padiff_rpc.match.unmatched import Remains, unmatched
+from padiff_rpc.match.user_map import MappedParameters, UserMap
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
@@ -64,6 +65,7 @@ class _Matcher:
     """A matching as it grows: layers from the root down, and the parameters of each pair of layers when it is found."""
 
     def __init__(self, models: PerSide[ModelDescription], selections: PerSide[Selection]) -> None:
+        self._models = models
         self._selections = selections
         self._ties = Ties()
         self._explicit: list[tuple[LayerNode, LayerNode]] = []  # the pairs of the layer map
@@ -81,7 +83,6 @@ class _Matcher:
         self._notes: list[str] = []
         self._choices: list[Choice] = []
         self._guesses: dict[str, list[tuple[str, str]]] = {"layers": [], "parameters": []}
-        self._in_doubt: list[tuple[str, str]] = []  # routes of layers that were paired by order, and may change places
         self._notes_in_doubt: list[str] = []
 
     # -- what the user says ---------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ class _Matcher:
         raw_names = (info.name for node in self._trees.raw.values() for info in node.own.values())
         order = {name: at for at, name in enumerate(raw_names)}
         certain = certain_layers(self._partner, self._how, self._links)
-        of_order = (*collapse_alike(self._notes_in_doubt), *proposals(self._in_doubt, ()))
+        of_order = tuple(collapse_alike(self._notes_in_doubt))
         return Matching(
             layers=tuple(
                 LayerPair(node.route, self._partner[node].route, self._how[node], node in certain)
@@ -154,11 +155,7 @@ class _Matcher:
             links=tuple(sorted(self._links, key=lambda link: order[link.raw[0]])),
             unmatched_base=tuple(self._unmatched_of("base")),
             unmatched_raw=tuple(self._unmatched_of("raw")),
-            notes=(
-                *collapse_alike(self._notes),
-                *proposals(self._guesses["layers"], self._guesses["parameters"]),
-                *of_order,
-            ),
+            notes=(*collapse_alike(self._notes), *self._to_settle_parameters(), *of_order),
             guessed_pairs=tuple(self._guesses["layers"]),
             guesses_of_order=of_order,
             choices=tuple(
@@ -167,6 +164,10 @@ class _Matcher:
                 if len(choice.alternatives) > 1 and set(choice.alternatives[0].links) <= set(self._links)
             ),
         )
+
+    def _to_settle_parameters(self) -> list[str]:
+        guessed = [MappedParameters((base,), (raw,)) for base, raw in self._guesses["parameters"]]
+        return to_settle("parameters", map_lines(guessed, [info.name for info in self._models.base.parameters]))
 
     def _match_below(self, pair: PerSide[LayerNode]) -> None:
         """Link the tensors of two paired layers, pair their sublayers, and do the same for each pair of sublayers."""
@@ -183,9 +184,11 @@ class _Matcher:
             self._match_below(PerSide(base, raw))
         self._notes_in_doubt += siblings.notes_in_doubt
         for guessed in siblings.in_doubt:
-            self._in_doubt += [(base.route, raw.route) for base, raw in guessed]
             choice = choice_of_order(pair.map(lambda node: node.route), guessed, self._links)
-            self._choices += [choice] if choice else []
+            if choice is not None:
+                self._choices.append(choice)
+            else:
+                self._guesses["layers"] += [(base.route, raw.route) for base, raw in guessed]
 
     def _link_own(self, pair: PerSide[LayerNode], settled: PerSide[set[str]]) -> None:
         """Link the tensors that two paired layers hold themselves, but for those that are settled already, by full name."""

@@ -320,7 +320,7 @@ class Siblings:
         if base.has_parameters or raw.has_parameters:
             differ = base.family and raw.family and base.family != raw.family
         else:
-            differ = not fits(base, raw)
+            differ = not fits(base, raw) and _plain_class(base) != _plain_class(raw)
         if differ and not (base.is_container and raw.is_container):
             self._note(
                 f"{base.shown} is a {base.info.class_name} in base, {raw.shown} a {raw.info.class_name} in raw: paired, so "
@@ -384,3 +384,8 @@ def _both_activations(base: LayerNode, raw: LayerNode) -> bool:
 def _unless_index(name: str) -> str:
     """Return the name, or "" if it is only the number that a Sequential or a list gives."""
     return "" if name.isdigit() else name
+
+
+def _plain_class(node: LayerNode) -> str:
+    """Return a class name as transformers and the frameworks both have it: SiLUActivation is SiLU."""
+    return node.info.class_name.lower().removesuffix("activation")

@@ -44,7 +44,7 @@ def alike(rows: Sequence[tuple[str, ...]], apart: Sequence[Hashable]) -> list[Al
 
 def numberless(text: str) -> str:
     """Return a text with a star for each number that is a part of a dotted name in it."""
-    return re.sub(r"(?<=\.)\d+\b", STAR, text)
+    return re.sub(r"(?<=\.)\d+\b|(?<![\w.])\d+(?=\.[A-Za-z_])", STAR, text)
 
 
 def _merged(rows: Sequence[tuple[str, ...]], group: Sequence[int]) -> Iterator[Alike]:

@@ -79,32 +79,6 @@ def unmatched(remains: Remains, found: Sequence[Unmatched]) -> list[Unmatched]:
     return entries
 
 
-def proposals(layers: Sequence[tuple[str, str]], parameters: Sequence[tuple[str, str]]) -> list[str]:
-    """Write the notes that show a user how to settle guesses: set_layer_map calls and lines of a run file to paste.
-
-    Args:
-        layers: the routes, in base and raw, of layers that were paired by a guess.
-        parameters: the full names, in base and raw, of parameters that were linked by a guess.
-
-    Returns:
-        One note for layers and one for parameters; none for what was not guessed.
-    """
-    notes: list[str] = []
-    if layers:
-        base, raw = (_quoted(names) for names in zip(*layers, strict=True))
-        notes.append(
-            "to settle the layers guessed, put each beside its partner and paste, in Python:\n"
-            f"    base.set_layer_map([{base}])\n    raw.set_layer_map([{raw}])\n"
-            f"or in a run file:\n    [map]\n    layers = {{ {_toml_pairs(layers)} }}"
-        )
-    if parameters:
-        notes.append(
-            "to settle the parameters guessed, put each beside its partner and paste in a run file:\n"
-            f"    [map]\n    parameters = {{ {_toml_pairs(parameters)} }}"
-        )
-    return notes
-
-
 def _excused(entry: Unmatched, why: str) -> Unmatched:
     return _passed(entry, f"{entry.why}; left out: {why}") if why and entry.fails else entry
 
@@ -180,15 +154,9 @@ def _why_alone(node: LayerNode, free: Sequence[LayerNode], other_side: str) -> s
     if not like:
         return f"{other_side} has no counterpart of this {node.info.class_name}"
     other = next((candidate for candidate in like if candidate.route == node.route), like[0])
+    if not node.has_parameters and not other.has_parameters:
+        return f"{other_side} has no {node.info.class_name} in the same place"
     if other.family and node.family and other.family != node.family:
         return f"{other_side}'s {other.shown} is a {other.info.class_name}, not a {node.info.class_name}"
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in list(other.shapes.items())[:4])
     return f"no counterpart fits; {other_side}'s {other.shown} ({other.info.class_name}) holds {shapes or 'no tensor itself'}"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _toml_pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f'"{base}" = "{raw}"' for base, raw in pairs)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from padiff_rpc.match.layer_map import LayerPair, Matching
+from padiff_rpc.match.map_lines import layer_lines, map_lines
 from padiff_rpc.match.special_init import find_special_init
-from padiff_rpc.match.stars import alike
-from padiff_rpc.match.user_map import MappedParameters, parameters_as_text, with_numbers
+from padiff_rpc.match.user_map import MappedParameters
 from padiff_rpc.model.model import ModelDescription
 from padiff_rpc.result import Unmatched
 
@@ -40,21 +39,17 @@ def map_as_toml(base: ModelDescription, raw: ModelDescription, matching: Matchin
     ):
         found = [pair for pair in pairs if pair.certain == certain and pair not in special]
         if found:
-            lines += [f"# {title}", *_toml(parameters_as_text(_starred([_entry(pair) for pair in found], routes)))]
-    lines += [f"# {line}" for line in _toml(parameters_as_text(_starred([_entry(pair) for pair in special], routes)))]
+            lines += [f"# {title}", *layer_lines([(pair.base, pair.raw) for pair in found], routes)]
+    lines += [f"# {line}" for line in layer_lines([(pair.base, pair.raw) for pair in special], routes)]
     open_links = matching.undecided
     linked = [link for link in matching.links if link.special is None]
     decided = [MappedParameters(link.base, link.raw, link.rule) for link in linked if link not in open_links]
     undecided = [MappedParameters(link.base, link.raw, link.rule) for link in linked if link in open_links]
-    lines += ["", "[parameters]", *_toml(parameters_as_text(_starred(decided, names)))]
+    lines += ["", "[parameters]", *map_lines(decided, names)]
     if undecided:
-        lines += [_UNDECIDED, *(f"# {line}" for line in _toml(parameters_as_text(_starred(undecided, names))))]
+        lines += [_UNDECIDED, *(f"# {line}" for line in map_lines(undecided, names))]
     lines += [*_missing("base", matching.unmatched_base), *_missing("raw", matching.unmatched_raw)]
     return "\n".join(lines) + "\n"
-
-
-def _entry(pair: LayerPair) -> MappedParameters:
-    return MappedParameters((pair.base,), (pair.raw,))
 
 
 def _has_special_init(base: ModelDescription, raw: ModelDescription, pair: LayerPair) -> bool:
@@ -62,27 +57,6 @@ def _has_special_init(base: ModelDescription, raw: ModelDescription, pair: Layer
         f"{model.framework}::{model.layer(route).class_name}" for model, route in ((base, pair.base), (raw, pair.raw))
     ]
     return find_special_init(*classes) is not None
-
-
-def _starred(entries: Sequence[MappedParameters], known: Collection[str]) -> list[MappedParameters]:
-    """Return the entries with stars; those that stars would not stand for exactly, as they are."""
-    rows = alike([entry.names for entry in entries], [(len(entry.base), entry.rule) for entry in entries])
-    written: list[MappedParameters] = []
-    for row in rows:
-        members = [entries[at] for at in row.rows]
-        count = len(members[0].base)
-        one = MappedParameters(row.names[:count], row.names[count:], members[0].rule)
-        exact = {each.names for each in with_numbers(one, known)} == {each.names for each in members}
-        written += [one] if exact else members
-    return written
-
-
-def _toml(entries: Mapping[str, str]) -> list[str]:
-    return [f"{_quoted(base)} = {_quoted(raw)}" for base, raw in entries.items()]
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a basic string of TOML has the same escapes
 
 
 def _missing(side: str, entries: Iterable[Unmatched]) -> list[str]:

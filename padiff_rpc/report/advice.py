@@ -44,14 +44,24 @@ def framework(result: Result, side: str) -> str:
 def _nothing_failed(result: Result) -> str:
     extras = any(extra.status == "fails" for extra in result.extras)
     if extras or any(one.fails for one in (*result.unmatched_base, *result.unmatched_raw)):
-        accept = accepting(result.extras)
-        return (
-            "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the "
-            "poorer model what it lacks" + (f"; what is meant to differ is accepted with {accept}" if accept else "")
-        )
+        return _pair_or_accept(result)
     if any(pair.status == "pass" for pair in result.pairs):
         return "the notes above say what was not compared, and so what the run lacked"
     return "see above why nothing was compared; layers that were not found as pairs can be named with --pair BASE=RAW"
+
+
+def _pair_or_accept(result: Result) -> str:
+    accept = accepting(result.extras)
+    meant = f"; what is meant to differ is accepted with {accept}" if accept else ""
+    failing = [[one for one in side if one.fails] for side in (result.unmatched_base, result.unmatched_raw)]
+    if any(one.proposal for side in failing for one in side):
+        return f"put the lines above that are right into a map, and give it with --map FILE{meant}"
+    if accept and not all(failing):
+        return f"give the poorer model what it lacks{meant}"
+    return (
+        "pair what belongs together with --pair BASE=RAW (layers) or --map FILE (parameters too), or give the poorer model what "
+        f"it lacks{meant}"
+    )
 
 
 def _shape(result: Result, divergence: Divergence | None) -> str:

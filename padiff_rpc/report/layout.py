@@ -12,14 +12,15 @@ GAP = 2  # blanks between columns
 def fold(text: Text | str, width: int, indent: int) -> Text:
     """Wrap text at words.
 
-    A word that is longer than a line is broken over two lines; nothing is left out.
+    A word that is longer than a line is broken over two lines; nothing is left out. What follows a line break in the text is kept
+    as it is, since it is there to be copied.
 
     Args:
         text: the text.
         width: the columns of a line.
         indent: the blanks before every line but the first.
     """
-    rest = Text(text) if isinstance(text, str) else text
+    rest, *kept = (Text(text) if isinstance(text, str) else text).split("\n")
     lines: list[Text] = []
     while rest.cell_len > width:
         at = rest.plain.rfind(" ", indent + 1, width + 1)
@@ -27,7 +28,7 @@ def fold(text: Text | str, width: int, indent: int) -> Text:
         lines.append(rest[:at])
         lines[-1].rstrip()
         rest = Text.assemble(" " * indent, rest[at + 1 :] if rest.plain[at] == " " else rest[at:])
-    return Text("\n").join([*lines, rest])
+    return Text("\n").join([*lines, rest, *(Text.assemble(" " * indent, line) for line in kept)])
 
 
 def columns(

@@ -9,18 +9,17 @@ from rich.console import Console
 from rich.text import Text
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
-from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result, Unmatched
+from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
+from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
-
-MOST_NAMED = 3
-"""Names in one line before the rest is only hinted at."""
 
 
 def print_result(result: Result, console: Console) -> None:
@@ -33,10 +32,13 @@ def print_result(result: Result, console: Console) -> None:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)
     _print_stages(result, console)
-    _print_unmatched("base", result.unmatched_base, console)
-    _print_unmatched("raw", result.unmatched_raw, console)
+    unmatched = PerSide(result.unmatched_base, result.unmatched_raw)
+    for side, entries in unmatched.items():
+        print_list(f"Only {side} has, and needs a partner", failing_lines(entries), console)
     _print_extra_outputs(result, console)
-    _print_list("Notes", [Text(note) for note in result.notes], console)
+    print_list("Notes", [Text(note) for note in result.notes], console)
+    harmless = [line for side, entries in unmatched.items() for line in harmless_lines(side, entries, result.notes)]
+    print_list("Without a partner, and needing none", harmless, console)
     _print_environment(result, console)
     advice = advise(result)
     if advice:
@@ -63,11 +65,21 @@ def print_verdict(result: Result, console: Console) -> None:
         console.print(fold(f"  {count:,} skipped: {why}", console.width, indent=4))
 
 
+def print_list(title: str, lines: Sequence[Text], console: Console) -> None:
+    """Print a title and the first lines below it, and count the rest; nothing where there are no lines."""
+    if not lines:
+        return
+    _title(title, console)
+    _print_lines([fold(Text.assemble("  ", line), console.width, indent=4) for line in lines[:MOST_LISTED]], console)
+    if len(lines) > MOST_LISTED:
+        console.print(f"  ... {len(lines) - MOST_LISTED} more (--json FILE has them all)")
+
+
 def _guessed(result: Result) -> str:
-    """Say how many pairs of layers are a guess, where the models differ: where they agree the guesses are borne out."""
-    count = 0 if result.aligned else len(result.guessed_routes)
+    """Say how many pairs of layers are a guess that the run does not bear out."""
+    count = len(result.guessed_routes)
     pairs = "pair of layers is" if count == 1 else "pairs of layers are"
-    return f"; {count} {pairs} a guess" if count else ""
+    return f"; {count} {pairs} a guess: see the notes" if count else ""
 
 
 def _headline(result: Result, compared: int) -> str:
@@ -186,7 +198,7 @@ def _print_failing_pairs(result: Result, console: Console) -> None:
 
 
 def _print_further(divergences: Sequence[Divergence], console: Console) -> None:
-    _print_list(
+    print_list(
         "Further layers that add a difference of their own",
         [
             Text.assemble(
@@ -226,26 +238,6 @@ def _where(pair: Pair) -> str:
     return f"{pair.base_route or '(the whole model)'} {pair.tensor}"
 
 
-def _print_unmatched(side: str, unmatched: Sequence[Unmatched], console: Console) -> None:
-    """Print one line for each kind and reason, since the counter of a batch norm is missing as often as there are batch norms."""
-    groups: dict[tuple[bool, str, str], list[str]] = {}
-    for one in unmatched:
-        groups.setdefault((one.fails, one.what, one.why), []).append(one.name or "(the whole model)")
-    _print_list(
-        f"Without a partner on {'raw' if side == 'base' else 'base'}: only {side} has",
-        [
-            Text.assemble(
-                f"{what} " if len(names) == 1 else f"{len(names):,} {what}s: ",
-                (", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else ""), "bold"),
-                f": {why}",
-                (" [fails]" if fails else "", "red"),
-            )
-            for (fails, what, why), names in sorted(groups.items(), key=lambda group: not group[0][0])
-        ],
-        console,
-    )
-
-
 def _print_extra_outputs(result: Result, console: Console) -> None:
     """Print the model's outputs that one side alone returns."""
     lines = [
@@ -253,17 +245,7 @@ def _print_extra_outputs(result: Result, console: Console) -> None:
         for extra in result.extras
         if extra.what == "output"
     ]
-    _print_list("Outputs that one side alone returns", lines, console)
-
-
-def _print_list(title: str, lines: Sequence[Text], console: Console) -> None:
-    if not lines:
-        return
-    _title(title, console)
-    for line in lines[:MOST_LISTED]:
-        console.print(fold(Text.assemble("  ", line), console.width, indent=4))
-    if len(lines) > MOST_LISTED:
-        console.print(f"  ... {len(lines) - MOST_LISTED} more (--json has them all)")
+    print_list("Outputs that one side alone returns", lines, console)
 
 
 def _print_environment(result: Result, console: Console) -> None:
@@ -275,7 +257,7 @@ def _print_environment(result: Result, console: Console) -> None:
         parts += [f"Python {python}" if python else None, f"on {host}" if host else None]
         if any(parts):
             lines.append(Text.assemble(f"{side:<4}  ", " ".join(str(part) for part in parts if part)))
-    _print_list("Ran on", lines, console)
+    print_list("Ran on", lines, console)
 
 
 def _print_facts(rows: Sequence[tuple[str, Text | str]], console: Console) -> None:

@@ -11,6 +11,7 @@ import pytest
 from padiff_rpc.align.align import align
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.numpy_framework import functions as F
@@ -174,6 +175,34 @@ def test_models_without_a_parameter_in_common_are_refused() -> None:
     with pytest.raises(PadiffError) as caught:
         run(base, raw, allow_extra=("*",))
     assert Reason.MODELS_DO_NOT_MATCH is caught.value.reason
+
+
+class Table(nn.Layer):
+    """Adds a table of positions: a parameter of its own, or an Embedding's."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        table = nn.Embedding(4, 8)
+        if own:
+            self.pos_embed: nn.Parameter = table.weight
+        else:
+            self.position: nn.Layer = table
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.pos_embed if hasattr(self, "pos_embed") else self.position(Tensor(np.arange(4))))
+
+
+def test_the_line_for_a_map_that_a_refusal_shows_can_be_given_and_is_right() -> None:
+    inputs = as_inputs({"x": np.ones((4, 8), np.float32)})
+
+    def tables(**settings: Any) -> Result:
+        return align(HostedModel(Table(False)), HostedModel(Table(True)), inputs, inputs, AlignSettings(**settings))
+
+    with pytest.raises(PadiffError) as caught:
+        tables()
+    assert 'put into [parameters] of a map: "position.weight" = "pos_embed"' in caught.value.message
+    assert "--json" in caught.value.hint
+    assert tables(parameter_map={"position.weight": "pos_embed"}).aligned
 
 
 # -- extras on which outputs depend -------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 
 import pytest
 
+from padiff_rpc.match.map_lines import layer_lines, to_settle
 from tests.match.descriptions import (
     L,
     describe,
@@ -48,11 +48,11 @@ def test_order_without_helpful_names_is_called_a_guess() -> None:
         net(alpha=torch_linear(8, 8), beta=torch_linear(8, 8)), net(one=paddle_linear(8, 8), two=paddle_linear(8, 8))
     )
     assert routes(found) == {"": "", "alpha": "one", "beta": "two"}
-    guess, proposal = found.notes
+    (guess,) = found.notes
     assert "matched by order, which is a guess" in guess
     assert "alpha -> one, beta -> two" in guess
-    assert 'base.set_layer_map(["alpha", "beta"])' in proposal
-    assert 'raw.set_layer_map(["one", "two"])' in proposal
+    assert [("alpha", "one"), ("beta", "two")] == found.guessed_routes
+    assert [guess] == found.sentences
 
 
 def test_the_map_that_is_proposed_can_be_pasted_and_settles_the_guess() -> None:
@@ -61,11 +61,10 @@ def test_the_map_that_is_proposed_can_be_pasted_and_settles_the_guess() -> None:
 
     torch, paddle = blocks(torch_linear(8, 8), ("alpha", "beta")), blocks(paddle_linear(8, 8), ("one", "two"))
     found = match(torch, paddle)
-    proposal = found.notes[-1]
-    pasted = tomllib.loads(textwrap.dedent(proposal[proposal.index("    [map]") :]))["map"]["layers"]
-    assert {
-        f"layers.{at}.{b}": f"layers.{at}.{r}" for at in (0, 1) for b, r in (("alpha", "one"), ("beta", "two"))
-    } == pasted
+    known = [pair.base for pair in found.layers]
+    (proposal,) = to_settle("layers", layer_lines(found.guessed_routes, known))
+    pasted = tomllib.loads(proposal.partition("\n")[2])["layers"]
+    assert {"layers.*.alpha": "layers.*.one", "layers.*.beta": "layers.*.two"} == pasted
     again = match(torch, paddle, layer_map=pasted)
     assert routes(again) == routes(found)
     assert again.notes == ()

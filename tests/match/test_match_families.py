@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,11 @@ from tests.match.descriptions import (
     torch_linear,
     user,
 )
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 # -- families and layouts -------------------------------------------------------------------------------------------
@@ -182,7 +188,8 @@ def test_own_parameters_of_equal_shape_and_other_names_are_called_a_guess() -> N
     found = match(user("Net", alpha=(4,), beta=(4,)), user("Net", one=(4,), two=(4,)))
     assert links(found) == {"alpha": ("one", "identity"), "beta": ("two", "identity")}
     assert [note for note in found.notes if "guess" in note] != []
-    assert '[map]\n    parameters = { "alpha" = "one", "beta" = "two" }' in found.notes[-1]
+    pasted = tomllib.loads(found.notes[-1].partition("\n")[2])
+    assert {"parameters": {"alpha": "one", "beta": "two"}} == pasted
 
 
 def test_an_own_matrix_that_is_reversed_is_transposed_with_a_note() -> None:

@@ -11,13 +11,16 @@ from padiff_rpc.result import Divergence, Extra, LayerRef, Unmatched
 from tests.report import results
 
 
-def test_where_models_differ_the_first_line_says_that_pairs_are_guessed(render):
+def test_the_first_line_says_that_pairs_are_guessed_also_where_all_agrees(render):
     pairs = [results.pair("a", "x", 0.5, status="fail")]
 
     for count, words in ((1, "1 pair of layers is a guess"), (2, "2 pairs of layers are a guess")):
         guessed = [("a", "x"), ("b", "y")][:count]
-        assert render(results.result(pairs, guessed_routes=guessed)).splitlines()[0].endswith(f"; {words}")
-    assert "guess" not in render(results.aligned(guessed_routes=guessed))
+        assert (
+            render(results.result(pairs, guessed_routes=guessed)).splitlines()[0].endswith(f"; {words}: see the notes")
+        )
+        first = f"ALIGNED  the two models agree; {words}: see the notes"
+        assert render(results.aligned(guessed_routes=guessed)).splitlines()[0] == first
 
 
 def test_an_aligned_result_says_so_with_counts_and_the_worst_error_of_each_stage(render):
@@ -180,15 +183,47 @@ def test_long_lists_are_cut_with_a_count(render):
 
     assert "extra.7:" in text
     assert "extra.8:" not in text
-    assert "  ... 4 more (--json has them all)" in text
+    assert "  ... 4 more (--json FILE has them all)" in text
 
 
 def test_what_lacks_a_partner_for_one_reason_is_one_line(render):
     unmatched = [Unmatched("buffer", f"bn{i}.num_batches_tracked", "raw counts no batches", False) for i in range(1200)]
     text = render(results.aligned(unmatched_base=unmatched), width=140)
 
-    names = "bn0.num_batches_tracked, bn1.num_batches_tracked, bn2.num_batches_tracked, ..."
-    assert f"  1,200 buffers: {names}: raw counts no batches\n" in text
+    assert "  base's 1,200 buffers: bn*.num_batches_tracked: raw counts no batches\n" in text
+
+
+def test_what_needs_a_partner_stands_before_the_notes_with_the_line_for_a_map(render):
+    proposal = '[parameters]\n"layers.*.a" = "layers.*.b"'
+    lost = [
+        Unmatched("parameter", f"layers.{at}.a", f"raw's 'layers.{at}' has no such parameter", True, (), proposal)
+        for at in range(24)
+    ]
+    idle = [Unmatched("layer", "drop", "raw has no Dropout in the same place", False)]
+    lines = render(
+        results.result([results.pair("fc", "fc")], aligned=False, unmatched_base=[*lost, *idle], notes=["a note"]),
+        width=100,
+    ).splitlines()
+
+    at = lines.index("Only base has, and needs a partner")
+    assert lines[at + 1 : at + 3] == [
+        "  24 parameters: layers.*.a: raw's 'layers.*' has no such parameter [fails]",
+        '    put into [parameters] of a map: "layers.*.a" = "layers.*.b"',
+    ]
+    assert at < lines.index("Notes") < lines.index("Without a partner, and needing none")
+    assert "  base's layer drop: raw has no Dropout in the same place" in lines
+    assert lines[-1].startswith("Try next: put the lines above that are right into a map")
+
+
+def test_a_line_to_copy_is_not_wrapped(render):
+    line = f'"{"a" * 50}" = "{"b" * 50}"'
+    assert f"    {line}" in render(results.aligned(notes=[f"to settle it:\n{line}"]), width=60).splitlines()
+
+
+def test_a_reason_that_is_a_note_is_not_told_twice(render):
+    why = "base's table is made from the configuration"
+    text = render(results.aligned(notes=[why], unmatched_base=[Unmatched("parameter", "table", why, False)]))
+    assert text.count(why) == 1
 
 
 POOLER = [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from padiff_rpc.match.map_lines import proposal_in_words
 from padiff_rpc.match.stars import numberless
 
 _NAMED = 2
@@ -20,15 +21,19 @@ class Problem:
         name: is the route of the layer, or the full name of the tensor.
         text: tells the problem.
         counterpart: is the full name of the tensor that the text names beside the first one, or empty.
+        proposal: is a map, in TOML, that settles it, or empty.
     """
 
     name: str
     text: str
     counterpart: str = ""
+    proposal: str = ""
 
 
 def alike_lines(problems: Iterable[Problem], shown: int) -> list[str]:
     """Return one line for the problems that differ only in their tensor's name and in the numbers of the layers around it.
+
+    Where the first of these has a proposal, the next line shows it.
 
     Args:
         problems: are the problems, in order; of several with one name the first counts.
@@ -40,9 +45,10 @@ def alike_lines(problems: Iterable[Problem], shown: int) -> list[str]:
     groups: dict[str, list[Problem]] = {}
     for problem in by_name.values():
         groups.setdefault(_pattern(problem), []).append(problem)
-    lines = [_line(group) for group in groups.values()]
-    left_out = sum(len(group) for group in list(groups.values())[shown:])
-    return lines[:shown] + ([f"and {left_out} more"] if left_out else [])
+    kept = list(groups.values())[:shown]
+    lines = [line for group in kept for line in _lines(group)]
+    left_out = len(by_name) - sum(map(len, kept))
+    return lines + ([f"and {left_out} more"] if left_out else [])
 
 
 def _pattern(problem: Problem) -> str:
@@ -53,9 +59,10 @@ def _pattern(problem: Problem) -> str:
     return numberless(text)
 
 
-def _line(alike: Sequence[Problem]) -> str:
+def _lines(alike: Sequence[Problem]) -> list[str]:
     first, *others = alike
-    if not others:
-        return first.text
-    names = ", ".join(other.name for other in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-    return f"{first.text} (and {len(others)} alike: {names})"
+    text = first.text
+    if others:
+        names = ", ".join(other.name for other in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        text = f"{text} (and {len(others)} alike: {names})"
+    return [text, f"  {proposal_in_words(first.proposal)}"] if first.proposal else [text]

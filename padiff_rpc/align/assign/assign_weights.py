@@ -20,8 +20,8 @@ from padiff_rpc.tensors.convert_dtype import convert_stream
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 _SHOWN = 12
-_LINES = 8
-"""How many lines a refusal has for each side."""
+_LINES = 6
+"""How many kinds of problems a refusal tells for each side, so that it fits a screen."""
 _IN_ORDER = ("identity", "reshape")
 """Rules that keep the elements' order, so that a tensor passes in pieces of any size."""
 
@@ -149,17 +149,21 @@ def _check(base: Model, base_model: ModelDescription, raw_model: ModelDescriptio
 
 def _refusal(failures: Sequence[AssignFailure], matching: Matching) -> PadiffError:
     shown = alike_lines((failure.problem for failure in failures), _LINES)
-    alone = [entry for entry in matching.unmatched_base if entry.fails]
+    told = {failure.base_parameter for failure in failures}
+    alone = [entry for entry in matching.unmatched_base if entry.fails and entry.name not in told]
     if alone:
-        problems = [Problem(entry.name, f"{entry.what} {entry.name}: {entry.why}") for entry in alone]
+        problems = [
+            Problem(entry.name, f"{entry.what} {entry.name}: {entry.why}", proposal=entry.proposal) for entry in alone
+        ]
         shown += ["without partner in base:", *alike_lines(problems, _LINES)]
     cures = list(dict.fromkeys(failure.cure for failure in failures if failure.cure))
     return PadiffError(
         "base's weights cannot be assigned to raw, and nothing was written:\n  " + "\n  ".join(shown),
         reason=Reason.MODELS_DO_NOT_MATCH,
         hint="; ".join(cures[:_SHOWN])
-        or "give the layers that correspond in the layer map and the parameters in the parameter map, or make the models "
-        "hold the same parameters",
+        or ("" if alone or any(failure.extra for failure in failures) else "build both models with the same sizes; or ")
+        + "say in a map (--map FILE, or --pair BASE=RAW for layers) what corresponds; `padiff-rpc match --json FILE` lists all "
+        "that has no partner",
         metadata={"problems": str(len(failures))},
     )
 

@@ -38,6 +38,7 @@ class AssignFailure:
         cure: names the special initialiser to register for a pair of the layer map; it is empty elsewhere.
         layer: is the route of the layer of raw without partner that the tensor lies in; it is empty where there is none.
         extra: says that raw alone has the tensor, so that raw may keep its own values in it (see `Extra`).
+        proposal: is a map, in TOML, that gives it a value; it is empty where none is plausible.
     """
 
     base_route: str
@@ -52,11 +53,12 @@ class AssignFailure:
     cure: str = ""
     layer: str = field(default="", compare=False)
     extra: bool = field(default=False, compare=False)
+    proposal: str = field(default="", compare=False)
 
     @property
     def problem(self) -> Problem:
         """What a list of problems says of it: one problem for all tensors of a layer without partner."""
-        return Problem(self.layer or self.raw_parameter, self.why, self.base_parameter)
+        return Problem(self.layer or self.raw_parameter, self.why, self.base_parameter, self.proposal)
 
 
 def explain_mismatch(base: ModelDescription, raw: ModelDescription, matching: Matching) -> list[AssignFailure]:
@@ -104,7 +106,9 @@ class _Explanation:
             where = f"raw's layer {layer}, " if layer else "raw's "
             text = f"{where}{info.kind} {info.name} {list(info.spec.shape)}: {why}"
             failure = self._failure(info, self._counterpart(info), text)
-            failures.append(replace(failure, layer=layer, extra=info.name in self._extras and not failure.cure))
+            extra = info.name in self._extras and not failure.cure
+            proposal = entry.proposal if entry is not None else ""
+            failures.append(replace(failure, layer=layer, extra=extra, proposal=proposal))
         return failures
 
     def _counterpart(self, info: ParameterInfo) -> ParameterInfo | None:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from padiff_rpc.align.trying.decide import Decision
 
 
-def notes_on_choices(decisions: Sequence[Decision]) -> list[str]:
-    """Return a sentence for all decisions that are alike, those first that go against names and shapes."""
+def notes_on_choices(decisions: Sequence[Decision], guessed: Collection[tuple[str, str]]) -> list[str]:
+    """Return a sentence for all decisions that are alike, those first that go against names and shapes.
+
+    Args:
+        decisions: are those on all choices. Of layers whose order trying leaves open nothing is told unless they are guessed.
+        guessed: are the routes, in base and raw, of the pairs of layers that are a guess still.
+    """
+    told = [
+        one
+        for one in decisions
+        if one.outcome != "alike"
+        or not one.taken.layers
+        or any((pair.base, pair.raw) in guessed for pair in one.taken.layers)
+    ]
     alike: dict[tuple[str, ...], list[Decision]] = {}
-    for one in sorted(decisions, key=lambda one: one.taken is one.suggested):
+    for one in sorted(told, key=lambda one: one.taken is one.suggested):
         where = re.sub(r"\d+", "N", one.measured)
         alike.setdefault((where, one.taken.words, one.suggested.words, one.outcome, one.why), []).append(one)
     return [_sentence(group) for group in alike.values()]

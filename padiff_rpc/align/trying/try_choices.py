@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from padiff_rpc.align.assign.assign_weights import assign_weights, write_links
@@ -83,7 +84,9 @@ def _settled(prepared: Prepared, decisions: Sequence[Decision]) -> tuple[Prepare
     if not decisions:
         return prepared, ()
     matching = prepared.matching.choosing((one.choice, one.taken) for one in decisions if one.outcome != "untried")
-    return rematched(prepared, matching), decisions
+    open_ones = [pair for one in decisions if one.outcome in ("alike", "none") for pair in one.taken.layers]
+    guessed = (*matching.guessed_pairs, *((pair.base, pair.raw) for pair in open_ones))
+    return rematched(prepared, replace(matching, guessed_pairs=guessed)), decisions
 
 
 def _by_outputs(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs]) -> list[Decision]:

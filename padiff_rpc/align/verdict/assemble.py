@@ -12,6 +12,7 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.blame import Blame
+from padiff_rpc.align.verdict.guesses import open_guesses
 from padiff_rpc.match.extras import settled
 from padiff_rpc.model.model import LossSpec, Model, Storing, Transporting
 from padiff_rpc.per_side import PerSide
@@ -68,7 +69,7 @@ def assemble(
         },
         paired_routes=[(pair.base, pair.raw) for pair in matching.layers],
         inferred_routes=[(pair.base, pair.raw) for pair in matching.layers if not pair.certain],
-        guessed_routes=matching.guessed_routes,
+        guessed_routes=open_guesses(matching.guessed_routes, pairs),
         extras=list(extras),
         lacking=list(lacking),
     )

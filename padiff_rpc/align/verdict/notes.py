@@ -40,7 +40,7 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
         *_optimizers(settings),
         *_left_out(settings, steps),
         *_nearly_failed(settings, pairs),
-        *_loose_gradients(described.base, settings, pairs),
+        *_loose_gradients(prepared, pairs),
         *_perhaps_rounding(settings, pairs, steps),
     ]
 
@@ -127,18 +127,24 @@ def _called(optimizer: OptimizerSpec) -> str:
     return f"{optimizer.name}({options})"
 
 
-def _loose_gradients(base: ModelDescription, settings: AlignSettings, pairs: Sequence[Pair]) -> list[str]:
-    """Note when gradients passed only because float32 is judged loosely without single step (see compare/tolerances.py)."""
+def _loose_gradients(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
+    """Note when gradients passed only because float32 is judged loosely without single step (see compare/tolerances.py).
+
+    Those at pairs of layers that are inferred do not count: two dropouts may stand at other places.
+    """
+    base, settings = prepared.described.base, prepared.settings
     if settings.compare.mode != "scaled" or settings.single_step or settings.compare.rtol is not None:
         return []
     if not any(info.spec.dtype is DType.F32 for info in base.parameters):
         return []
     if any(pair.status == "fail" for pair in pairs):
         return []  # what is found already spreads into every gradient
+    inferred = {pair.base for pair in prepared.matching.layers if not pair.certain}
     loose = [
         pair
         for pair in pairs
-        if pair.stage in ("backward", "grads")
+        if pair.base_route not in inferred
+        and pair.stage in ("backward", "grads")
         and pair.status == "pass"
         and pair.metrics is not None
         and pair.metrics.measure in ("rel_l2", "max_scaled")

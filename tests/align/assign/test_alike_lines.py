@@ -37,6 +37,15 @@ def test_a_problem_that_comes_twice_counts_once_and_what_is_left_out_is_counted(
     assert ["a: wrong in way a aa", "b: wrong in way b bb", "and 2 more"] == alike_lines(problems, 2)
 
 
+def test_the_line_for_a_map_follows_its_problem() -> None:
+    proposal = '[layers]\n"a.*" = "b.*"'
+    problems = [Problem(f"b.{at}", f"raw's layer b.{at} is alone", proposal=proposal) for at in range(3)]
+    assert [
+        "raw's layer b.0 is alone (and 2 alike: b.1, b.2)",
+        '  put into [layers] of a map: "a.*" = "b.*"',
+    ] == alike_lines(problems, 8)
+
+
 class Deep(nn.Layer):
     """Forty blocks with a Linear, and one with a parameter that the other side lacks."""
 

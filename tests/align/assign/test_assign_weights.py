@@ -133,7 +133,7 @@ def test_nothing_is_written_when_the_shapes_of_two_that_correspond_do_not_fit() 
         assign(base, raw)
     after = values(raw)
     assert caught.value.reason is Reason.MODELS_DO_NOT_MATCH
-    assert "layer map" in caught.value.hint
+    assert "--map FILE" in caught.value.hint
     assert "fc.weight [4, 5]: shape [4, 5] against [4, 4] of base's fc.weight" in caught.value.message
     assert "extra" not in caught.value.message
     for name in before:

@@ -114,20 +114,43 @@ def test_the_layer_map_stands_above_it() -> None:
     assert "blocks.0.short.fc" == dict(result.paired_routes)["blocks.0.one.0"]
 
 
-def test_what_flow_cannot_tell_apart_stays_a_guess() -> None:
-    class Twins(nn.Layer):
-        def __init__(self, *names: str) -> None:
-            super().__init__()
-            for name in names:
-                setattr(self, name, nn.Linear(6, 6))
-            self._names = names
+class Twins(nn.Layer):
+    """Four Linears that take the same, each with a factor."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            made = [getattr(self, name)(x) * float(at) for at, name in enumerate(self._names, 1)]
-            return made[0] + made[1] + made[2] + made[3]
+    def __init__(self, *names: str, factors: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(6, 6))
+        self._names, self._factors = names, factors
 
-    guessed = run(Twins("left", "right", "up", "down"), Twins("p", "q", "r", "s")).guessed_routes
-    assert [("left", "p"), ("right", "q"), ("up", "r"), ("down", "s")] == guessed
+    def forward(self, x: Tensor) -> Tensor:
+        made = [getattr(self, name)(x) * factor for name, factor in zip(self._names, self._factors, strict=True)]
+        return made[0] + made[1] + made[2] + made[3]
+
+
+_GUESSED = [("left", "p"), ("right", "q"), ("up", "r"), ("down", "s")]
+
+
+def test_what_flow_cannot_tell_apart_stays_a_guess_where_the_run_does_not_bear_it_out() -> None:
+    wrong = Twins("p", "q", "r", "s", factors=(2.0, 1.0, 3.0, 4.0))
+    result = run(Twins("left", "right", "up", "down"), wrong)
+    assert not result.aligned
+    assert _GUESSED[:2] == result.guessed_routes
+    (note,) = [note for note in result.notes if note.startswith("to settle the layers guessed")]
+    assert '[layers]\n    "left" = "p"\n    "right" = "q"' in note
+
+
+def test_a_guess_whose_outputs_and_gradients_agree_is_borne_out() -> None:
+    result = run(Twins("left", "right", "up", "down"), Twins("p", "q", "r", "s"))
+    assert result.aligned
+    assert [] == result.guessed_routes
+    assert any(note.startswith("4 pairs of layers are a guess that the run bears out") for note in result.notes)
+
+
+def test_without_gradients_a_guess_stays_one() -> None:
+    result = run(Twins("left", "right", "up", "down"), Twins("p", "q", "r", "s"), diff_phase="forward")
+    assert result.aligned
+    assert _GUESSED == result.guessed_routes
 
 
 def test_watching_leaves_a_model_as_it_was() -> None:

@@ -351,8 +351,43 @@ def test_names_that_tell_them_apart_leave_no_choice() -> None:
     assert "tried" not in result.figures
 
 
-def align_numpy(base: nn.Layer, raw: nn.Layer) -> Result:
-    return align(HostedModel(base), HostedModel(raw), X, X, AlignSettings())
+class Norms(nn.Layer):
+    """Two norms of one input, which start alike, so that no output tells them apart. crossed: as of Branches."""
+
+    def __init__(self, names: tuple[str, str], crossed: bool = False) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.LayerNorm(WIDTH))
+        self._names = names[:: -1 if crossed else 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = (getattr(self, name)(x) for name in self._names)
+        return one.tanh() * two + one * np.float32(0.5)
+
+
+def test_an_order_that_trying_leaves_open_is_borne_out_by_the_gradients() -> None:
+    result = align_numpy(Norms(("alpha", "beta")), Norms(("one", "two")))
+    assert result.aligned
+    assert {"alike"} == {outcome for outcome, _ in outcomes(result)}
+    assert [] == result.guessed_routes
+    (note,) = [note for note in result.notes if "guess" in note]
+    assert note.startswith("2 pairs of layers are a guess that the run bears out")
+
+
+def test_a_wrong_order_that_trying_leaves_open_is_called_a_guess() -> None:
+    guessed = [("alpha", "one"), ("beta", "two")]
+    models = Norms(("alpha", "beta")), Norms(("one", "two"), crossed=True)
+    result = align_numpy(*models)
+    assert not result.aligned
+    assert guessed == result.guessed_routes
+    assert any("trying does not decide" in note for note in result.notes)
+    forward = align_numpy(*models, diff_phase="forward")
+    assert forward.aligned
+    assert guessed == forward.guessed_routes
+
+
+def align_numpy(base: nn.Layer, raw: nn.Layer, **settings: Any) -> Result:
+    return align(HostedModel(base), HostedModel(raw), X, X, AlignSettings(**settings))
 
 
 def test_two_dumps_are_told_by_their_weights(tmp_path: Path) -> None:

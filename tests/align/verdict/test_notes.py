@@ -28,8 +28,11 @@ ROOT = layer("", "Net")
 def notes(
     base: ModelDescription, raw: ModelDescription, *pairs: Pair, steps: Sequence[StepResult] = (), **settings: Any
 ) -> list[str]:
-    """Return the notes on two models whose layers correspond one by one."""
-    layers = tuple(LayerPair(a.route, b.route, "name", True) for a, b in zip(base.layers, raw.layers, strict=True))
+    """Return the notes on two models whose layers correspond one by one; pairs of dropouts are inferred."""
+    layers = tuple(
+        LayerPair(a.route, b.route, "name", a.class_name != "Dropout")
+        for a, b in zip(base.layers, raw.layers, strict=True)
+    )
     asked = AlignSettings(**settings)
     scope = Scope(layers, (), (), (), {}, True)
     sides = cast("Any", None)  # no note asks the models themselves
@@ -188,6 +191,14 @@ def test_gradients_are_loose_from_a_thousandth_on(rel_l2: float, noted: bool) ->
 @pytest.mark.parametrize("stage", ["forward", "loss", "weights", "buffers"])
 def test_only_gradients_are_called_loose(stage: Stage) -> None:
     assert [] == loose(replace(LOOSE, stage=stage))
+
+
+def test_a_loose_gradient_at_layers_that_no_parameter_ties_is_not_told() -> None:
+    dropping = described(ROOT, layer("fc"), layer("drop", "Dropout"), parameters=[WEIGHT])
+    at_dropout = pair("backward", "drop", "grad of input.0", metrics=measured(rel_l2=3e-2))
+    assert [] == loose(at_dropout, base=dropping)
+    [text] = loose(at_dropout, LOOSE, base=dropping)
+    assert text.startswith("1 gradients agree only to 0.002 ")
 
 
 @pytest.mark.parametrize("measure", ["max_abs", "step_l2", "mismatched"])
