@@ -14,12 +14,14 @@ from tests.zoo.pairs import PAIRS
 from tests.zoo.run_pair import RESULTS, Outcome, run_pair
 
 _COLUMNS = 170
+_MISSES = 2
+"""So many faults may be told at a layer beside the one at fault; none may be called aligned."""
 
 
 @click.command()
 @click.argument("pairs", nargs=-1, type=click.Choice(list(PAIRS)))
 def main(pairs: tuple[str, ...]) -> None:
-    """Print a row for each fault. Exit status 0: for each a layer was named that may be; 1: for some not."""
+    """Print a row for each fault. Exit status 0: layers were named that may be, but for two faults at most; else 1."""
     table = Table(title="faults planted in the zoo")
     for title in ("pair", "fault", "wanted", "named", "right", "exit", "shows in"):
         table.add_column(title, overflow="fold")
@@ -33,7 +35,7 @@ def main(pairs: tuple[str, ...]) -> None:
         table.add_row(*_row(fault, outcome, found))
     Console(width=_COLUMNS).print(table)
     click.echo(f"{right} of {len(faults)} name the layer, {aligned} are aligned; the reports are in {RESULTS}")
-    sys.exit(right < len(faults))
+    sys.exit(aligned > 0 or len(faults) - right > _MISSES)
 
 
 def _row(fault: Fault, outcome: Outcome, found: bool) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Blame:
         return self._divergence(StepResult(0), "weights_before", (pair.base_route, pair.call), pair, why)
 
     def _all(self, findings: StepResult, single_step: bool) -> Iterator[Divergence]:
-        inherited = _Inherited()
+        inherited = _Inherited(single_step)
         cuts = Cuts(findings.missing)
         put_off: list[Divergence] = []
         yield from self._held(findings, "weights_before", "its parameters differ before the first step")
@@ -250,17 +250,19 @@ def _place_of(divergence: Divergence) -> tuple[Stage, str, int]:
 class _Inherited:
     """Tells the failures that spread even in single step: base's own NaN, and tensors of another shape or type.
 
-    `nan` says that base holds NaN from somewhere on. A call is spoiled when it went on with a tensor that could not be replaced.
+    `nan` says that base holds NaN from somewhere on. In single step, a call is spoiled when it went on with a tensor that could
+    not be replaced. In other runs all that follows inherits, and only the first failure that is certain counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, single_step: bool) -> None:
         self.nan = False
+        self._replaces = single_step
         self._spoiled: set[LayerCall | None] = set()
 
     def take_forward(self, one: Judged, culprit: LayerCall) -> bool:
         """Take a failing boundary in; tell whether it merely inherits."""
         inherits = culprit in self._spoiled or self._has_nan(one)
-        if any(_keeps_raws(pair) for pair in one.pairs):
+        if self._replaces and any(_keeps_raws(pair) for pair in one.pairs):
             self._spoiled |= {(one.base.route, one.base.call), one.base.caller}
         return inherits
 
