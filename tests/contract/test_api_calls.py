@@ -174,12 +174,16 @@ def test_outputs_and_gradients_have_the_same_bits_with_and_without(kit: Any, syn
     assert step(False) == step(True)
 
 
-def test_while_it_is_off_the_framework_is_untouched(kit: Any) -> None:
+def test_while_it_is_off_no_functional_call_of_the_framework_is_touched(kit: Any) -> None:
+    """Paddle's `register_hook` is no such call: recording stands in for it, so that a user's own hooks keep their effect."""
     before, seen = snapshot(kit), []
     with looking_inside(kit, lambda: seen.append(snapshot(kit))):
         run(kit, api_calls=False)
 
-    assert [before] == seen
+    [during] = seen
+    touched = {name for name, held in during.items() if before.get(name) != held}
+    assert touched <= ({("Tensor", "register_hook")} if kit.backend.name == "paddle" else set())
+    assert set(before) == set(during)
 
 
 def test_after_a_run_every_attribute_is_what_it_was(kit: Any) -> None:
