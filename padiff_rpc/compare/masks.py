@@ -41,7 +41,7 @@ def may_be_masks(base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw:
     reshaped = base_spec.shape != raw_spec.shape
     if max(base_spec.size_bytes, raw_spec.size_bytes) > _MOST_BYTES:
         return False
-    if not reshaped and _may_be_scores(base_spec, base) and _may_be_scores(raw_spec, raw):
+    if may_be_scores(base_spec, base, raw_spec, raw):
         return True
     kinds = _kind(base_spec, base, reshaped), _kind(raw_spec, raw, reshaped)
     if None in kinds:
@@ -63,7 +63,7 @@ def compare_masks(base: Tensor, raw: Tensor, standard: Standard, otherwise: Verd
     """
     mine, theirs = _mask(base), _mask(raw)
     if mine is None and theirs is None and base.spec.shape == raw.spec.shape:
-        scores = _compared_scores(base, raw, standard)
+        scores = compare_scores(base, raw, standard)
         return otherwise if scores is None else scores
     common = None if mine is None or theirs is None else _in_common(mine.at, theirs.at)
     if mine is None or theirs is None or common is None:
@@ -91,12 +91,17 @@ def _other_positions(one: np.ndarray, other: np.ndarray, where: str) -> str:
     return f"masks other positions: {np.count_nonzero(wrong)} {where} differ, the first at {first}, which {side} alone marks"
 
 
-def _may_be_scores(spec: TensorSpec, digest: Digest) -> bool:
-    """Tell whether a tensor may hold scores to which a mask was added: numbers of common sizes, and some far below them."""
+def may_be_scores(base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw: Digest) -> bool:
+    """Tell whether two tensors may hold scores to which masks were added: numbers of common sizes, and some far below them."""
+    small = max(base_spec.size_bytes, raw_spec.size_bytes) <= _MOST_BYTES
+    return small and base_spec.shape == raw_spec.shape and _are_scores(base_spec, base) and _are_scores(raw_spec, raw)
+
+
+def _are_scores(spec: TensorSpec, digest: Digest) -> bool:
     return spec.dtype.is_floating and not digest.nan_count and digest.min <= _MASKED and digest.max <= _LARGE
 
 
-def _compared_scores(base: Tensor, raw: Tensor, standard: Standard) -> Verdict | None:
+def compare_scores(base: Tensor, raw: Tensor, standard: Standard) -> Verdict | None:
     """Compare scores by the positions that they mask, and by the numbers at all others; None where they are no such scores."""
     sides = (base, raw)
     values = [to_float64(one.to_array().reshape(-1), one.spec.dtype) for one in sides]

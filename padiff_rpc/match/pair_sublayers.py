@@ -14,7 +14,7 @@ from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_
 from padiff_rpc.match.layer_map import How
 from padiff_rpc.match.packed_parameters import Pack, find_packs
 from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
-from padiff_rpc.match.swapped_layers import may_change_places
+from padiff_rpc.match.swapped_layers import by_words, may_change_places
 from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
@@ -197,7 +197,7 @@ class Siblings:
     def _pair_group(self, base: list[LayerNode], raw: list[LayerNode], uneven: bool = False) -> None:
         """Pair two lists of equal length, and note those that neither names nor (if uneven) counts make sure of."""
         guessed: list[tuple[LayerNode, LayerNode]] = []
-        for b, r in zip(base, raw, strict=True):
+        for b, r in zip(base, by_words(base, raw), strict=True):
             self._pair(b, r, "order")
             if (not _unless_index(b.name) and not _unless_index(r.name)) or self._ties.join(b, r):
                 continue

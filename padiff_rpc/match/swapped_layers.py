@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -24,6 +25,13 @@ def may_change_places(guessed: Sequence[tuple[LayerNode, LayerNode]]) -> bool:
     return 1 < len(guessed) <= _MOST and alike
 
 
+def by_words(base: Sequence[LayerNode], raw: Sequence[LayerNode]) -> list[LayerNode]:
+    """Return raw's layers in the order in which their names have most words in common with base's; in their own if none has."""
+    if len(raw) > _MOST:
+        return list(raw)
+    return list(max(permutations(raw), key=lambda order: _words_in_common(list(zip(base, order, strict=True)), order)))
+
+
 def choice_of_order(
     routes: PerSide[str], guessed: Sequence[tuple[LayerNode, LayerNode]], links: Iterable[ParameterLink]
 ) -> Choice | None:
@@ -39,6 +47,7 @@ def choice_of_order(
     if len(own) != sum(len(base.own) for base, _ in guessed):
         return None
     alternatives: list[Alternative] = []
+    most = max(_words_in_common(guessed, order) for order in permutations(raw for _, raw in guessed))
     for order in permutations(raw for _, raw in guessed):
         partners = {base.route: raw for (base, _), raw in zip(guessed, order, strict=True)}
         moved = tuple(
@@ -47,10 +56,22 @@ def choice_of_order(
         )
         pairs = tuple(LayerPair(base, raw.route, "order", certain=True) for base, raw in partners.items())
         words = ", ".join(f"{base.name} -> {raw.name}" for (base, _), raw in zip(guessed, order, strict=True))
-        alternatives.append(Alternative(words, moved, layers=pairs))
+        # A name that has a word in common with one partner tells which it is: another that fits is a fault, and no choice.
+        contrary = _words_in_common(guessed, order) < most
+        alternatives.append(Alternative(words, moved, contrary, layers=pairs))
+    alternatives.sort(key=lambda one: one.contrary)
     what = f"the order of {', '.join(base.shown for base, _ in guessed)}"
     guess = f"{what} is taken for that of {', '.join(raw.shown for _, raw in guessed)}, which is a guess"
     return Choice(what, routes.base, routes.raw, tuple(alternatives), guess)
+
+
+def _words_in_common(guessed: Sequence[tuple[LayerNode, LayerNode]], order: Sequence[LayerNode]) -> int:
+    """Count the words and numbers that the names of partners have in common, such as `left` in `left` and `left_proj`."""
+    return sum(len(_words(base.name) & _words(raw.name)) for (base, _), raw in zip(guessed, order, strict=True))
+
+
+def _words(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name)}
 
 
 def _held(node: LayerNode) -> tuple[str, dict[str, tuple[int, ...]]]:

@@ -71,8 +71,8 @@ def test_models_that_share_a_parameter_are_refused() -> None:
 
 def test_memory_shared_across_frameworks_is_seen() -> None:
     module, layer = T.Residual(), P.Residual()
-    module.linear1.bias.data = torch.utils.dlpack.from_dlpack(layer.linear2.bias.detach())
-    with pytest.raises(PadiffError, match=r"base's 'linear1\.bias' and raw's 'linear2\.bias' are"):
+    module.linear1.bias.data = torch.utils.dlpack.from_dlpack(layer.linear1.bias.detach())
+    with pytest.raises(PadiffError, match=r"base's 'linear1\.bias' and raw's 'linear1\.bias' are"):
         auto_diff(module, layer, inputs(), **STRICT)
 
 

@@ -21,7 +21,7 @@ from padiff_rpc.align.run.questions import (
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.compare.forms import are_regrouped, is_broadcast
 from padiff_rpc.compare.judge import compare_digests
-from padiff_rpc.compare.masks import may_be_masks
+from padiff_rpc.compare.masks import may_be_masks, may_be_scores
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.model.model import Boundary, Phase, Record
@@ -98,8 +98,11 @@ class Judge:
             return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
         verdict = self._settle_plainly(base, raw, mine, other)
         passes = isinstance(verdict, Verdict) and verdict.status == "pass"
-        if passes or not (base.route and base.phase == "forward" and self._collects):
+        if passes or not (base.phase == "forward" and self._collects):
             return verdict
+        if not base.route:
+            scores = isinstance(verdict, Question) and may_be_scores(mine.spec, mine.digest, other.spec, other.digest)
+            return replace(verdict, as_scores=True) if scores else verdict
         if not may_be_masks(mine.spec, mine.digest, other.spec, other.digest):
             return verdict
         standard, otherwise = self._standards[base.phase], None if isinstance(verdict, Question) else verdict

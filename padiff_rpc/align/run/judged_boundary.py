@@ -14,6 +14,9 @@ from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
 
+_MASKED = -1000.0
+"""What holds numbers this small is a mask that is added to scores."""
+
 
 @dataclass(frozen=True, slots=True)
 class BoundaryPlace:
@@ -76,7 +79,8 @@ def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: b
     """Return two boundaries with the verdicts on their tensors, and the figures that are kept of them."""
     square = l1 = 0.0
     if (base.phase, base.side) == ("forward", "input"):
-        square = _square([one for one in base.records if one.spec.dtype.is_floating])
+        # A mask is a summand of no gradient, however large its numbers are.
+        square = _square([one for one in base.records if one.spec.dtype.is_floating and not one.digest.min <= _MASKED])
     elif (base.phase, base.side) == ("backward", "output"):
         square = _square(base.records)
         l1 = sum((_or_nan(one.digest.abs_mean) * one.digest.count for one in base.records), 0.0)

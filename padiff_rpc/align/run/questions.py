@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from padiff_rpc.compare.forms import in_order, is_broadcast, orders_of_axes, told_order, widened
 from padiff_rpc.compare.judge import compare_specs, compare_streams
 from padiff_rpc.compare.likeness import carry_alike
-from padiff_rpc.compare.masks import compare_masks
+from padiff_rpc.compare.masks import compare_masks, compare_scores
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.model.model import Record
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Verdict
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
-Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard, bool, Verdict | None]
+Contents = tuple[TensorSpec, bytes, TensorSpec, bytes, Standard, bool, bool, Verdict | None]
 """Everything on which a verdict by bytes depends."""
 
 _MOST_REORDERED_BYTES = 64 << 20
@@ -30,6 +30,8 @@ class Question:
         raw: is raw's record.
         standard: says how they are judged.
         as_masks: says that both may be masks, which are compared by what they mask.
+        as_scores: says that both may be scores to which masks were added: where they pass, the unmasked ones have to as well,
+            which the masked ones outweigh.
         otherwise: is the verdict where such a pair turns out to be no masks; None where it is then compared plainly.
     """
 
@@ -37,6 +39,7 @@ class Question:
     raw: Record
     standard: Standard
     as_masks: bool = False
+    as_scores: bool = False
     otherwise: Verdict | None = None
 
     @property
@@ -50,6 +53,7 @@ class Question:
             raw.digest.hash,
             self.standard,
             self.as_masks,
+            self.as_scores,
             self.otherwise,
         )
 
@@ -59,6 +63,12 @@ class Question:
             mine, theirs = base.collect(), raw.collect()
             verdict = compare_masks(mine, theirs, self.standard, self.otherwise)
             if verdict is not None:
+                return verdict
+            base, raw = mine.stream(base.name), theirs.stream(raw.name)
+        if self.as_scores:
+            mine, theirs = base.collect(), raw.collect()
+            verdict = compare_scores(mine, theirs, self.standard)
+            if verdict is not None and verdict.status != "pass":
                 return verdict
             base, raw = mine.stream(base.name), theirs.stream(raw.name)
         digests = PerSide(self.base.digest, self.raw.digest)

@@ -41,7 +41,7 @@ class GradientNoise:
     def __call__(self, link: ParameterLink, spec: TensorSpec) -> float:
         """Return the bound for one element of a gradient of that spec; 0 where base's layer was not recorded."""
         epsilon = EPSILON.get(spec.dtype, 0.0)
-        if len(spec.shape) < 2:
+        if sum(size != 1 for size in spec.shape) < 2:
             summands = self._output_l1[link.base_route] / max(spec.count, 1)
         else:
             square = self._output_square[link.base_route] * self._input_square[link.base_route]

@@ -154,9 +154,9 @@ class UpdateJudge:
 
     def _judge(self, taken: _StepTaken, pair: Pair, held: _UpdatedParameter) -> tuple[Pair, int]:
         """Return the verdict on one parameter, and how many of its elements it leaves out."""
-        if pair.failure not in ("", "values") or pair.metrics is None or held.gradient is None:
+        if pair.failure not in ("", "values") or pair.metrics is None or held.grad.failure == "missing":
             return pair, 0
-        allowed = self._allowed(taken.number, held, held.gradient)
+        allowed = self._allowed(taken.number, held)
         plain = _within(pair, pair.metrics.rel_l2 * told(held.value.norm), allowed)
         carried_on = (
             taken.goes_on and not self._linear
@@ -176,15 +176,19 @@ class UpdateJudge:
             return plain, 0
         return self._without_noise(taken, pair, held, noisy, apart, given), noisy.count
 
-    def _allowed(self, step: int, held: _UpdatedParameter, gradient: Digest) -> _Allowance:
-        """Bound how far apart the two sides may be after the steps so far."""
+    def _allowed(self, step: int, held: _UpdatedParameter) -> _Allowance:
+        """Bound how far apart the two sides may be after the steps so far.
+
+        Where neither side has a gradient other than zero, nothing is apart that a step could be apart by.
+        """
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
         most = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
         metrics = held.grad.metrics if held.grad.status == "pass" else None
-        error = most if metrics is None else _SENSITIVITY * metrics.rel_l2
+        still = held.grad.status == "skipped" and (held.gradient is None or held.gradient.is_zero)
+        error = 0.0 if still else most if metrics is None else _SENSITIVITY * metrics.rel_l2
         error = self._errors[held.name] = max(self._errors.get(held.name, 0.0), error)
         rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * told(held.value.norm)
-        steps = self._steps_norm(step, held, gradient)
+        steps = self._steps_norm(step, held)
         return _Allowance(steps, min(max(error, _ARITHMETIC), most) * steps + (step + 1) * rounding)
 
     def _noisy_elements(self, taken: _StepTaken, held: _UpdatedParameter) -> NoisyElements:
@@ -195,14 +199,15 @@ class UpdateJudge:
             self._noisy[held.name] = noisy.mask
         return noisy
 
-    def _steps_norm(self, step: int, held: _UpdatedParameter, gradient: Digest) -> float:
+    def _steps_norm(self, step: int, held: _UpdatedParameter) -> float:
         """Bound the L2 norm by which all steps so far have moved a parameter."""
         if not self._neutral:
             return math.hypot(*(self._moved[name] for name in held.link.base))
         options, value = self._optimizer.options, held.value
         if not self._linear:
             return (step + 1) * options["lr"] * (math.sqrt(value.count) + options["weight_decay"] * told(value.norm))
-        return self._sgd_moves(step, told(gradient.norm) + options["weight_decay"] * told(value.norm))
+        pull = 0.0 if held.gradient is None else told(held.gradient.norm)
+        return self._sgd_moves(step, pull + options["weight_decay"] * told(value.norm))
 
     def _sgd_moves(self, step: int, pull: float) -> float:
         """Bound how far all steps of SGD so far have moved an element (or a norm) that was pulled by at most `pull` in each."""
@@ -253,8 +258,7 @@ class UpdateJudge:
             base = self._comparer.base_tensor(held.link, held.name, "value")
             raw = self._comparer.raw_tensor(held.name, "value")
             pair = pair.judged_anew(self._comparer.compare_tensors("weights", base, _replaced(raw, base, noisy)))
-        assert held.gradient is not None
-        allowed = self._allowed(taken.number, held, held.gradient)
+        allowed = self._allowed(taken.number, held)
         if taken.number and not self._linear:  # moments hold the rounding of all gradients so far
             mixed = _SENSITIVITY * noisy.reach * self._largest_move(taken, noisy.floor, held)
             allowed = replace(allowed, apart=allowed.apart + mixed)

@@ -151,3 +151,29 @@ def test_an_inverted_mask_that_is_read_alike_on_both_sides_is_named() -> None:
     first = result.first_divergence
     assert first is not None
     assert "the mask is inverted: it is set on each side where the other's is not" == first.found_at.why
+
+
+class MaskedOutput(nn.Layer):
+    """Returns masked scores; `mask` stands where they are masked, and `gain` changes the others."""
+
+    def __init__(self, mask: float, gain: float = 1.0) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 5)
+        self._mask, self._gain = np.where(MASKED, mask, 0.0).astype(np.float32), np.float32(gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self._gain + self._mask
+
+
+@pytest.mark.parametrize("mask", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("phase", ["forward", "both"])
+def test_masked_outputs_of_the_model_are_compared_where_they_are_not_masked(mask: float, phase: Any) -> None:
+    """The masked ones outweigh all others."""
+    assert run(MaskedOutput(mask), MaskedOutput(mask), diff_phase=phase).aligned
+    result = run(MaskedOutput(mask), MaskedOutput(mask, gain=1.03), diff_phase=phase)
+    assert not result.aligned
+    assert "compared where neither side masks" in at(result, "", "output.0").why
+
+
+def test_masked_outputs_of_the_model_agree_in_what_masks_them_as_well() -> None:
+    assert not run(MaskedOutput(-1e9), MaskedOutput(-1e4)).aligned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from padiff_rpc.align.run.judged_boundary import judged
 from padiff_rpc.model.model import Boundary, Record
@@ -27,3 +28,11 @@ def test_an_element_on_either_side_makes_a_boundary_that_is_not_zero() -> None:
     assert judged(boundary(0.0), boundary(0.0), (), keep_whole=False).is_zero
     assert not judged(boundary(0.0), boundary(1.0), (), keep_whole=False).is_zero
     assert not judged(boundary(1.0), boundary(0.0), (), keep_whole=False).is_zero
+
+
+def test_a_mask_adds_nothing_to_what_a_layer_took_in() -> None:
+    """Its large numbers would make noise of every gradient of a parameter that the layer holds itself."""
+    taken = boundary(3.0)
+    mask = replace(taken.records[0], digest=replace(taken.records[0].digest, norm=1e10, min=-1e9, max=0.0))
+    both = replace(taken, phase="forward", side="input", records=(*taken.records, mask))
+    assert 9.0 == judged(both, both, (), keep_whole=False).square

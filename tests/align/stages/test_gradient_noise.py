@@ -23,6 +23,11 @@ def test_a_vectors_bound_is_the_mean_of_the_summands_sizes() -> None:
     assert PER_EPSILON * EPS * 200.0 / 4 == pytest.approx(noise(BIAS, VECTOR))
 
 
+def test_axes_of_one_make_no_matrix_of_a_vector() -> None:
+    noise = GradientNoise([judged(0, "fc", "input", square=1e12)], [judged(0, "fc", "output", l1=200.0)])
+    assert noise(BIAS, VECTOR) == noise(WEIGHT, TensorSpec(DType.F32, (1, 1, 4))) > 0
+
+
 def test_a_matrixs_bound_is_that_of_cauchy_and_schwarz() -> None:
     noise = GradientNoise([judged(0, "fc", "input", square=9.0)], [judged(0, "fc", "output", square=48.0)])
     assert PER_EPSILON * EPS * math.sqrt(9.0 * 48.0 / 12) == pytest.approx(noise(WEIGHT, MATRIX))

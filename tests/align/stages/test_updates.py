@@ -261,12 +261,27 @@ def test_a_neutral_optimiser_needs_no_measured_step(optimizer: str) -> None:
     assert [] == run.base.asked
 
 
-def test_a_parameter_without_a_gradient_did_not_step_and_one_beside_it_did() -> None:
+def test_a_parameter_without_a_gradient_may_not_be_apart_at_all() -> None:
     values = {"fc.a": ONES, "fc.b": ONES}
     run = Run(before=values, base_gradient={"fc.b": ONES}, links=[link("fc.a"), link("fc.b")])
     apart = moved(3e-4, 0, 0, 0)
     found = run.step(values, {"fc.a": apart, "fc.b": apart})
-    assert ["pass", "fail"] == [pair.status for pair in found.pairs]
+    assert ["fail", "fail"] == [pair.status for pair in found.pairs]
+    still = Run(before=values, base_gradient={"fc.b": ONES}, links=[link("fc.a"), link("fc.b")])
+    assert ["pass", "pass"] == [pair.status for pair in still.step(values, values).pairs]
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM, "AdamW(lr=1e-3, weight_decay=0.01)", OFFERED])
+@pytest.mark.parametrize("absent", ["base", "raw"])
+def test_where_one_side_has_no_gradient_and_the_others_is_zero_decay_on_one_side_fails(
+    optimizer: str, absent: str
+) -> None:
+    gradient: dict[str, Any] = {"fc.a": 0 * ONES}
+    gradients = ({}, gradient) if absent == "base" else (gradient, {})
+    run = Run({"fc.a": ONES}, *gradients, optimizer=optimizer, links=[link("fc.a")])
+    assert ["fail"] == [
+        pair.status for pair in run.step({"fc.a": ONES}, {"fc.a": moved(-1e-4, -1e-4, -1e-4, -1e-4)}).pairs
+    ]
 
 
 def test_equal_parameters_pass_whatever_their_gradients() -> None:

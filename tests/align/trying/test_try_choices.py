@@ -319,6 +319,25 @@ def blocks(names: tuple[str, str], scales: Sequence[float] = (1.0, 1.0), crossed
     return nn.Sequential(*(Branches(names, crossed, scale) for scale in scales))
 
 
+NAMED = [
+    (("left", "right"), ("left_proj", "right_proj"), False),
+    (("left", "right"), ("right_proj", "left_proj"), True),
+    (("mu", "logvar"), ("fc_mu", "fc_logvar"), False),
+    (("w1", "w2"), ("fc1", "fc2"), False),
+    (("inLayer", "outLayer"), ("lin_in", "lin_out"), False),
+]
+"""Names of base's and raw's, as they are defined, that have a word in common; and whether raw uses its second one first."""
+
+
+@pytest.mark.parametrize(("base", "raw", "crossed"), NAMED)
+def test_layers_whose_names_tell_their_partner_are_never_paired_crosswise(
+    base: tuple[str, str], raw: tuple[str, str], crossed: bool
+) -> None:
+    """That they fit so is a fault: a checkpoint that is loaded by name makes another model of it."""
+    assert align_numpy(blocks(base), blocks(raw, crossed=crossed)).aligned
+    assert not align_numpy(blocks(base), blocks(raw, crossed=not crossed)).aligned
+
+
 @pytest.mark.parametrize("crossed", [False, True])
 def test_layers_that_names_do_not_tell_apart_are_paired_as_fits(crossed: bool) -> None:
     result = align_numpy(blocks(("alpha", "beta")), blocks(("one", "two"), crossed=crossed))
