@@ -101,9 +101,7 @@ class UpdateJudge:
         self._linear = self._neutral and optimizer.name not in _NORMALISING
         self._sizes = StepSizes(sides.base, sides.traffic)
         self._moved: dict[str, float] = {}  # L2 norms of all steps so far, by base name
-        self._errors: dict[
-            str, float
-        ] = {}  # the greatest relative error of a parameter's gradients so far, by raw name
+        self._errors: dict[str, float] = {}  # the greatest relative error of the gradients so far, by raw name
         self._noisy: dict[str, np.ndarray] = {}  # which elements were noise in the last step, packed, by raw name
 
     def before_step(self, links: Sequence[ParameterLink]) -> None:
@@ -158,9 +156,8 @@ class UpdateJudge:
             return pair, 0
         allowed = self._allowed(taken.number, held)
         plain = _within(pair, pair.metrics.rel_l2 * told(held.value.norm), allowed)
-        carried_on = (
-            taken.goes_on and not self._linear
-        )  # SGD leaves no more than what is too small for all that uses it
+        # SGD leaves no more than what is too small for all that uses it.
+        carried_on = taken.goes_on and not self._linear
         if not pair.metrics.rel_l2 or (plain.status == "pass" and not carried_on):
             return plain, 0
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
