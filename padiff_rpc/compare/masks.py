@@ -16,7 +16,7 @@ from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
 _LARGE = 100.0
 """What is added to a score takes it out of a softmax from here on: exp(-100) is less than the least float32."""
-_MASKED = -1000.0
+MASKED = -1000.0
 """Scores that a mask was added to are this small or smaller."""
 _MOST_BYTES = 64 << 20
 """Masks are read whole, and widened, up to this size."""
@@ -98,14 +98,14 @@ def may_be_scores(base_spec: TensorSpec, base: Digest, raw_spec: TensorSpec, raw
 
 
 def _are_scores(spec: TensorSpec, digest: Digest) -> bool:
-    return spec.dtype.is_floating and not digest.nan_count and digest.min <= _MASKED and digest.max <= _LARGE
+    return spec.dtype.is_floating and not digest.nan_count and digest.min <= MASKED and digest.max <= _LARGE
 
 
 def compare_scores(base: Tensor, raw: Tensor, standard: Standard) -> Verdict | None:
     """Compare scores by the positions that they mask, and by the numbers at all others; None where they are no such scores."""
     sides = (base, raw)
     values = [to_float64(one.to_array().reshape(-1), one.spec.dtype) for one in sides]
-    masked = [one <= _MASKED for one in values]
+    masked = [one <= MASKED for one in values]
     kept = [np.abs(one[~at]) for one, at in zip(values, masked, strict=True)]
     if any(one.max(initial=0.0) > _LARGE for one in kept) or not all(at.any() for at in masked):
         return None

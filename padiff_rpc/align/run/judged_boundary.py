@@ -9,13 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from padiff_rpc.compare.masks import MASKED
 from padiff_rpc.model.model import Boundary, BoundarySide, Record
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
-
-_MASKED = -1000.0
-"""What holds numbers this small is a mask that is added to scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def judged(base: Boundary, raw: Boundary, pairs: tuple[Pair, ...], keep_whole: b
     square = l1 = 0.0
     if (base.phase, base.side) == ("forward", "input"):
         # A mask is a summand of no gradient, however large its numbers are.
-        square = _square([one for one in base.records if one.spec.dtype.is_floating and not one.digest.min <= _MASKED])
+        square = _square([one for one in base.records if one.spec.dtype.is_floating and not one.digest.min <= MASKED])
     elif (base.phase, base.side) == ("backward", "output"):
         square = _square(base.records)
         l1 = sum((_or_nan(one.digest.abs_mean) * one.digest.count for one in base.records), 0.0)

@@ -59,16 +59,13 @@ class Question:
 
     def answer(self, base: TensorStream, raw: TensorStream) -> Verdict:
         """Read both streams, and compare them in the form that they have in common."""
-        if self.as_masks:
+        if self.as_masks or self.as_scores:
             mine, theirs = base.collect(), raw.collect()
-            verdict = compare_masks(mine, theirs, self.standard, self.otherwise)
-            if verdict is not None:
-                return verdict
-            base, raw = mine.stream(base.name), theirs.stream(raw.name)
-        if self.as_scores:
-            mine, theirs = base.collect(), raw.collect()
-            verdict = compare_scores(mine, theirs, self.standard)
-            if verdict is not None and verdict.status != "pass":
+            if self.as_masks:
+                verdict = compare_masks(mine, theirs, self.standard, self.otherwise)
+            else:
+                verdict = compare_scores(mine, theirs, self.standard)
+            if verdict is not None and (self.as_masks or verdict.status != "pass"):
                 return verdict
             base, raw = mine.stream(base.name), theirs.stream(raw.name)
         digests = PerSide(self.base.digest, self.raw.digest)

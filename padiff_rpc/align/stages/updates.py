@@ -171,7 +171,7 @@ class UpdateJudge:
         given = self._give_values_of_base(held, noisy) if carried_on and apart.noisy else ""
         if plain.status == "pass":
             return plain, 0
-        return self._without_noise(taken, pair, held, noisy, apart, given), noisy.count
+        return self._without_noise(taken, pair, held, noisy, apart, allowed, given), noisy.count
 
     def _allowed(self, step: int, held: _UpdatedParameter) -> _Allowance:
         """Bound how far apart the two sides may be after the steps so far.
@@ -240,6 +240,7 @@ class UpdateJudge:
         held: _UpdatedParameter,
         noisy: NoisyElements,
         apart: ElementsApart,
+        allowed: _Allowance,
         given: str,
     ) -> Pair:
         """Judge a failing pair anew without the elements whose gradient is noise."""
@@ -255,7 +256,6 @@ class UpdateJudge:
             base = self._comparer.base_tensor(held.link, held.name, "value")
             raw = self._comparer.raw_tensor(held.name, "value")
             pair = pair.judged_anew(self._comparer.compare_tensors("weights", base, _replaced(raw, base, noisy)))
-        allowed = self._allowed(taken.number, held)
         if taken.number and not self._linear:  # moments hold the rounding of all gradients so far
             mixed = _SENSITIVITY * noisy.reach * self._largest_move(taken, noisy.floor, held)
             allowed = replace(allowed, apart=allowed.apart + mixed)
