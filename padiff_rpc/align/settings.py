@@ -93,6 +93,11 @@ class AlignSettings:
         return PerSide(self.base_selection, self.raw_selection)
 
     @property
+    def measures_floor(self) -> bool:
+        """Whether base's floor is measured. Single step needs none: errors do not add up, and its table is as sharp."""
+        return self.tolerance == "auto" and self.compare.mode == "scaled" and not self.single_step
+
+    @property
     def losses(self) -> PerSide[LossSpec]:
         """The loss over each side's outputs."""
         return PerSide(self.base_loss, self.raw_loss)

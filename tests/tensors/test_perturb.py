@@ -27,7 +27,10 @@ def test_each_element_moves_to_a_neighbour_half_of_them_up() -> None:
     values = np.full(100_000, 1.0, np.float32)
     moved = values.copy()
     perturb(moved.view(np.uint8), DType.F32, 5)
-    assert set(np.unique(moved)) == {np.nextafter(np.float32(1), np.float32(0)), np.nextafter(np.float32(1), np.float32(2))}
+    assert set(np.unique(moved)) == {
+        np.nextafter(np.float32(1), np.float32(0)),
+        np.nextafter(np.float32(1), np.float32(2)),
+    }
     assert (moved > 1).mean() == pytest.approx(0.5, abs=0.02)
 
 

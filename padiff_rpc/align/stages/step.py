@@ -186,7 +186,7 @@ class StepRunner:
         """Have base measure the floor of the step to come, where that is asked for and it runs."""
         settings, base = self._settings, self._sides.base
         self._sides.random.clear()
-        if settings.tolerance == "auto" and settings.compare.mode == "scaled" and isinstance(base, Flooring):
+        if settings.measures_floor and isinstance(base, Flooring):
             base.measure_floor(request, settings.base_loss if settings.diff_phase != "forward" else None)
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
