@@ -20,6 +20,7 @@ from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
+from padiff_rpc.model.hosting.replay import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
@@ -38,8 +39,16 @@ from padiff_rpc.model.model import (
     What,
 )
 from padiff_rpc.model.recording.floor import Floor
-from padiff_rpc.model.recording.native_tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
-from padiff_rpc.model.recording.recorder import Recorder
+from padiff_rpc.model.recording.native_tree import (
+    choose_layers,
+    describe,
+    find_tensors,
+    place_layers,
+    place_tensors,
+    unknown_layer,
+)
+from padiff_rpc.model.recording.recorder import Recorder, raise_failure
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.model.store.store import Store
@@ -209,7 +218,7 @@ class HostedModel:
         """
         placed = {alias: one for one in place_layers(self.backend, self.model) for alias in (one.route, *one.aliases)}
         if route not in placed:
-            raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
+            raise unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
         return placed[route].layer
 
     def memory(self) -> dict[int, str]:
@@ -283,11 +292,11 @@ class HostedModel:
         try:
             with recorder.recording() if recorder else nullcontext():
                 outputs = self.backend.forward(self.model, args, kwargs, request.gradients)
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
             if recorder is not None:
                 recorder.close()
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise self._model_failed("forward", err, autograd=request.gradients) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
@@ -325,9 +334,9 @@ class HostedModel:
             self.backend.backward(value)
             if recorder is not None:
                 recorder.settle()
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise self._model_failed("backward", err) from err
         finally:
             if recorder is not None:
@@ -370,6 +379,15 @@ class HostedModel:
         """
         self._trainer.step(optimizer)
 
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        """Run one layer alone, as Replaying says."""
+        self._drop_graph()
+        try:
+            return replay_layer(self.backend, self.model, self._store, self._trainer.loss, request)
+        except Exception as err:
+            where = f"the replay in {request.dtype}" if request.dtype else "the replay"
+            raise self._model_failed(where, err, autograd=request.forward.gradients) from err
+
     # -- a user's own loop --------------------------------------------------------------------------------------------
     def record_call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
@@ -394,10 +412,10 @@ class HostedModel:
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
             recorder.close()
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise
         self._called.append(recorder)
         return outputs, recorder.silent
@@ -408,10 +426,10 @@ class HostedModel:
             self.backend.backward(loss)
         except Exception as err:
             for recorder in self._called:
-                _raise_failure(recorder, err)
+                raise_failure(recorder, err)
             raise
         for recorder in self._called:
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
 
     def drop_records(self) -> None:
         """Drop all records, and listen for no more gradients of the calls so far; parameter gradients stay."""
@@ -439,10 +457,13 @@ class HostedModel:
         """Return how much the store holds, and has held since reset()."""
         return self._store.figures()
 
-    def _drop_step(self) -> None:
+    def _drop_graph(self) -> None:
         if self._step is not None and self._step.recorder is not None:
             self._step.recorder.close()
         self._step = None
+
+    def _drop_step(self) -> None:
+        self._drop_graph()
         for recorder in self._called:
             recorder.close()
         self._called.clear()
@@ -450,7 +471,7 @@ class HostedModel:
 
     def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool, apart: bool) -> Recorder:
         layers = place_layers(self.backend, self.model)
-        chosen = _choose(layers, options)
+        chosen = layers if options.routes is None else choose_layers(layers, options.routes)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
         return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart, self._floor)
@@ -519,28 +540,3 @@ class HostedModel:
         metadata = {} if route is None else {"layer": route}
         hint = "" if autograd or "grad" not in str(err) else _AUTOGRAD_HINT
         return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, hint=hint, metadata=metadata)
-
-
-def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLayer]:
-    if options.routes is None:
-        return layers
-    known = {route: placed for placed in layers for route in (placed.route, *placed.aliases)}
-    for route in options.routes:
-        if route not in known:
-            raise _unknown_layer(f"no layer {route!r} to record", route, known)
-    wanted = {id(known[route]) for route in options.routes}
-    return [placed for placed in layers if id(placed) in wanted]
-
-
-def _unknown_layer(message: str, route: str, known: Mapping[str, PlacedLayer]) -> PadiffError:
-    nearest = difflib.get_close_matches(route, known, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers"
-    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
-
-
-def _raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
-    """Raise the exception of a hook, which the framework may have wrapped and the model may have swallowed."""
-    if recorder is not None and recorder.failure is not None:
-        if recorder.failure is err or err is None:
-            raise recorder.failure
-        raise recorder.failure from err

@@ -412,6 +412,14 @@ class Recorder:
             self._listen(innermost is not None and innermost.hears)
 
 
+def raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
+    """Raise the exception of a hook, which the framework may have wrapped and the model may have swallowed."""
+    if recorder is not None and recorder.failure is not None:
+        if recorder.failure is err or err is None:
+            raise recorder.failure
+        raise recorder.failure from err
+
+
 def _deaf(listening: bool) -> None:
     """Ignore the wish to listen, where there is nothing to listen to."""
 
