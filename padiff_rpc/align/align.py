@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
-from padiff_rpc.align.floor.in_float64 import in_float64
+from padiff_rpc.align.floor.step_on_copies import step_on_copies
 from padiff_rpc.align.floor.suspects import find_suspects, notes_on_floor, settle_suspects
 from padiff_rpc.align.preconditions import check_settings, refuse_shared_memory, share_a_process
 from padiff_rpc.align.prepare import Prepared, prepare
@@ -220,7 +220,7 @@ def _weigh_suspects(prepared: Prepared, threads: SideThreads, inputs: PerSide[In
     suspects = find_suspects(run.steps)
     if suspects is None:
         return notes
-    float64, why_not = in_float64(prepared, threads, inputs, suspects.step)
+    float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")
     return [*notes, *settle_suspects(run.steps, float64, why_not)]
 
 
