@@ -53,7 +53,10 @@ def test_every_call_alone_takes_and_gives_what_the_step_did(kit: Any, model_name
         assert [(record.name, record.spec) for record in boundary.records] == [
             (record.name, record.spec) for record in replayed.records
         ]
-        if model_name not in ("norm", "inplace"):  # statistics move on, and arguments are changed after they were recorded
+        if model_name not in (
+            "norm",
+            "inplace",
+        ):  # statistics move on, and arguments are changed after they were recorded
             assert [record.digest.hash for record in boundary.records] == [
                 record.digest.hash for record in replayed.records
             ]
@@ -257,5 +260,3 @@ def test_the_mode_that_the_request_wants_holds_for_the_replay_alone(kit: Any) ->
     assert model.describe().layer("drop").training
     taken, given = (result.at("forward", which).records[0].digest.hash for which in ("input", "output"))
     assert taken == given
-
-

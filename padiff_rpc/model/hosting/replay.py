@@ -83,7 +83,9 @@ class _Replay:
         self._request = request
         self._inside = [each.layer for each in place_layers(backend, placed.layer)]
         within = {id(tensor) for layer in self._inside for _, tensor, _, _ in backend.own_tensors(layer)}
-        self._trained = [each for each in place_tensors(backend, layers) if each.trainable and id(each.tensor) in within]
+        self._trained = [
+            each for each in place_tensors(backend, layers) if each.trainable and id(each.tensor) in within
+        ]
         self._calls = 0
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # of the layer, while it runs alone
         self._reached = False
