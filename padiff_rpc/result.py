@@ -40,6 +40,9 @@ class Metrics:
         raw_value: is raw's element at `index`, or raw's mean.
         base_dtype: is base's element type, under its name in safetensors.
         raw_dtype: is raw's element type, under its name in safetensors.
+        floor: is how far base's own tensor moves (relative L2) when weights and inputs move by their last bit, and at least two
+            such moves; None where it was not measured.
+        ratio: is rel_l2 / floor.
     """
 
     max_abs: float
@@ -59,6 +62,8 @@ class Metrics:
     raw_value: float | None = None
     base_dtype: str = ""
     raw_dtype: str = ""
+    floor: float | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

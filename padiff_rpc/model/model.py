@@ -553,6 +553,26 @@ class Stating(Protocol):
 
 
 @runtime_checkable
+class Flooring(Protocol):
+    """A further ability of a Model that runs: it measures how far a step's tensors move by rounding alone."""
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Run a step on weights and inputs that are moved by their last bit, and put all values back exactly.
+
+        The digests of the next forward, of its backward and of the gradients after it hold the distance of each tensor from that
+        run (`Digest.floor`). Records, graph and gradients are gone afterwards.
+
+        Args:
+            request: The forward to come; `record` names the layers.
+            loss: The loss of the backward to come; None for a forward alone.
+
+        Raises:
+            PadiffError: As forward() and backward() do. MODEL_FAILED where the model's forward changes its own parameters.
+        """
+        ...
+
+
+@runtime_checkable
 class Transporting(Protocol):
     """A further ability of a Model in another process: it tells how its tensors come from there."""
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.checkpoint_statements import checkpoint_statements
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
+from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
 from padiff_rpc.model.hosting.replay import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
@@ -36,6 +38,7 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
+from padiff_rpc.model.recording.floor import Floor
 from padiff_rpc.model.recording.native_tree import (
     choose_layers,
     describe,
@@ -50,6 +53,7 @@ from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest, digest_chunks
+from padiff_rpc.tensors.sketch import sketch
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
 
@@ -128,6 +132,8 @@ class HostedModel:
         self._summarise_apart = summarise_apart
         self._step: _Step | None = None
         self._called: list[Recorder] = []
+        self._measured: Floor | None = None
+        self._floor: Floor | None = None
 
     @classmethod
     def from_spec(
@@ -242,7 +248,11 @@ class HostedModel:
     ) -> dict[str, Digest]:
         """Return digests as Model says, computed in the calling thread."""
         wanted = self._wanted(self._named(names), what)
-        return {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
+        digests = {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
+        if what == "value" or self._floor is None:
+            return digests
+        gradients = dict(self._wanted(self._named(names), what))
+        return {name: self._with_floor(self._floor, name, gradients[name], each) for name, each in digests.items()}
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         """Overwrite as Model says.
@@ -266,6 +276,7 @@ class HostedModel:
         """
         started = time.perf_counter()
         self._drop_step()
+        self._floor, self._measured = self._measured, None  # of this step, and no other
         options = request.record
         recorder = None
         if options is not None:
@@ -313,6 +324,8 @@ class HostedModel:
                 reason=Reason.BAD_CONFIG,
                 hint="are all parameters frozen, the outputs detached, or gradients off around this call (no_grad)?",
             )
+        if self._floor is not None:
+            self._floor.hold_for(self.over_all_outputs(loss))
         self._step = None  # backward consumes the graph, also when it fails
         recorder = step.recorder
         if recorder is not None:
@@ -331,6 +344,23 @@ class HostedModel:
         silent = recorder.silent() if recorder else ()
         again = recorder.recomputed if recorder else ()
         return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started, recomputed=again)
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Measure as Flooring says, for the next step.
+
+        Raises:
+            PadiffError: BAD_CONFIG where nothing is recorded, and as in forward() and backward(). MODEL_FAILED where the model's
+                forward changes its own parameters.
+        """
+        self._measured = None
+        self._measured = measure_floor(self, self.model, self.backend, self.over_all_outputs, request, loss)
+
+    def over_all_outputs(self, loss: LossSpec) -> LossSpec:
+        """Return a loss with the names of the last forward's outputs, where it takes all of them."""
+        outputs = None if self._step is None else self._step.outputs
+        return replace(
+            loss, outputs=loss.outputs or tuple(name for name, _ in nested.flatten(outputs, self.backend.is_tensor))
+        )
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         """Stream as Model says, out of this model's store."""
@@ -409,6 +439,7 @@ class HostedModel:
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
         self._drop_step()
+        self._measured = self._floor = None
         self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)
@@ -443,7 +474,7 @@ class HostedModel:
         chosen = layers if options.routes is None else choose_layers(layers, options.routes)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
-        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart)
+        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart, self._floor)
 
     def _known_tensors(self) -> dict[str, NativeTensor]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
@@ -474,6 +505,13 @@ class HostedModel:
             return digest(self.backend.to_bytes(tensor), self.backend.spec(tensor), statistics)
         spec, matrix = self._matrix(name, tensor)
         return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
+
+    def _with_floor(self, floor: Floor, name: str, gradient: NativeTensor, summary: Digest) -> Digest:
+        """Add how far a gradient is from that of the perturbed run; a transpose is as far."""
+        spec = self.backend.spec(gradient)
+        if not floor.knows(name) or not spec.dtype.is_floating:
+            return summary
+        return replace(summary, floor=floor.of(name, sketch([self.backend.to_bytes(gradient).data], spec)))
 
     def _matrix(self, name: str, tensor: NativeTensor) -> tuple[TensorSpec, np.ndarray]:
         """Return the header of a tensor's transpose, and the tensor itself as an array."""
