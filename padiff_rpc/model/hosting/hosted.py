@@ -385,7 +385,7 @@ class HostedModel:
         try:
             return replay_layer(self.backend, self.model, self._store, self._trainer.loss, request)
         except Exception as err:
-            where = f"the replay in {request.dtype}" if request.dtype else "the replay"
+            where = f"replay in {request.dtype}" if request.dtype else "replay"
             raise self._model_failed(where, err, autograd=request.forward.gradients) from err
 
     # -- a user's own loop --------------------------------------------------------------------------------------------
