@@ -231,7 +231,7 @@ class RemoteModel:
         """
         self._sync = False  # the step that may have been synced loses its graph
         text, tensors = inputs_to_json(request.forward.inputs)
-        tensors |= serde.given_to_wire(request.inputs)
+        tensors |= serde.given_to_wire(request)
         header = serde.replay_header_to_proto(self._session_id, request, text, len(tensors))
         heard = _Heard()
         try:

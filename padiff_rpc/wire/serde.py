@@ -36,8 +36,8 @@ A deep model says the same of each of its layers: names, specs, hyperparameters,
 description and its boundaries small.
 """
 
-_GIVEN = "/"
-"""Begins the names of the tensors that a replayed layer is to take; no forward has an argument of such a name."""
+_INPUT, _PARAMETER = "input:", "parameter:"
+"""Begin the names of the tensors that a replayed layer is to have; no forward has an argument of such a name."""
 
 T = TypeVar("T")
 
@@ -509,7 +509,7 @@ def replay_header_to_proto(
 
     Args:
         session_id: The session that runs it.
-        request: What to run. The tensors of its `forward.inputs`, and its `inputs` as given_to_wire() names them, follow.
+        request: What to run. The tensors of its `forward.inputs`, and those that given_to_wire() names, follow.
         inputs_json: `request.forward.inputs` as JSON.
         tensor_count: How many tensors follow the header.
     """
@@ -527,7 +527,10 @@ def replay_header_to_proto(
 
 
 def replay_header_from_proto(
-    proto: worker_service_pb2.ReplayLayerHeader, inputs: domain.Inputs, given: Mapping[str, Tensor]
+    proto: worker_service_pb2.ReplayLayerHeader,
+    inputs: domain.Inputs,
+    given: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
 ) -> ReplayRequest:
     """Read the first message of a replay.
 
@@ -535,6 +538,7 @@ def replay_header_from_proto(
         proto: The header.
         inputs: forward's keyword arguments, put together from the header and the tensors that followed it.
         given: The tensors that the layer is to take, by the names of its inputs.
+        parameters: The values that its parameters are to have, by their full names.
     """
     return ReplayRequest(
         forward=forward_header_from_proto(proto.forward, inputs),
@@ -542,21 +546,27 @@ def replay_header_from_proto(
         call=proto.call,
         dtype=cast(Any, proto.dtype) or None,  # the model refuses what it does not know
         inputs=given,
+        parameters=parameters,
         seed=proto.seed,
         outputs=tuple(proto.outputs),
         inner=tuple(proto.inner),
     )
 
 
-def given_to_wire(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name the tensors that a replayed layer is to take so that they are told from those of the forward's inputs."""
-    return {f"{_GIVEN}{name}": tensor for name, tensor in given.items()}
+def given_to_wire(request: ReplayRequest) -> dict[str, Tensor]:
+    """Name the tensors that a replayed layer is to have so that they are told from those of the forward's inputs."""
+    groups = ((_INPUT, request.inputs), (_PARAMETER, request.parameters))
+    return {f"{prefix}{name}": tensor for prefix, group in groups for name, tensor in group.items()}
 
 
-def given_from_wire(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of a forward's inputs, and those that a replayed layer is to take, each by its own name."""
-    inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GIVEN)}
-    return inputs, {name.removeprefix(_GIVEN): tensors[name] for name in tensors if name not in inputs}
+def given_from_wire(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of a forward's inputs, a replayed layer's inputs and its parameters, each by its own name."""
+    inputs, parameters = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for prefix in (_INPUT, _PARAMETER)
+    )
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith((_INPUT, _PARAMETER))}
+    return rest, inputs, parameters
 
 
 def replay_result_to_proto(result: ReplayResult) -> worker_service_pb2.ReplayLayerResult:

@@ -285,9 +285,9 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         session.sync = False  # the step that may have been synced has lost its graph
 
         def run(tensors: Mapping[str, Tensor], observer: Observer | None) -> pb.ReplayLayerResponse:
-            inputs, given = serde.given_from_wire(tensors)
-            inputs = inputs_from_json(header.forward.inputs_json, inputs)
-            result = self._model.replay(serde.replay_header_from_proto(header, inputs, given))
+            named, given, parameters = serde.given_from_wire(tensors)
+            inputs = inputs_from_json(header.forward.inputs_json, named)
+            result = self._model.replay(serde.replay_header_from_proto(header, inputs, given, parameters))
             assert observer is not None, "a replay is observed"
             for boundary in result.boundaries:
                 observer.observe(boundary)

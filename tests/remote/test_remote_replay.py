@@ -91,6 +91,7 @@ def test_the_request_reaches_the_model_whole() -> None:
         1,
         "float32",
         {"x": VECTORS},
+        {"fc.weight": VECTORS},
         4,
         ("0",),
         ("in",),

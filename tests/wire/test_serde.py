@@ -125,6 +125,7 @@ def test_a_forward_header_tells_unset_from_false_and_zero(training: Any, seed: A
             call=2,
             dtype="float64",
             inputs={"0": Tensor.from_array(np.zeros((2, 0)))},
+            parameters={"fc.bias": Tensor.from_array(np.ones(2))},
             seed=7,
             outputs=("1", "0"),
             inner=("fc", "act"),
@@ -135,12 +136,13 @@ def test_a_replay_header_brings_back_the_request(request_: ReplayRequest) -> Non
     header = serde.replay_header_to_proto("session", request_, '{"x": 1}', 3)
     header = worker_service_pb2.ReplayLayerHeader.FromString(header.SerializeToString())
     assert ("session", 3, '{"x": 1}') == (header.session_id, header.tensor_count, header.forward.inputs_json)
-    assert request_ == serde.replay_header_from_proto(header, {"x": 1}, request_.inputs)
+    assert request_ == serde.replay_header_from_proto(header, {"x": 1}, request_.inputs, request_.parameters)
 
 
 def test_given_tensors_are_told_from_those_of_the_inputs() -> None:
-    inputs, given = {"x": Tensor.from_array(np.zeros(1))}, {"x": Tensor.from_array(np.ones(1))}
-    assert (inputs, given) == serde.given_from_wire({**serde.given_to_wire(given), **inputs})
+    inputs, given, values = ({"x": Tensor.from_array(np.full(1, number))} for number in range(3))
+    request = ReplayRequest(ForwardRequest(inputs), "fc", inputs=given, parameters=values)
+    assert (inputs, given, values) == serde.given_from_wire({**serde.given_to_wire(request), **inputs})
 
 
 def test_a_replay_result_brings_back_what_it_was_given() -> None:
