@@ -26,6 +26,9 @@ FACTOR_OF_FLOAT32 = 2.0**-22
 """How far raw = factor x base may be from base where a constant was rounded to float32; beyond, it is another constant."""
 LESS_PRECISE = 3.0
 """How many times further from float64 than the other side a side is that computes in lower precision."""
+_NAIVE_SUM = 16.0
+"""How many epsilons of float32 (or float64) a tensor may be off by the order of its sums alone: two frameworks' kernels for the
+gradients of a norm's weights are one and three epsilons off. Sums of halves are taken in float32."""
 FEW = 0.1
 """The share of elements that hold nine tenths of a difference, up to which single elements make it, and not rounding."""
 _NEARLY_ZERO = 1e-4
@@ -158,9 +161,13 @@ def _less_precise(off: PerSide[float], tensors: PerSide[Tensor]) -> SideName | N
     for side in SIDES:
         other = OTHER_SIDE[side]
         dtype = tensors.of(side).spec.dtype
-        if dtype in EPSILON and off.of(side) > LESS_PRECISE * max(off.of(other), EPSILON[dtype] / 2):
+        if dtype in EPSILON and off.of(side) > LESS_PRECISE * max(off.of(other), _noise(dtype)):
             return side
     return None
+
+
+def _noise(dtype: DType) -> float:
+    return EPSILON[dtype] * (0.5 if dtype.item_bytes <= 2 else _NAIVE_SUM)
 
 
 def _flips(layer: LayerInStep, exact: PerSide[Replay], own: PerSide[Replay]) -> int:
