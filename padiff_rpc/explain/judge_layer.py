@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from padiff_rpc.explain.distance import Distance, distance, flipped_signs, narro
 from padiff_rpc.explain.judgement import Judgement, Kind, TensorError
 from padiff_rpc.explain.layer_in_step import LayerInStep
 from padiff_rpc.explain.pair_replays import Key, Paired, pair_replays
-from padiff_rpc.explain.replays import CannotJudge, Replay, Replays
+from padiff_rpc.explain.replays import CannotJudge, Replayed, Replays
 from padiff_rpc.model.replaying import Replaying
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 from padiff_rpc.tensors.tensor import DType, Tensor
@@ -40,7 +39,7 @@ _CONSTANTS_OF_PADDLE = ("batchnorm", "avgpool")
 
 
 def judge_layer(layer: LayerInStep, seed: int = 0) -> Judgement:
-    """Replay a layer on both sides, in float64 and then in their own dtypes, and say what its difference is.
+    """Replayed a layer on both sides, in float64 and then in their own dtypes, and say what its difference is.
 
     Raw takes base's own inputs, and has base's weights, so that nothing is inherited. Nothing of either model changes but that
     the autograd graph of the last step is dropped.
@@ -60,21 +59,21 @@ def judge_layer(layer: LayerInStep, seed: int = 0) -> Judgement:
     try:
         exact = replays.exact()
         paired = pair_replays(layer, exact)
+        measured = {key: distance(both.base, both.raw) for key, both in paired.tensors.items()}
         blank = replace(blank, not_compared=tuple(paired.not_compared), limit=_limit(layer))
-        found = _in_float64(blank, paired)
+        found = _in_float64(blank, paired, measured)
     except CannotJudge as err:
         return replace(blank, why=str(err))
     if found.kind != "rounding":
         return found
     try:
-        return _in_own_dtypes(found, layer, exact, replays.own(), paired)
+        return _in_own_dtypes(found, layer, exact, replays.own(), paired, _scales(measured))
     except CannotJudge as err:
         return replace(found, not_compared=(*found.not_compared, f"the sides in their own dtypes: {err}"))
 
 
-def _in_float64(blank: Judgement, paired: Paired) -> Judgement:
+def _in_float64(blank: Judgement, paired: Paired, measured: Mapping[Key, Distance]) -> Judgement:
     """Judge by the replays in float64 alone."""
-    measured = {key: distance(*both) for key, both in paired.tensors.items()}
     if any(each.nans for each in measured.values()):
         return replace(blank, why="there is NaN on both sides in float64")
     errors = _errors(measured)
@@ -95,18 +94,22 @@ def _in_float64(blank: Judgement, paired: Paired) -> Judgement:
 
 
 def _in_own_dtypes(
-    found: Judgement, layer: LayerInStep, exact: PerSide[Replay], own: PerSide[Replay], paired: Paired
+    found: Judgement,
+    layer: LayerInStep,
+    exact: PerSide[Replayed],
+    own: PerSide[Replayed],
+    paired: Paired,
+    scales: Mapping[str, float],
 ) -> Judgement:
     """Tell plain rounding from lower precision and from kinks, where both sides compute the same in float64."""
     owned = pair_replays(layer, own, inputs=exact)
-    least = _least(paired.tensors)
     off: dict[Key, PerSide[float]] = {}
     for key, both in paired.tensors.items():
         if key in owned.tensors:
             mine = owned.tensors[key]
             off[key] = PerSide(
-                distance(both.base, mine.base).relative(least[key[0]]),
-                distance(both.raw, mine.raw).relative(least[key[0]]),
+                distance(both.base, mine.base).relative(scales[key[0]]),
+                distance(both.raw, mine.raw).relative(scales[key[0]]),
             )
     errors = tuple(
         replace(each, e_base=off[_key(each)].base, e_raw=off[_key(each)].raw) if _key(each) in off else each
@@ -127,23 +130,19 @@ def _in_own_dtypes(
 
 
 def _errors(measured: Mapping[Key, Distance]) -> tuple[TensorError, ...]:
-    scales = _scales({key: each.rms for key, each in measured.items()})
+    scales = _scales(measured)
     errors = [
         TensorError(*key, apart=each.relative(scales[key[0]]), factor=each.factor) for key, each in measured.items()
     ]
     return tuple(sorted(errors, key=lambda each: -each.apart))
 
 
-def _least(tensors: Mapping[Key, PerSide[Tensor]]) -> dict[str, float]:
-    return _scales({key: distance(*both).rms for key, both in tensors.items()})
-
-
-def _scales(sizes: Mapping[Key, float]) -> dict[str, float]:
+def _scales(measured: Mapping[Key, Distance]) -> dict[str, float]:
     """Return, for outputs and for gradients, the root mean square below which a tensor may be zero but for rounding."""
-    outputs = max((size for key, size in sizes.items() if key[0] == "output"), default=0.0)
-    gradients = max((size for key, size in sizes.items() if key[0] != "output"), default=0.0)
+    outputs = max((each.rms for key, each in measured.items() if key[0] == "output"), default=0.0)
+    gradients = max((each.rms for key, each in measured.items() if key[0] != "output"), default=0.0)
     scales = {"output": outputs, "input gradient": gradients, "parameter gradient": gradients}
-    return {quantity: _NEARLY_ZERO * size for quantity, size in scales.items() if math.isfinite(size)}
+    return {quantity: _NEARLY_ZERO * size for quantity, size in scales.items()}
 
 
 def _betrayed(tensors: Mapping[Key, PerSide[Tensor]], side: SideName) -> DType | None:
@@ -170,7 +169,7 @@ def _noise(dtype: DType) -> float:
     return EPSILON[dtype] * (0.5 if dtype.item_bytes <= 2 else _NAIVE_SUM)
 
 
-def _flips(layer: LayerInStep, exact: PerSide[Replay], own: PerSide[Replay]) -> int:
+def _flips(layer: LayerInStep, exact: PerSide[Replayed], own: PerSide[Replayed]) -> int:
     """Count the elements of inner layers' outputs near zero whose signs differ between the sides; 0 where others differ too."""
     total = 0
     for routes in layer.inner:
@@ -190,7 +189,7 @@ def _flips(layer: LayerInStep, exact: PerSide[Replay], own: PerSide[Replay]) -> 
     return total
 
 
-def _each(exact: PerSide[Replay], own: PerSide[Replay]) -> list[tuple[Replay, SideName]]:
+def _each(exact: PerSide[Replayed], own: PerSide[Replayed]) -> list[tuple[Replayed, SideName]]:
     return [(exact.base, "base"), (exact.raw, "raw"), (own.base, "base"), (own.raw, "raw")]
 
 

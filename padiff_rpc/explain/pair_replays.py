@@ -10,7 +10,7 @@ import numpy as np
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
 from padiff_rpc.explain.judgement import Quantity
 from padiff_rpc.explain.layer_in_step import LayerInStep
-from padiff_rpc.explain.replays import CannotJudge, Replay
+from padiff_rpc.explain.replays import CannotJudge, Replayed
 from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import DType, Tensor
@@ -34,7 +34,7 @@ class Paired:
     not_compared: list[str] = field(default_factory=list)
 
 
-def pair_replays(layer: LayerInStep, replays: PerSide[Replay], inputs: PerSide[Replay] | None = None) -> Paired:
+def pair_replays(layer: LayerInStep, replays: PerSide[Replayed], inputs: PerSide[Replayed] | None = None) -> Paired:
     """Pair what both sides' replays gave.
 
     Args:
@@ -52,7 +52,7 @@ def pair_replays(layer: LayerInStep, replays: PerSide[Replay], inputs: PerSide[R
     return paired
 
 
-def _pair_outputs(replays: PerSide[Replay], paired: Paired) -> None:
+def _pair_outputs(replays: PerSide[Replayed], paired: Paired) -> None:
     base, raw = replays
     for one, other in pair_records(base.outputs, raw.outputs):
         if one is None or other is None:
@@ -67,7 +67,7 @@ def _pair_outputs(replays: PerSide[Replay], paired: Paired) -> None:
         raise CannotJudge("it returns no tensor on either side")
 
 
-def _pair_input_gradients(replays: PerSide[Replay], takers: PerSide[Replay], paired: Paired) -> None:
+def _pair_input_gradients(replays: PerSide[Replayed], takers: PerSide[Replayed], paired: Paired) -> None:
     """Pair the gradients of equal inputs.
 
     One tensor may come under several names (attention's q, k, v), under more of them on one side than on the other. What its
@@ -87,7 +87,7 @@ def _pair_input_gradients(replays: PerSide[Replay], takers: PerSide[Replay], pai
             _pair(paired, key, found)
 
 
-def _by_content(replay: Replay) -> dict[bytes, list[str]]:
+def _by_content(replay: Replayed) -> dict[bytes, list[str]]:
     found: dict[bytes, list[str]] = {}
     for record in replay.inputs.records:
         if record.spec.dtype.is_floating:
@@ -114,7 +114,7 @@ def _total(names: Sequence[str], gradients: Mapping[str, Tensor]) -> Tensor | No
     return Tensor.from_array(np.asarray(sum(tensor.to_array().astype(np.float64) for tensor in found)))
 
 
-def _pair_parameter_gradients(layer: LayerInStep, replays: PerSide[Replay], paired: Paired) -> None:
+def _pair_parameter_gradients(layer: LayerInStep, replays: PerSide[Replayed], paired: Paired) -> None:
     gradients = replays.map(lambda replay: replay.parameter_gradients)
     left = gradients.map(set)
     for link in layer.parameter_links():

@@ -1,4 +1,4 @@
-"""Replay one layer on both sides, raw on base's inputs and weights, and read what comes back."""
+"""Replayed one layer on both sides, raw on base's inputs and weights, and read what comes back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CannotJudge(Exception):
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replayed:
     """One side's replay, with the tensors of its records, which are released already."""
 
     result: ReplayResult
@@ -78,7 +78,7 @@ class Replay:
 
 
 class Replays:
-    """Replay one layer call in this dtype and that. Raw takes what base took, and has base's weights, every time."""
+    """Replayed one layer call in this dtype and that. Raw takes what base took, and has base's weights, every time."""
 
     def __init__(self, layer: LayerInStep, seed: int = 0) -> None:
         self._layer = layer
@@ -86,8 +86,8 @@ class Replays:
         self._given: dict[str, Tensor] = {}
         self._outputs: PerSide[tuple[str, ...]] = PerSide((), ())
 
-    def exact(self) -> PerSide[Replay]:
-        """Replay both sides in float64, from one projection of the outputs that both have.
+    def exact(self) -> PerSide[Replayed]:
+        """Replayed both sides in float64, from one projection of the outputs that both have.
 
         Raises:
             CannotJudge: A side cannot be replayed, or an input of base's does not fit raw's.
@@ -109,15 +109,15 @@ class Replays:
             return PerSide(self._run("base", "float64"), self._run("raw", "float64"))
         return PerSide(base, raw)
 
-    def own(self) -> PerSide[Replay]:
-        """Replay both sides in their own dtypes, on the same inputs as in float64."""
+    def own(self) -> PerSide[Replayed]:
+        """Replayed both sides in their own dtypes, on the same inputs as in float64."""
         return PerSide(self._run("base", None), self._run("raw", None))
 
     @cached_property
     def _weights(self) -> dict[str, Tensor]:
         return weights_for_raw(self._layer)
 
-    def _given_by_likeness(self, base: Replay) -> dict[str, Tensor]:
+    def _given_by_likeness(self, base: Replayed) -> dict[str, Tensor]:
         """Return base's inputs by the names of raw's that they correspond to; raw keeps those that base's do not fit.
 
         Raises:
@@ -137,7 +137,7 @@ class Replays:
                 )
         return given
 
-    def _run(self, side: SideName, dtype: ReplayDtype | None) -> Replay:
+    def _run(self, side: SideName, dtype: ReplayDtype | None) -> Replayed:
         layer, model = self._layer, self._layer.models.of(side)
         request = ReplayRequest(
             forward=replace(layer.forwards.of(side), record=None),
@@ -159,7 +159,7 @@ class Replays:
         ids = result.record_ids()
         try:
             found = collect_all(model.read_activations(ids))
-            return Replay(result, {identifier: found[str(identifier)] for identifier in ids})
+            return Replayed(result, {identifier: found[str(identifier)] for identifier in ids})
         finally:
             model.release_activations(ids)
 

@@ -43,7 +43,7 @@ class Pair:
             )
         )
         self._described = PerSide(self._models.base.describe(), self._models.raw.describe())
-        self._matching = match_models(*self._described)
+        self._matching = match_models(self._described.base, self._described.raw)
         assign_weights(self._models.base, self._models.raw, self._matching)
         random = np.random.RandomState(0)
         kind = np.dtype(dtype or "float32")

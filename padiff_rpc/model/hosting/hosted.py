@@ -20,7 +20,7 @@ from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
-from padiff_rpc.model.hosting.replay import replay_layer
+from padiff_rpc.model.hosting.replay_layer import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
