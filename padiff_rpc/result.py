@@ -13,9 +13,9 @@ SCHEMA = "padiff-rpc/result/1"
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
 STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "grads", "weights", "buffers")
 Status = Literal["pass", "fail", "skipped"]
-Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "axes"]
+Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "axes", "floor"]
 """The kind of a failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks, the same
-elements along axes in another order."""
+elements along axes in another order, or more than rounding makes of it in this run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Criteria:
             return Limit(of_peak=self._factor * self._rtol, peak=peak)
         return Limit(absolute=self._atol, relative=self._rtol)
 
-    def identical(self, inf: int) -> Verdict:
+    def identical(self, inf: int, floor: Floor | None = None) -> Verdict:
         """Pass equal bytes."""
         measures = {"scaled": ("rel_l2", self._rtol), "strict": ("max_of_allowed", 1.0)}
         name, allowed = measures.get(self._rules.mode, (self._rules.mode, self._atol))
@@ -70,6 +70,8 @@ class Criteria:
             measure=name,
             base_dtype=self._dtypes[0],
             raw_dtype=self._dtypes[1],
+            floor=None if floor is None else floor.relative,
+            ratio=None if floor is None else 0.0,
         )
         return Verdict("pass", "", _matching_inf_text(inf), metrics)
 

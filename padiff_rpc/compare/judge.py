@@ -51,7 +51,7 @@ def compare_digests(
         return nonfinite_by_digests(base_spec, base, raw)
     criteria = Criteria(standard, base_spec, raw_spec)
     if base.hash and base.hash == raw.hash and base_spec == raw_spec:
-        return criteria.identical(base.inf_count)
+        return criteria.identical(base.inf_count, floor_of(base, base_spec, raw_spec, standard))
     if criteria.exact or base.inf_count:
         return None
     if rules.mode == "mean":

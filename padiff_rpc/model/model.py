@@ -573,6 +573,22 @@ class Flooring(Protocol):
 
 
 @runtime_checkable
+class Precise(Protocol):
+    """A further ability of a Model that runs: it computes in float64 for a while."""
+
+    def set_precision(self, float64: bool) -> None:
+        """Go over to copies of all tensors in float64, or back to the model's own, which are then as they were before.
+
+        Back means: the memory, bytes and gradients of all parameters and buffers, and the modes and attributes of all layers,
+        whatever was run or written in between. Records and graph are dropped either way. reset() goes back, too.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH from a worker that is too old for it.
+        """
+        ...
+
+
+@runtime_checkable
 class Transporting(Protocol):
     """A further ability of a Model in another process: it tells how its tensors come from there."""
 

@@ -262,6 +262,12 @@ class RemoteModel:
         self._placed.forget()
         self._step(self._stub.MeasureFloor, pb.MeasureFloorRequest, header, tensors, None)
 
+    def set_precision(self, float64: bool) -> None:
+        """Have the worker go over to float64, or back, as Precise says."""
+        self._placed.forget()
+        request = pb.SetPrecisionRequest(session_id=self._session_id, float64=float64)
+        self._connection.unary(self._stub.SetPrecision, request)
+
     def _step(
         self,
         method: Any,

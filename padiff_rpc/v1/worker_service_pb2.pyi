@@ -462,6 +462,18 @@ class ReplayLayerResult(_message.Message):
     wall_s: float
     def __init__(self, parameters: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
 
+class SetPrecisionRequest(_message.Message):
+    __slots__ = ("session_id", "float64")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FLOAT64_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    float64: bool
+    def __init__(self, session_id: _Optional[str] = ..., float64: bool = ...) -> None: ...
+
+class SetPrecisionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReadActivationsRequest(_message.Message):
     __slots__ = ("session_id", "query", "ring")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -82,6 +82,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.FromString,
                 )
+        self.SetPrecision = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/SetPrecision',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.FromString,
+                )
         self.ReadActivations = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsRequest.SerializeToString,
@@ -236,6 +241,15 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrecision(self, request, context):
+        """Has the model compute with copies of all its tensors in float64, or goes back to its own, whose bytes, gradients and modes are
+        then as they were. Drops records and graph. Idempotent.
+        Errors: FAILED_PRECONDITION (MODEL_FAILED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadActivations(self, request_iterator, context):
         """Streams recorded tensors, named by their ids. Stays open, and may be resumed, as ReadParameters. No effect, idempotent; may
         run during Forward and Backward.
@@ -354,6 +368,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.MeasureFloor,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.SerializeToString,
+            ),
+            'SetPrecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrecision,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.SerializeToString,
             ),
             'ReadActivations': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadActivations,
@@ -616,6 +635,23 @@ class ModelWorkerService(object):
         return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/MeasureFloor',
             padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def SetPrecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/SetPrecision',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -68,8 +68,8 @@ def judged(
     described = PerSide(models.base.describe(), models.raw.describe())
     matching = match_models(described.base, described.raw)
     if dtypes[0] == dtypes[1]:
-        assign_weights(*models, matching)
-    prepare(*models)
+        assign_weights(models.base, models.raw, matching)
+    prepare(models.base, models.raw)
     requests = [
         ForwardRequest({"x": Tensor.from_array(x.astype(dtype or np.float32))}, training, seed=1, gradients=False)
         for dtype in dtypes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.checkpoint_statements import checkpoint_statements
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
+from padiff_rpc.model.hosting.kept_state import kept_state, on_copies
 from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
 from padiff_rpc.model.hosting.replay_layer import replay_layer
@@ -132,6 +133,7 @@ class HostedModel:
         self._summarise_apart = summarise_apart
         self._step: _Step | None = None
         self._called: list[Recorder] = []
+        self._lent: ExitStack | None = None  # undone when the model goes back to its own precision
         self._measured: Floor | None = None
         self._floor: Floor | None = None
 
@@ -355,6 +357,21 @@ class HostedModel:
         self._measured = None
         self._measured = measure_floor(self, self.model, self.backend, self.over_all_outputs, request, loss)
 
+    def set_precision(self, float64: bool) -> None:
+        """Go over to float64, or back, as Precise says."""
+        self._drop_step()
+        self._measured = self._floor = None
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            lent.close()
+        if not float64:
+            return
+        layers = [each.layer for each in place_layers(self.backend, self.model)]
+        with ExitStack() as lent:
+            lent.enter_context(kept_state(self.backend, layers))
+            lent.enter_context(on_copies(self.backend, layers, "float64"))
+            self._lent = lent.pop_all()
+
     def over_all_outputs(self, loss: LossSpec) -> LossSpec:
         """Return a loss with the names of the last forward's outputs, where it takes all of them."""
         outputs = None if self._step is None else self._step.outputs
@@ -438,8 +455,7 @@ class HostedModel:
     # -- the end ------------------------------------------------------------------------------------------------------
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
-        self._drop_step()
-        self._measured = self._floor = None
+        self.set_precision(float64=False)
         self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)
