@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
+from padiff_rpc.compare.masks import masked_scores, may_be_scores, without
 from padiff_rpc.explain.judgement import Quantity
 from padiff_rpc.explain.layer_in_step import LayerInStep
 from padiff_rpc.explain.replays import CannotJudge, Replayed
@@ -62,7 +63,15 @@ def _pair_outputs(replays: PerSide[Replayed], paired: Paired) -> None:
             continue
         if one.spec.shape != other.spec.shape or not are_of_one_kind(one, other):
             raise CannotJudge(f"its output {one.name} is {one.spec} in base, and {other.name} {other.spec} in raw")
-        paired.tensors["output", one.name, other.name] = PerSide(base.tensors[one.id], raw.tensors[other.id])
+        found = PerSide(base.tensors[one.id], raw.tensors[other.id])
+        masked = (
+            masked_scores(found.base, found.raw)
+            if may_be_scores(one.spec, one.digest, other.spec, other.digest)
+            else None
+        )
+        if masked is not None and np.array_equal(*masked):
+            found = found.map(lambda tensor, at=masked[0]: without(tensor, at))
+        paired.tensors["output", one.name, other.name] = found
     if not paired.tensors:
         raise CannotJudge("it returns no tensor on either side")
 

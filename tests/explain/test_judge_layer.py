@@ -311,6 +311,17 @@ def attending(kind: type[nn.Layer]) -> Callable[[], nn.Layer]:
     return lambda: Holder(kind(8, 2))  # pyright: ignore[reportCallIssue]
 
 
+@pytest.mark.parametrize("least", [-1e9, float(np.finfo(np.float32).min)])
+def test_a_mask_in_the_scores_hides_no_fault_beside_it(least: float) -> None:
+    hidden = np.where(np.arange(8) < 5, 0.0, least)
+
+    def scores(factor: float) -> Callable[[Native], Native]:
+        return lambda x: x * factor + Native(hidden.astype(x.values.dtype))
+
+    assert "rounding" == judged(*both(lambda: Apply(scores(1.0)))).kind
+    assert "semantics" == judged(*both(lambda: Apply(scores(1.0)), lambda: Apply(scores(1 + 1e-5)))).kind
+
+
 def test_a_bias_whose_gradient_is_zero_but_for_rounding_is_no_semantics() -> None:
     """The bias of the keys: every score of a query moves by the same, which softmax takes out again."""
     found = judged(*both(attending(nn.MultiHeadAttention), attending(Attention)), route="layer")
