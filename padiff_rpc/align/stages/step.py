@@ -9,7 +9,7 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import Pairing, pair_records
+from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
@@ -26,6 +26,7 @@ from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
+from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
     BackwardResult,

@@ -1,0 +1,1 @@
+"""Say what a difference is: rounding, or something that a user should know of."""
