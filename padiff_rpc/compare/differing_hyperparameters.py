@@ -20,7 +20,7 @@ _NAMES = {
 """Other names -> the name that both sides are compared under (torch's)."""
 
 _IMPLIED: Mapping[str, tuple[Any, ...]] = {
-    "data_format": ("NCHW", "NCL", "NCDHW", "NC"),
+    "data_format": (None, "NCHW", "NCL", "NCDHW", "NC"),
     "padding_mode": ("zeros",),
     "mode:Dropout": ("upscale_in_train",),
     "use_global_stats": (None, False),
@@ -34,6 +34,8 @@ _IMPLIED: Mapping[str, tuple[Any, ...]] = {
     "max_norm": (None,),
     "sparse": (True, False),
     "norm_type": (2.0,),
+    "align_mode": (0,),
+    "recompute_scale_factor": (None, False),
 }
 """The values of a hyper-parameter that mean the same as its absence, in a framework without it."""
 
