@@ -11,12 +11,13 @@ from rich.text import Text
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
+from padiff_rpc.report.causes import MOST_SHOWN
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
 from padiff_rpc.report.tree_view import tree_lines
 from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
-from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result
+from padiff_rpc.result import Cause, Divergence, Failure, LayerRef, Metrics, Pair, Result
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
@@ -28,6 +29,7 @@ def print_result(result: Result, console: Console) -> None:
     divergence = result.first_divergence
     if divergence:
         _print_divergence(result, divergence, console)
+        _print_causes(result.causes[:MOST_SHOWN], console)
     elif not result.aligned:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)
@@ -127,6 +129,18 @@ def _print_divergence(result: Result, divergence: Divergence, console: Console) 
         _title("Hyper-parameters of the two layers that differ", console)
         table = [("base", "raw", ""), *((one.base, one.raw, Text(one.note, style="dim")) for one in differing)]
         _print_lines(columns(table, console.width, indent=2), console)
+
+
+def _print_causes(causes: Sequence[Cause], console: Console) -> None:
+    """Print the causes, the best first, each with what shows it."""
+    if not causes:
+        return
+    _title("Likely cause", console)
+    rows: list[tuple[str, Text | str]] = []
+    for at, cause in enumerate(causes):
+        rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
+        rows.append(("shown by", cause.evidence))
+    _print_facts(rows, console)
 
 
 def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:

@@ -10,7 +10,7 @@ import numpy as np
 ENOUGH = 0.8
 """The share of the squared difference that an alternative has to explain; chance explains none."""
 
-_ALIKE = 0.02
+_ALIKE = 1e-8
 """The part of the squared difference by which two candidates may differ and still fit about as well."""
 
 
@@ -76,8 +76,8 @@ def told_factor(factor: float) -> str:
 
 
 def _first_best(rests: list[float], apart: float) -> int:
-    """Return the first candidate that is no worse than the best one by more than a small part of the difference."""
-    limit = min(rests) + _ALIKE * apart
+    """Return the first candidate that fits about as well as the best one; what rounding leaves differs by chance."""
+    limit = 2.0 * min(rests) + _ALIKE * apart
     return next(at for at, rest in enumerate(rests) if rest <= limit)
 
 

@@ -25,7 +25,7 @@ def ignored_targets(evidence: Evidence) -> Sequence[Cause]:
         return ()
     ratio = theirs / mine
     for words, number, shown in _numbers(evidence):
-        for side, value in (("base", number), ("raw", 1.0 / number)):
+        for side, value in (("raw", number), ("base", 1.0 / number)):
             if number != 1.0 and math.isclose(ratio, value, rel_tol=_CLOSE):
                 told = f"raw = {ratio:.6g} x base; {shown}"
                 return (Cause("loss reduction", words.format(side=side), told, 0.95),)
@@ -44,9 +44,9 @@ def _numbers(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
                 f"{counted} of {ids.size} values of {name} are not {IGNORED}",
             )
         if ids.ndim and ids.size > 1:
-            yield "{side} sums the loss, the other side takes the mean", 1.0 / ids.size, f"{name} has {ids.size} values"
+            yield "{side} sums the loss, the other side takes the mean", float(ids.size), f"{name} has {ids.size} values"
             yield (
                 "{side} sums the loss over the batch, the other side takes the mean",
-                1.0 / ids.shape[0],
+                float(ids.shape[0]),
                 f"{name} has {ids.shape[0]} rows",
             )

@@ -39,7 +39,7 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
     if share < ENOUGH:
         return ()
     told = [
-        f"{name}: {told_factor(mine)} in base, {told_factor(theirs)} in raw"
+        f"{name}: {_weight(mine)} in base, {_weight(theirs)} in raw"
         for name, mine, theirs in zip(sources, *weights, strict=True)
         if abs(mine - theirs) > 1e-5 * max(1.0, abs(mine))
     ]
@@ -52,6 +52,10 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
     # In the backward one source is most often base's own gradient, of which a constant factor tells more.
     score = 0.87 if evidence.stage == "backward" and len(sources) == 1 else 0.96
     return (Cause("weights of a sum", words, evidence_told, score * share),)
+
+
+def _weight(weight: float) -> str:
+    return told_factor(weight) if abs(weight) > 1e-5 else "0"
 
 
 def _distinct(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:

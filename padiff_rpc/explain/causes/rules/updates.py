@@ -126,7 +126,7 @@ def _best(moved: np.ndarray, candidates: Sequence[tuple[str, np.ndarray]], befor
         fitted = np.linalg.lstsq(columns, moved.reshape(-1), rcond=None)[0]
         rest = square(moved.reshape(-1) - columns @ fitted)
         fits.append(_Fit(name, float(fitted[0]), float(fitted[1]), rest))
-    limit = min(fit.rest for fit in fits) + 0.02 * apart
+    limit = 2.0 * min(fit.rest for fit in fits) + 1e-6 * apart
     return next(fit for fit in fits if fit.rest <= limit)
 
 
