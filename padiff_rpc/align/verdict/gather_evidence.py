@@ -123,7 +123,7 @@ def _with_tensors(
     if divergence.stage in ("loss", "weights_before") or divergence.found_at.failure in ("missing", "dtype"):
         return facts
     again = Again(prepared, step.step, inputs)
-    again.check(step)
+    again.check()
     buffers = [(model, _buffers(model)) for model in prepared.sides.models if not model.info().recorded]
     try:
         again.start(divergence)

@@ -12,6 +12,7 @@ from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import losses_over_shared_outputs
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, ForwardRequest, Inputs, LayerCall, Model, RecordOptions
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Divergence
@@ -35,10 +36,8 @@ class Again:
         self._step = step
         self._inputs = inputs
 
-    def check(self, step: StepResult) -> None:
+    def check(self) -> None:
         """Raise Lacking where the step cannot be run as it was."""
-        if step.stopped is not None and step.stopped.raised:
-            raise Lacking("a model raised in this step, so that it was not run once more for its tensors")
         if self.sides.only_replays or (self.sides.replays and self._step):
             raise Lacking("a dump was not replayed once more for its tensors")
 
@@ -68,7 +67,12 @@ class Again:
             gradients or settings.single_step,
             None if keeper is None else record,
         )
-        self.sides.models.of(side).forward(request, keeper)
+        try:
+            self.sides.models.of(side).forward(request, keeper)
+        except PadiffError as err:
+            # A model that raises has come past the layer by then; whether it has, what was kept tells.
+            if keeper is None or err.reason is not Reason.MODEL_FAILED:
+                raise
 
     def backward(self, step: StepResult, side: SideName, keeper: Keeper | None) -> None:
         """Run one side's backward."""

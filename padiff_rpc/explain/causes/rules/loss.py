@@ -44,7 +44,11 @@ def _numbers(evidence: Evidence) -> Iterator[tuple[str, float, str]]:
                 f"{counted} of {ids.size} values of {name} are not {IGNORED}",
             )
         if ids.ndim and ids.size > 1:
-            yield "{side} sums the loss, the other side takes the mean", float(ids.size), f"{name} has {ids.size} values"
+            yield (
+                "{side} sums the loss, the other side takes the mean",
+                float(ids.size),
+                f"{name} has {ids.size} values",
+            )
             yield (
                 "{side} sums the loss over the batch, the other side takes the mean",
                 float(ids.shape[0]),
