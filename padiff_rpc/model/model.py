@@ -553,6 +553,42 @@ class Stating(Protocol):
 
 
 @runtime_checkable
+class Flooring(Protocol):
+    """A further ability of a Model that runs: it measures how far a step's tensors move by rounding alone."""
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Run a step on weights and inputs that are moved by their last bit, and put all values back exactly.
+
+        The digests of the next forward, of its backward and of the gradients after it hold the distance of each tensor from that
+        run (`Digest.floor`). Records, graph and gradients are gone afterwards.
+
+        Args:
+            request: The forward to come; `record` names the layers.
+            loss: The loss of the backward to come; None for a forward alone.
+
+        Raises:
+            PadiffError: As forward() and backward() do. MODEL_FAILED where the model's forward changes its own parameters.
+        """
+        ...
+
+
+@runtime_checkable
+class Precise(Protocol):
+    """A further ability of a Model that runs: it computes in float64 for a while."""
+
+    def set_precision(self, float64: bool) -> None:
+        """Go over to copies of all tensors in float64, or back to the model's own, which are then as they were before.
+
+        Back means: the memory, bytes and gradients of all parameters and buffers, and the modes and attributes of all layers,
+        whatever was run or written in between. Records and graph are dropped either way. reset() goes back, too.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH from a worker that is too old for it.
+        """
+        ...
+
+
+@runtime_checkable
 class Transporting(Protocol):
     """A further ability of a Model in another process: it tells how its tensors come from there."""
 

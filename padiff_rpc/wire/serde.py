@@ -80,6 +80,8 @@ def digest_to_proto(digest: Digest, into: tensor_pb2.Digest | None = None) -> te
         proto.abs_mean = digest.abs_mean
     if digest.norm is not None:
         proto.norm = digest.norm
+    if digest.floor is not None:
+        proto.floor = digest.floor
     return proto
 
 
@@ -95,6 +97,7 @@ def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
         nan_count=proto.nan_count,
         inf_count=proto.inf_count,
         hash=proto.hash,
+        floor=proto.floor if proto.HasField("floor") else None,
     )
 
 
@@ -442,6 +445,16 @@ def forward_header_from_proto(proto: worker_service_pb2.ForwardHeader, inputs: d
         seed=proto.seed if proto.HasField("seed") else None,
         gradients=proto.gradients,
         record=record_options_from_proto(proto.record) if proto.HasField("record") else None,
+    )
+
+
+def measure_floor_header_to_proto(
+    session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, loss: domain.LossSpec | None
+) -> worker_service_pb2.MeasureFloorHeader:
+    """Write the first message of a floor's measurement; the arguments are those of forward_header_to_proto(), and the loss."""
+    return worker_service_pb2.MeasureFloorHeader(
+        forward=forward_header_to_proto(session_id, request, inputs_json, tensor_count, observed=False),
+        loss=None if loss is None else loss_spec_to_proto(loss),
     )
 
 
