@@ -19,7 +19,7 @@ X = random(8, 6, 64)
         (rounded(-X), "sign", "raw = -1.0000 x base"),
         (rounded(X + 0.25), "offset", "raw = base +0.25 everywhere"),
         (rounded(X * (1 + random(64, seed=1))), "factor by channel", "one number for each of 64"),
-        (rounded(X * (1 + 1e-5)), "constant factor", "raw = 1.0000 x base"),
+        (rounded(X * (1 + 1e-5)), "constant factor", "raw = 1.00001 x base"),
     ],
 )
 def test_a_constant_is_found_with_its_value(raw, name, shown):
