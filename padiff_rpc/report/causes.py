@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from padiff_rpc.result import Cause
 
-MOST_SHOWN = 3
-"""Causes on the terminal; `--json` has them all."""
+_MOST_SHOWN = 3
+_NEAR = 0.15
+"""What is that much worse than the best cause only follows from it, most often."""
 _CERTAIN = 0.8
 """From this score on a cause stands above what is only known of the layer, such as that it draws random numbers."""
 
@@ -18,7 +19,7 @@ _ADVICE = {
     "mode": "set both sides to one mode, with --eval or --train: {words}",
     "active dropout": "run with --eval, or set the rate to 0 on both sides: {words}",
     "downscale_in_infer": "build this dropout with mode='upscale_in_train': {words}",
-    "padding_idx": "give both layers one padding_idx: {words}",
+    "padding_idx": "make both sides treat that index alike: {words}",
     "precision": "compute in one type on both sides: {words}",
     "axes": "bring raw's axes into base's order there: {words}",
     "order": "bring raw's elements into base's order there: {words}",
@@ -30,12 +31,18 @@ _ADVICE = {
     ),
     "cut gradient": "look for a detach, a mask or a saturated function on that side: {words}",
     "weight decay": "give both optimisers one weight decay for this parameter: {words}",
+    "learning rate": "give both optimisers one learning rate: {evidence}",
     "optimiser option": "give both optimisers the same options: {evidence}",
     "no update": "give the parameter to that side's optimiser: {words}",
 }
 _OF_NUMBERS = "look for it in the code of the layer: {evidence}"
 _OF_FORMULAS = "make the two the same, and run again: {words}"
 _NUMBERS = ("constant factor", "offset", "sign", "factor by channel", "weights of a sum")
+
+
+def shown_causes(causes: Sequence[Cause]) -> list[Cause]:
+    """Return the causes for the terminal: the best ones, as long as they are about as good as the first. `--json` has all."""
+    return [cause for cause in causes[:_MOST_SHOWN] if cause.score >= causes[0].score - _NEAR]
 
 
 def advice_of(cause: Cause) -> str:

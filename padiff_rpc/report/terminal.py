@@ -11,7 +11,7 @@ from rich.text import Text
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
-from padiff_rpc.report.causes import MOST_SHOWN
+from padiff_rpc.report.causes import shown_causes
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
@@ -29,7 +29,7 @@ def print_result(result: Result, console: Console) -> None:
     divergence = result.first_divergence
     if divergence:
         _print_divergence(result, divergence, console)
-        _print_causes(result.causes[:MOST_SHOWN], console)
+        _print_causes(shown_causes(result.causes), console)
     elif not result.aligned:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)

@@ -87,13 +87,14 @@ class Evidence:
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Both tensors, where they are at hand, of one shape, real, finite and not empty; None otherwise."""
+        """Both tensors, where they are at hand, of one shape, real, finite, not empty and not equal; None otherwise."""
         base, raw = self.base, self.raw
         if base is None or raw is None or base.shape != raw.shape or not base.size:
             return None
         if base.dtype.kind != "f" or raw.dtype.kind != "f":
             return None
-        return (base, raw) if np.isfinite(base).all() and np.isfinite(raw).all() else None
+        comparable = np.isfinite(base).all() and np.isfinite(raw).all() and not np.array_equal(base, raw)
+        return (base, raw) if comparable else None
 
     @property
     def moves(self) -> tuple[np.ndarray, np.ndarray] | None:
