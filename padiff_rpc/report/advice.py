@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from padiff_rpc.report.causes import advice_of, leading_cause
 from padiff_rpc.report.extras_in_words import accepting
+from padiff_rpc.report.likely_causes import advice_of, leading_cause
 from padiff_rpc.result import Divergence, Pair, Result
 
 

@@ -11,10 +11,10 @@ from rich.text import Text
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
-from padiff_rpc.report.causes import shown_causes
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.likely_causes import shown_causes
 from padiff_rpc.report.tree_view import tree_lines
 from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
 from padiff_rpc.result import Cause, Divergence, Failure, LayerRef, Metrics, Pair, Result

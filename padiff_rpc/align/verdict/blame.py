@@ -251,16 +251,12 @@ def _apart_before(findings: StepResult, pair: Pair) -> str:
     """Say how far apart the gradient of a parameter is that passes and whose step fails; "" where it is no more than rounding."""
     same = (pair.base_route, pair.raw_route, pair.tensor)
     for grad in findings.others:
-        if (
-            grad.stage == "grads"
-            and (grad.base_route, grad.raw_route, grad.tensor) == same
-            and grad.metrics is not None
-        ):
-            if _AGREES < grad.metrics.rel_l2 < math.inf:
-                return (
-                    f"its parameter's gradient passes and is {grad.metrics.rel_l2:.2g} apart (relative L2), the optimiser's step "
-                    "does not pass: either of them may be at fault"
-                )
+        of_it = grad.stage == "grads" and (grad.base_route, grad.raw_route, grad.tensor) == same
+        if of_it and grad.metrics is not None and _AGREES < grad.metrics.rel_l2 < math.inf:
+            return (
+                f"its parameter's gradient passes and is {grad.metrics.rel_l2:.2g} apart (relative L2), the optimiser's step "
+                "does not pass: either of them may be at fault"
+            )
     return ""
 
 

@@ -26,6 +26,9 @@ def explain_first(result: Result, prepared: Prepared, steps: Sequence[StepResult
     if divergence is None or not prepared.settings.explain:
         return
     gathered = gather_evidence(prepared, steps, divergence, inputs)
-    result.causes = find_causes(gathered.evidence)
     if gathered.lacks:
         result.notes.append(f"causes were looked for without tensors: {gathered.lacks}")
+    try:
+        result.causes = find_causes(gathered.evidence)
+    except (ArithmeticError, LookupError, MemoryError, ValueError) as err:  # the verdict of a long run is worth more
+        result.notes.append(f"the search for causes failed: {type(err).__name__}: {err}")

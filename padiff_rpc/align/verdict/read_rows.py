@@ -11,7 +11,7 @@ from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
 _MOST_BYTES = 32 << 20
-"""What is kept of one tensor, in its own element type."""
+"""What is kept of one tensor, as float64."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rows:
         """Return the rows that keep a tensor of this spec within the bound."""
         if not spec.shape:
             return cls(1, 1)
-        return cls(spec.shape[0], max(1, math.ceil(spec.size_bytes / _MOST_BYTES)))
+        return cls(spec.shape[0], max(1, math.ceil(spec.count * 8 / _MOST_BYTES)))
 
     def cut(self, array: np.ndarray) -> np.ndarray:
         """Return these rows of an array whose first axis is as long."""

@@ -7,28 +7,28 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.rules.attention import attention
+from padiff_rpc.explain.causes.rules.attention_variants import attention
 from padiff_rpc.explain.causes.rules.constants import constants
 from padiff_rpc.explain.causes.rules.embeddings import padding_row
-from padiff_rpc.explain.causes.rules.functions import other_function
 from padiff_rpc.explain.causes.rules.gradients import lost_gradient
-from padiff_rpc.explain.causes.rules.hyperparameters import configuration, hyperparameters
 from padiff_rpc.explain.causes.rules.linear import linear
-from padiff_rpc.explain.causes.rules.loss import ignored_targets
+from padiff_rpc.explain.causes.rules.loss_reduction import ignored_targets
 from padiff_rpc.explain.causes.rules.modes import modes
 from padiff_rpc.explain.causes.rules.norms import norms
+from padiff_rpc.explain.causes.rules.optimizer_update import optimizer_options, update
 from padiff_rpc.explain.causes.rules.order import order
+from padiff_rpc.explain.causes.rules.other_functions import other_function
 from padiff_rpc.explain.causes.rules.parts import parts
 from padiff_rpc.explain.causes.rules.precision import precision
 from padiff_rpc.explain.causes.rules.range import out_of_range
 from padiff_rpc.explain.causes.rules.resampling import resampling
 from padiff_rpc.explain.causes.rules.sums import weighted_sum
-from padiff_rpc.explain.causes.rules.updates import optimizer_options, update
+from padiff_rpc.explain.causes.rules.unequal_hyperparameters import configuration, hyperparameters
 from padiff_rpc.result import Cause
 
-Rule = Callable[[Evidence], Sequence[Cause]]
+CauseRule = Callable[[Evidence], Sequence[Cause]]
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[CauseRule, ...] = (
     hyperparameters,
     configuration,
     modes,

@@ -23,6 +23,12 @@ class TwoFits:
     share: float
 
 
+def sampled(most: int, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the same elements of arrays of one size, flat and evenly spread, at most so many of each."""
+    every = -(-arrays[0].size // most)
+    return tuple(array.reshape(-1)[::every] for array in arrays)
+
+
 def square(array: np.ndarray) -> float:
     """Return the squared L2 norm of an array."""
     flat = array.reshape(-1)

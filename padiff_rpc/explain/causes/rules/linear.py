@@ -10,7 +10,7 @@ from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import best_two, told_share
 from padiff_rpc.result import Cause
 
-_ROWS_ELEMENTS = 1 << 18
+_ROWS_ELEMENTS = 1 << 16
 """So many elements of the source show which product it is."""
 
 

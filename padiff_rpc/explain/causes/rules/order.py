@@ -8,13 +8,17 @@ from itertools import permutations
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.fit import explained, told_share
+from padiff_rpc.explain.causes.fit import explained, square, told_share
 from padiff_rpc.result import Cause
 
 _ENOUGH = 0.98
 _MOST_ALONG = 4096
 """Axes that are longer are not searched for an order: the search is quadratic."""
+_SAME_SETS = 1e-2
+"""How far two sets of numbers may be apart, beside the same numbers in their own order, to be one set."""
 _MOST_AXES = 5
+_LOOKED_AT = 256
+"""Elements that are looked at before a whole tensor is brought into another order."""
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead", "num_key_value_heads", "head_dim")
 
 
@@ -34,14 +38,19 @@ def order(evidence: Evidence) -> Sequence[Cause]:
 
 def _swapped(evidence: Evidence, base: np.ndarray, raw: np.ndarray) -> Iterator[Cause]:
     """Find axes swapped, also where the result was then read in base's shape, or where an axis holds heads."""
-    for words, made in _reorders(evidence, base):
-        share = explained(base, raw, made)
+    at = np.random.default_rng(0).integers(0, base.size, _LOOKED_AT)
+    few_base, few_raw = base.reshape(-1)[at], raw.reshape(-1)[at]
+    for words, turned in _reorders(evidence, base):
+        if explained(few_base, few_raw, turned[np.unravel_index(at, turned.shape)]) < _ENOUGH:
+            continue
+        share = explained(base, raw, turned.reshape(base.shape))
         if share >= _ENOUGH:
             yield Cause("axes", words, f"raw is base with them swapped; this {told_share(share)}", 0.96 * share)
             return
 
 
 def _reorders(evidence: Evidence, base: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield views of base with axes in another order, to be read in base's shape."""
     if not 2 <= base.ndim <= _MOST_AXES:
         return
     for axes in permutations(range(base.ndim)):
@@ -53,14 +62,14 @@ def _reorders(evidence: Evidence, base: np.ndarray) -> Iterator[tuple[str, np.nd
         if turned.shape == base.shape:
             yield told, turned
         else:
-            yield f"{told}, and the result is read in the other shape", turned.reshape(base.shape)
+            yield f"{told}, and the result is read in the other shape", turned
     for heads in _head_counts(evidence, base.shape[-1]):
         if base.ndim == 3:
             batch, length, width = base.shape
             split = base.reshape(batch, length, heads, width // heads)
             told = f"heads and positions are not put back in order ({heads} heads)"
-            yield told, split.transpose(0, 2, 1, 3).reshape(base.shape)
-            apart = base.reshape(batch, heads, length, width // heads).transpose(0, 2, 1, 3).reshape(base.shape)
+            yield told, split.transpose(0, 2, 1, 3)
+            apart = base.reshape(batch, heads, length, width // heads).transpose(0, 2, 1, 3)
             yield f"positions and heads are taken for each other ({heads} heads)", apart
 
 
@@ -97,6 +106,9 @@ def _places_along(base: np.ndarray, raw: np.ndarray, axis: int) -> np.ndarray | 
     rest = base.size // length
     random = np.random.default_rng(0).standard_normal((rest, 3)) / np.sqrt(rest)
     mine, theirs = (np.moveaxis(array, axis, 0).reshape(length, rest) @ random for array in (base, raw))
+    in_order, in_other = np.sort(mine[:, 0]), np.sort(theirs[:, 0])
+    if square(in_order - in_other) > _SAME_SETS * square(mine[:, 0] - theirs[:, 0]):
+        return None  # the indices of raw are not those of base in any order
     nearest = np.empty(length, int)
     for at in range(length):
         nearest[at] = int(((mine - theirs[at]) ** 2).sum(axis=1).argmin())

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.fit import ENOUGH, square, told_factor, told_share
+from padiff_rpc.explain.causes.fit import ENOUGH, sampled, square, told_factor, told_share
 from padiff_rpc.result import Cause
 
 _IS_SUM = 1e-6
 """The share of its square that a sum may leave unexplained on both sides; float32 leaves 1e-13."""
+_ELEMENTS = 1 << 17
+"""So many elements show what sum it is."""
 _LEAST = 16
 """Elements for each weight."""
 
@@ -25,17 +27,17 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
     sources = _distinct(evidence, base)
     if not sources or base.size < _LEAST * len(sources):
         return ()
-    columns = np.stack([source.reshape(-1) for source in sources.values()], axis=1)
+    flat_base, flat_raw, *flat_sources = sampled(_ELEMENTS, base, raw, *sources.values())
+    columns = np.stack(flat_sources, axis=1)
     weights: list[np.ndarray] = []
     rests: list[float] = []
-    for tensor in (base, raw):
-        flat = tensor.reshape(-1)
+    for flat in (flat_base, flat_raw):
         fitted = np.linalg.lstsq(columns, flat, rcond=1e-10)[0]
         rests.append(square(flat - columns @ fitted))
         weights.append(fitted)
         if rests[-1] > _IS_SUM * square(flat):
             return ()
-    share = 1.0 - sum(rests) / square(raw - base)
+    share = 1.0 - sum(rests) / square(flat_raw - flat_base)
     if share < ENOUGH:
         return ()
     told = [

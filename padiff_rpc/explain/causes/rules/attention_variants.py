@@ -12,8 +12,10 @@ from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import ENOUGH, square, told_share
 from padiff_rpc.result import Cause
 
-_MOST = 1 << 22
-"""Elements of all scores; larger attentions are not computed anew."""
+_MOST = 1 << 16
+"""Elements of the scores that are computed; of a larger batch the first entries are taken."""
+_ROWS = 8
+"""Queries whose results are computed to find base's form; each is by itself."""
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
 _MOST_ROTATED = 16
 """Up to so many heads each rotation of them is tried."""
@@ -40,21 +42,25 @@ def attention(evidence: Evidence) -> Sequence[Cause]:
     pair = evidence.pair
     if pair is None or evidence.stage != "forward" or pair[0].ndim != 3:
         return ()
-    base, raw = pair
+    base, raw = (array[: _entries(pair[0])] for array in pair)
     named = _queries_keys_values(evidence, base)
     if named is None:
         return ()
     names, tensors = named
-    limit = max(_FITS * square(base), (1 - ENOUGH) / 4 * square(raw - base))
-    for form in _starts(evidence, base.shape, tensors):
-        made = _computed(form, *tensors)
-        if made is None or square(base - made) > min(limit, 0.2 * square(raw - base)):
+    rows = np.unique(np.linspace(0, base.shape[1] - 1, _ROWS).astype(int))
+    base, raw = base[:, rows], raw[:, rows]
+    apart = square(raw - base)
+    for form in _starts(evidence, pair[0].shape[-1]):
+        made = _computed(form, *tensors, rows)
+        if made is None or square(base - made) > min(max(_FITS * square(base), 0.05 * apart), 0.2 * apart):
             continue
-        tried = [(other, changed) for other in _changes(form) if (changed := _computed(other, *tensors)) is not None]
+        tried = [
+            (other, changed) for other in _changes(form) if (changed := _computed(other, *tensors, rows)) is not None
+        ]
         if not tried:
             return ()
         best, array = min(tried, key=lambda one: square(raw - one[1]))
-        share = 1.0 - (square(base - made) + square(raw - array)) / square(raw - base)
+        share = 1.0 - (square(base - made) + square(raw - array)) / apart
         if share < ENOUGH:
             return ()
         field, mine, theirs = next(
@@ -66,6 +72,11 @@ def attention(evidence: Evidence) -> Sequence[Cause]:
         shown = f"attention computed anew from {names} makes both sides; this {told_share(share)}"
         return (Cause("attention", words, shown, 0.98 * share),)
     return ()
+
+
+def _entries(tensor: np.ndarray) -> int:
+    """Return how many entries of the batch are computed, each with up to 16 heads."""
+    return max(1, _MOST // (16 * _ROWS * tensor.shape[1]))
 
 
 _FIELDS = {
@@ -86,9 +97,9 @@ def _queries_keys_values(
     """Return the three tensors: the last three sources of their shapes, or the parts of one that is three times as wide."""
     batch, length, width = base.shape
     usable = [
-        (name, source)
+        (name, source[:batch])
         for name, source in evidence.sources.items()
-        if source.ndim == 3 and source.shape[0] == batch and np.isfinite(source).all()
+        if source.ndim == 3 and len(source) >= batch and np.isfinite(source[:batch]).all()
     ]
     inner = [(name, source) for name, source in usable if not name.startswith("input")]
     if len(inner) >= 3:
@@ -102,10 +113,7 @@ def _queries_keys_values(
     return None
 
 
-def _starts(
-    evidence: Evidence, shape: tuple[int, ...], tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> Iterator[_Form]:
-    batch, length, width = shape
+def _starts(evidence: Evidence, width: int) -> Iterator[_Form]:
     told = [
         value
         for layers in (evidence.layers, *evidence.enclosing[:1])
@@ -113,7 +121,7 @@ def _starts(
         if isinstance(value := layers.base.hyperparameters.get(name), int) and value > 0
     ]
     for heads in dict.fromkeys([*told, 1, 2, 4, 8, 12, 16]):
-        if width % heads or batch * heads * length * tensors[1].shape[1] > _MOST:
+        if width % heads:
             continue
         for causal in ("no mask", "causal"):
             yield _Form(heads, causal)
@@ -150,7 +158,10 @@ def _changes(form: _Form) -> Iterator[_Form]:
                 yield replace(form, order=f"those of {of} rotated by {by}")
 
 
-def _computed(form: _Form, queries: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+def _computed(
+    form: _Form, queries: np.ndarray, keys: np.ndarray, values: np.ndarray, rows: np.ndarray
+) -> np.ndarray | None:
+    """Return the results of these queries; None where the form does not fit the shapes."""
     if form.roles != "q, k, v in this order":
         if not queries.shape == keys.shape == values.shape:
             return None
@@ -180,15 +191,18 @@ def _computed(form: _Form, queries: np.ndarray, keys: np.ndarray, values: np.nda
         "1 / sqrt(width)": 1 / math.sqrt(width),
         "sqrt(head_dim)": math.sqrt(size),
     }[form.scale]
-    scores = np.matmul(q, k.transpose(0, 1, 3, 2)) * scale
+    every = np.arange(q.shape[2])
+    at = rows if form.softmax == "keys" else every
+    scores = np.matmul(q[:, :, at], k.transpose(0, 1, 3, 2)) * scale
     if form.causal != "no mask":
-        rows, columns = np.indices(scores.shape[-2:])
-        seen = rows + {"causal": 0, "causal, one further": 1, "causal, one less": -1}[form.causal]
+        columns = np.arange(k.shape[2])
+        seen = at[:, None] + {"causal": 0, "causal, one further": 1, "causal, one less": -1}[form.causal]
         scores = np.where(columns <= np.maximum(seen, 0), scores, -1e300)
     axis = -1 if form.softmax == "keys" else -2
     weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
     weights /= weights.sum(axis=axis, keepdims=True)
-    return np.matmul(weights, v).transpose(0, 2, 1, 3).reshape(queries.shape[0], queries.shape[1], -1)
+    made = np.matmul(weights, v).transpose(0, 2, 1, 3).reshape(queries.shape[0], len(at), -1)
+    return made if form.softmax == "keys" else made[:, rows]
 
 
 def _rotated(heads: np.ndarray, rope: str) -> np.ndarray:

@@ -9,13 +9,15 @@ from itertools import permutations
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.fit import TwoFits, best_two, explained, square, told_share
+from padiff_rpc.explain.causes.fit import TwoFits, best_two, explained, sampled, square, told_share
 from padiff_rpc.result import Cause
 
 Elementwise = Callable[[np.ndarray], np.ndarray]
 
-_ELEMENTS = 1 << 16
+_ELEMENTS = 1 << 13
 """An elementwise function shows in so many elements as well as in all."""
+_IN_WHOLE = 1 << 17
+"""So many elements are taken where whole axes count."""
 _SOURCES = 4
 """How many of the tensors that were there last are tried."""
 _CAPS = (10.0, 15.0, 20.0, 25.0, 30.0, 50.0, 100.0)
@@ -78,13 +80,13 @@ def other_function(evidence: Evidence) -> Sequence[Cause]:
     ]
     found: list[Cause] = []
     for name, source in sources:
-        cut_base, cut_raw, cut = _sampled(base, raw, source)
+        cut_base, cut_raw, cut = sampled(_ELEMENTS, base, raw, source)
         fit = best_two(cut_base, cut_raw, _elementwise(cut_base, cut_raw, cut))
-        fit = fit or best_two(base, raw, _along_axes(source))
+        fit = fit or best_two(_front(base), _front(raw), _along_axes(_front(source)))
         if fit is not None:
             found.append(_cause(fit, name))
     for (name, gate), (other, up) in permutations(sources, 2):
-        cut_base, cut_raw, cut_gate, cut_up = _sampled(base, raw, gate, up)
+        cut_base, cut_raw, cut_gate, cut_up = sampled(_ELEMENTS, base, raw, gate, up)
         fit = best_two(cut_base, cut_raw, _gated(name, cut_gate, other, cut_up))
         if fit is not None:
             found.append(_cause(fit, f"{name} and {other}"))
@@ -104,7 +106,7 @@ def _added(base: np.ndarray, raw: np.ndarray) -> Iterator[Cause]:
     """Find a function that one side alone applies to what the other returns."""
     for side, plain, changed in (("raw", base, raw), ("base", raw, base)):
         other = "base" if side == "raw" else "raw"
-        cut, cut_changed = _sampled(plain, changed)
+        cut, cut_changed = sampled(_ELEMENTS, plain, changed)
         tried: list[tuple[str, float]] = [
             (name, _explained(cut, cut_changed, function(cut)))
             for name, function in FUNCTIONS.items()
@@ -114,7 +116,7 @@ def _added(base: np.ndarray, raw: np.ndarray) -> Iterator[Cause]:
             (f"a cap, {cap:g} x tanh(x / {cap:g})", _explained(cut, cut_changed, cap * np.tanh(cut / cap)))
             for cap in _CAPS
         ]
-        tried += [(name, _explained(plain, changed, one)) for name, one in _along_axes(plain)]
+        tried += [(name, _explained(_front(plain), _front(changed), one)) for name, one in _along_axes(_front(plain))]
         name, share = max(tried, key=lambda each: each[1])
         if share >= 0.98:
             yield Cause(
@@ -133,12 +135,6 @@ def _explained(plain: np.ndarray, changed: np.ndarray, alternative: np.ndarray) 
     return min(explained(plain, changed, alternative), 1.0 - rest / varies) if varies else 0.0
 
 
-def _sampled(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the same elements of each, at most _ELEMENTS of them."""
-    every = -(-arrays[0].size // _ELEMENTS)
-    return tuple(array.reshape(-1)[::every] for array in arrays)
-
-
 def _elementwise(base: np.ndarray, raw: np.ndarray, source: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for name, function in FUNCTIONS.items():
         yield name, function(source)
@@ -153,8 +149,13 @@ def _elementwise(base: np.ndarray, raw: np.ndarray, source: np.ndarray) -> Itera
         yield f"a cap, {cap:g} x tanh(x / {cap:g})", cap * np.tanh(source / cap)
 
 
+def _front(array: np.ndarray) -> np.ndarray:
+    """Return the first entries of the first axis, so that the others are whole and not too much is computed."""
+    return array[: max(1, _IN_WHOLE // max(1, array.size // len(array)))] if array.ndim else array
+
+
 def _along_axes(source: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    for axis in range(source.ndim) if source.size <= 1 << 22 else ():
+    for axis in range(source.ndim):
         if source.shape[axis] > 1:
             shifted = source - source.max(axis=axis, keepdims=True)
             total = np.exp(shifted).sum(axis=axis, keepdims=True)

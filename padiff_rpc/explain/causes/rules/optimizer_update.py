@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.fit import ENOUGH, square, told_factor, told_share
+from padiff_rpc.explain.causes.fit import ENOUGH, sampled, square, told_factor, told_share
 from padiff_rpc.result import Cause
 
 _LEAST = 16
+_ELEMENTS = 1 << 16
+"""So many elements show the formula."""
 _EPSILONS = (1e-8, 1e-6, 1e-5, 1e-7, 1e-10, 1e-3)
 _DECAYS = (0.01, 0.1, 0.05, 1e-3, 1e-4, 5e-4)
 _UNCORRECTED = 0.1 / math.sqrt(0.001)
@@ -53,7 +55,7 @@ def update(evidence: Evidence) -> Sequence[Cause]:
     moves = evidence.moves
     if evidence.stage != "weights" or moves is None or evidence.before is None or moves[0].size < _LEAST:
         return ()
-    (base, raw), before = moves, evidence.before
+    base, raw, before = sampled(_ELEMENTS, *moves, evidence.before)
     if not (base.any() or raw.any()):
         return ()
     for side, still, other in (("raw", raw, base), ("base", base, raw)):
@@ -61,8 +63,8 @@ def update(evidence: Evidence) -> Sequence[Cause]:
             shown = f"no element changed in {side}, all or some did on the other side"
             return (Cause("no update", f"{side}'s optimiser does not step this parameter", shown, 0.96),)
     found = list(_decayed(evidence, base, raw, before))
-    if not found and evidence.gradient is not None and evidence.gradient.shape == base.shape:
-        found = list(_fitted(base, raw, before, evidence.gradient))
+    if not found and evidence.gradient is not None and evidence.gradient.size == evidence.before.size:
+        found = list(_fitted(base, raw, before, *sampled(_ELEMENTS, evidence.gradient)))
     return found
 
 
