@@ -1,1 +1,1 @@
-"""Say what a difference is: rounding, or something that a user should know of."""
+"""Say what a difference is, and what made it: from tensors and facts of both sides to words."""

@@ -191,7 +191,7 @@ class StepRunner:
             base.measure_floor(request, settings.base_loss if settings.diff_phase != "forward" else None)
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
-        losses = _over_shared_outputs(self._settings, forward)
+        losses = losses_over_shared_outputs(self._settings, forward)
 
         def base(observer: Observer) -> BackwardResult:
             return self._sides.base.backward(losses.base, observer)
@@ -258,12 +258,7 @@ class StepRunner:
         return on_judged
 
 
-def _take_wall_s(found: StepResult, phase: Phase, run: PhaseRun[ForwardResult] | PhaseRun[BackwardResult]) -> None:
-    for side, result in run.results.items():
-        found.wall_s.of(side)[phase] = result.wall_s
-
-
-def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> PerSide[LossSpec]:
+def losses_over_shared_outputs(settings: AlignSettings, forward: Sequence[Judged]) -> PerSide[LossSpec]:
     """Let neutral losses take the outputs that both models return, in one order.
 
     Else an output that only one side returns, or another order of a dict, would change the gradient of every output.
@@ -280,6 +275,11 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> PerS
         return losses
     base_names, raw_names = zip(*names, strict=True)
     return PerSide(replace(losses.base, outputs=base_names), replace(losses.raw, outputs=raw_names))
+
+
+def _take_wall_s(found: StepResult, phase: Phase, run: PhaseRun[ForwardResult] | PhaseRun[BackwardResult]) -> None:
+    for side, result in run.results.items():
+        found.wall_s.of(side)[phase] = result.wall_s
 
 
 def _unjudged(one: Judged) -> Judged:
