@@ -538,6 +538,25 @@ class Storing(Protocol):
 
 
 @runtime_checkable
+class TakingGradients(Protocol):
+    """A further ability of a Model that runs: its optimiser can be given other gradients than its own."""
+
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Overwrite gradients in place, as their bytes come, and return the names of those that were written.
+
+        A parameter without a gradient, or with one of another type or form (a sparse one), keeps what it has, and its stream
+        is passed over. A worker that does not know the call writes none.
+
+        Args:
+            tensors: Each bears the name of its parameter and has the parameter's spec.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for a name that the model lacks. DATA_LOSS for a stream that is too short or too long.
+        """
+        ...
+
+
+@runtime_checkable
 class Stating(Protocol):
     """A further ability of a Model that runs: its own class may state how another library's checkpoint becomes its own."""
 

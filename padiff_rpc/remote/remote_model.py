@@ -174,13 +174,28 @@ class RemoteModel:
         number = next(self._numbers)
         method = self._stub.WriteParameters
         with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
-            call.feed(self._write_requests(call, tensors), last=True)
+            call.feed(self._write_requests(call, pb.WriteParametersRequest, tensors), last=True)
             for _ in call:
                 pass
 
-    def _write_requests(self, call: SendingCall, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
-        yield pb.WriteParametersRequest(session_id=self._session_id).SerializeToString()
-        yield from call.batches(pb.WriteParametersRequest, tensors)
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Send gradients to the worker, as TakingGradients does. Never repeated."""
+        number = next(self._numbers)
+        method = self._stub.WriteGradients
+        written: tuple[str, ...] = ()
+        try:
+            with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
+                call.feed(self._write_requests(call, pb.WriteGradientsRequest, tensors), last=True)
+                for response in call:
+                    written = tuple(map(intern, response.written)) or written
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+        return written
+
+    def _write_requests(self, call: SendingCall, kind: Any, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
+        yield kind(session_id=self._session_id).SerializeToString()
+        yield from call.batches(kind, tensors)
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:

@@ -115,6 +115,27 @@ def step(model: Model, *, sync: bool = False, answer: Any = lambda boundary: {})
     }
 
 
+def test_gradients_are_written_and_those_that_the_model_cannot_take_are_passed_over(remote: RemoteModel) -> None:
+    names = [info.name for info in remote.describe().parameters if info.kind == "parameter"]
+    step(remote)
+    there = collect_all(remote.read_parameters(names, "gradient"))
+    new = {name: Tensor.from_array(tensor.to_array() + 1) for name, tensor in there.items()}
+    streams = [tensor.stream(name) for name, tensor in new.items()]
+    big = Tensor.from_array(np.zeros((3, 500_001)))
+    assert tuple(new) == remote.write_gradients([big.stream(names[0]), *streams])
+    found = collect_all(remote.read_parameters(names, "gradient"))
+    assert [bytes(tensor.data) for tensor in new.values()] == [bytes(found[name].data) for name in new]
+
+
+def test_a_worker_that_does_not_know_the_call_takes_no_gradient(
+    remote: RemoteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = remote._connection._channel
+    unknown = channel.stream_stream("/padiff_rpc.v1.ModelWorkerService/Nothing", bytes, bytes)
+    monkeypatch.setattr(remote._stub, "WriteGradients", unknown)
+    assert () == remote.write_gradients([VECTORS.stream("body.fc.weight")])
+
+
 def zero_act(boundary: Boundary) -> Mapping[str, Tensor]:
     """Replace what `body.act` returns, and the gradient that arrives there."""
     if (boundary.route, boundary.side) != ("body.act", "output"):

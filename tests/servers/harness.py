@@ -120,6 +120,9 @@ class StubModel:
             self._check([stream.name])
             self.tensors[stream.name] = stream.collect()
 
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        return tuple(stream.name for stream in tensors if stream.name in self.tensors)
+
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         self.request = request
         self.thread = threading.get_ident()

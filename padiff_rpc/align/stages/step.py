@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from padiff_rpc.align.assign.assign_weights import write_gradients
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
@@ -36,6 +37,7 @@ from padiff_rpc.model.model import (
     Observer,
     Phase,
     RecordOptions,
+    TakingGradients,
 )
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage
@@ -61,6 +63,7 @@ class StepRunner:
         self._described = prepared.described
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = OneSided(self._to_base)
+        self._every_parameter = [link for link in prepared.matching.links if link.kind == "parameter"]
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
         optimizer = self._settings.base_optimizer
@@ -221,6 +224,7 @@ class StepRunner:
         base_optimizer, raw_optimizer = self._settings.optimizers
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
             return JudgedUpdates(), None
+        shared = self._share_gradients()
         self._updates.before_step(self._parameters)
         self._movement.before_step()
         self._threads.both(
@@ -230,7 +234,20 @@ class StepRunner:
         goes_on = step + 1 < self._settings.steps
         moved = self._movement.after_step()
         weights = self._held(step, "weights").pairs
-        return self._updates.judge(step, weights, grads, self._parameters, noise, goes_on), moved
+        return self._updates.judge(step, weights, grads, self._parameters, noise, goes_on, shared), moved
+
+    def _share_gradients(self) -> frozenset[str]:
+        """Give raw's optimiser base's gradients, so that it is judged by itself; return the names of those that it took.
+
+        What the two sides' own gradients differ by has been told at stage `grads`. Parameters that are not compared get base's
+        as well, since an optimiser may scale all gradients by their common norm.
+        """
+        raw, described = self._sides.raw, self._described
+        if self._settings.compare.mode != "scaled" or described.base.unrecorded == "tensors":
+            return frozenset()
+        if not isinstance(raw, TakingGradients):
+            return frozenset()
+        return write_gradients(self._sides.base, raw, described, self._every_parameter)
 
     def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> Compared:
         links = self._buffers if stage == "buffers" else self._parameters

@@ -158,6 +158,10 @@ class Backend(Protocol):
         """Return the gradient that a parameter has collected; None where it has none."""
         ...
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return the very tensor that an optimiser takes for a parameter's gradient; None where it has none, or no dense one."""
+        ...
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Remove the gradients of all parameters of a model, so that gradient() returns None."""
         ...

@@ -246,6 +246,19 @@ class HostedModel:
                 raise self._unknown_tensor(stream.name, known)
             write_stream(self.backend, known[stream.name], stream)
 
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Overwrite as TakingGradients says."""
+        known = self._known_tensors()
+        written: list[str] = []
+        for stream in tensors:
+            if stream.name not in known:
+                raise self._unknown_tensor(stream.name, known)
+            gradient = self.backend.own_gradient(known[stream.name])
+            if gradient is not None and self.backend.spec(gradient) == stream.spec:
+                write_stream(self.backend, gradient, stream)
+                written.append(stream.name)
+        return tuple(written)
+
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         """Run forward as Model says.

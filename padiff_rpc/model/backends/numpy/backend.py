@@ -164,6 +164,10 @@ class NumpyBackend:
         """Return the tensor's `grad`."""
         return parameter.grad
 
+    def own_gradient(self, parameter: Tensor) -> Tensor | None:
+        """Return the tensor's `grad`, which is always dense."""
+        return parameter.grad
+
     def clear_gradients(self, model: Layer) -> None:
         """Set every parameter's `grad` to None."""
         for layer in model.walk():

@@ -177,6 +177,11 @@ class PaddleBackend:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a trainable leaf, where it is dense: an optimiser treats the rows of a sparse one otherwise."""
+        gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
+        return gradient if gradient is not None and gradient.is_dense() else None
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Drop every parameter's gradient."""
         for parameter in model.parameters():

@@ -153,6 +153,11 @@ class TorchBackend:
         """Return `grad` of a leaf; None for a tensor that an operation made."""
         return parameter.grad if parameter.is_leaf else None
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a leaf, where it is strided."""
+        gradient = self.gradient(parameter)
+        return gradient if gradient is not None and gradient.layout == torch.strided else None
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Set every parameter's `grad` to None."""
         model.zero_grad(set_to_none=True)
