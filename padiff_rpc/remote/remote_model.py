@@ -20,6 +20,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     Releasing,
     StoreFigures,
@@ -315,6 +316,23 @@ class RemoteModel:
             session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
         )
         self._connection.unary(self._stub.OptimizerStep, request)
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Ask the worker for an optimiser's hyper-parameters, as DescribingOptimizers does."""
+        request = pb.DescribeOptimizerRequest(
+            session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
+        )
+
+        def call() -> tuple[OptimizerGroup, ...]:
+            with self._connection.streaming(self._stub.DescribeOptimizer, request) as responses:
+                return tuple(serde.optimizer_group_from_proto(response.group) for response in responses)
+
+        try:
+            return retry_idempotent(call, RETRY_S)
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+            return ()
 
     def reset(self) -> None:
         """Have the worker drop records, graph, gradients and optimisers, as Model does."""

@@ -17,7 +17,7 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Model, Observer, Stating, StoreFigures, TakingGradients
+from padiff_rpc.model.model import DescribingOptimizers, Model, Observer, Stating, StoreFigures, TakingGradients
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
@@ -83,7 +83,7 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
-class ServedModel(Model, Stating, TakingGradients, Protocol):
+class ServedModel(Model, Stating, TakingGradients, DescribingOptimizers, Protocol):
     """A Model whose records wait in a store of this process."""
 
     def store_figures(self) -> StoreFigures:
@@ -303,6 +303,16 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         optimizer = serde.optimizer_spec_from_proto(request.optimizer)
         self._run(session, lambda: self._model.optimizer_step(optimizer))
         return pb.OptimizerStepResponse()
+
+    @_streaming
+    def DescribeOptimizer(
+        self, request: pb.DescribeOptimizerRequest, context: Context
+    ) -> Iterator[pb.DescribeOptimizerResponse]:
+        """Look into an optimiser in the model thread, and stream one response per group."""
+        session = self._sessions.get(request.session_id)
+        optimizer = serde.optimizer_spec_from_proto(request.optimizer)
+        for group in self._run(session, lambda: self._model.describe_optimizer(optimizer)):
+            yield pb.DescribeOptimizerResponse(group=serde.optimizer_group_to_proto(group))
 
     @_unary
     def ResetModel(self, request: pb.ResetModelRequest, context: Context) -> pb.ResetModelResponse:

@@ -201,7 +201,7 @@ def test_one_alignment_leaves_no_optimiser_state_to_the_next() -> None:
     ("raw_args", "raw_optimizer", "text"),
     [
         ({"eps_at": 0}, "SGD(lr=0.1)", "hyper-parameters differ between layers that correspond: encoder.0.norm1 (eps"),
-        ({}, "Adam", "different optimisers: SGD(lr=0.1"),
+        ({}, "Adam", "the optimisers differ in their formula: SGD in base, Adam in raw, for all"),
     ],
 )
 def test_what_tolerances_may_hide_is_noted(raw_args: dict[str, Any], raw_optimizer: str, text: str) -> None:

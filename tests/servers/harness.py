@@ -28,6 +28,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     ParameterInfo,
     Record,
@@ -152,6 +153,9 @@ class StubModel:
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         raise RuntimeError("a bug of ours")
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        return (OptimizerGroup(optimizer.name, optimizer.options, tuple(self.tensors)),)
 
     def store_figures(self) -> StoreFigures:
         return StoreFigures(1, 2, 3, 4, 5)

@@ -23,7 +23,7 @@ from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import OptimizerSpec
 from padiff_rpc.result import Pair, Verdict
-from padiff_rpc.tensors.tensor import Digest, DType, Tensor, told
+from padiff_rpc.tensors.tensor import Digest, Tensor, told
 
 _NORMALISING = ("Adam", "AdamW")
 _ROUNDING = 4.0
@@ -33,8 +33,6 @@ _SENSITIVITY = 10.0
 _ARITHMETIC = 1e-4
 """The share of a step by which two right optimisers differ on equal gradients. Bias corrections that are computed in float32
 leave 3e-5 (1 - 0.999 has lost four digits); on MiniLM under AdamW 2.5e-5 was found."""
-_ARITHMETIC_F64 = 1e-6
-"""The same between float64 parameters; paddle takes some coefficients in float32 there, too, which leaves 4e-8."""
 _OPPOSITE = 2.5
 """Two Adam steps in opposite directions end 2 lr apart; a little more after bias correction. Other optimisers likewise."""
 
@@ -208,10 +206,9 @@ class UpdateJudge:
         # Moments round as the parameters do.
         error = max(taken.own, _SENSITIVITY * epsilon) if held.shared else self._error(held)
         error = self._errors[held.name] = max(self._errors.get(held.name, 0.0), error)
-        arithmetic = _ARITHMETIC_F64 if held.shared and set(dtypes) == {DType.F64} else _ARITHMETIC
         steps = self._steps_norm(step, held)
         rounding = _ROUNDING * epsilon * told(held.value.norm)
-        return _Allowance(steps, min(max(error, arithmetic), self._most(held)) * steps + (step + 1) * rounding)
+        return _Allowance(steps, min(max(error, _ARITHMETIC), self._most(held)) * steps + (step + 1) * rounding)
 
     def _error(self, held: _UpdatedParameter) -> float:
         """Bound the relative error of a step on raw's own gradient.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 NativeLayer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
@@ -262,6 +262,18 @@ class Backend(Protocol):
 
     def step(self, optimizer: Any) -> None:
         """Apply one step of an optimiser that optimizer() made."""
+        ...
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of this framework, be it neutral or a user's."""
+        ...
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Yield each parameter of an optimiser, with the formula and the hyper-parameters by names that the frameworks share."""
+        ...
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: State) -> NativeTensor | None:
+        """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
         ...
 
 

@@ -30,7 +30,9 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
+    OptionValue,
     RecordOptions,
     StoreFigures,
     What,
@@ -353,6 +355,16 @@ class HostedModel:
         """
         self._trainer.step(optimizer)
 
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Describe as DescribingOptimizers says; parameters that are treated alike are one group."""
+        names = {id(tensor): name for name, tensor in reversed(self._known_tensors().items())}
+        groups: dict[str, tuple[str, dict[str, OptionValue], list[str]]] = {}
+        for parameter, algorithm, options in self._trainer.options(optimizer):
+            if id(parameter) in names:
+                key = repr((algorithm, sorted(options.items())))
+                groups.setdefault(key, (algorithm, options, []))[2].append(names[id(parameter)])
+        return tuple(OptimizerGroup(algorithm, options, tuple(held)) for algorithm, options, held in groups.values())
+
     # -- a user's own loop --------------------------------------------------------------------------------------------
     def record_call(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], options: RecordOptions, observer: Observer
@@ -451,9 +463,18 @@ class HostedModel:
 
     def _wanted(self, found: list[tuple[str, NativeTensor]], what: What) -> Iterator[tuple[str, NativeTensor]]:
         for name, tensor in found:
-            wanted = tensor if what == "value" else self.backend.gradient(tensor)
+            wanted = self._what(tensor, what)
             if wanted is not None:
                 yield name, wanted
+
+    def _what(self, tensor: NativeTensor, what: What) -> NativeTensor | None:
+        if what == "value":
+            return tensor
+        if what == "gradient":
+            return self.backend.gradient(tensor)
+        state = self._trainer.state(tensor, what)
+        same = state is not None and self.backend.spec(state) == self.backend.spec(tensor)
+        return state if same else None
 
     def _stream(self, name: str, tensor: NativeTensor, transposed: bool) -> TensorStream:
         if transposed:

@@ -14,13 +14,14 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.paddle import api_calls as paddle_api_calls
+from padiff_rpc.model.backends.paddle import optimizers as paddle_optimizers
 from padiff_rpc.model.backends.paddle import tensor as paddle_tensor
 from padiff_rpc.model.backends.paddle import training as paddle_training
 from padiff_rpc.model.backends.paddle.autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle.hooks import hook
 from padiff_rpc.model.backends.paddle.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS = ("float64", "float32", "bfloat16", "float16")
@@ -255,6 +256,18 @@ class PaddleBackend:
     def step(self, optimizer: Any) -> None:
         """Apply one step of the optimiser."""
         optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of paddle."""
+        return paddle_optimizers.is_optimizer(value)
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Read the optimiser's groups; see optimizers.py."""
+        return paddle_optimizers.options_of(optimizer)
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: State) -> NativeTensor | None:
+        """Read the optimiser's state; see optimizers.py."""
+        return paddle_optimizers.state_of(optimizer, parameter, state)
 
 
 def _place(model: NativeLayer) -> Any:
