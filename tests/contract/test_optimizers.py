@@ -9,7 +9,7 @@ import pytest
 
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
-from padiff_rpc.model.model import ForwardRequest, LossSpec, State
+from padiff_rpc.model.model import ForwardRequest, LossSpec, OptimizerState
 from padiff_rpc.tensors.tensor import collect_all
 from tests.contract.test_hosted_steps import hosted, request_of
 
@@ -39,7 +39,7 @@ def stepped(kit: Any, optimizer: str) -> tuple[HostedModel, dict[str, np.ndarray
     ],
 )
 def test_a_state_is_read_under_its_shared_name(
-    kit: Any, optimizer: str, state: State, power: int, share: float
+    kit: Any, optimizer: str, state: OptimizerState, power: int, share: float
 ) -> None:
     model, gradients = stepped(kit, optimizer)
     found = collect_all(model.read_parameters(list(gradients), state))

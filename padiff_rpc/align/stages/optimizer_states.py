@@ -9,11 +9,11 @@ from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.optimizer_options import OptimizerOptions
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import ParameterLink
-from padiff_rpc.model.model import OptionValue, State
+from padiff_rpc.model.model import OptimizerState, OptionValue
 from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import DType
 
-_STATES: Mapping[State, str] = {"moment1": "beta1", "moment2": "beta2", "momentum": ""}
+_STATES: Mapping[OptimizerState, str] = {"moment1": "beta1", "moment2": "beta2", "momentum": ""}
 """The states, and the option that says how slowly each follows the gradients."""
 _ROUNDING = 1e-5
 """The relative error (L2 norm) that a state may have at least; two right optimisers were 3e-7 apart in moment1."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 NativeLayer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
@@ -136,6 +136,21 @@ class Backend(Protocol):
 
     def traced(self, tensor: NativeTensor) -> NativeTensor:
         """Return a copy of a tensor that receives a gradient in backward, and that a model may change in place."""
+        ...
+
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Return a copy of a tensor in new memory, outside autograd.
+
+        Floating values are cast to `dtype` (`float64`, `float32`), complex ones to that precision; None casts nothing.
+        """
+        ...
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Let a tensor have the memory and the dtype of another, and no gradient, until the returned function is called.
+
+        That gives the tensor its own memory, untouched in between, its dtype and its gradient back. Whoever holds the
+        tensor sees the change, and no autograd graph of before may be used meanwhile.
+        """
         ...
 
     def address(self, tensor: NativeTensor) -> int:
@@ -272,7 +287,7 @@ class Backend(Protocol):
         """Yield each parameter of an optimiser, with the formula and the hyper-parameters by names that the frameworks share."""
         ...
 
-    def state_of(self, optimizer: Any, parameter: NativeTensor, state: State) -> NativeTensor | None:
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
         """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
         ...
 

@@ -13,7 +13,7 @@ from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.find_optimizers import find_optimizers
 from padiff_rpc.model.hosting.user_errors import user_error
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue
 
 
 class Trainer:
@@ -96,7 +96,7 @@ class Trainer:
         for native in self._natives(self._optimizer(spec)):
             yield from self._backend.options_of(native)
 
-    def state(self, parameter: NativeTensor, state: State) -> NativeTensor | None:
+    def state(self, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
         """Return what the optimiser that was stepped last keeps of a parameter; None where it keeps no such tensor."""
         for native in self._natives(self._stepped):
             held = self._backend.state_of(native, parameter, state)

@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy import api_calls as numpy_api_calls
 from padiff_rpc.model.backends.numpy.training import Optimizer, neutral_loss
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.numpy_framework.autograd import OPAQUE, Tensor, apply
 from padiff_rpc.numpy_framework.functions import generator, seed_generator
 from padiff_rpc.numpy_framework.graph import grad_enabled, grad_mode
@@ -143,6 +143,17 @@ class NumpyBackend:
         with grad_mode(True):
             return apply(tensor.data.copy(), (Tensor(tensor.data, True, tensor.dtype),), lambda g: (g,))
 
+    def cast(self, tensor: Tensor, dtype: str | None) -> Tensor:
+        """Copy the array, or convert it."""
+        copy = Tensor(tensor.data.copy(), dtype=tensor.dtype)
+        if dtype is not None and tensor.dtype.is_floating:
+            copy.convert_(_CASTS[dtype])
+        return copy
+
+    def lend(self, tensor: Tensor, source: Tensor) -> Remove:
+        """Give the tensor another's array, and a leaf a new node."""
+        return tensor.lend(source)
+
     def address(self, tensor: Tensor) -> int:
         """Return the address of the array's data."""
         return int(tensor.data.ctypes.data)
@@ -257,7 +268,7 @@ class NumpyBackend:
         """Return the options, which all parameters share."""
         return [(parameter, optimizer.name, dict(optimizer.options)) for parameter in optimizer.parameters]
 
-    def state_of(self, optimizer: Optimizer, parameter: Tensor, state: State) -> Tensor | None:
+    def state_of(self, optimizer: Optimizer, parameter: Tensor, state: OptimizerState) -> Tensor | None:
         """Return a moment in the parameter's dtype."""
         return optimizer.state(parameter, state)
 

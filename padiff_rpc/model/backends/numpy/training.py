@@ -14,7 +14,7 @@ from padiff_rpc.model.losses_and_optimizers import (
     counted_positions,
     projection_weights,
 )
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.functions import log_softmax
 from padiff_rpc.tensors.tensor import DType
@@ -144,7 +144,7 @@ class Optimizer:
                 gradient = gradient + decay * value
             parameter.overwrite(update(index, value, gradient).astype(parameter.data.dtype))
 
-    def state(self, parameter: Tensor, state: State) -> Tensor | None:
+    def state(self, parameter: Tensor, state: OptimizerState) -> Tensor | None:
         """Return a moment that is kept of a parameter; None where there is none."""
         names = ("momentum",) if self.name == "SGD" else ("moment1", "moment2")
         index = next((at for at, one in enumerate(self.parameters) if one is parameter), -1)

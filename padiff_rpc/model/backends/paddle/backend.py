@@ -21,7 +21,7 @@ from padiff_rpc.model.backends.paddle.autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle.hooks import hook
 from padiff_rpc.model.backends.paddle.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS = ("float64", "float32", "bfloat16", "float16")
@@ -161,6 +161,14 @@ class PaddleBackend:
         with paddle.set_grad_enabled(True):
             return leaf.clone()  # a leaf could not be written to in place
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Copy with Tensor.astype, or Tensor.clone."""
+        return paddle_tensor.cast(tensor, dtype)
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Share the source's memory with the tensor's implementation; see `lend` in tensor.py."""
+        return paddle_tensor.lend(tensor, source)
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the tensor's data_ptr()."""
         return tensor.data_ptr()
@@ -265,7 +273,7 @@ class PaddleBackend:
         """Read the optimiser's groups; see optimizers.py."""
         return paddle_optimizers.options_of(optimizer)
 
-    def state_of(self, optimizer: Any, parameter: NativeTensor, state: State) -> NativeTensor | None:
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
         """Read the optimiser's state; see optimizers.py."""
         return paddle_optimizers.state_of(optimizer, parameter, state)
 

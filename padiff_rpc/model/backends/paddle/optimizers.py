@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
-from padiff_rpc.model.model import OptionValue, State
+from padiff_rpc.model.model import OptimizerState, OptionValue
 
 _OPTIONS: Mapping[str, str] = {
     "_beta1": "beta1",
@@ -20,7 +20,7 @@ _OPTIONS: Mapping[str, str] = {
 }
 _FORMULAS: Mapping[str, str] = {"Momentum": "SGD", "RMSProp": "RMSprop"}
 """Classes that torch calls otherwise."""
-_STATES: Mapping[str, Mapping[State, str]] = {
+_STATES: Mapping[str, Mapping[OptimizerState, str]] = {
     "Momentum": {"momentum": "velocity"},
     "Adam": {"moment1": "moment1", "moment2": "moment2"},
     "AdamW": {"moment1": "moment1", "moment2": "moment2"},
@@ -60,7 +60,7 @@ def options_of(optimizer: Any) -> Iterator[tuple[Any, str, dict[str, OptionValue
         yield parameter, _FORMULAS.get(kind, kind), found
 
 
-def state_of(optimizer: Any, parameter: Any, state: State) -> Any:
+def state_of(optimizer: Any, parameter: Any, state: OptimizerState) -> Any:
     """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
     name = _STATES.get(type(optimizer).__name__, {}).get(state)
     return None if name is None else optimizer._accumulators.get(name, {}).get(parameter.name)

@@ -18,7 +18,7 @@ from padiff_rpc.model.backends.torch import optimizers
 from padiff_rpc.model.backends.torch.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.torch.tensor import from_tensor, spec, to_bytes, writable
 from padiff_rpc.model.backends.torch.training import backward, loss, optimizer
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptionValue, ParameterKind, State
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS: dict[str, Callable[[NativeLayer], NativeLayer]] = {
@@ -136,6 +136,31 @@ class TorchBackend:
         """Return a clone of a new leaf, whatever grad mode the caller is in."""
         with torch.enable_grad():
             return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
+
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Copy with Tensor.to, or Tensor.clone."""
+        plain = tensor.detach()
+        if dtype is None or not (plain.is_floating_point() or plain.is_complex()):
+            return plain.clone()
+        wanted = getattr(torch, dtype)
+        return plain.to(wanted.to_complex() if plain.is_complex() else wanted, copy=True)
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Set `data`, which leaves the object, and so every reference to it, in place."""
+        memory = tensor.data
+        gradient = tensor.grad if tensor.is_leaf else None  # of another tensor, reading it warns
+
+        def put_back() -> None:
+            if tensor.is_leaf:
+                tensor.grad = None  # which must have the dtype of `data`
+            tensor.data = memory
+            if gradient is not None:
+                tensor.grad = gradient
+
+        if tensor.is_leaf:
+            tensor.grad = None
+        tensor.data = source
+        return put_back
 
     def address(self, tensor: NativeTensor) -> int:
         """Return the address of the tensor's storage."""
@@ -269,7 +294,7 @@ class TorchBackend:
         """Read the optimiser's groups; see optimizers.py."""
         return optimizers.options_of(optimizer)
 
-    def state_of(self, optimizer: Any, parameter: NativeTensor, state: State) -> NativeTensor | None:
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
         """Read the optimiser's state; see optimizers.py."""
         return optimizers.state_of(optimizer, parameter, state)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from padiff_rpc.model.model import OptionValue, State
+from padiff_rpc.model.model import OptimizerState, OptionValue
 
 _OPTIONS: Mapping[str, str] = {
     "lr": "lr",
@@ -22,7 +22,7 @@ _OPTIONS: Mapping[str, str] = {
     "centered": "centered",
     "maximize": "maximize",
 }
-_STATES: Mapping[str, Mapping[State, str]] = {
+_STATES: Mapping[str, Mapping[OptimizerState, str]] = {
     "SGD": {"momentum": "momentum_buffer"},
     "Adam": {"moment1": "exp_avg", "moment2": "exp_avg_sq"},
     "AdamW": {"moment1": "exp_avg", "moment2": "exp_avg_sq"},
@@ -52,7 +52,7 @@ def options_of(optimizer: Any) -> Iterator[tuple[Any, str, dict[str, OptionValue
             yield parameter, algorithm, dict(options)
 
 
-def state_of(optimizer: Any, parameter: Any, state: State) -> Any:
+def state_of(optimizer: Any, parameter: Any, state: OptimizerState) -> Any:
     """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
     name = _STATES.get(type(optimizer).__name__, {}).get(state)
     held = None if name is None else optimizer.state.get(parameter, {}).get(name)
