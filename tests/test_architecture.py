@@ -159,7 +159,6 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.tensors",
         "numpy",
     },
-    "padiff_rpc.explain": {"padiff_rpc.compare", "padiff_rpc.per_side", "padiff_rpc.result", "numpy"},
     "padiff_rpc.align.run": {
         "padiff_rpc.align.settings",
         "padiff_rpc.align.sides",
@@ -179,6 +178,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
+        "padiff_rpc.result",
         "padiff_rpc.tensors",
         "numpy",
     },

@@ -22,6 +22,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     Releasing,
     StoreFigures,
@@ -178,13 +179,28 @@ class RemoteModel:
         number = next(self._numbers)
         method = self._stub.WriteParameters
         with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
-            call.feed(self._write_requests(call, tensors), last=True)
+            call.feed(self._write_requests(call, pb.WriteParametersRequest, tensors), last=True)
             for _ in call:
                 pass
 
-    def _write_requests(self, call: SendingCall, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
-        yield pb.WriteParametersRequest(session_id=self._session_id).SerializeToString()
-        yield from call.batches(pb.WriteParametersRequest, tensors)
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Send gradients to the worker, as TakingGradients does. Never repeated."""
+        number = next(self._numbers)
+        method = self._stub.WriteGradients
+        written: tuple[str, ...] = ()
+        try:
+            with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
+                call.feed(self._write_requests(call, pb.WriteGradientsRequest, tensors), last=True)
+                for response in call:
+                    written = tuple(map(intern, response.written)) or written
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+        return written
+
+    def _write_requests(self, call: SendingCall, kind: Any, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
+        yield kind(session_id=self._session_id).SerializeToString()
+        yield from call.batches(kind, tensors)
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
@@ -349,6 +365,23 @@ class RemoteModel:
             session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
         )
         self._connection.unary(self._stub.OptimizerStep, request)
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Ask the worker for an optimiser's hyper-parameters, as DescribingOptimizers does."""
+        request = pb.DescribeOptimizerRequest(
+            session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
+        )
+
+        def call() -> tuple[OptimizerGroup, ...]:
+            with self._connection.streaming(self._stub.DescribeOptimizer, request) as responses:
+                return tuple(serde.optimizer_group_from_proto(response.group) for response in responses)
+
+        try:
+            return retry_idempotent(call, RETRY_S)
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+            return ()
 
     def reset(self) -> None:
         """Have the worker drop records, graph, gradients and optimisers, as Model does."""

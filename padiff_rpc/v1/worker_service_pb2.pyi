@@ -13,9 +13,15 @@ class What(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WHAT_UNSPECIFIED: _ClassVar[What]
     WHAT_VALUE: _ClassVar[What]
     WHAT_GRADIENT: _ClassVar[What]
+    WHAT_MOMENT1: _ClassVar[What]
+    WHAT_MOMENT2: _ClassVar[What]
+    WHAT_MOMENTUM: _ClassVar[What]
 WHAT_UNSPECIFIED: What
 WHAT_VALUE: What
 WHAT_GRADIENT: What
+WHAT_MOMENT1: What
+WHAT_MOMENT2: What
+WHAT_MOMENTUM: What
 
 class ErrorDetail(_message.Message):
     __slots__ = ("reason", "message", "hint", "metadata")
@@ -249,6 +255,22 @@ class WriteParametersResponse(_message.Message):
     returned_tickets: _containers.RepeatedScalarFieldContainer[int]
     written: int
     def __init__(self, returned_tickets: _Optional[_Iterable[int]] = ..., written: _Optional[int] = ...) -> None: ...
+
+class WriteGradientsRequest(_message.Message):
+    __slots__ = ("session_id", "batch")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, session_id: _Optional[str] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class WriteGradientsResponse(_message.Message):
+    __slots__ = ("returned_tickets", "written")
+    RETURNED_TICKETS_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    returned_tickets: _containers.RepeatedScalarFieldContainer[int]
+    written: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, returned_tickets: _Optional[_Iterable[int]] = ..., written: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ForwardHeader(_message.Message):
     __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count", "observed")
@@ -543,6 +565,30 @@ class OptimizerStepRequest(_message.Message):
 class OptimizerStepResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DescribeOptimizerRequest(_message.Message):
+    __slots__ = ("session_id", "optimizer")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    optimizer: _model_pb2.OptimizerSpec
+    def __init__(self, session_id: _Optional[str] = ..., optimizer: _Optional[_Union[_model_pb2.OptimizerSpec, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class DescribeOptimizerResponse(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: OptimizerGroup
+    def __init__(self, group: _Optional[_Union[OptimizerGroup, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class OptimizerGroup(_message.Message):
+    __slots__ = ("algorithm", "options_json", "parameters")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    options_json: str
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, algorithm: _Optional[str] = ..., options_json: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ResetModelRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -67,6 +67,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.FromString,
                 )
+        self.WriteGradients = channel.stream_stream(
+                '/padiff_rpc.v1.ModelWorkerService/WriteGradients',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.FromString,
+                )
         self.Forward = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/Forward',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ForwardRequest.SerializeToString,
@@ -111,6 +116,11 @@ class ModelWorkerServiceStub(object):
                 '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
+                )
+        self.DescribeOptimizer = channel.unary_stream(
+                '/padiff_rpc.v1.ModelWorkerService/DescribeOptimizer',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.FromString,
                 )
         self.ResetModel = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/ResetModel',
@@ -209,6 +219,16 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteGradients(self, request_iterator, context):
+        """Overwrites the gradients that parameters have, in place, so that an optimiser takes a step on them. A parameter without a
+        gradient, or with one of another type or form (a sparse one), keeps what it has. Responses return slots; the last one names
+        those that were written. Repeating the whole call is idempotent.
+        Errors: NOT_FOUND (UNKNOWN_NAME), DATA_LOSS (DATA_LOSS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
         inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
@@ -293,6 +313,14 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeOptimizer(self, request, context):
+        """Tells the hyper-parameters that an optimiser has now, by parameter; it is made where it was not stepped yet. Idempotent.
+        Errors: as OptimizerStep.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResetModel(self, request, context):
         """Drops records, graph, gradients and the state of optimisers, so that a new alignment starts afresh; parameters, buffers
         and the model's mode stay. Idempotent.
@@ -354,6 +382,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.SerializeToString,
             ),
+            'WriteGradients': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteGradients,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.SerializeToString,
+            ),
             'Forward': grpc.stream_stream_rpc_method_handler(
                     servicer.Forward,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ForwardRequest.FromString,
@@ -398,6 +431,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.OptimizerStep,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.SerializeToString,
+            ),
+            'DescribeOptimizer': grpc.unary_stream_rpc_method_handler(
+                    servicer.DescribeOptimizer,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.SerializeToString,
             ),
             'ResetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetModel,
@@ -588,6 +626,23 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def WriteGradients(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/WriteGradients',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def Forward(request_iterator,
             target,
             options=(),
@@ -737,6 +792,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DescribeOptimizer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/padiff_rpc.v1.ModelWorkerService/DescribeOptimizer',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

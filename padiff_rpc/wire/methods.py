@@ -18,6 +18,7 @@ CARRIERS = (
     "ReadParameters",
     "ReadActivations",
     "WriteParameters",
+    "WriteGradients",
     "Forward",
     "Backward",
     "MeasureFloor",

@@ -634,13 +634,25 @@ def optimizer_spec_from_proto(proto: model_pb2.OptimizerSpec) -> domain.Optimize
     return domain.OptimizerSpec(proto.name, dict(proto.options))
 
 
+def optimizer_group_to_proto(group: domain.OptimizerGroup) -> worker_service_pb2.OptimizerGroup:
+    """Write how an optimiser treats some parameters."""
+    return worker_service_pb2.OptimizerGroup(
+        algorithm=group.algorithm, options_json=json.dumps(dict(group.options)), parameters=group.parameters
+    )
+
+
+def optimizer_group_from_proto(proto: worker_service_pb2.OptimizerGroup) -> domain.OptimizerGroup:
+    """Read how an optimiser treats some parameters."""
+    return domain.OptimizerGroup(proto.algorithm, json.loads(proto.options_json), tuple(map(intern, proto.parameters)))
+
+
 def what_to_proto(what: domain.What) -> worker_service_pb2.What:
-    """Return the enum value of "value" or "gradient"."""
+    """Return the enum value of "value", "gradient" or a state."""
     return _WHAT_TO_PROTO[what]
 
 
 def what_from_proto(value: int) -> domain.What:
-    """Return "value" or "gradient" for an enum value.
+    """Return "value", "gradient" or a state for an enum value.
 
     Raises:
         PadiffError: NOT_SUPPORTED if this version does not know the value.
@@ -691,5 +703,8 @@ _SIDE_FROM_PROTO: dict[int, domain.BoundarySide] = {int(value): key for key, val
 _WHAT_TO_PROTO: dict[domain.What, worker_service_pb2.What] = {
     "value": worker_service_pb2.WHAT_VALUE,
     "gradient": worker_service_pb2.WHAT_GRADIENT,
+    "moment1": worker_service_pb2.WHAT_MOMENT1,
+    "moment2": worker_service_pb2.WHAT_MOMENT2,
+    "momentum": worker_service_pb2.WHAT_MOMENTUM,
 }
 _WHAT_FROM_PROTO: dict[int, domain.What] = {int(value): key for key, value in _WHAT_TO_PROTO.items()}

@@ -18,7 +18,16 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Flooring, Lending, Model, Observer, Stating, StoreFigures
+from padiff_rpc.model.model import (
+    DescribingOptimizers,
+    Flooring,
+    Lending,
+    Model,
+    Observer,
+    Stating,
+    StoreFigures,
+    TakingGradients,
+)
 from padiff_rpc.model.replaying import Replaying
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
@@ -86,7 +95,7 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
-class ServedModel(Model, Stating, Replaying, Protocol):
+class ServedModel(Model, Stating, TakingGradients, DescribingOptimizers, Replaying, Protocol):
     """A Model whose records wait in a store of this process."""
 
     def store_figures(self) -> StoreFigures:
@@ -221,25 +230,51 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         self, request_iterator: Iterator[Frame], context: Context
     ) -> Iterator[pb.WriteParametersResponse]:
         """Write tensors in the model thread as they come, and return each slot when it was read."""
-        first = next(request_iterator, None)
-        session = self._sessions.get(first.message.session_id if first is not None else "")
-        requests = Requests(request_iterator)
-        responses: Handover[pb.WriteParametersResponse] = Handover(BOUNDARY_DEPTH)
 
-        def produce(responses: Handover[pb.WriteParametersResponse]) -> None:
-            def give_back(ticket: int) -> None:
-                responses.put(pb.WriteParametersResponse(returned_tickets=[ticket]))
-
+        def write(streams: Iterator[TensorStream]) -> pb.WriteParametersResponse:
             written = 0
 
-            def streams() -> Iterator[TensorStream]:
+            def counted() -> Iterator[TensorStream]:
                 nonlocal written
-                for stream in unpack(PieceReader(_batches(first, requests), incoming_of(session, give_back))):
+                for stream in streams:
                     yield stream
                     written += 1
 
-            self._model.write_parameters(streams())
-            responses.put(pb.WriteParametersResponse(written=written))
+            self._model.write_parameters(counted())
+            return pb.WriteParametersResponse(written=written)
+
+        yield from self._write(request_iterator, context, pb.WriteParametersResponse, write)
+
+    @_streaming
+    def WriteGradients(
+        self, request_iterator: Iterator[Frame], context: Context
+    ) -> Iterator[pb.WriteGradientsResponse]:
+        """Write gradients in the model thread as they come, and return each slot when it was read."""
+
+        def write(streams: Iterator[TensorStream]) -> pb.WriteGradientsResponse:
+            return pb.WriteGradientsResponse(written=self._model.write_gradients(streams))
+
+        yield from self._write(request_iterator, context, pb.WriteGradientsResponse, write)
+
+    def _write(
+        self,
+        messages: Iterator[Frame],
+        context: Context,
+        respond: Callable[..., Any],
+        write: Callable[[Iterator[TensorStream]], Any],
+    ) -> Iterator[Any]:
+        """Have `write` take the tensors of a call in the model thread; what it returns is the last response."""
+        first = next(messages, None)
+        session = self._sessions.get(first.message.session_id if first is not None else "")
+        requests = Requests(messages)
+        responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
+
+        def produce(responses: Handover[Any]) -> None:
+            def give_back(ticket: int) -> None:
+                responses.put(respond(returned_tickets=[ticket]))
+
+            streams = unpack(PieceReader(_batches(first, requests), incoming_of(session, give_back)))
+            responses.put(write(streams))
 
         with ending_with(context, session, requests, responses):
             self._produce(responses, produce)
@@ -339,6 +374,16 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         optimizer = serde.optimizer_spec_from_proto(request.optimizer)
         self._run(session, lambda: self._model.optimizer_step(optimizer))
         return pb.OptimizerStepResponse()
+
+    @_streaming
+    def DescribeOptimizer(
+        self, request: pb.DescribeOptimizerRequest, context: Context
+    ) -> Iterator[pb.DescribeOptimizerResponse]:
+        """Look into an optimiser in the model thread, and stream one response per group."""
+        session = self._sessions.get(request.session_id)
+        optimizer = serde.optimizer_spec_from_proto(request.optimizer)
+        for group in self._run(session, lambda: self._model.describe_optimizer(optimizer)):
+            yield pb.DescribeOptimizerResponse(group=serde.optimizer_group_to_proto(group))
 
     @_unary
     def ResetModel(self, request: pb.ResetModelRequest, context: Context) -> pb.ResetModelResponse:

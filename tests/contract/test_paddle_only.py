@@ -229,6 +229,49 @@ def test_a_gradient_callback_can_be_removed_whatever_became_of_its_tensor(kit, k
     assert arrived == ["kept"]
 
 
+def test_an_optimiser_tells_what_each_parameter_is_treated_with(kit):
+    model = nn.Linear(2, 2, weight_attr=paddle.ParamAttr(learning_rate=0.5))
+    schedule = paddle.optimizer.lr.LambdaDecay(0.5, lambda step: 0.5)
+    adamw = paddle.optimizer.AdamW(
+        schedule,
+        parameters=model.parameters(),
+        weight_decay=0.125,
+        apply_decay_param_fun=lambda name: name == model.weight.name,
+        grad_clip=nn.ClipGradByNorm(2.0),
+    )
+    told = {parameter.name: (algorithm, options) for parameter, algorithm, options in kit.backend.options_of(adamw)}
+    assert [("AdamW", 0.125, 0.125, "ClipGradByNorm(2.0)"), ("AdamW", 0.25, 0.0, "ClipGradByNorm(2.0)")] == [
+        (algorithm, *(options[key] for key in ("lr", "weight_decay", "grad_clip")))
+        for algorithm, options in (told[model.weight.name], told[model.bias.name])
+    ]
+
+
+@pytest.mark.parametrize("kind", ["Adam", "Momentum", "SGD"])
+def test_an_l2_penalty_is_told_as_a_decay_and_a_parameters_own_comes_first(kit, kind):
+    model = nn.Linear(2, 2, weight_attr=paddle.ParamAttr(regularizer=paddle.regularizer.L2Decay(0.5)))
+    optimizer = getattr(paddle.optimizer, kind)(0.5, parameters=model.parameters(), weight_decay=0.25)
+    told = {parameter.name: options["weight_decay"] for parameter, _, options in kit.backend.options_of(optimizer)}
+    assert {model.weight.name: 0.5, model.bias.name: 0.25} == told
+
+
+def test_groups_of_parameters_have_their_own_options(kit):
+    model = nn.Linear(2, 2)
+    groups = [{"params": [model.weight], "learning_rate": 0.5, "weight_decay": 0.25}, {"params": [model.bias]}]
+    adamw = paddle.optimizer.AdamW(0.5, parameters=groups, weight_decay=0.125)
+    told = {
+        parameter.name: (options["lr"], options["weight_decay"])
+        for parameter, _, options in kit.backend.options_of(adamw)
+    }
+    assert {model.weight.name: (0.25, 0.25), model.bias.name: (0.5, 0.125)} == told
+
+
+def test_no_gradient_is_written_over_a_sparse_one(kit):
+    table = nn.Embedding(5, 3, sparse=True)
+    table(paddle.to_tensor([1, 4, 1])).sum().backward()
+    assert kit.backend.own_gradient(table.weight) is None
+    assert kit.backend.gradient(table.weight) is not None
+
+
 def test_a_sparse_gradient_is_added_up(kit):
     gradients = []
     for sparse in (False, True):

@@ -54,6 +54,26 @@ def test_a_sparse_gradient_is_named(kit):
     assert "sparse=False" in caught.value.hint
 
 
+def test_an_optimiser_tells_each_groups_options_and_its_states(kit):
+    model = nn.Linear(2, 2)
+    groups = [{"params": [model.weight], "weight_decay": 0.5}, {"params": [model.bias], "lr": 0.25}]
+    adam = torch.optim.Adam(groups, lr=0.5, betas=(0.5, 0.75), eps=0.125, amsgrad=True)
+    told = [(id(parameter), algorithm, options) for parameter, algorithm, options in kit.backend.options_of(adam)]
+    shared = {"beta1": 0.5, "beta2": 0.75, "eps": 0.125, "amsgrad": True, "maximize": False}
+    weight, bias = ({"lr": 0.5, "weight_decay": 0.5, **shared}, {"lr": 0.25, "weight_decay": 0.0, **shared})
+    assert [(id(model.weight), "Adam", weight), (id(model.bias), "Adam", bias)] == told
+    assert kit.backend.state_of(adam, model.weight, "moment2") is None
+    model(torch.ones(1, 2)).sum().backward()
+    adam.step()
+    assert kit.backend.state_of(adam, model.weight, "moment2") is adam.state[model.weight]["exp_avg_sq"]
+
+
+def test_no_gradient_is_written_over_a_sparse_one(kit):
+    table = nn.Embedding(4, 2, sparse=True)
+    kit.backend.backward(table(torch.tensor([1])).sum())
+    assert kit.backend.own_gradient(table.weight) is None
+
+
 def test_prepare_refuses_the_meta_device(kit):
     with pytest.raises(PadiffError) as caught:
         kit.backend.prepare(nn.Linear(2, 2), "meta", None)

@@ -28,6 +28,7 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     ParameterInfo,
     Record,
@@ -122,6 +123,9 @@ class StubModel:
             self._check([stream.name])
             self.tensors[stream.name] = stream.collect()
 
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        return tuple(stream.name for stream in tensors if stream.name in self.tensors)
+
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         self.request = request
         self.thread = threading.get_ident()
@@ -156,6 +160,9 @@ class StubModel:
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         raise RuntimeError("a bug of ours")
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        return (OptimizerGroup(optimizer.name, optimizer.options, tuple(self.tensors)),)
 
     def store_figures(self) -> StoreFigures:
         return StoreFigures(1, 2, 3, 4, 5)

@@ -78,6 +78,7 @@ def test_every_call_without_the_token_is_refused() -> None:
             lambda: list(stub.DescribeModel(pb.DescribeModelRequest())),
             lambda: list(stub.ReadParameters(iter([pb.ReadParametersRequest()]))),
             lambda: list(stub.WriteParameters(iter([pb.WriteParametersRequest()]))),
+            lambda: list(stub.WriteGradients(iter([pb.WriteGradientsRequest()]))),
             lambda: list(stub.DigestParameters(pb.DigestParametersRequest())),
             lambda: stub.ShareMemory(pb.ShareMemoryRequest()),
             lambda: stub.ReachStore(pb.ReachStoreRequest()),
@@ -90,6 +91,7 @@ def test_every_call_without_the_token_is_refused() -> None:
             lambda: stub.ReleaseActivations(pb.ReleaseActivationsRequest()),
             lambda: stub.GetStoreFigures(pb.GetStoreFiguresRequest()),
             lambda: stub.OptimizerStep(pb.OptimizerStepRequest()),
+            lambda: list(stub.DescribeOptimizer(pb.DescribeOptimizerRequest())),
             lambda: stub.ResetModel(pb.ResetModelRequest()),
         ]
         assert len(pb.DESCRIPTOR.services_by_name["ModelWorkerService"].methods) == len(calls)

@@ -19,6 +19,7 @@ from padiff_rpc.model.model import (
     LossSpec,
     ModelDescription,
     ModelInfo,
+    OptimizerGroup,
     OptimizerSpec,
     ParameterInfo,
     Record,
@@ -74,8 +75,14 @@ PAIRS: dict[str, list[Any]] = {
         BackwardResult(-1.5, (("fc", 1, "input", "0"), ("", 0, "output", "x")), 0.5, recomputed=("ls.0", "ls.0.fc"))
     ],
     "loss_spec": [LossSpec("projection", {"seed": 3.0}), LossSpec("mean"), LossSpec("mse", outputs=("b", "a"))],
+    "optimizer_group": [
+        OptimizerGroup(
+            "AdamW", {"lr": 1e-3, "amsgrad": False, "grad_clip": "ClipGradByNorm(1.0)"}, ("fc.weight", "fc.bias")
+        ),
+        OptimizerGroup("Lion", {}, ()),
+    ],
     "optimizer_spec": [OptimizerSpec("Adam", {"lr": 1e-3, "beta1": 0.9})],
-    "what": ["value", "gradient"],
+    "what": ["value", "gradient", "moment1", "moment2", "momentum"],
     "statistics": list(Statistics),
 }
 
