@@ -195,7 +195,7 @@ class _Replay:
                 )
 
     def _run(self, *args: Any, **kwargs: Any) -> None:
-        recorder = Recorder(self._backend, self._recorded, RecordOptions(), self._store, self, gradients=True)
+        recorder = Recorder(self._backend, self._recorded, RecordOptions(), self._store, self)
         try:
             with recorder.recording():
                 outputs = self._placed.layer(*args, **kwargs)

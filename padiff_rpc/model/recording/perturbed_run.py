@@ -24,7 +24,7 @@ class Place(NamedTuple):
         return cls(boundary.phase, boundary.route, boundary.call, boundary.side, name)
 
 
-class Floor:
+class PerturbedRun:
     """What a perturbed run has shown, by place and by parameter.
 
     Attributes:

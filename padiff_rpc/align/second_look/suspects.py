@@ -50,9 +50,7 @@ def find_suspects(steps: Sequence[StepResult]) -> Suspects | None:
 
 
 def notes_on_floor(prepared: Prepared, steps: Sequence[StepResult]) -> list[str]:
-    """Say where a floor was asked for and none could be measured."""
-    if not prepared.settings.measures_floor:
-        return []
+    """Say where no floor could be measured."""
     for route in prepared.sides.random:
         where = route or "the whole model"
         return [
