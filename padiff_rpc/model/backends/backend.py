@@ -158,6 +158,10 @@ class Backend(Protocol):
         """Return the gradient that a parameter has collected; None where it has none."""
         ...
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return what lies at a place of a tensor's first axis, outside autograd; it shares the tensor's memory."""
+        ...
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Remove the gradients of all parameters of a model, so that gradient() returns None."""
         ...

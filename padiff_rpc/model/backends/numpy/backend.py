@@ -164,6 +164,10 @@ class NumpyBackend:
         """Return the tensor's `grad`."""
         return parameter.grad
 
+    def part(self, tensor: Tensor, at: int) -> Tensor:
+        """Return a Tensor over a view; a write to it does not count as one to the whole."""
+        return Tensor(tensor.data[at], dtype=tensor.dtype)
+
     def clear_gradients(self, model: Layer) -> None:
         """Set every parameter's `grad` to None."""
         for layer in model.walk():

@@ -177,6 +177,10 @@ class PaddleBackend:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return a slice of the detached tensor, which is a view (2.6.2, 3.3.1)."""
+        return tensor.detach()[at]
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Drop every parameter's gradient."""
         for parameter in model.parameters():

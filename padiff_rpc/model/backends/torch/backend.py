@@ -153,6 +153,10 @@ class TorchBackend:
         """Return `grad` of a leaf; None for a tensor that an operation made."""
         return parameter.grad if parameter.is_leaf else None
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return a view of the detached tensor."""
+        return tensor.detach()[at]
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Set every parameter's `grad` to None."""
         model.zero_grad(set_to_none=True)
