@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, same_class_name
+from padiff_rpc.match.stacked_experts import find_stack
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import PerSide
 
@@ -12,9 +13,9 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers may be counterparts: they are of one kind, and their parameters have the same shapes.
 
     Two layers are of one kind if their families are equal or both are containers; if one is a user's own class, both or neither
-    must be a leaf (see `LayerNode.is_leaf`), unless they are an adapter (see `find_adapter`). Parameters of the layers below
-    count too. Their shapes agree in one layout, or with q, k, v packed, or, if a layout is not known, with the sizes in any
-    order.
+    must be a leaf (see `LayerNode.is_leaf`), unless they are an adapter or experts (see `find_adapter` and `find_stack`).
+    Parameters of the layers below count too. Their shapes agree in one layout, or with q, k, v packed, or, if a layout is not
+    known, with the sizes in any order.
 
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
     """
@@ -26,11 +27,12 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
         if base.is_container != raw.is_container or (not base.is_container and base.family != raw.family):
             return False
     elif base.is_leaf != raw.is_leaf:
-        return find_adapter(PerSide(base, raw)) is not None
+        return find_adapter(PerSide(base, raw)) is not None or find_stack(PerSide(base, raw)) is not None
+    unknown = base.unknown_layout or raw.unknown_layout
     return (
         base.exact == raw.exact
         or base.fused == raw.fused
-        or (base.loose == raw.loose and (base.unknown_layout or raw.unknown_layout))
+        or (unknown and (base.loose == raw.loose or base.packed == raw.packed))
     )
 
 

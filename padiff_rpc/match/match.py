@@ -7,6 +7,7 @@ from itertools import product
 
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.cut_stacks import cut_stacks
 from padiff_rpc.match.excused_layers import excused_layers
 from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
@@ -42,7 +43,7 @@ def match_models(
 
     Layers are paired from the root down: by name, then by structure and by the order of their definition. All layers are
     matched, whatever the selections leave out. But in a layer that a selection leaves out, a tensor without a partner does not
-    make the comparison fail.
+    make the comparison fail. Links may name parts of stacks (see `model.parts`), where the other side has a list of layers.
 
     Args:
         base: base's layers, parameters and buffers.
@@ -57,10 +58,18 @@ def match_models(
         PadiffError: UNKNOWN_NAME if the map names a layer or tensor that its model lacks; BAD_CONFIG if it gives a layer or
             tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of tensors that it links.
     """
-    matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
-    matcher.heed(user_map or UserMap())
-    matcher.follow(flow or {})
-    return matcher.run()
+    user_map = user_map or UserMap()
+    whole: PerSide[set[str]] = PerSide(set(), set())
+    while True:
+        cut = cut_stacks(PerSide(base, raw), user_map, whole)
+        matcher = _Matcher(cut.described, PerSide(base_selection, raw_selection))
+        matcher.heed(user_map)
+        matcher.follow(flow or {})
+        matching = matcher.run()
+        idle = cut.idle(matching.links)
+        if not any(idle):
+            return matching
+        whole = PerSide(whole.base | idle.base, whole.raw | idle.raw)
 
 
 class _Matcher:

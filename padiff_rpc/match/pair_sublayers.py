@@ -143,7 +143,7 @@ class Siblings:
         def candidates() -> PerSide[list[LayerNode]]:
             return self._left.map(lambda left: [node for node in left if node.has_parameters and wanted(node)])
 
-        for signature in ("exact", "fused", "loose"):
+        for signature in ("exact", "fused", "loose", "packed"):
             groups: dict[Hashable, PerSide[list[LayerNode]]] = defaultdict(lambda: PerSide([], []))
             for side, nodes in candidates().items():
                 for node in nodes:

@@ -49,6 +49,7 @@ class LayerNode:
         exact: the signature with every shape brought to one layout.
         fused: the same, but with q, k and v counted as the one Linear that may pack them, and gate and up likewise.
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
+        packed: the same as fused, with the sizes sorted likewise.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
         holder: the first layer that it is a direct sublayer of; None for the root.
     """
@@ -61,6 +62,7 @@ class LayerNode:
     exact: Signature = frozenset()
     fused: Signature = frozenset()
     loose: Signature = frozenset()
+    packed: Signature = frozenset()
     unknown_layout: bool = False
     holder: LayerNode | None = field(default=None, repr=False)
 
@@ -182,6 +184,15 @@ def similarity(base: LayerNode, raw: LayerNode) -> float:
     return (left & right).total() / most if most else 0.0
 
 
+def loose_key(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape as the signature `loose` counts it: its sizes in order, without those of 1."""
+    return tuple(sorted(without_ones(shape)))
+
+
+def _sorted_key(key: SignatureKey) -> SignatureKey:
+    return loose_key(tuple(size for size in key if isinstance(size, int)))
+
+
 def _local(name: str, layer: LayerInfo) -> str:
     for route in (layer.route, *layer.aliases):
         if route and name.startswith(route + "."):
@@ -234,6 +245,7 @@ def _sign(node: LayerNode, done: dict[int, dict[str, _Keys]], known: dict[Signat
     node.exact = _counted((key for keys in added.values() for key in keys.exact), known)
     node.fused = _counted((key for keys in added.values() for key in keys.fused), known)
     node.loose = _counted((key for keys in added.values() for key in keys.loose), known)
+    node.packed = _counted((_sorted_key(key) for keys in added.values() for key in keys.fused), known)
     node.unknown_layout = any(keys.unknown_layout for keys in added.values())
     done[id(node)] = added
     return added
@@ -282,7 +294,7 @@ def _keys(node: LayerNode, name: str, info: ParameterInfo) -> _Keys:
     if node.family == "layernorm":
         return _Keys([(prod(shape),)], [(prod(shape),)], [(prod(shape),)], False)
     plain = without_ones(shape)
-    loose: SignatureKey = tuple(sorted(plain))
+    loose: SignatureKey = loose_key(shape)
     axes = node.axes(name)
     if axes or (name in ("q_proj_weight", "k_proj_weight", "v_proj_weight") and len(shape) == 2):
         linear: SignatureKey = ("linear", *_oriented(node, name))
