@@ -17,6 +17,8 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
     Parameters of the layers below count too. Their shapes agree in one layout, or with q, k, v packed, or, if a layout is not
     known, with the sizes in any order.
 
+    A Linear and a convolution of size 1 are of one kind, too.
+
     Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
     """
     if not base.has_parameters and not raw.has_parameters:
@@ -24,7 +26,8 @@ def fits(base: LayerNode, raw: LayerNode) -> bool:
             return base.family == raw.family
         return same_class_name(base.info.class_name, raw.info.class_name)
     if base.family and raw.family:
-        if base.is_container != raw.is_container or (not base.is_container and base.family != raw.family):
+        alike = (base.is_container and raw.is_container) or base.family == raw.family or _compute_alike(base, raw)
+        if not alike:
             return False
     elif base.is_leaf != raw.is_leaf:
         return find_adapter(PerSide(base, raw)) is not None or find_stack(PerSide(base, raw)) is not None
@@ -78,3 +81,13 @@ def same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:
 def both_activations(base: LayerNode, raw: LayerNode) -> bool:
     """Return True if two layers are activations, of whatever kind."""
     return {base.family, raw.family} <= ACTIVATIONS
+
+
+def _compute_alike(base: LayerNode, raw: LayerNode) -> bool:
+    """Return True for a Linear and a convolution of size 1."""
+    kinds = {"linear" if node.family == "linear" else _pointwise(node) for node in (base, raw)}
+    return kinds == {"linear", "pointwise"}
+
+
+def _pointwise(node: LayerNode) -> str:
+    return "pointwise" if any(node.is_pointwise(name) for name in node.own) else ""

@@ -17,6 +17,7 @@ from padiff_rpc.match.layer_families import (
     RUNNING,
     Axes,
     family_of,
+    is_pointwise,
     name_in_common,
     uses_no_statistics,
     weight_axes,
@@ -126,6 +127,10 @@ class LayerNode:
             shapes = {**layer.shapes, "weight": self.shapes[name]}
             return weight_axes(layer.framework, layer.family, layer.info.class_name, "weight", shapes)
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
+
+    def is_pointwise(self, name: str) -> bool:
+        """Return True if the layer's own tensor `name` is the weight of a convolution of size 1."""
+        return is_pointwise(self.family, name, self.shapes[name])
 
     def why_dispensable(self, name: str) -> str:
         """Return why the layer's own tensor `name` needs no partner on the other side; "" if it needs one."""
@@ -293,6 +298,9 @@ def _keys(node: LayerNode, name: str, info: ParameterInfo) -> _Keys:
         return _Keys([exact] * 3, [fused], [tuple(sorted(part))] * 3, False)
     if node.family == "layernorm":
         return _Keys([(prod(shape),)], [(prod(shape),)], [(prod(shape),)], False)
+    if node.is_pointwise(name):
+        linear = ("linear", *shape[:2])
+        return _Keys([linear], [linear], [loose_key(shape)], False)
     plain = without_ones(shape)
     loose: SignatureKey = loose_key(shape)
     axes = node.axes(name)

@@ -80,9 +80,34 @@ _Heals = Callable[[Pair, "BoundaryPlace | None"], str]
 
 
 def _beside_a_fault(one: StepResult) -> _Heals:
-    """Let a difference heal where what is computed from it next agrees."""
-    places, cut = _Places(one), _cut(one)
-    return lambda pair, place: "" if _place(pair) in cut else places.heals_nearby(pair, place)
+    """Let a difference heal where what is computed from it next agrees, be it along other axes."""
+    places, cut, turned = _Places(one), _cut(one), _along_other_axes(one)
+
+    def heals(pair: Pair, place: BoundaryPlace | None) -> str:
+        if _place(pair) in cut:
+            return ""
+        if pair.failure == "axes" and (pair.base_route, pair.call) in turned:
+            return f"{_any_number(pair.base_route)} takes and returns the same along other axes"
+        return places.heals_nearby(pair, place)
+
+    return heals
+
+
+def _along_other_axes(one: StepResult) -> set[LayerCall]:
+    """Return the calls of layers that take and return what they do on the other side, along other axes.
+
+    A layer that was given its input along wrong axes would return other numbers, unless it treats these axes alike; then the
+    first layer that does not is told.
+    """
+    failures: dict[LayerCall, dict[str, set[str]]] = {}
+    for each in one.forward:
+        sides = failures.setdefault((each.base.route, each.base.call), {"input": set(), "output": set()})
+        sides[each.base.side].update(pair.failure for pair in each.pairs)
+    return {
+        call
+        for call, sides in failures.items()
+        if all("axes" in found and found <= {"", "axes"} for found in sides.values())
+    }
 
 
 def _where_all_agrees(one: StepResult, ceiling: float, holders: Collection[str], settings: AlignSettings) -> _Heals:
