@@ -77,7 +77,8 @@ def prepare(
     settings, notes = _without_gradients(described, narrowed)
     scope = _scope(described, matching, settings)
     attention = attention_routes(base, raw, scope.layers) - {""}
-    sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
+    inferred = frozenset(pair.base for pair in matching.layers if not pair.certain)
+    sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention, inferred)
     extras = tuple(extras_of(described, matching))
     lone = (
         lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())

@@ -27,6 +27,7 @@ class Sides:
         traffic: counts the bytes that come from both models.
         attention: holds base's routes of attention layers whose weights the two frameworks return in different forms (see
             `attention_routes`).
+        inferred: holds base's routes of the layers whose pairs are inferred: no parameter and no map ties them.
     """
 
     base: Model
@@ -35,6 +36,7 @@ class Sides:
     single_step: bool
     traffic: Traffic
     attention: Collection[str] = ()
+    inferred: Collection[str] = ()
 
     @property
     def models(self) -> PerSide[Model]:
