@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from padiff_rpc.compare.rules import CompareRules
@@ -28,6 +28,7 @@ class Sides:
         attention: holds base's routes of attention layers whose weights the two frameworks return in different forms (see
             `attention_routes`).
         inferred: holds base's routes of the layers whose pairs are inferred: no parameter and no map ties them.
+        random: holds base's routes of the layers that do not run twice alike, as far as this step's floor has shown any.
     """
 
     base: Model
@@ -37,6 +38,7 @@ class Sides:
     traffic: Traffic
     attention: Collection[str] = ()
     inferred: Collection[str] = ()
+    random: dict[str, None] = field(default_factory=dict)
 
     @property
     def models(self) -> PerSide[Model]:
@@ -45,7 +47,7 @@ class Sides:
 
     def standard(self, stage: Stage, noise_scale: float = 0.0) -> Standard:
         """Return the standard by which the tensors of a stage are judged."""
-        return Standard(self.rules, stage, self.single_step, noise_scale)
+        return Standard(self.rules, stage, self.single_step, noise_scale, not self.random)
 
     @cached_property
     def replays(self) -> bool:

@@ -10,7 +10,7 @@ from sys import intern
 from padiff_rpc.align.run.agreeing import Agreeing
 from padiff_rpc.align.run.exchanged import Exchanged
 from padiff_rpc.align.run.judged_boundary import Judged, judged
-from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.run.pairing import stage_of
 from padiff_rpc.align.run.questions import (
     Contents,
     Question,
@@ -20,11 +20,13 @@ from padiff_rpc.align.run.questions import (
     shapes_differ,
 )
 from padiff_rpc.align.sides import Sides
+from padiff_rpc.compare.floor import is_random
 from padiff_rpc.compare.forms import are_regrouped, is_broadcast
 from padiff_rpc.compare.judge import compare_digests
 from padiff_rpc.compare.masks import may_be_masks, may_be_scores
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
+from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
 from padiff_rpc.model.model import Boundary, Phase, Record
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Pair, Verdict
@@ -103,6 +105,8 @@ class Judge:
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
             return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
+        if base.phase == "forward" and is_random(mine.digest, mine.spec):
+            self._sides.random.setdefault(base.route)
         verdict = self._settle_plainly(base, raw, mine, other)
         passes = isinstance(verdict, Verdict) and verdict.status == "pass"
         if passes or not (base.phase == "forward" and self._collects):

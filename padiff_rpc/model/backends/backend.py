@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 NativeLayer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
@@ -138,6 +138,21 @@ class Backend(Protocol):
         """Return a copy of a tensor that receives a gradient in backward, and that a model may change in place."""
         ...
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Return a copy of a tensor in new memory, outside autograd.
+
+        Floating values are cast to `dtype` (`float64`, `float32`), complex ones to that precision; None casts nothing.
+        """
+        ...
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Let a tensor have the memory and the dtype of another, and no gradient, until the returned function is called.
+
+        That gives the tensor its own memory, untouched in between, its dtype and its gradient back. Whoever holds the
+        tensor sees the change, and no autograd graph of before may be used meanwhile.
+        """
+        ...
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the memory address of a tensor that is not empty; tensors that share one memory have equal addresses."""
         ...
@@ -160,6 +175,10 @@ class Backend(Protocol):
 
     def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
         """Return what lies at a place of a tensor's first axis, outside autograd; it shares the tensor's memory."""
+        ...
+
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return the very tensor that an optimiser takes for a parameter's gradient; None where it has none, or no dense one."""
         ...
 
     def clear_gradients(self, model: NativeLayer) -> None:
@@ -262,6 +281,18 @@ class Backend(Protocol):
 
     def step(self, optimizer: Any) -> None:
         """Apply one step of an optimiser that optimizer() made."""
+        ...
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of this framework, be it neutral or a user's."""
+        ...
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Yield each parameter of an optimiser, with the formula and the hyper-parameters by names that the frameworks share."""
+        ...
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
         ...
 
 

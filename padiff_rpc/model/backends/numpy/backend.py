@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy import api_calls as numpy_api_calls
 from padiff_rpc.model.backends.numpy.training import Optimizer, neutral_loss
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.numpy_framework.autograd import OPAQUE, Tensor, apply
 from padiff_rpc.numpy_framework.functions import generator, seed_generator
 from padiff_rpc.numpy_framework.graph import grad_enabled, grad_mode
@@ -143,6 +143,17 @@ class NumpyBackend:
         with grad_mode(True):
             return apply(tensor.data.copy(), (Tensor(tensor.data, True, tensor.dtype),), lambda g: (g,))
 
+    def cast(self, tensor: Tensor, dtype: str | None) -> Tensor:
+        """Copy the array, or convert it."""
+        copy = Tensor(tensor.data.copy(), dtype=tensor.dtype)
+        if dtype is not None and tensor.dtype.is_floating:
+            copy.convert_(_CASTS[dtype])
+        return copy
+
+    def lend(self, tensor: Tensor, source: Tensor) -> Remove:
+        """Give the tensor another's array, and a leaf a new node."""
+        return tensor.lend(source)
+
     def address(self, tensor: Tensor) -> int:
         """Return the address of the array's data."""
         return int(tensor.data.ctypes.data)
@@ -167,6 +178,10 @@ class NumpyBackend:
     def part(self, tensor: Tensor, at: int) -> Tensor:
         """Return a Tensor over a view; a write to it does not count as one to the whole."""
         return Tensor(tensor.data[at], dtype=tensor.dtype)
+
+    def own_gradient(self, parameter: Tensor) -> Tensor | None:
+        """Return the tensor's `grad`, which is always dense."""
+        return parameter.grad
 
     def clear_gradients(self, model: Layer) -> None:
         """Set every parameter's `grad` to None."""
@@ -248,6 +263,18 @@ class NumpyBackend:
         """Apply one step of the optimiser."""
         with np.errstate(all="ignore"):
             optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an Optimizer."""
+        return isinstance(value, Optimizer)
+
+    def options_of(self, optimizer: Optimizer) -> Iterable[tuple[Tensor, str, dict[str, OptionValue]]]:
+        """Return the options, which all parameters share."""
+        return [(parameter, optimizer.name, dict(optimizer.options)) for parameter in optimizer.parameters]
+
+    def state_of(self, optimizer: Optimizer, parameter: Tensor, state: OptimizerState) -> Tensor | None:
+        """Return a moment in the parameter's dtype."""
+        return optimizer.state(parameter, state)
 
 
 def _distinct(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -14,10 +14,11 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.torch import api_calls as torch_api_calls
+from padiff_rpc.model.backends.torch import optimizers
 from padiff_rpc.model.backends.torch.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.torch.tensor import from_tensor, spec, to_bytes, writable
 from padiff_rpc.model.backends.torch.training import backward, loss, optimizer
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS: dict[str, Callable[[NativeLayer], NativeLayer]] = {
@@ -136,6 +137,31 @@ class TorchBackend:
         with torch.enable_grad():
             return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Copy with Tensor.to, or Tensor.clone."""
+        plain = tensor.detach()
+        if dtype is None or not (plain.is_floating_point() or plain.is_complex()):
+            return plain.clone()
+        wanted = getattr(torch, dtype)
+        return plain.to(wanted.to_complex() if plain.is_complex() else wanted, copy=True)
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Set `data`, which leaves the object, and so every reference to it, in place."""
+        memory = tensor.data
+        gradient = tensor.grad if tensor.is_leaf else None  # of another tensor, reading it warns
+
+        def put_back() -> None:
+            if tensor.is_leaf:
+                tensor.grad = None  # which must have the dtype of `data`
+            tensor.data = memory
+            if gradient is not None:
+                tensor.grad = gradient
+
+        if tensor.is_leaf:
+            tensor.grad = None
+        tensor.data = source
+        return put_back
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the address of the tensor's storage."""
         return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin
@@ -156,6 +182,11 @@ class TorchBackend:
     def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
         """Return a view of the detached tensor."""
         return tensor.detach()[at]
+
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a leaf, where it is strided."""
+        gradient = self.gradient(parameter)
+        return gradient if gradient is not None and gradient.layout == torch.strided else None
 
     def clear_gradients(self, model: NativeLayer) -> None:
         """Set every parameter's `grad` to None."""
@@ -258,6 +289,18 @@ class TorchBackend:
     def step(self, optimizer: Any) -> None:
         """Apply one step of the optimiser."""
         optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of torch."""
+        return optimizers.is_optimizer(value)
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Read the optimiser's groups; see optimizers.py."""
+        return optimizers.options_of(optimizer)
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Read the optimiser's state; see optimizers.py."""
+        return optimizers.state_of(optimizer, parameter, state)
 
 
 class _Substitute(torch.autograd.Function):
