@@ -15,6 +15,7 @@ from padiff_rpc.checkpoint.write_checkpoint import check_format, written
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import Model, ModelDescription
+from padiff_rpc.model.parts import stack_name
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Result
 from padiff_rpc.tensors.tensor import TensorSpec
@@ -89,7 +90,7 @@ def convert_checkpoint(
             def write(matching: Matching) -> None:
                 streams = models.raw.read_parameters(list(specs))
                 file.enter_context(written(path, specs, streams, _metadata(described, unverified)))
-                linked = {name for link in matching.links for name in link.raw}
+                linked = {stack_name(name) for link in matching.links for name in link.raw}
                 kept.extend(info.name for info in described.raw.parameters if info.name in specs.keys() - linked)
 
             if verify is None:

@@ -75,6 +75,7 @@ def match(run_file: str | None, output: str | None, **options: Any) -> None:
         described = PerSide(base.describe(), raw.describe())
         maps = with_raw_statements(raw, AlignSettings(**map_settings(run)))
     found = match_described(described, maps)
+    described = found.in_parts(described)
     if output:
         as_text = _as_aoa if Path(output).suffix == ".aoa" else map_as_toml
         write_text(Path(output), as_text(described.base, described.raw, found))

@@ -65,18 +65,20 @@ def prepare(
     Raises PadiffError: BAD_CONFIG for what a dump cannot do, and what `match_models` and `as_asked` raise.
     """
     check_dumps(models, described, asked)
-    base, raw = described
     stated = with_raw_statements(models.raw, asked)
     matching = match_described(described, stated)
     if matching.guessed_pairs and not any(model.info().recorded for model in models):
         flow = pairs_by_flow(described, watch(), matching.layers, matching.guessed_pairs)
         matching = match_described(described, stated, flow) if flow else matching
+    described = matching.in_parts(described)
+    base, raw = described
     selections = as_asked(asked.selections, asked.layers, asked.depth, base, raw, matching)
     narrowed = replace(asked, base_selection=selections.base, raw_selection=selections.raw)
     settings, notes = _without_gradients(described, narrowed)
     scope = _scope(described, matching, settings)
     attention = attention_routes(base, raw, scope.layers) - {""}
-    sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention)
+    inferred = frozenset(pair.base for pair in matching.layers if not pair.certain)
+    sides = Sides(models.base, models.raw, asked.compare, asked.single_step, Traffic(), attention, inferred)
     extras = tuple(extras_of(described, matching))
     lone = (
         lone_layers(described, matching, extras) if selections == PerSide(EVERYTHING, EVERYTHING) else PerSide((), ())
@@ -112,6 +114,7 @@ def prepare_dumps(models: PerSide[Model], asked: AlignSettings) -> Prepared:
     """Match two dumps that are compared without running; of these a selection leaves out the tensors as well."""
     described = models.map(lambda model: model.describe())
     matching = match_described(described, asked)
+    described = matching.in_parts(described)
     scope = _scope(described, matching, asked, dumped=True)
     sides = Sides(models.base, models.raw, asked.compare, single_step=False, traffic=Traffic())
     extras = tuple(extras_of(described, matching))
@@ -141,7 +144,8 @@ def match_described(
         found = match_models(base, raw, by, settings.base_selection, settings.raw_selection, flow)
         return without_unrecorded(found, *described)
 
-    return with_proposals(described, matched(user_map), user_map, matched)
+    found = matched(user_map)
+    return with_proposals(found.in_parts(described), found, user_map, matched)
 
 
 def _without_gradients(

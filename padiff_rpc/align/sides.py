@@ -27,6 +27,7 @@ class Sides:
         traffic: counts the bytes that come from both models.
         attention: holds base's routes of attention layers whose weights the two frameworks return in different forms (see
             `attention_routes`).
+        inferred: holds base's routes of the layers whose pairs are inferred: no parameter and no map ties them.
         random: holds base's routes of the layers that do not run twice alike, as far as this step's floor has shown any.
     """
 
@@ -36,6 +37,7 @@ class Sides:
     single_step: bool
     traffic: Traffic
     attention: Collection[str] = ()
+    inferred: Collection[str] = ()
     random: dict[str, None] = field(default_factory=dict)
 
     @property

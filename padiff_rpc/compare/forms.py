@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from math import prod
+from typing import Literal
 
 import numpy as np
 
@@ -52,31 +53,36 @@ def widened(stream: TensorStream, shape: tuple[int, ...]) -> tuple[TensorStream,
     return wide.stream(stream.name), figures
 
 
-def orders_of_axes(base: Sequence[int], raw: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Yield the orders of raw's axes, other than its own, in which it has base's shape.
+def orders_of_axes(shape: Sequence[int], other: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield the orders of a tensor's axes, other than its own, in which it has the other's shape.
 
-    Orders that only move axes of size 1 are left out, since the elements stay where they are. Nothing
-    is yielded for tensors of more than _MOST_AXES axes.
+    The other may merge axes that are neighbours then: [B, C, H, W] against [B, H * W, C]. Orders that only move axes of size 1
+    are left out, since the elements stay where they are. Nothing is yielded for tensors of more than _MOST_AXES axes.
     """
-    if len(base) != len(raw) or len(raw) > _MOST_AXES or sorted(base) != sorted(raw):
+    if len(other) > len(shape) or len(shape) > _MOST_AXES or prod(shape) != prod(other):
         return
-    for order in permutations(range(len(raw))):
-        moved = [axis for axis in order if raw[axis] != 1]
-        if moved != sorted(moved) and tuple(raw[axis] for axis in order) == tuple(base):
+    for order in permutations(range(len(shape))):
+        moved = [axis for axis in order if shape[axis] != 1]
+        turned = tuple(shape[axis] for axis in order)
+        if moved != sorted(moved) and (
+            turned == tuple(other) or (len(other) < len(shape) and are_regrouped(turned, other))
+        ):
             yield order
 
 
-def in_order(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
-    """Return a tensor with its axes in another order."""
-    return _remade(tensor, tensor.to_array().transpose(order))
+def in_order(tensor: Tensor, order: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor with its axes in another order, and then in a shape that may merge some of them."""
+    return _remade(tensor, tensor.to_array().transpose(order).reshape(shape))
 
 
-def told_order(order: Sequence[int]) -> str:
-    """Say in words which axes an order moves."""
+def told_order(order: Sequence[int], merged: Literal["", "base", "raw"] = "") -> str:
+    """Say in words which axes an order moves. merged: the side that has merged some, if one has."""
     moved = [axis for axis, place in enumerate(order) if axis != place]
-    if len(moved) == 2:
+    if len(moved) == 2 and not merged:
         return f"axes {moved[0]} and {moved[1]} are swapped"
-    return f"the axes are in another order: base's are raw's {', '.join(map(str, order))}"
+    one, other = ("raw", "base") if merged == "raw" else ("base", "raw")
+    order_then = f"{one}'s are {other}'s {', '.join(map(str, order))}"
+    return f"the axes are in another order: {order_then}" + (", some of them merged" if merged else "")
 
 
 def digested(tensor: Tensor) -> tuple[Tensor, Digest]:

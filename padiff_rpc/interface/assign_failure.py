@@ -42,6 +42,7 @@ def show_assign_failure(base: SideModel, raw: SideModel, layer_map: Mapping[str,
     """
     described = PerSide(base.model.describe(), raw.model.describe())
     matching = match_models(described.base, described.raw, UserMap(layer_map), base.selection, raw.selection)
+    described = matching.in_parts(described)
     failures = explain_mismatch(described.base, described.raw, matching)
     log("Assign weight Failed !!!")
     show("")

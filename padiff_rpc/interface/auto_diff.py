@@ -213,9 +213,10 @@ def _run(sides: PerSide[SideModel], given: PerSide[Any], settings: AlignSettings
 
 def _fully_matched(base: SideModel, raw: SideModel, layer_map: Mapping[str, str]) -> Matching:
     """Match the models; MODELS_DO_NOT_MATCH where raw has a tensor that base has no value for, which PaDiff refuses."""
-    described = base.model.describe(), raw.model.describe()
-    matching = match_models(*described, UserMap(layer_map), base.selection, raw.selection)
-    refuse_extras(*described, matching)
+    described = PerSide(base.model.describe(), raw.model.describe())
+    matching = match_models(described.base, described.raw, UserMap(layer_map), base.selection, raw.selection)
+    described = matching.in_parts(described)
+    refuse_extras(described.base, described.raw, matching)
     return matching
 
 

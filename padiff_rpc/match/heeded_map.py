@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
+from padiff_rpc.match.layers_fit import akin
 from padiff_rpc.match.mapped_links import MappedLink
-from padiff_rpc.match.pair_sublayers import akin
 from padiff_rpc.match.tree import LayerNode
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide
 

@@ -77,6 +77,9 @@ ACTIVATIONS = _words(
     "softsign softshrink hardshrink tanhshrink hardtanh hardsigmoid hardswish threshold glu maxout"
 )
 
+_MATRICES = ("weight", "weight_orig", "weight_v")
+"""The names of a Linear's matrix, or of a convolution's kernel; the latter two by the hooks of spectral and weight norm."""
+
 _PARAMETER_NAMES = {
     "_mean": "running_mean",
     "_variance": "running_var",
@@ -150,12 +153,26 @@ def weight_axes(framework: str, family: str, class_name: str, name: str, shapes:
         shapes: the shapes of all tensors that the layer itself holds, by name.
     """
     shape = shapes.get(name, ())
-    if family != "linear" or len(shape) != 2 or name not in ("weight", "weight_orig", "weight_v"):
+    if family != "linear" or len(shape) != 2 or name not in _MATRICES:
         return ""
     bias = shapes.get("bias", ())
     if len(bias) == 1 and shape[0] != shape[1] and bias[0] in shape:
         return "out_in" if bias[0] == shape[0] else "in_out"
     return "in_out" if framework == "paddle" or _normalise(class_name) in _IN_OUT_CLASSES else "out_in"
+
+
+_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+
+
+def is_pointwise(family: str, name: str, shape: tuple[int, ...]) -> bool:
+    """Return True for the weight of a convolution of size 1, [out, in, 1, 1], which computes what a Linear does.
+
+    Args:
+        family: the layer's family, from `family_of`.
+        name: the parameter's name in the layer.
+        shape: the parameter's shape.
+    """
+    return family in _CONVOLUTIONS and name in _MATRICES and len(shape) > 2 and set(shape[2:]) == {1}
 
 
 PARAMETRIZATIONS: Mapping[str, Mapping[str, str]] = {

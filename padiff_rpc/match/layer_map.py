@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from padiff_rpc.model.model import ParameterKind
+from padiff_rpc.model.model import ModelDescription, ParameterKind
+from padiff_rpc.model.parts import with_parts
+from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 
 How = Literal["root", "explicit", "parameters", "flow", "name", "order"]
@@ -61,6 +63,7 @@ class ParameterLink:
 
     A link mostly joins one tensor with one. It joins one with several where one side packs into a tensor what the other side
     keeps apart (`in_proj_weight` and the weights of q, k, v). A tied parameter is linked once, under one of its names.
+    A tensor may be a part of a stack, `experts.w1[3]` (see `model.parts`).
 
     Attributes:
         base_route: the route of base's layer.
@@ -182,6 +185,14 @@ class Matching:
             notes=tuple(note for note in self.notes if note not in gone),
             links=tuple(new.get(link, link) for link in self.links),
             choices=tuple(choice for choice in self.choices if choice not in done),
+        )
+
+    def in_parts(self, described: PerSide[ModelDescription]) -> PerSide[ModelDescription]:
+        """Return both models' descriptions with the parts of stacks that the links name in the stacks' places."""
+        base, raw = described
+        return PerSide(
+            with_parts(base, (name for link in self.links for name in link.base)),
+            with_parts(raw, (name for link in self.links for name in link.raw)),
         )
 
     @property

@@ -10,6 +10,7 @@ from padiff_rpc.match.adapters import find_adapter
 from padiff_rpc.match.embedding_weights import link_tables, other_kind
 from padiff_rpc.match.layer_families import parameter_name
 from padiff_rpc.match.layer_map import Choice, ParameterLink, Special
+from padiff_rpc.match.link_stacks import link_stacks
 from padiff_rpc.match.packed_parameters import link_own
 from padiff_rpc.match.rule_between import RuleFound, rule_between, rule_for_namesakes
 from padiff_rpc.match.special_init import SpecialInit
@@ -52,6 +53,12 @@ def link_layers(pair: PerSide[LayerNode], mapped: PerSide[set[str]], partnered: 
     unlinked = PerSide(_own_tensors(pair.base, mapped.base), _own_tensors(pair.raw, mapped.raw))
     result.links, result.absorbed = link_own(pair, unlinked, mapped)
     _link_adapter(result, pair, unlinked, mapped)
+    stacks = link_stacks(pair, unlinked, mapped)
+    result.links += [link for choice in stacks.choices for link in choice.alternatives[0].links]
+    result.choices += stacks.choices
+    result.absorbed |= stacks.absorbed
+    result.notes += stacks.notes
+    result.guesses += stacks.guesses
     _link_by_name(result, pair, unlinked)
     for link in link_tables(pair, unlinked, mapped, partnered):
         result.links.append(link.link)

@@ -7,6 +7,8 @@ from itertools import product
 
 from padiff_rpc.match.certain_pairs import certain_layers
 from padiff_rpc.match.constant_tables import constant_tables
+from padiff_rpc.match.cut_stacks import cut_stacks
+from padiff_rpc.match.excused_layers import excused_layers
 from padiff_rpc.match.heeded_map import packed_layers, tied_pairs
 from padiff_rpc.match.held_by_neighbours import link_neighbours
 from padiff_rpc.match.layer_map import Choice, How, LayerPair, Matching, ParameterLink, collapse_alike
@@ -15,6 +17,7 @@ from padiff_rpc.match.map_lines import map_lines, to_settle
 from padiff_rpc.match.mapped_links import mapped_layers, mapped_links
 from padiff_rpc.match.packed_parameters import Pack, choice_of_pack
 from padiff_rpc.match.pair_sublayers import Siblings
+from padiff_rpc.match.recovered_wrappers import recovered_wrappers
 from padiff_rpc.match.routes import listed
 from padiff_rpc.match.special_init import SpecialInit, find_special_init
 from padiff_rpc.match.swapped_layers import choice_of_order
@@ -40,7 +43,7 @@ def match_models(
 
     Layers are paired from the root down: by name, then by structure and by the order of their definition. All layers are
     matched, whatever the selections leave out. But in a layer that a selection leaves out, a tensor without a partner does not
-    make the comparison fail.
+    make the comparison fail. Links may name parts of stacks (see `model.parts`), where the other side has a list of layers.
 
     Args:
         base: base's layers, parameters and buffers.
@@ -55,10 +58,18 @@ def match_models(
         PadiffError: UNKNOWN_NAME if the map names a layer or tensor that its model lacks; BAD_CONFIG if it gives a layer or
             tensor two partners; MODELS_DO_NOT_MATCH if no layout rule joins the shapes of tensors that it links.
     """
-    matcher = _Matcher(PerSide(base, raw), PerSide(base_selection, raw_selection))
-    matcher.heed(user_map or UserMap())
-    matcher.follow(flow or {})
-    return matcher.run()
+    user_map = user_map or UserMap()
+    whole: PerSide[set[str]] = PerSide(set(), set())
+    while True:
+        cut = cut_stacks(PerSide(base, raw), user_map, whole)
+        matcher = _Matcher(cut.described, PerSide(base_selection, raw_selection))
+        matcher.heed(user_map)
+        matcher.follow(flow or {})
+        matching = matcher.run()
+        idle = cut.idle(matching.links)
+        if not any(idle):
+            return matching
+        whole = PerSide(whole.base | idle.base, whole.raw | idle.raw)
 
 
 class _Matcher:
@@ -137,7 +148,9 @@ class _Matcher:
                 self._match_below(PerSide(base, raw))
             else:
                 self._fill_specially(base, raw, init)
-        self._recover_groups()
+        for base, raw, how in recovered_wrappers(self._trees, self._taken, self._links):
+            self._pair(base, raw, how)
+            self._link_own(PerSide(base, raw), self._linked_names())
         self._link_beside()
         self._report_ties()
         self._tables = constant_tables(self._trees, self._linked_names(), self._partner)
@@ -245,31 +258,6 @@ class _Matcher:
         self._links.append(link)
         self._by_raw_name.update(dict.fromkeys(link.raw, link))
 
-    def _recover_groups(self) -> None:
-        """Pair wrappers that were replaced by their sublayers, but turn out to hold exactly corresponding parameters."""
-        to_raw: dict[str, set[tuple[str, ...]]] = {}
-        for link in self._links:
-            for name in link.base:
-                to_raw.setdefault(name, set()).add(link.raw)
-        candidates: dict[frozenset[tuple[str, ...]], list[LayerNode]] = {}
-        for node in self._trees.raw.values():
-            if node not in self._taken and not node.is_leaf:
-                linked = frozenset(
-                    self._by_raw_name[name].raw for name in node.tensor_names() if name in self._by_raw_name
-                )
-                candidates.setdefault(linked, []).append(node)
-        for node in self._trees.base.values():
-            if node in self._taken or node.is_leaf:
-                continue
-            linked = frozenset(raw for name in node.tensor_names() for raw in to_raw.get(name, ()))
-            rivals = candidates.get(linked, []) if linked else []
-            if rivals:
-                same_name = next((raw for raw in rivals if raw.name == node.name), None)
-                partner = same_name or rivals[0]
-                rivals.remove(partner)
-                self._pair(node, partner, "name" if same_name else "order")
-                self._link_own(PerSide(node, partner), self._linked_names())
-
     def _link_beside(self) -> None:
         """Link what is left over in paired layers with what the layers above and below their partners have left over."""
         pairs = [PerSide(base, raw) for base, raw in self._partner.items()]
@@ -308,7 +296,7 @@ class _Matcher:
                 absorbed=self._absorbed,
                 linked=self._linked_names().of(side),
                 tables=self._tables.of(side),
-                excused=self._excused(side),
+                excused=excused_layers(side, self._selections, self._pairs_from(side), self._explicit),
                 free=[node for node in other_tree.values() if node not in self._taken],
                 alone=[entry.name for entry in self._unmatched.of(other) if entry.fails],
                 others={info.name: info for node in other_tree.values() for info in node.own.values()},
@@ -316,24 +304,6 @@ class _Matcher:
             ),
             self._unmatched.of(side),
         )
-
-    def _excused(self, side: SideName) -> dict[str, str]:
-        """Return why layers of a side are not compared, by route: they or their partners are left out.
-
-        Layers inside a pair of the layer map are not among them, since their tensors are compared at that pair.
-        """
-        theirs = self._selections.of(OTHER_SIDE[side])
-        excused = dict(self._selections.of(side).left_out)
-        pairs = self._pairs_from(side)
-        for node, partner in pairs:
-            if not theirs.keeps(partner.route):
-                excused.setdefault(node.route, f"its partner {partner.shown} is, {theirs.left_out[partner.route]}")
-        mapped = {node for base, raw in self._explicit for node in (base, raw)}
-        for node, _ in pairs:
-            if node in mapped and node.route not in excused:
-                for below in node.descendants():
-                    excused.pop(below.route, None)
-        return excused
 
     def _pairs_from(self, side: SideName) -> list[tuple[LayerNode, LayerNode]]:
         """Return the paired layers of a side, each with its partner."""

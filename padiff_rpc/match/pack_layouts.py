@@ -44,27 +44,28 @@ class PackLayout:
         return f"{', '.join(self.order)}, {'by turns' if self.by_turns else how}{known}"
 
 
-def pack_layouts(fused: LayerNode, parts: Mapping[str, LayerNode]) -> list[PackLayout]:
-    """Return the layouts that a packed Linear may have, the most plausible first.
+def pack_layouts(name: str, holder: LayerNode | None, parts: Mapping[str, LayerNode]) -> list[PackLayout]:
+    """Return the layouts that a packed Linear, or a matrix that packs Linears, may have, the most plausible first.
 
     The first is the library's, where it is known; all others then are contrary to it. Otherwise it is the order that the name
     tells, each part whole. Then come by the heads that the layers around have, and by turns (`[..., ::2]`); then other orders,
     which are contrary to a name that tells one.
 
     Args:
-        fused: the packed Linear.
+        name: the packed Linear's, or matrix's.
+        holder: the layer that holds it.
         parts: the Linears that it packs, by their names in common, in the order that its name tells.
     """
     named = tuple(parts)
-    known = _known(fused, named)
+    known = _known(holder, named)
     rows = gcd(*(_rows(part) for part in parts.values()))
-    holders = [node.holder for node in (fused, *parts.values()) if node.holder is not None]
-    numbers = dict.fromkeys(number for holder in holders for number in _numbers(holder))
+    holders = [each for each in (holder, *(part.holder for part in parts.values())) if each is not None]
+    numbers = dict.fromkeys(number for each in holders for number in _numbers(each))
     heads = _groupings(numbers, rows)[:_MOST_GROUPINGS] if "k" in parts else []
     ways = [(1, False), *((groups, False) for groups in heads), *([(rows, True)] if rows > 1 else [])]
     unusual = ways[: 1 + _MOST_BESIDES] if heads else ways
     others = [order for order in permutations(parts) if order != named]
-    told = known is not None or tells_order(fused.name)
+    told = known is not None or tells_order(name)
     found = [
         *(PackLayout(named, *way, contrary=known is not None) for way in ways),
         *(PackLayout(order, *way, contrary=told) for way in unusual for order in others),
@@ -74,13 +75,12 @@ def pack_layouts(fused: LayerNode, parts: Mapping[str, LayerNode]) -> list[PackL
     return [known, *(one for one in found if (one.order, one.groups) != (known.order, known.groups))]
 
 
-def _known(fused: LayerNode, named: tuple[str, ...]) -> PackLayout | None:
+def _known(holder: LayerNode | None, named: tuple[str, ...]) -> PackLayout | None:
     """Return how the library of a packed Linear lays it; None for one that is not known.
 
     Paddleformers' `up_gate_proj` holds gate, then up, and its `qkv_proj` one group for each head of keys and values: that head's
     queries, its key and its value. Both follow from its own rules for checkpoints (`fused_ffn` and `fused_qkv`).
     """
-    holder = fused.holder
     if holder is None or not holder.info.class_path.startswith("paddleformers."):
         return None
     if set(named) == {"gate", "up"}:

@@ -66,7 +66,7 @@ def link_own(
         for name in packs:
             wanted = parts if name.startswith("in_") else [linears[key] for key in name[0] if key in linears]
             kind = "bias" if name == "in_proj_bias" else "weight"
-            if link := _link(routes, own[name], "out_in", wanted, kind, side):
+            if link := link_parts(routes, own[name], "out_in", wanted, kind, side):
                 links.append(link)
                 del own[name]
     return links, absorbed
@@ -89,7 +89,7 @@ def choice_of_pack(routes: PerSide[str], pack: Pack) -> Choice:
         routes: the routes of the two layers that enclose the pack.
         pack: the Linear that packs the parameters, and those that keep them apart.
     """
-    layouts = pack_layouts(pack.fused, pack.parts)
+    layouts = pack_layouts(pack.fused.name, pack.fused.holder, pack.parts)
     found = [(layout, _link_pack(routes, pack, layout)) for layout in layouts]
     count = len(found[0][1])
     alternatives = tuple(
@@ -107,7 +107,7 @@ def _link_pack(routes: PerSide[str], pack: Pack, layout: PackLayout) -> tuple[Pa
     """Return the links under one layout; () if no layout rule joins the shapes."""
     axes, parts = pack.fused.axes("weight"), [pack.parts[key] for key in layout.order]
     links = [
-        _link(routes, pack.fused.own[kind], axes, parts, kind, pack.fused_side, layout.groups)
+        link_parts(routes, pack.fused.own[kind], axes, parts, kind, pack.fused_side, layout.groups)
         for kind in ("weight", "bias")
         if kind in pack.fused.own
     ]
@@ -130,24 +130,7 @@ def packing_rule(whole_side: SideName, transposed: bool, columns: bool, groups: 
     return f"{rule}@{groups}" if groups > 1 else rule
 
 
-def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
-    """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
-    packs: list[Pack] = []
-    fused = siblings.map(lambda nodes: [node for node in nodes if _holds(node, keys)])
-    groups = siblings.map(lambda nodes: _groups(nodes, keys, paths))
-    for side in SIDES:
-        other = OTHER_SIDE[side]
-        if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
-            continue
-        for node, named in zip(fused.of(side), groups.of(other), strict=True):
-            pack = Pack(node, {key: named[key] for key in packed_parts(node.name)}, side)
-            links = _link_pack(PerSide("", ""), pack, PackLayout(tuple(pack.parts)))
-            if any(link.base[0].endswith("weight") for link in links):
-                packs.append(pack)
-    return packs
-
-
-def _link(
+def link_parts(
     routes: PerSide[str],
     whole: ParameterInfo,
     axes: str,
@@ -181,6 +164,23 @@ def _link(
         return None
     base_names, raw_names = tuple(info.name for info in base), tuple(info.name for info in raw)
     return ParameterLink(routes.base, routes.raw, base_names, raw_names, rule, "parameter")
+
+
+def _packs_of(keys: tuple[str, ...], siblings: PerSide[list[LayerNode]], paths: Mapping[LayerNode, str]) -> list[Pack]:
+    """Find the packs of one kind. keys: the names in common of the parts, in any order: the packed Linear's name gives it."""
+    packs: list[Pack] = []
+    fused = siblings.map(lambda nodes: [node for node in nodes if _holds(node, keys)])
+    groups = siblings.map(lambda nodes: _groups(nodes, keys, paths))
+    for side in SIDES:
+        other = OTHER_SIDE[side]
+        if not fused.of(side) or fused.of(other) or groups.of(side) or len(fused.of(side)) != len(groups.of(other)):
+            continue
+        for node, named in zip(fused.of(side), groups.of(other), strict=True):
+            pack = Pack(node, {key: named[key] for key in packed_parts(node.name)}, side)
+            links = _link_pack(PerSide("", ""), pack, PackLayout(tuple(pack.parts)))
+            if any(link.base[0].endswith("weight") for link in links):
+                packs.append(pack)
+    return packs
 
 
 def _holds(node: LayerNode, keys: tuple[str, ...]) -> bool:

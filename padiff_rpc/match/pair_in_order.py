@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from padiff_rpc.match.tree import LayerNode
 
@@ -64,6 +64,29 @@ def align_in_order(
             paired = best[i + 1][j + 1] + scores[i][j] if scores[i][j] > 0 else 0.0
             best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
     return list(_walk(base, raw, scores, best))
+
+
+def gaps_of(
+    layers: Iterable[Sequence[LayerNode]], pair_number: Mapping[LayerNode, int]
+) -> dict[LayerNode, tuple[int, int]]:
+    """Return for each layer the numbers of the pairs right before and right after it; -1 where there is none.
+
+    Args:
+        layers: the layers of each side, in definition order.
+        pair_number: the number of the pair that a layer is in, for those that are in one.
+    """
+    gaps: dict[LayerNode, tuple[int, int]] = {}
+    for nodes in layers:
+        before = []
+        last = -1
+        for node in nodes:
+            before.append(last)
+            last = pair_number.get(node, last)
+        following = -1
+        for node, previous in zip(reversed(nodes), reversed(before), strict=True):
+            gaps[node] = (previous, following)
+            following = pair_number.get(node, following)
+    return gaps
 
 
 def _numbers_by_stem(names: Iterable[str]) -> dict[str, set[int]]:

@@ -9,11 +9,20 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 
-from padiff_rpc.match.adapters import find_adapter
-from padiff_rpc.match.layer_families import ACTIVATIONS, NORMS, STACKS, name_in_common, same_class_name
+from padiff_rpc.match.layer_families import STACKS, name_in_common, same_class_name
 from padiff_rpc.match.layer_map import How
+from padiff_rpc.match.layers_fit import (
+    akin,
+    both_activations,
+    fits,
+    fits_idle,
+    fits_or_idle,
+    is_wrapper,
+    same_composite_family,
+    same_leaf_family,
+)
 from padiff_rpc.match.packed_parameters import Pack, find_packs
-from padiff_rpc.match.pair_in_order import align_in_order, number_shifts, renumber, stem
+from padiff_rpc.match.pair_in_order import align_in_order, gaps_of, number_shifts, renumber, stem
 from padiff_rpc.match.swapped_layers import by_words, may_change_places
 from padiff_rpc.match.ties import Ties
 from padiff_rpc.match.tree import LayerNode
@@ -21,46 +30,6 @@ from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 Accept = Callable[[LayerNode, LayerNode], bool]
 """Tells whether a layer of base and one of raw may be paired."""
-
-
-def fits(base: LayerNode, raw: LayerNode) -> bool:
-    """Return True if two layers may be counterparts: they are of one kind, and their parameters have the same shapes.
-
-    Two layers are of one kind if their families are equal or both are containers; if one is a user's own class, both or neither
-    must be a leaf (see `LayerNode.is_leaf`), unless they are an adapter (see `find_adapter`). Parameters of the layers below
-    count too. Their shapes agree in one layout, or with q, k, v packed, or, if a layout is not known, with the sizes in any
-    order.
-
-    Layers without parameters fit if their families are equal, or, if one is a user's own class, if their class names are.
-    """
-    if not base.has_parameters and not raw.has_parameters:
-        if base.family and raw.family:
-            return base.family == raw.family
-        return same_class_name(base.info.class_name, raw.info.class_name)
-    if base.family and raw.family:
-        if base.is_container != raw.is_container or (not base.is_container and base.family != raw.family):
-            return False
-    elif base.is_leaf != raw.is_leaf:
-        return find_adapter(PerSide(base, raw)) is not None
-    return (
-        base.exact == raw.exact
-        or base.fused == raw.fused
-        or (base.loose == raw.loose and (base.unknown_layout or raw.unknown_layout))
-    )
-
-
-def akin(base: LayerNode, raw: LayerNode) -> bool:
-    """Return True if two layers of one name are worth pairing although they may not fit, so that messages name the difference.
-
-    They are if neither has parameters. Otherwise both must be of one family, or both be containers, norms or activations; if
-    one is a user's own class, both or neither must be a leaf (see `LayerNode.is_leaf`).
-    """
-    if not base.has_parameters and not raw.has_parameters:
-        return True
-    if base.family and raw.family:
-        both = {base.family, raw.family}
-        return len(both) == 1 or (base.is_container and raw.is_container) or both <= NORMS or both <= ACTIVATIONS
-    return base.is_leaf == raw.is_leaf
 
 
 class Siblings:
@@ -99,14 +68,14 @@ class Siblings:
     def run(self) -> None:
         """Pair the layers that fit, from the surest sign to the weakest; then those that are akin, to name their difference."""
         self._pair_exactly()
-        self._pair_in_gaps(_both_activations)
+        self._pair_in_gaps(both_activations)
         self._pair_by_name(self._paths.__getitem__, akin)
         self._pair_by_name(lambda node: node.name, akin)
-        self._pair_in_gaps(_same_composite_family)
+        self._pair_in_gaps(same_composite_family)
         if self._expand(lambda node: True, at_once=True):
             self._pair_exactly()
             self._pair_by_name(self._paths.__getitem__, akin)
-        self._pair_in_gaps(_same_leaf_family)
+        self._pair_in_gaps(same_leaf_family)
         self._note_crossings()
 
     @property
@@ -116,18 +85,18 @@ class Siblings:
 
     def _pair_exactly(self) -> None:
         while True:
-            while self._expand(self._is_around_a_list) or self._expand(_is_wrapper):
+            while self._expand(self._is_around_a_list) or self._expand(is_wrapper):
                 pass
             self._pair_packed()
             self._pair_tied()
-            self._pair_by_name(self._meaningful_path, _fits_or_idle)
-            self._pair_by_name(lambda node: _unless_index(node.name), _fits_or_idle)
+            self._pair_by_name(self._meaningful_path, fits_or_idle)
+            self._pair_by_name(lambda node: _unless_index(node.name), fits_or_idle)
             self._pair_by_name(lambda node: _unless_index(name_in_common(node.name)), fits)
             self._pair_by_order(lambda node: not node.is_leaf)
-            if not self._expand(self._is_around_a_list) and not self._expand(_is_wrapper):
+            if not self._expand(self._is_around_a_list) and not self._expand(is_wrapper):
                 break
         self._pair_by_order(lambda node: node.is_leaf)
-        self._pair_in_gaps(_fits_idle)
+        self._pair_in_gaps(fits_idle)
         self._pair_lone_idle()
 
     def _pair_packed(self) -> None:
@@ -174,7 +143,7 @@ class Siblings:
         def candidates() -> PerSide[list[LayerNode]]:
             return self._left.map(lambda left: [node for node in left if node.has_parameters and wanted(node)])
 
-        for signature in ("exact", "fused", "loose"):
+        for signature in ("exact", "fused", "loose", "packed"):
             groups: dict[Hashable, PerSide[list[LayerNode]]] = defaultdict(lambda: PerSide([], []))
             for side, nodes in candidates().items():
                 for node in nodes:
@@ -183,7 +152,7 @@ class Siblings:
                 if len(base) == len(raw) and all(self._may(b, r, fits) for b, r in zip(base, raw, strict=True)):
                     self._pair_group(base, raw)
         base, raw = candidates()
-        gaps = self._gaps()
+        gaps = gaps_of(self._layers, self._partner)
 
         def score(b: LayerNode, r: LayerNode) -> float:
             if not self._may(b, r, fits):
@@ -217,7 +186,7 @@ class Siblings:
 
     def _pair_in_gaps(self, accept: Accept) -> None:
         """Pair in order the layers that lie between the same two pairs on both sides."""
-        gaps, left = self._gaps(), self._left
+        gaps, left = gaps_of(self._layers, self._partner), self._left
         aligned = align_in_order(
             left.base,
             left.raw,
@@ -233,21 +202,6 @@ class Siblings:
             partners = [r for r in raw if fits(b, r)]
             if len(partners) == 1 and sum(fits(other, partners[0]) for other in base) == 1:
                 self._pair(b, partners[0], "order")
-
-    def _gaps(self) -> dict[LayerNode, tuple[int, int]]:
-        """Return for each layer the numbers of the pairs right before and right after it; -1 where there is none."""
-        gaps: dict[LayerNode, tuple[int, int]] = {}
-        for nodes in self._layers:
-            before = []
-            last = -1
-            for node in nodes:
-                before.append(last)
-                last = self._partner.get(node, last)
-            following = -1
-            for node, previous in zip(reversed(nodes), reversed(before), strict=True):
-                gaps[node] = (previous, following)
-                following = self._partner.get(node, following)
-        return gaps
 
     # -- wrappers -------------------------------------------------------------------------------------------------
     def _expand(self, allowed: Callable[[LayerNode], bool], at_once: bool = False) -> bool:
@@ -354,31 +308,6 @@ def _by_name(nodes: list[LayerNode], naming: Callable[[LayerNode], str]) -> dict
         if name := naming(node):
             by_name[name].append(node)
     return by_name
-
-
-def _fits_or_idle(base: LayerNode, raw: LayerNode) -> bool:
-    return fits(base, raw) or not (base.has_parameters or raw.has_parameters)
-
-
-def _fits_idle(base: LayerNode, raw: LayerNode) -> bool:
-    return not base.has_parameters and not raw.has_parameters and fits(base, raw)
-
-
-def _is_wrapper(node: LayerNode) -> bool:
-    """Return True for a layer that only groups others: a container or a user's own class, without parameters of its own."""
-    return (node.is_container or not node.family) and not node.own_parameters
-
-
-def _same_composite_family(base: LayerNode, raw: LayerNode) -> bool:
-    return bool(base.family) and base.family == raw.family and not base.is_container and not base.is_leaf
-
-
-def _same_leaf_family(base: LayerNode, raw: LayerNode) -> bool:
-    return bool(base.family) and base.family == raw.family and base.is_leaf and raw.is_leaf
-
-
-def _both_activations(base: LayerNode, raw: LayerNode) -> bool:
-    return {base.family, raw.family} <= ACTIVATIONS
 
 
 def _unless_index(name: str) -> str:

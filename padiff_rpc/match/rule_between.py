@@ -72,6 +72,10 @@ def rule_between(base: LayerNode, base_name: str, raw: LayerNode, raw_name: str)
     if base_axes and raw_axes:
         rule = "identity" if base_axes == raw_axes else "transpose"
         return RuleFound(rule) if RULES[rule].fits([mine], [theirs]) else RuleFound()
+    if (base_axes and raw.is_pointwise(raw_name)) or (raw_axes and base.is_pointwise(base_name)):
+        turned = "transpose_reshape" if base_axes else "reshape_transpose"
+        rule = turned if "in_out" in (base_axes, raw_axes) else "reshape"
+        return RuleFound(rule) if RULES[rule].fits([mine], [theirs]) else RuleFound()
     where = _where(base, base_name, mine)
     if mine == theirs:
         if not _in_doubt(base, raw, mine):

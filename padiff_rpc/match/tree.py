@@ -17,6 +17,7 @@ from padiff_rpc.match.layer_families import (
     RUNNING,
     Axes,
     family_of,
+    is_pointwise,
     name_in_common,
     uses_no_statistics,
     weight_axes,
@@ -49,6 +50,7 @@ class LayerNode:
         exact: the signature with every shape brought to one layout.
         fused: the same, but with q, k and v counted as the one Linear that may pack them, and gate and up likewise.
         loose: the same as exact, but with the sizes of each shape sorted, so that it holds for unknown layouts too.
+        packed: the same as fused, with the sizes sorted likewise.
         unknown_layout: whether the layout of a parameter in it or below it is not known.
         holder: the first layer that it is a direct sublayer of; None for the root.
     """
@@ -61,6 +63,7 @@ class LayerNode:
     exact: Signature = frozenset()
     fused: Signature = frozenset()
     loose: Signature = frozenset()
+    packed: Signature = frozenset()
     unknown_layout: bool = False
     holder: LayerNode | None = field(default=None, repr=False)
 
@@ -125,6 +128,10 @@ class LayerNode:
             return weight_axes(layer.framework, layer.family, layer.info.class_name, "weight", shapes)
         return weight_axes(self.framework, self.family, self.info.class_name, name, self.shapes)
 
+    def is_pointwise(self, name: str) -> bool:
+        """Return True if the layer's own tensor `name` is the weight of a convolution of size 1."""
+        return is_pointwise(self.family, name, self.shapes[name])
+
     def why_dispensable(self, name: str) -> str:
         """Return why the layer's own tensor `name` needs no partner on the other side; "" if it needs one."""
         info = self.own[name]
@@ -182,6 +189,15 @@ def similarity(base: LayerNode, raw: LayerNode) -> float:
     return (left & right).total() / most if most else 0.0
 
 
+def loose_key(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape as the signature `loose` counts it: its sizes in order, without those of 1."""
+    return tuple(sorted(without_ones(shape)))
+
+
+def _sorted_key(key: SignatureKey) -> SignatureKey:
+    return loose_key(tuple(size for size in key if isinstance(size, int)))
+
+
 def _local(name: str, layer: LayerInfo) -> str:
     for route in (layer.route, *layer.aliases):
         if route and name.startswith(route + "."):
@@ -234,6 +250,7 @@ def _sign(node: LayerNode, done: dict[int, dict[str, _Keys]], known: dict[Signat
     node.exact = _counted((key for keys in added.values() for key in keys.exact), known)
     node.fused = _counted((key for keys in added.values() for key in keys.fused), known)
     node.loose = _counted((key for keys in added.values() for key in keys.loose), known)
+    node.packed = _counted((_sorted_key(key) for keys in added.values() for key in keys.fused), known)
     node.unknown_layout = any(keys.unknown_layout for keys in added.values())
     done[id(node)] = added
     return added
@@ -281,8 +298,11 @@ def _keys(node: LayerNode, name: str, info: ParameterInfo) -> _Keys:
         return _Keys([exact] * 3, [fused], [tuple(sorted(part))] * 3, False)
     if node.family == "layernorm":
         return _Keys([(prod(shape),)], [(prod(shape),)], [(prod(shape),)], False)
+    if node.is_pointwise(name):
+        linear = ("linear", *shape[:2])
+        return _Keys([linear], [linear], [loose_key(shape)], False)
     plain = without_ones(shape)
-    loose: SignatureKey = tuple(sorted(plain))
+    loose: SignatureKey = loose_key(shape)
     axes = node.axes(name)
     if axes or (name in ("q_proj_weight", "k_proj_weight", "v_proj_weight") and len(shape) == 2):
         linear: SignatureKey = ("linear", *_oriented(node, name))

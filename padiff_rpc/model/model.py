@@ -420,7 +420,7 @@ class Model(Protocol):
         next one is taken, and a chunk is valid only until the next chunk is taken.
 
         Args:
-            names: The full names or aliases of parameters and buffers.
+            names: The full names or aliases of parameters and buffers, or of parts of them (see `parts`).
             what: The values, the gradients, or a state of the optimiser.
             transposed: The subset of `names` whose tensors are streamed as their transposes, row-major.
 
@@ -442,7 +442,7 @@ class Model(Protocol):
         No tensor is moved. A tensor without a gradient is left out.
 
         Args:
-            names: The full names or aliases of parameters and buffers.
+            names: The full names or aliases of parameters and buffers, or of parts of them.
             what: As in read_parameters.
             transposed: The subset of `names` whose tensors are summarised as their transposes.
             statistics: The statistics that the digests hold at least.
@@ -455,9 +455,9 @@ class Model(Protocol):
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         """Overwrite the values of parameters and buffers in place, as their bytes come.
 
-        Each stream bears the name of its target and must have exactly the target's spec, which is checked before the first
-        byte is written. After a failure some targets are written, and one may be written in part; repeating the whole
-        call is idempotent.
+        Each stream bears the name of its target, which may be a part of a parameter or buffer, and must have exactly the
+        target's spec, which is checked before the first byte is written. After a failure some targets are written, and one may
+        be written in part; repeating the whole call is idempotent.
 
         Raises:
             PadiffError: UNKNOWN_NAME for a name that the model lacks. BAD_TENSOR for another spec than the target's.

@@ -11,6 +11,7 @@ import xxhash
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Record
+from padiff_rpc.model.parts import part_spec
 from padiff_rpc.tape.json_files import OURS, damaged, need
 from padiff_rpc.tape.npy import NpyFile, open_npy
 from padiff_rpc.tape.texts import dtype_from_text, shape_from_text, tensor_texts
@@ -55,6 +56,10 @@ class TensorRef:
         spec = transposed_spec(self.name, self.spec)
         file = replace(self.file, shape=spec.shape, column_major=not self.file.column_major)
         return replace(self, file=file, spec=spec, recorded=None)
+
+    def part(self, at: int) -> TensorRef:
+        """Return what lies at a place of the tensor's first axis; raises NOT_SUPPORTED as NpyFile.part does."""
+        return replace(self, file=self.file.part(at), spec=part_spec(self.spec), recorded=None)
 
     def digest(self) -> Digest:
         """Summarise the file's elements as they are now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy_format
 
-from padiff_rpc.errors import PadiffError
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.tape.json_files import damaged_file
 from padiff_rpc.tensors.tensor import CHUNK_BYTES, DType, TensorStream, data_loss
 
@@ -49,6 +49,21 @@ class NpyFile:
     def dtype(self) -> DType:
         """The element type, unless the dump says that these integers are the bits of bfloat16 or float8."""
         return _NATURAL[self.stored.newbyteorder("<")]
+
+    def part(self, at: int) -> NpyFile:
+        """Return what lies at a place of the array's first axis.
+
+        Raises:
+            PadiffError: NOT_SUPPORTED for an array in column-major order, whose parts are scattered.
+        """
+        if self.column_major and len(self.shape) > 1:
+            raise PadiffError(
+                f"{str(self.path)!r} lies in column-major order, and cannot be read in parts",
+                reason=Reason.NOT_SUPPORTED,
+                hint="save it in row-major order (numpy.ascontiguousarray)",
+            )
+        shape = self.shape[1:]
+        return replace(self, shape=shape, offset=self.offset + at * math.prod(shape) * self.stored.itemsize)
 
     def chunks(self) -> Iterator[memoryview]:
         """Yield the elements row-major and little-endian, in pieces of CHUNK_BYTES; raise DATA_LOSS if the file ends early."""

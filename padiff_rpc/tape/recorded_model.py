@@ -22,6 +22,7 @@ from padiff_rpc.model.model import (
     RecordOptions,
     What,
 )
+from padiff_rpc.model.parts import has_part, place_of_part
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.folders import TAPE, of_rank
@@ -302,15 +303,21 @@ class RecordedModel:
         return runs[at[1]]
 
     def _find(self, names: Sequence[str], what: What) -> list[tuple[str, TensorRef]]:
+        found: list[tuple[str, TensorRef | None]] = []
         for name in names:
-            if name not in self._first_names:
+            place = None if name in self._first_names else place_of_part(name)
+            whole, at = place or (name, None)
+            if whole not in self._first_names or (
+                at is not None and not has_part(self._description.parameter(whole).spec, at)
+            ):
                 nearest = difflib.get_close_matches(name, self._first_names, n=1)
                 raise PadiffError(
                     f"the dump {str(self.path)!r} has no parameter or buffer {name!r}",
                     reason=Reason.UNKNOWN_NAME,
                     hint=f"did you mean {nearest[0]!r}?" if nearest else "describe() lists them",
                 )
-        found = [(name, self._tensor(self._first_names[name], what)) for name in names]
+            ref = self._tensor(self._first_names[whole], what)
+            found.append((name, ref if ref is None or at is None else ref.part(at)))
         return [(name, ref) for name, ref in found if ref is not None]
 
     def _tensor(self, name: str, what: What) -> TensorRef | None:

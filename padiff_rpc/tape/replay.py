@@ -28,7 +28,7 @@ class Replay:
         self._known = {route for layer in description.layers for route in (layer.route, *layer.aliases)}
         self._first = {alias: layer.route for layer in description.layers for alias in layer.aliases}
         self._records: dict[int, TensorRef] = {}
-        self._digests: dict[tuple[Path, TensorSpec], Digest] = {}
+        self._digests: dict[tuple[Path, int, TensorSpec], Digest] = {}
         self._next_id = 1
 
     def clear(self) -> None:
@@ -137,7 +137,7 @@ class Replay:
 
     def digest(self, ref: TensorRef) -> Digest:
         """Summarise a tensor; a file that several records share is read once."""
-        key = (ref.file.path, ref.spec)
+        key = (ref.file.path, ref.file.offset, ref.spec)
         if key not in self._digests:
             self._digests[key] = ref.digest()
         return self._digests[key]

@@ -60,10 +60,23 @@ def test_equal_shapes_and_others_are_not(narrow: tuple[int, ...], wide: tuple[in
 
 
 def test_orders_of_axes_bring_one_shape_into_the_other() -> None:
-    assert [(0, 2, 1)] == list(orders_of_axes((2, 3, 4), (2, 4, 3)))
-    assert [(0, 2, 3, 1)] == list(orders_of_axes((2, 5, 6, 3), (2, 3, 5, 6)))
+    assert [(0, 2, 1)] == list(orders_of_axes((2, 4, 3), (2, 3, 4)))
+    assert [(0, 2, 3, 1)] == list(orders_of_axes((2, 3, 5, 6), (2, 5, 6, 3)))
     assert [(1, 0)] == list(orders_of_axes((4, 4), (4, 4)))
     assert [] == list(orders_of_axes((2, 3), (2, 3)))
+
+
+def test_axes_that_are_merged_in_another_order_have_orders() -> None:
+    assert [(0, 2, 3, 1), (0, 3, 2, 1)] == list(orders_of_axes((2, 3, 5, 7), (2, 35, 3)))
+    assert [(0, 2, 1), (2, 0, 1)] == list(orders_of_axes((2, 3, 5), (10, 3)))
+    assert [] == list(orders_of_axes((2, 35, 3), (2, 3, 5, 7)))
+    assert (0, 2, 1, 3) in list(orders_of_axes((2, 3, 5, 5), (2, 15, 5)))
+    array = np.arange(30, dtype=np.float32).reshape(2, 3, 5)
+    merged = in_order(Tensor.from_array(array), (0, 2, 1), (10, 3)).to_array()
+    assert np.array_equal(array.transpose(0, 2, 1).reshape(10, 3), merged)
+    assert "the axes are in another order: raw's are base's 0, 2, 1, some of them merged" == told_order(
+        (0, 2, 1), "raw"
+    )
 
 
 def test_axes_of_one_move_nothing() -> None:
@@ -79,4 +92,5 @@ def test_an_order_is_told_in_words_and_carried_out() -> None:
     assert "axes 1 and 2 are swapped" == told_order((0, 2, 1))
     assert "the axes are in another order: base's are raw's 0, 2, 3, 1" == told_order((0, 2, 3, 1))
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    assert np.array_equal(array.transpose(0, 2, 1), in_order(Tensor.from_array(array), (0, 2, 1)).to_array())
+    turned = in_order(Tensor.from_array(array), (0, 2, 1), (2, 4, 3)).to_array()
+    assert np.array_equal(array.transpose(0, 2, 1), turned)

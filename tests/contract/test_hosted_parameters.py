@@ -78,6 +78,30 @@ def test_tied_parameters_appear_once_and_answer_to_each_name(kit: Any) -> None:
     assert bytes(collect_all(model.read_parameters(["a.weight"]))["a.weight"].data) == bytes(zeros.data)
 
 
+def test_a_part_of_a_parameter_is_a_tensor_by_itself(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    whole = collect_all(model.read_parameters(["fc1.weight"]))["fc1.weight"].to_array()
+    read = collect_all(model.read_parameters(["fc1.weight[1]", "fc1.weight[0]"]))
+    assert [value.to_array().tolist() for value in read.values()] == [whole[1].tolist(), whole[0].tolist()]
+    assert model.digest_parameters(["fc1.weight[1]"])["fc1.weight[1]"].hash == _hash_of(whole[1])
+    model.write_parameters([Tensor.from_array(whole[0] + 1).stream("fc1.weight[1]")])
+    written = collect_all(model.read_parameters(["fc1.weight"]))["fc1.weight"].to_array()
+    assert written.tolist() == [whole[0].tolist(), (whole[0] + 1).tolist(), *whole[2:].tolist()]
+    model.forward(request_of("mlp"))
+    model.backward(SUM)
+    gradients = collect_all(model.read_parameters(["fc1.weight", "fc1.weight[2]"], "gradient"))
+    assert gradients["fc1.weight[2]"].to_array().tolist() == gradients["fc1.weight"].to_array()[2].tolist()
+    for name in (f"fc1.weight[{len(whole)}]", "fc1.wieght[0]", "fc1[0]"):
+        with pytest.raises(PadiffError) as raised:
+            model.read_parameters([name])
+        assert raised.value.reason is Reason.UNKNOWN_NAME
+
+
+def _hash_of(array: np.ndarray) -> bytes:
+    tensor = Tensor.from_array(np.ascontiguousarray(array))
+    return digest(np.frombuffer(tensor.data, np.uint8), tensor.spec).hash
+
+
 def test_gradients_that_are_not_there_are_left_out(kit: Any) -> None:
     model = hosted(kit, "extras")
     names = names_of(model)

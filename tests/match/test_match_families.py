@@ -238,3 +238,22 @@ def test_statistics_need_a_partner_unless_paddle_never_uses_them(
     )
     found = match_models(torch, replace(paddle, layers=layers), UserMap(layer_map))
     assert needed == failing(found.unmatched_raw)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (8, 8)], ids=["oblong", "square"])
+@pytest.mark.parametrize("kernel", [(1,), (1, 1)], ids=["Conv1D", "Conv2D"])
+def test_a_convolution_of_size_1_is_a_linear(size: tuple[int, int], kernel: tuple[int, ...]) -> None:
+    outputs, inputs = size
+    weights = {"weight": (outputs, inputs, *kernel), "bias": (outputs,)}
+    torch_conv, paddle_conv = (L(f"Conv{len(kernel)}{letter}", weights) for letter in "dD")
+    found = match(net(a=torch_conv), net(b=paddle_linear(inputs, outputs)))
+    assert {"a.weight": ("b.weight", "reshape_transpose"), "a.bias": ("b.bias", "identity")} == links(found)
+    found = match(net(a=torch_linear(inputs, outputs)), net(a=paddle_conv))
+    assert ("a.weight", "reshape") == links(found)["a.weight"]
+    pair = describe("paddle", net(a=paddle_linear(inputs, outputs))), describe("torch", net(a=torch_conv))
+    assert ("a.weight", "transpose_reshape") == links(match_models(*pair))["a.weight"]
+
+
+def test_a_larger_kernel_is_no_linear() -> None:
+    found = match(net(a=L("Conv1d", {"weight": (8, 6, 3)})), net(b=paddle_linear(6, 8, bias=False)))
+    assert "a" not in routes(found)

@@ -11,6 +11,7 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import ForwardRequest, Model, RecordOptions
 from padiff_rpc.remote.connect import connect
+from padiff_rpc.tensors.tensor import collect_all
 from tests.align.pairs import hosted, inputs_of
 from tests.servers.harness import serving
 from tests.tape.tapes import LOSS, SGD, recorded, run_step
@@ -89,6 +90,17 @@ def test_records_of_an_earlier_step_are_gone(make_model: MakeModel) -> None:
     with pytest.raises(PadiffError) as caught:
         [stream.collect() for stream in model.read_activations([record.id for record in first.outputs])]
     assert Reason.UNKNOWN_NAME is caught.value.reason
+
+
+def test_a_part_of_a_parameter_is_read_by_itself(make_model: MakeModel) -> None:
+    model, names = make_model("mlp"), ["body.fc1.weight[1]", "body.fc1.weight[0]"]
+    whole = collect_all(hosted("mlp").read_parameters(["body.fc1.weight"]))["body.fc1.weight"].to_array()
+    read = collect_all(model.read_parameters(names))
+    assert [read[name].to_array().tolist() for name in names] == [whole[1].tolist(), whole[0].tolist()]
+    assert model.digest_parameters(names) == hosted("mlp").digest_parameters(names)
+    with pytest.raises(PadiffError) as raised:
+        list(model.read_parameters([f"body.fc1.weight[{len(whole)}]"]))
+    assert raised.value.reason is Reason.UNKNOWN_NAME
 
 
 def test_there_is_no_gradient_before_a_backward(make_model: MakeModel) -> None:

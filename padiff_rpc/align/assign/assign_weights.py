@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching, ParameterLink
 from padiff_rpc.match.special_init import SpecialInit
 from padiff_rpc.model.model import Model, ModelDescription, Native, TakingGradients, What
+from padiff_rpc.model.parts import with_parts
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 from padiff_rpc.tensors.convert_dtype import convert_stream
@@ -63,7 +64,7 @@ def assign_weights(base: Model, raw: Model, matching: Matching) -> AssignReport:
             fit (`explain_mismatch` tells each case by itself). BAD_CONFIG where a special initialiser fails or returns something
             unusable, and NOT_SUPPORTED where it cannot run.
     """
-    base_model, raw_model = base.describe(), raw.describe()
+    base_model, raw_model = matching.in_parts(PerSide(base.describe(), raw.describe()))
     _check(base, base_model, raw_model, matching)
     calls = _live_calls(base, raw, matching)
     report = AssignReport(skipped=[entry for entry in matching.unmatched_raw if entry.what != "layer"])
@@ -82,7 +83,9 @@ def write_links(base: Model, raw: Model, links: Sequence[ParameterLink]) -> None
         raw: is the model that takes them.
         links: say which tensors, and by which layout rule; none of them is a special initialiser's.
     """
-    raw.write_parameters(_transformed(base, base.describe(), raw.describe(), links, AssignReport()))
+    base_model = with_parts(base.describe(), (name for link in links for name in link.base))
+    raw_model = with_parts(raw.describe(), (name for link in links for name in link.raw))
+    raw.write_parameters(_transformed(base, base_model, raw_model, links, AssignReport()))
 
 
 def write_gradients(

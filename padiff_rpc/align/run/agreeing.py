@@ -64,7 +64,7 @@ class Agreeing:
                 if (route := self._later(one, side, known.of(side))) is not None:
                     why = f"{side}'s layer returns what {other} has only further on, at {route!r}, where it agrees"
                     found.setdefault(one.seqs.base, {})[one.tensor] = why
-        return [replace(one, later=found[one.base.seq]) if one.base.seq in found else one for one in judged]
+        return [replace(one, elsewhere=found[one.base.seq]) if one.base.seq in found else one for one in judged]
 
     def _later(self, one: _Unlike, side: SideName, known: Mapping[int, Sequence[int]]) -> str | None:
         """Return the layer at which a side's tensor agrees after it differs here; None where it does not, or did before."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sys import intern
 
 from padiff_rpc.align.run.agreeing import Agreeing
+from padiff_rpc.align.run.exchanged import Exchanged
 from padiff_rpc.align.run.judged_boundary import Judged, judged
 from padiff_rpc.align.run.pairing import stage_of
 from padiff_rpc.align.run.questions import (
@@ -27,7 +28,7 @@ from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
 from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
 from padiff_rpc.model.model import Boundary, Phase, Record
-from padiff_rpc.per_side import SideName
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Pair, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec, TensorStream
 
@@ -66,6 +67,7 @@ class Judge:
         self._reordered: dict[Contents, Verdict] = {}
         self._collects = sides.rules.mode == "scaled"
         self._agreeing = Agreeing()
+        self._exchanged = Exchanged(sides.inferred)
 
     def judge(self, reached: Sequence[tuple[Boundary, Boundary]]) -> list[Judged]:
         """Compare every tensor of these (base, raw) boundaries; tensors move only where their digests leave it open.
@@ -91,9 +93,14 @@ class Judge:
                 del known[contents]
         return found
 
-    def noted_on(self, judged: Sequence[Judged]) -> list[Judged]:
-        """Note on outputs that differ where the very tensor of one side is compared further on (see `Agreeing.noted_on`)."""
-        return self._agreeing.noted_on(judged)
+    def noted_on(self, judged: Sequence[Judged], leftovers: PerSide[list[Boundary]]) -> list[Judged]:
+        """Note on tensors that differ where they are found again (see `Agreeing.noted_on` and `Exchanged`)."""
+        found = self._exchanged.found(judged, leftovers, self._agreeing.holds)
+        noted = self._agreeing.noted_on(judged)
+        return [
+            replace(one, elsewhere={**found[one.base.seq], **(one.elsewhere or {})}) if one.base.seq in found else one
+            for one in noted
+        ]
 
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
@@ -211,8 +218,10 @@ class Judge:
             return
         if verdict.status == "pass" and not (isinstance(one.found, Question) and one.found.as_masks):
             self._agreeing.add(base, raw, mine, other)
-        elif verdict.failure in ("values", "shape") and base.side == "output":
-            self._agreeing.add_unlike(base, raw, mine, other, tensor)
+        elif verdict.failure in ("values", "shape"):
+            self._exchanged.add(base, raw, mine, other, tensor, self._standards[base.phase])
+            if base.side == "output":
+                self._agreeing.add_unlike(base, raw, mine, other, tensor)
 
     def _known_elsewhere(self, mine: Record | None, other: Record | None, verdict: Verdict) -> Verdict:
         """Excuse an output that one model alone returns, where it is a tensor inside the model that has been compared.

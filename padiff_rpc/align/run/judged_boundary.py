@@ -43,7 +43,7 @@ class Judged:
             it got back for its outputs in the backward. It is 0 elsewhere, and NaN where the digests do not tell it.
         l1: is the L1 norm of these gradients; it is 0 elsewhere, and NaN where the digests do not tell it.
         whole: are the boundaries themselves, for the model's own inputs and outputs, and for all where a side is a dump.
-        later: tells, by tensor, of outputs that differ where the tensor of one side is compared further on (see `Agreeing`).
+        elsewhere: tells, by tensor, of those that differ here and are found again elsewhere (see `Agreeing` and `Exchanged`).
     """
 
     base: BoundaryPlace
@@ -55,7 +55,7 @@ class Judged:
     square: float
     l1: float
     whole: PerSide[Boundary] | None
-    later: Mapping[str, str] | None = None
+    elsewhere: Mapping[str, str] | None = None
 
     @property
     def places(self) -> PerSide[BoundaryPlace]:

@@ -86,7 +86,7 @@ def run_phase(
             phase.releases.of(side).add(boundary)
         phase.releases.of(side).flush()
     phase.judged.sort(key=lambda one: one.base.seq)
-    return PhaseRun(results, judge.noted_on(phase.judged), leftovers, phase.returned)
+    return PhaseRun(results, judge.noted_on(phase.judged, leftovers), leftovers, phase.returned)
 
 
 class _Phase:

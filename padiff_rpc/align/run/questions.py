@@ -87,7 +87,8 @@ def may_be_reordered(base: Record, raw: Record, standard: Standard) -> bool:
         return False
     if not carry_alike(base.spec, base.digest, raw.spec, raw.digest, standard):
         return False
-    return next(orders_of_axes(base.spec.shape, raw.spec.shape), None) is not None
+    first, second = (raw, base) if _splits(raw.spec, base.spec) else (base, raw)
+    return next(orders_of_axes(first.spec.shape, second.spec.shape), None) is not None
 
 
 def reordered(question: Question, base: TensorStream, raw: TensorStream) -> Verdict:
@@ -99,11 +100,21 @@ def reordered(question: Question, base: TensorStream, raw: TensorStream) -> Verd
     assert differ is not None, "only what differs is tried in another order"
     mine, theirs = base.collect(), raw.collect()
     digests = question.base.digest, question.raw.digest
-    for order in orders_of_axes(mine.spec.shape, theirs.spec.shape):
-        turned = in_order(theirs, order)
-        if compare_streams(mine.stream(""), turned.stream(""), *digests, question.standard).status == "pass":
-            return replace(differ, failure="axes", why=f"{told_order(order)}; {differ.why}")
+    turns_raw = _splits(theirs.spec, mine.spec)
+    turned, kept = (theirs, mine) if turns_raw else (mine, theirs)
+    longer = len(turned.spec.shape) > len(kept.spec.shape)
+    merged = "" if not longer else "base" if turns_raw else "raw"
+    for order in orders_of_axes(turned.spec.shape, kept.spec.shape):
+        one = in_order(turned, order, kept.spec.shape)
+        base_stream, raw_stream = (kept.stream(""), one.stream("")) if turns_raw else (one.stream(""), kept.stream(""))
+        if compare_streams(base_stream, raw_stream, *digests, question.standard).status == "pass":
+            return replace(differ, failure="axes", why=f"{told_order(order, merged)}; {differ.why}")
     return differ
+
+
+def _splits(raw: TensorSpec, base: TensorSpec) -> bool:
+    """Tell whether it is raw's axes that are brought into base's order: it has as many, or more."""
+    return len(raw.shape) >= len(base.shape)
 
 
 def in_one_form(verdict: Verdict, base: TensorSpec, raw: TensorSpec) -> Verdict:

@@ -55,7 +55,8 @@ def set_aside_what_heals(
         holders: are base's routes of the layers that hold parameters themselves. What such a layer makes of its parameters does
             not heal by itself, however little of it arrives at the outputs, unless the same elements lie along other axes.
 
-    In all other runs an output that differs is set aside, too, where the very tensor of one side is compared further on.
+    In all other runs an output that differs is set aside, too, where the very tensor of one side is compared further on. So is
+    what layers of inferred pairs take and return, where they are used in each other's place.
 
     Returns:
         A note on what was set aside; none where nothing was.
@@ -65,7 +66,7 @@ def set_aside_what_heals(
     decisive = [pair for one in steps for pair in one.pairs if not _is_inner(pair)]
     if not any(_is_output(pair) for pair in decisive):
         return []
-    aside = [pair for one in steps for pair in _compared_later(one)]
+    aside = [pair for one in steps for pair in _found_elsewhere(one)]
     if any(pair.status == "fail" for pair in decisive):
         for one in steps:
             aside += _set_aside(one, _beside_a_fault(one))
@@ -80,9 +81,34 @@ _Heals = Callable[[Pair, "BoundaryPlace | None"], str]
 
 
 def _beside_a_fault(one: StepResult) -> _Heals:
-    """Let a difference heal where what is computed from it next agrees."""
-    places, cut = _Places(one), _cut(one)
-    return lambda pair, place: "" if _place(pair) in cut else places.heals_nearby(pair, place)
+    """Let a difference heal where what is computed from it next agrees, be it along other axes."""
+    places, cut, turned = _Places(one), _cut(one), _along_other_axes(one)
+
+    def heals(pair: Pair, place: BoundaryPlace | None) -> str:
+        if _place(pair) in cut:
+            return ""
+        if pair.failure == "axes" and (pair.base_route, pair.call) in turned:
+            return f"{_any_number(pair.base_route)} takes and returns the same along other axes"
+        return places.heals_nearby(pair, place)
+
+    return heals
+
+
+def _along_other_axes(one: StepResult) -> set[LayerCall]:
+    """Return the calls of layers that take and return what they do on the other side, along other axes.
+
+    A layer that was given its input along wrong axes would return other numbers, unless it treats these axes alike; then the
+    first layer that does not is told.
+    """
+    failures: dict[LayerCall, dict[str, set[str]]] = {}
+    for each in one.forward:
+        sides = failures.setdefault((each.base.route, each.base.call), {"input": set(), "output": set()})
+        sides[each.base.side].update(pair.failure for pair in each.pairs)
+    return {
+        call
+        for call, sides in failures.items()
+        if all("axes" in found and found <= {"", "axes"} for found in sides.values())
+    }
 
 
 def _where_all_agrees(one: StepResult, ceiling: float, holders: Collection[str], settings: AlignSettings) -> _Heals:
@@ -102,12 +128,12 @@ def _where_all_agrees(one: StepResult, ceiling: float, holders: Collection[str],
     return heals
 
 
-def _compared_later(one: StepResult) -> list[Pair]:
-    """Skip outputs that differ where one side's tensor is compared further on, and their gradients; return them as they are."""
+def _found_elsewhere(one: StepResult) -> list[Pair]:
+    """Skip what differs where its tensors are found again at other layers, and its gradients; return the pairs as they are."""
     reasons = {
         (each.base.route, each.base.call, tensor): _any_number(why)
         for each in one.forward
-        for tensor, why in (each.later or {}).items()
+        for tensor, why in (each.elsewhere or {}).items()
     }
     aside: list[Pair] = []
 

@@ -173,6 +173,10 @@ class Backend(Protocol):
         """Return the gradient that a parameter has collected; None where it has none."""
         ...
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return what lies at a place of a tensor's first axis, outside autograd; it shares the tensor's memory."""
+        ...
+
     def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
         """Return the very tensor that an optimiser takes for a parameter's gradient; None where it has none, or no dense one."""
         ...

@@ -42,6 +42,7 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
+from padiff_rpc.model.parts import has_part, place_of_part, stack_name
 from padiff_rpc.model.recording.native_tree import (
     choose_layers,
     describe,
@@ -240,8 +241,9 @@ class HostedModel:
     ) -> Iterator[TensorStream]:
         """Stream as Model says; chunks are views of the parameters' own memory where the framework allows it."""
         found = self._named(names)
-        for name in transposed:
-            transposed_spec(name, self.backend.spec(dict(found)[name]))
+        for name, tensor, at in found if transposed else ():
+            if name in transposed:
+                transposed_spec(name, self.backend.spec(tensor if at is None else self.backend.part(tensor, at)))
         return (self._stream(name, tensor, name in transposed) for name, tensor in self._wanted(found, what))
 
     def digest_parameters(
@@ -266,18 +268,24 @@ class HostedModel:
         """
         known = self._known_tensors()
         for stream in tensors:
-            if stream.name not in known:
+            found = self._placed(stream.name, known)
+            if found is None:
                 raise self._unknown_tensor(stream.name, known)
-            write_stream(self.backend, known[stream.name], stream)
+            tensor, at = found
+            write_stream(self.backend, tensor if at is None else self.backend.part(tensor, at), stream)
 
     def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
         """Overwrite as TakingGradients says."""
         known = self._known_tensors()
         written: list[str] = []
         for stream in tensors:
-            if stream.name not in known:
+            found = self._placed(stream.name, known)
+            if found is None:
                 raise self._unknown_tensor(stream.name, known)
-            gradient = self.backend.own_gradient(known[stream.name])
+            tensor, at = found
+            gradient = self.backend.own_gradient(tensor)
+            if gradient is not None and at is not None:
+                gradient = self.backend.part(gradient, at)
             if gradient is not None and self.backend.spec(gradient) == stream.spec:
                 write_stream(self.backend, gradient, stream)
                 written.append(stream.name)
@@ -523,19 +531,33 @@ class HostedModel:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
         return {name: each.tensor for each in tensors for name in (each.name, *each.aliases)}
 
-    def _named(self, names: Sequence[str]) -> list[tuple[str, NativeTensor]]:
+    def _named(self, names: Sequence[str]) -> list[tuple[str, NativeTensor, int | None]]:
+        """Return each name with its tensor; with the stack and the place in it, for a part of one."""
         # Looked up anew each time: a framework may put another object in a buffer's place while it runs.
-        found = find_tensors(self.backend, self.model, names)
+        known = find_tensors(self.backend, self.model, [*names, *{stack_name(name) for name in names}])
+        found: list[tuple[str, NativeTensor, int | None]] = []
         for name in names:
-            if name not in found:
+            placed = self._placed(name, known)
+            if placed is None:
                 raise self._unknown_tensor(name, self._known_tensors())
-        return [(name, found[name]) for name in names]
+            found.append((name, *placed))
+        return found
 
-    def _wanted(self, found: list[tuple[str, NativeTensor]], what: What) -> Iterator[tuple[str, NativeTensor]]:
-        for name, tensor in found:
+    def _placed(self, name: str, known: Mapping[str, NativeTensor]) -> tuple[NativeTensor, int | None] | None:
+        if name in known:
+            return known[name], None
+        place = place_of_part(name)
+        if place is None or place[0] not in known or not has_part(self.backend.spec(known[place[0]]), place[1]):
+            return None
+        return known[place[0]], place[1]
+
+    def _wanted(
+        self, found: list[tuple[str, NativeTensor, int | None]], what: What
+    ) -> Iterator[tuple[str, NativeTensor]]:
+        for name, tensor, at in found:
             wanted = self._what(tensor, what)
             if wanted is not None:
-                yield name, wanted
+                yield name, wanted if at is None else self.backend.part(wanted, at)
 
     def _what(self, tensor: NativeTensor, what: What) -> NativeTensor | None:
         if what == "value":

@@ -175,6 +175,10 @@ class NumpyBackend:
         """Return the tensor's `grad`."""
         return parameter.grad
 
+    def part(self, tensor: Tensor, at: int) -> Tensor:
+        """Return a Tensor over a view; a write to it does not count as one to the whole."""
+        return Tensor(tensor.data[at], dtype=tensor.dtype)
+
     def own_gradient(self, parameter: Tensor) -> Tensor | None:
         """Return the tensor's `grad`, which is always dense."""
         return parameter.grad

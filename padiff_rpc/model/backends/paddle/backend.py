@@ -186,6 +186,10 @@ class PaddleBackend:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return a slice of the detached tensor, which is a view (2.6.2, 3.3.1)."""
+        return tensor.detach()[at]
+
     def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
         """Return `grad` of a trainable leaf, where it is dense: an optimiser treats the rows of a sparse one otherwise."""
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad

@@ -179,6 +179,10 @@ class TorchBackend:
         """Return `grad` of a leaf; None for a tensor that an operation made."""
         return parameter.grad if parameter.is_leaf else None
 
+    def part(self, tensor: NativeTensor, at: int) -> NativeTensor:
+        """Return a view of the detached tensor."""
+        return tensor.detach()[at]
+
     def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
         """Return `grad` of a leaf, where it is strided."""
         gradient = self.gradient(parameter)
