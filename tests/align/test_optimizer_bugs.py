@@ -141,6 +141,21 @@ def test_an_offered_optimisers_hyper_parameters_are_told_where_they_differ() -> 
     ]
 
 
+@pytest.mark.parametrize(("neutral", "steps"), [(True, {0}), (False, {0, 1, 2})])
+def test_of_neutral_optimisers_the_states_of_the_first_step_tell_all(neutral: bool, steps: set[int]) -> None:
+    if neutral:
+        inputs, adam = inputs_of("mlp"), parse_optimizer("Adam(lr=0.001)")
+        settings = AlignSettings(base_optimizer=adam, raw_optimizer=adam, steps=3)
+        result = align(hosted("mlp"), hosted("mlp", seed=1), inputs, inputs, settings)
+    else:
+        result = run(made(Optimizer, "Adam"), made(Optimizer, "Adam"), steps=3, factory="mlp")
+    assert result.aligned
+    states = [pair for pair in result.pairs if "(moment" in pair.tensor]
+    assert steps == {pair.step for pair in states}
+    parameters = sum(pair.stage == "weights_before" for pair in result.pairs)
+    assert 2 * parameters * len(steps) == len(states)
+
+
 @pytest.mark.parametrize("rule", ["raw alone", "base alone", "both"])
 def test_rows_that_one_side_alone_trains_fail_though_the_gradient_agrees_by_the_table(
     monkeypatch: pytest.MonkeyPatch, rule: str
