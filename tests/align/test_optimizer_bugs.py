@@ -22,7 +22,6 @@ from tests.align.pairs import hosted, inputs_of
 
 ADAMW = "AdamW(lr=0.001, weight_decay=0.01)"
 MINE = OptimizerSpec("mine")
-Wrong = Callable[[Optimizer], None]
 
 
 class EpsilonInside(Optimizer):
@@ -73,12 +72,12 @@ def made(kind: type[Optimizer], spec: str) -> Callable[[Any], Optimizer]:
 
 
 def run(base: Callable[[Any], Any], raw: Callable[[Any], Any], steps: int, factory: str = "bert_like") -> Result:
-    sides = [
+    mine, other = (
         HostedModel(hosted(factory, seed=seed).model, NumpyBackend(), optimizers={"mine": make})
         for seed, make in enumerate((base, raw))
-    ]
+    )
     inputs = inputs_of(factory)
-    return align(*sides, inputs, inputs, AlignSettings(base_optimizer=MINE, raw_optimizer=MINE, steps=steps))
+    return align(mine, other, inputs, inputs, AlignSettings(base_optimizer=MINE, raw_optimizer=MINE, steps=steps))
 
 
 def place(result: Result) -> tuple[int, str]:
