@@ -267,6 +267,23 @@ class Extra:
     why: str
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What may have made the first difference, with what speaks for it.
+
+    Attributes:
+        name: names the kind of cause, for programs, such as `hyper-parameter` or `constant factor`.
+        words: say what is different, for people.
+        evidence: says what in the run shows it.
+        score: ranks the causes of one result; 1 is as good as proved.
+    """
+
+    name: str
+    words: str
+    evidence: str
+    score: float
+
+
 @dataclass
 class Result:
     """The outcome of an alignment.
@@ -291,6 +308,7 @@ class Result:
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
         introduced: hold each layer's own error, the largest first, in floors. They are measured where the models differ, with the
             tolerance "auto".
+        causes: are what may have made the first divergence, the best first; none is told without evidence.
     """
 
     aligned: bool
@@ -309,6 +327,7 @@ class Result:
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     introduced: list[IntroducedError] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -323,6 +342,7 @@ class Result:
                 "aligned": self.aligned,
                 "first_divergence": _divergence(self.divergences[0]) if self.divergences else None,
                 "divergences": [_divergence(d) for d in self.divergences],
+                "causes": [asdict(cause) for cause in self.causes],
                 "pairs": [asdict(pair) for pair in self.pairs],
                 "unmatched": {
                     "base": [asdict(u) for u in self.unmatched_base],

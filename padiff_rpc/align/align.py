@@ -30,6 +30,7 @@ from padiff_rpc.align.trying.decide import Decision
 from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
 from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
+from padiff_rpc.align.verdict.explain_first import explain_first
 from padiff_rpc.align.verdict.guesses import notes_on_guesses, open_guesses
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
@@ -109,6 +110,7 @@ def align(
     result = _conclude(prepared, run, probes, decisions, begun)
     result.notes = [*placed, *result.notes, *weighed, *unknown]
     result.introduced = introduced
+    explain_first(result, prepared, run.steps, inputs)
     return result
 
 

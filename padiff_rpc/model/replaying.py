@@ -26,8 +26,11 @@ class ReplayRequest:
         dtype: Cast the layer and its floating inputs to this type; None leaves them in their own.
         inputs: Tensors for the layer to take instead of those that reach it, by the names of its input records. They are
             converted to the element type that the layer takes.
+        parameters: Values for parameters and buffers of the layer and the layers inside to have meanwhile instead of their own,
+            by full name or alias, converted likewise.
         seed: The seed of the projection from which backward runs (see `NEUTRAL_LOSSES`).
         outputs: The names of the outputs that the projection takes, in this order; empty for all, in the layer's own.
+        backward: Run backward, too; False ends after the layer's forward.
         inner: The routes of layers inside, whose boundaries are to be recorded too.
     """
 
@@ -36,8 +39,10 @@ class ReplayRequest:
     call: int = 0
     dtype: ReplayDtype | None = None
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     outputs: tuple[str, ...] = ()
+    backward: bool = True
     inner: tuple[str, ...] = ()
 
 
@@ -48,7 +53,7 @@ class ReplayResult:
     Attributes:
         boundaries: The boundaries of the layer and of the inner layers asked for, in execution order, the forward's before the
             backward's. Calls are counted within the replay, so that the layer's own is 0. The first one is of the layer's
-            inputs. There are none of the backward where no output wants a gradient.
+            inputs. There are none of the backward where it is not asked for, or no output wants a gradient.
         parameters: The gradients of the trainable parameters of the layer and of all layers inside, each under the first of
             its names in the model; one that got no gradient is left out.
         wall_s: The duration in seconds, the forward up to the layer included.
@@ -88,9 +93,9 @@ class Replaying(Protocol):
         backward can follow.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for a layer, an input or an output that is not there, and where the layer is called less
-                often. BAD_INPUTS as in forward(). BAD_CONFIG for another dtype. BAD_TENSOR where a given tensor does not fit
-                the input. MODEL_FAILED where the model raised, or the layer did in that dtype. STORE_FULL without room for
-                the records. VERSION_MISMATCH from a worker that is too old for it.
+            PadiffError: UNKNOWN_NAME for a layer, an input, a parameter or an output that is not there, and where the layer is
+                called less often. BAD_INPUTS as in forward(). BAD_CONFIG for another dtype. BAD_TENSOR where a given tensor does
+                not fit the one whose place it takes. MODEL_FAILED where the model raised, or the layer did in that dtype.
+                STORE_FULL without room for the records. VERSION_MISMATCH from a worker that is too old for it.
         """
         ...

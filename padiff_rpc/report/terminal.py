@@ -15,9 +15,10 @@ from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.likely_causes import shown_causes
 from padiff_rpc.report.tree_view import tree_lines
 from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
-from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result
+from padiff_rpc.result import Cause, Divergence, Failure, LayerRef, Metrics, Pair, Result
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
@@ -29,6 +30,7 @@ def print_result(result: Result, console: Console) -> None:
     divergence = result.first_divergence
     if divergence:
         _print_divergence(result, divergence, console)
+        _print_causes(shown_causes(result.causes), console)
     elif not result.aligned:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)
@@ -145,6 +147,18 @@ def _print_introduced(result: Result, console: Console) -> None:
     _print_lines(columns(rows, console.width, indent=2), console)
     if len(own) > MOST_LISTED:
         console.print(f"  ... and {len(own) - MOST_LISTED} more: see `introduced` in --json")
+
+
+def _print_causes(causes: Sequence[Cause], console: Console) -> None:
+    """Print the causes, the best first, each with what shows it."""
+    if not causes:
+        return
+    _title("Likely cause", console)
+    rows: list[tuple[str, Text | str]] = []
+    for at, cause in enumerate(causes):
+        rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
+        rows.append(("shown by", cause.evidence))
+    _print_facts(rows, console)
 
 
 def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:

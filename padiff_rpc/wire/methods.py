@@ -22,6 +22,7 @@ CARRIERS = (
     "Forward",
     "Backward",
     "MeasureFloor",
+    "ReplayLayer",
 )
 """Calls with streams both ways that carry tensors.
 
