@@ -193,6 +193,33 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class IntroducedError:
+    """What a layer adds to the difference itself, found by handing raw's layer base's own tensors.
+
+    Attributes:
+        stage: names the part of the step: forward, backward or grads.
+        base_route: is the layer in base.
+        raw_route: is its partner in raw.
+        class_name: is base's class.
+        tensor: names the tensor at which most of it shows.
+        total: is the error there in the plain run, as a relative L2 distance: what came to the layer included.
+        introduced: is the error that the layer adds.
+        floor: is what rounding makes of one such tensor, in one layer.
+        ratio: is introduced / floor.
+    """
+
+    stage: Stage
+    base_route: str
+    raw_route: str
+    class_name: str
+    tensor: str
+    total: float
+    introduced: float
+    floor: float
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Unmatched:
     """A layer, parameter or buffer without a partner on the other side.
 
@@ -280,6 +307,8 @@ class Result:
         extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
         causes: are what may have made the first divergence, the best first; none is told without evidence.
+        introduced: hold each layer's own error, the largest first, in floors. They are measured where the models differ, with the
+            tolerance "auto".
     """
 
     aligned: bool
@@ -298,6 +327,7 @@ class Result:
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
+    introduced: list[IntroducedError] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -320,6 +350,7 @@ class Result:
                 },
                 "extras": [asdict(extra) for extra in self.extras],
                 "lacking": self.lacking,
+                "introduced": [asdict(one) for one in self.introduced],
                 "notes": self.notes,
                 "settings": self.settings,
                 "environment": self.environment,

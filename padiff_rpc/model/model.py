@@ -281,6 +281,9 @@ class RecordOptions:
     statistics: Statistics = Statistics.ALL
 
 
+Copies = Literal["own", "float64"]
+"""Copies of a model's tensors, in their own element types or in float64."""
+
 Inputs = Mapping[str, Any]
 """forward's keyword arguments: Tensor, None, bool, int, float, str, or lists, tuples and dicts (str keys) of these."""
 
@@ -573,14 +576,17 @@ class Flooring(Protocol):
 
 
 @runtime_checkable
-class Precise(Protocol):
-    """A further ability of a Model that runs: it computes in float64 for a while."""
+class Lending(Protocol):
+    """A further ability of a Model that runs: it computes with copies of its tensors for a while, in float64 if need be."""
 
-    def set_precision(self, float64: bool) -> None:
-        """Go over to copies of all tensors in float64, or back to the model's own, which are then as they were before.
+    def work_on(self, copies: Copies | None) -> None:
+        """Go over to copies of all tensors, in their own types or in float64, or (None) back to the model's own.
 
         Back means: the memory, bytes and gradients of all parameters and buffers, and the modes and attributes of all layers,
         whatever was run or written in between. Records and graph are dropped either way. reset() goes back, too.
+
+        Args:
+            copies: "own" or "float64"; None goes back.
 
         Raises:
             PadiffError: VERSION_MISMATCH from a worker that is too old for it.

@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_to_json
 from padiff_rpc.model.model import (
     BackwardResult,
+    Copies,
     ForwardRequest,
     ForwardResult,
     LossSpec,
@@ -234,11 +235,11 @@ class RemoteModel:
         self._placed.forget()
         self._step(self._stub.MeasureFloor, pb.MeasureFloorRequest, header, tensors, None)
 
-    def set_precision(self, float64: bool) -> None:
-        """Have the worker go over to float64, or back, as Precise says."""
+    def work_on(self, copies: Copies | None) -> None:
+        """Have the worker go over to copies, or back, as Lending says."""
         self._placed.forget()
-        request = pb.SetPrecisionRequest(session_id=self._session_id, float64=float64)
-        self._connection.unary(self._stub.SetPrecision, request)
+        request = pb.WorkOnCopiesRequest(session_id=self._session_id, copies=copies or "")
+        self._connection.unary(self._stub.WorkOnCopies, request)
 
     def _step(
         self,

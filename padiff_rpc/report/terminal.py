@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.floor import HEALTHY
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.extras_in_words import extras_held, in_words
@@ -33,6 +34,7 @@ def print_result(result: Result, console: Console) -> None:
     elif not result.aligned:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)
+    _print_introduced(result, console)
     _print_stages(result, console)
     unmatched = PerSide(result.unmatched_base, result.unmatched_raw)
     for side, entries in unmatched.items():
@@ -141,6 +143,22 @@ def _print_causes(causes: Sequence[Cause], console: Console) -> None:
         rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
         rows.append(("shown by", cause.evidence))
     _print_facts(rows, console)
+
+
+def _print_introduced(result: Result, console: Console) -> None:
+    """Print the layers that add more than rounding to the difference themselves."""
+    own = [one for one in result.introduced if one.ratio > HEALTHY]
+    if not own:
+        return
+    _title("Layers that add to the difference themselves, given base's own tensors", console)
+    rows: list[tuple[str, ...]] = [("raw", "class", "stage", "total", "adds", "floors")]
+    for one in own[:MOST_LISTED]:
+        name = one.raw_route or "(the whole model)"
+        figures = (number(one.total), number(one.introduced), f"{one.ratio:.0f}")
+        rows.append((name, one.class_name, _stage(one.stage), *figures))
+    _print_lines(columns(rows, console.width, indent=2), console)
+    if len(own) > MOST_LISTED:
+        console.print(f"  ... and {len(own) - MOST_LISTED} more: see `introduced` in --json")
 
 
 def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:

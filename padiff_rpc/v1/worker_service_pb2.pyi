@@ -414,15 +414,15 @@ class MeasureFloorResult(_message.Message):
     wall_s: float
     def __init__(self, wall_s: _Optional[float] = ...) -> None: ...
 
-class SetPrecisionRequest(_message.Message):
-    __slots__ = ("session_id", "float64")
+class WorkOnCopiesRequest(_message.Message):
+    __slots__ = ("session_id", "copies")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    FLOAT64_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    float64: bool
-    def __init__(self, session_id: _Optional[str] = ..., float64: bool = ...) -> None: ...
+    copies: str
+    def __init__(self, session_id: _Optional[str] = ..., copies: _Optional[str] = ...) -> None: ...
 
-class SetPrecisionResponse(_message.Message):
+class WorkOnCopiesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

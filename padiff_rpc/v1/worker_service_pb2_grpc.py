@@ -82,10 +82,10 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.FromString,
                 )
-        self.SetPrecision = channel.unary_unary(
-                '/padiff_rpc.v1.ModelWorkerService/SetPrecision',
-                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.SerializeToString,
-                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.FromString,
+        self.WorkOnCopies = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/WorkOnCopies',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.FromString,
                 )
         self.ReadActivations = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
@@ -236,10 +236,10 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetPrecision(self, request, context):
-        """Has the model compute with copies of all its tensors in float64, or goes back to its own, whose bytes, gradients and modes are
-        then as they were. Drops records and graph. Idempotent.
-        Errors: FAILED_PRECONDITION (MODEL_FAILED).
+    def WorkOnCopies(self, request, context):
+        """Has the model compute with copies of all its tensors, or goes back to its own, whose bytes, gradients and modes are then as they
+        were. Drops records and graph. Idempotent.
+        Errors: FAILED_PRECONDITION (MODEL_FAILED), INVALID_ARGUMENT (BAD_CONFIG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,10 +352,10 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.SerializeToString,
             ),
-            'SetPrecision': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetPrecision,
-                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.FromString,
-                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.SerializeToString,
+            'WorkOnCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.WorkOnCopies,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.SerializeToString,
             ),
             'ReadActivations': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadActivations,
@@ -617,7 +617,7 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
-    def SetPrecision(request,
+    def WorkOnCopies(request,
             target,
             options=(),
             channel_credentials=None,
@@ -627,9 +627,9 @@ class ModelWorkerService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/SetPrecision',
-            padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionRequest.SerializeToString,
-            padiff__rpc_dot_v1_dot_worker__service__pb2.SetPrecisionResponse.FromString,
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/WorkOnCopies',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -458,6 +458,17 @@ def measure_floor_header_to_proto(
     )
 
 
+def copies_from_proto(text: str) -> domain.Copies | None:
+    """Read which copies to work on; empty is None, the model's own tensors.
+
+    Raises:
+        PadiffError: BAD_CONFIG for copies that this version does not know.
+    """
+    if text == "own" or text == "float64" or not text:
+        return text or None
+    raise PadiffError(f"no copies of the kind {text!r} are known", reason=Reason.BAD_CONFIG)
+
+
 def forward_result_to_proto(result: domain.ForwardResult) -> worker_service_pb2.ForwardResult:
     """Write a forward's result: records of the model's outputs, and its wall time in seconds."""
     return worker_service_pb2.ForwardResult(outputs=map(record_to_proto, result.outputs), wall_s=result.wall_s)

@@ -18,7 +18,7 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Flooring, Model, Observer, Precise, Stating, StoreFigures
+from padiff_rpc.model.model import Flooring, Lending, Model, Observer, Stating, StoreFigures
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
@@ -298,13 +298,14 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         yield from self._step(session, context, request_iterator, pb.MeasureFloorResponse, run, header.forward)
 
     @_unary
-    def SetPrecision(self, request: pb.SetPrecisionRequest, context: Context) -> pb.SetPrecisionResponse:
-        """Go over to float64, or back, in the model thread."""
+    def WorkOnCopies(self, request: pb.WorkOnCopiesRequest, context: Context) -> pb.WorkOnCopiesResponse:
+        """Go over to copies, or back, in the model thread."""
         session, model = self._sessions.get(request.session_id), self._model
-        if not isinstance(model, Precise):
-            raise PadiffError("this worker's model cannot compute in float64", reason=Reason.NOT_SUPPORTED)
-        self._run(session, lambda: model.set_precision(request.float64))
-        return pb.SetPrecisionResponse()
+        if not isinstance(model, Lending):
+            raise PadiffError("this worker's model cannot compute with copies", reason=Reason.NOT_SUPPORTED)
+        copies = serde.copies_from_proto(request.copies)
+        self._run(session, lambda: model.work_on(copies))
+        return pb.WorkOnCopiesResponse()
 
     @_unary
     def OptimizerStep(self, request: pb.OptimizerStepRequest, context: Context) -> pb.OptimizerStepResponse:

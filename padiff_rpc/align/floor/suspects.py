@@ -107,7 +107,7 @@ def _settle(pair: Pair, there: Pair | None, why_not: str) -> tuple[Pair, Finding
     assert here.ratio is not None
     size = _size(here)
     if exact is not None:
-        if exact.rel_l2 < _SHARE * here.rel_l2:
+        if _share(here, exact) < _SHARE:
             return replace(pair, why=f"{size}; float64 agrees to {exact.rel_l2:.2g}: rounding"), "rounding"
         why = f"{size}; {exact.rel_l2:.2g} in float64, where rounding makes nothing of it"
         return _failing(pair, why, HEALTHY), "fault"
@@ -120,9 +120,17 @@ def _beside_a_fault(pair: Pair, there: Pair | None) -> Pair:
     here, exact = pair.metrics, None if there is None else there.metrics
     if pair.status != "pass" or here is None or here.ratio is None or exact is None:
         return pair
-    if exact.rel_l2 < max(_CLEAR_SHARE * here.rel_l2, _CLEAR):
+    if _is_noise(pair) or exact.rel_l2 < _CLEAR or _share(here, exact) < _CLEAR_SHARE:
         return pair
     return _failing(pair, f"{_size(here)}; {exact.rel_l2:.2g} in float64, where rounding makes nothing of it", 1.0)
+
+
+def _share(here: Metrics, exact: Metrics) -> float:
+    """Return how much of a difference float64 shows; what is zero but for rounding is smaller there by its elements."""
+    shares = [
+        there / mine for there, mine in ((exact.rel_l2, here.rel_l2), (exact.max_abs, here.max_abs)) if mine > 0.0
+    ]
+    return min(shares, default=0.0)
 
 
 def _failing(pair: Pair, why: str, floors: float) -> Pair:

@@ -28,6 +28,7 @@ from padiff_rpc.model.hosting.write_tensor import write_stream
 from padiff_rpc.model.model import (
     BackwardResult,
     BoundarySide,
+    Copies,
     ForwardRequest,
     ForwardResult,
     LossSpec,
@@ -133,7 +134,7 @@ class HostedModel:
         self._summarise_apart = summarise_apart
         self._step: _Step | None = None
         self._called: list[Recorder] = []
-        self._lent: ExitStack | None = None  # undone when the model goes back to its own precision
+        self._lent: ExitStack | None = None  # undone when the model goes back to its own tensors
         self._measured: Floor | None = None
         self._floor: Floor | None = None
 
@@ -357,19 +358,19 @@ class HostedModel:
         self._measured = None
         self._measured = measure_floor(self, self.model, self.backend, self.over_all_outputs, request, loss)
 
-    def set_precision(self, float64: bool) -> None:
-        """Go over to float64, or back, as Precise says."""
+    def work_on(self, copies: Copies | None) -> None:
+        """Go over to copies, or back, as Lending says."""
         self._drop_step()
         self._measured = self._floor = None
         if self._lent is not None:
             lent, self._lent = self._lent, None
             lent.close()
-        if not float64:
+        if copies is None:
             return
         layers = [each.layer for each in place_layers(self.backend, self.model)]
         with ExitStack() as lent:
             lent.enter_context(kept_state(self.backend, layers))
-            lent.enter_context(on_copies(self.backend, layers, "float64"))
+            lent.enter_context(on_copies(self.backend, layers, "float64" if copies == "float64" else None))
             self._lent = lent.pop_all()
 
     def over_all_outputs(self, loss: LossSpec) -> LossSpec:
@@ -455,7 +456,7 @@ class HostedModel:
     # -- the end ------------------------------------------------------------------------------------------------------
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
-        self.set_precision(float64=False)
+        self.work_on(None)
         self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)

@@ -1,4 +1,4 @@
-"""set_precision() on every backend: float64 for a while, and nothing left of it."""
+"""work_on() on every backend: float64 for a while, and nothing left of it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_all_that_is_computed_is_float64_and_all_is_put_back(kit: Any, name: str
     model.forward(request_of(name))
     model.backward(PROJECTION)
     before = all_bytes(model), all_bytes(model, "gradient")
-    model.set_precision(float64=True)
+    model.work_on("float64")
     floating = [info.spec.dtype for info in model.describe().parameters if info.spec.dtype.is_floating]
     outputs = model.forward(in_float64(name)).outputs
     model.backward(PROJECTION)
     streams = model.read_parameters(names_of(model))
     model.write_parameters(tensor.stream(key) for key, tensor in collect_all(streams).items())
     assert {DType.F64} == {*floating, *(record.spec.dtype for record in outputs)}
-    model.set_precision(float64=False)
+    model.work_on(None)
     assert before == (all_bytes(model), all_bytes(model, "gradient"))
 
 
@@ -44,8 +44,8 @@ def test_a_step_afterwards_is_as_if_nothing_had_been(kit: Any) -> None:
     for detour in (False, True):
         model = hosted(kit, "norm")
         if detour:
-            model.set_precision(float64=True)
-            model.set_precision(float64=True)
+            model.work_on("float64")
+            model.work_on("float64")
             model.forward(in_float64("norm"))
             model.reset()
         outputs = model.forward(request_of("norm")).outputs

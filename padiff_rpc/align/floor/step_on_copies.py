@@ -1,4 +1,4 @@
-"""Run a step of both models in float64 and compare it, and leave both as they were."""
+"""Run a step on copies of both models, in float64 if need be, and compare it; both are left as they were."""
 
 from __future__ import annotations
 
@@ -20,63 +20,69 @@ from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Inputs, ModelDescription, Precise
+from padiff_rpc.model.model import Copies, Inputs, Lending, ModelDescription
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import DType, Tensor
 
 _MOST_BYTES = 4 << 30
-"""Parameters of at most this size are held in float64 beside themselves, in each worker."""
+"""Of parameters of at most this size a worker holds copies beside them, in float64 of twice the size."""
 
 
-def in_float64(
-    prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], step: int
+def step_on_copies(
+    prepared: Prepared,
+    threads: SideThreads,
+    inputs: PerSide[Inputs],
+    step: int,
+    copies: Copies,
+    single_step: bool = False,
 ) -> tuple[StepResult | None, str]:
-    """Run one step on both sides in float64, without optimisers, from base's weights, and compare it.
-
-    Everything that is measured is kept, whether it passes or not: the tolerance is the table's.
+    """Run one step on copies of both models, without optimisers, from base's weights, and compare it by the table.
 
     Args:
         prepared: are the models, matched.
         threads: run the sides.
         inputs: are each side's inputs.
         step: is the number of the step whose random draws are used.
+        copies: tells in which type both compute.
+        single_step: has raw's layers start from base's tensors.
 
     Returns:
         The comparisons, and ""; or those until a model raised, or None, and why there are no more.
     """
-    models = prepared.sides.models
-    if not all(isinstance(model, Precise) for model in models):
-        return None, "a dump cannot be run in float64"
+    models, times = prepared.sides.models, "in float64" if copies == "float64" else "once more"
+    if not all(isinstance(model, Lending) for model in models):
+        return None, f"a dump cannot be run {times}"
     for side, description in prepared.described.items():
         size_bytes = sum(info.spec.size_bytes for info in description.parameters)
         if size_bytes > _MOST_BYTES:
-            return None, f"{side} holds {size_bytes >> 30} GiB, too much to hold in float64 beside itself"
+            return None, f"{side} holds {size_bytes >> 30} GiB, too much to hold copies of"
+    given = inputs.map(_as_float64) if copies == "float64" else inputs
     try:
-        with _precise(prepared, threads) as described:
-            found = _run(prepared, threads, inputs.map(_as_float64), described, step)
+        with _working_on(prepared, threads, copies) as described:
+            found = _run(prepared, threads, given, described, step, single_step)
     except PadiffError as err:
         if err.reason not in (Reason.MODEL_FAILED, Reason.STORE_FULL, Reason.BAD_INPUTS, Reason.VERSION_MISMATCH):
             raise
-        return None, f"in float64 {err}"
-    return found, "" if found.stopped is None else f"in float64 {found.stopped.raised}"
+        return None, f"{times} {err}"
+    return found, "" if found.stopped is None else f"{times} {found.stopped.raised}"
 
 
 @contextmanager
-def _precise(prepared: Prepared, threads: SideThreads) -> Iterator[PerSide[ModelDescription]]:
+def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Iterator[PerSide[ModelDescription]]:
     models = prepared.sides.models
 
-    def go(float64: bool) -> None:
+    def go(copies: Copies | None) -> None:
         def of(model: Any) -> Callable[[], None]:
-            return lambda: model.set_precision(float64)
+            return lambda: model.work_on(copies)
 
         threads.both(of(models.base), of(models.raw))
 
     try:
-        go(float64=True)
+        go(copies)
         yield threads.both(models.base.describe, models.raw.describe)
     finally:
-        go(float64=False)
+        go(None)
 
 
 def _run(
@@ -85,6 +91,7 @@ def _run(
     inputs: PerSide[Inputs],
     described: PerSide[ModelDescription],
     step: int,
+    single_step: bool,
 ) -> StepResult:
     asked = prepared.settings
     settings = replace(
@@ -96,11 +103,11 @@ def _run(
         raw_optimizer=None,
         fail_fast=False,
         tolerance="table",
-        single_step=False,
+        single_step=single_step,
         diff_phase="both" if asked.diff_phase == "backward" else asked.diff_phase,
     )
     old = prepared.sides
-    sides = Sides(old.base, old.raw, settings.compare, False, old.traffic, old.attention)
+    sides = Sides(old.base, old.raw, settings.compare, single_step, old.traffic, old.attention)
     again = replace(prepared, sides=sides, described=described, settings=settings)
     if settings.assign:  # steps leave the sides' weights apart by rounding
         assign_weights(sides.base, sides.raw, prepared.matching)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from padiff_rpc.explain.causes.rules.unequal_hyperparameters import configuration, hyperparameters
+from padiff_rpc.explain.causes.catalogue.unequal_hyperparameters import configuration, hyperparameters
 from padiff_rpc.per_side import PerSide
 from tests.explain.causes.seen import evidence, first, layers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.parts import parts
+from padiff_rpc.explain.causes.catalogue.parts import parts
 from tests.explain.causes.seen import evidence, first, layers, random
 
 X = random(4, 6, 24)

@@ -20,6 +20,6 @@ def test_a_sum_that_also_holds_something_else_is_no_sum_of_these():
     other = random(4, 6, 16, seed=5)
     given = evidence(rounded(X + Y + 0.1 * other), rounded(X + 0.5 * Y + 0.1 * other), sources=SOURCES)
 
-    from padiff_rpc.explain.causes.rules.sums import weighted_sum
+    from padiff_rpc.explain.causes.catalogue.sums import weighted_sum
 
     assert () == weighted_sum(given)
