@@ -306,9 +306,9 @@ class Result:
             not bear out.
         extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
-        causes: are what may have made the first divergence, the best first; none is told without evidence.
         introduced: hold each layer's own error, the largest first, in floors. They are measured where the models differ, with the
             tolerance "auto".
+        causes: are what may have made the first divergence, the best first; none is told without evidence.
     """
 
     aligned: bool
@@ -326,8 +326,8 @@ class Result:
     guessed_routes: list[tuple[str, str]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
     introduced: list[IntroducedError] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:

@@ -25,6 +25,7 @@ TWIN_MODULES = {
     "autograd": "how paddle's is listened to, and that of the small framework",
     "tensor": "one for each framework, and our own in tensors/",
     "training": "one for each framework",
+    "optimizers": "one for each framework",
     "align": "the package, and in it the function of that name",
     "match": "the package, and in it the function that matches two models",
     "model": "the package, and in it the Model seam",

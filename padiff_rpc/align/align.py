@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -282,6 +283,8 @@ def _conclude(prepared: Prepared, run: StepsRun, probes: Probes, decisions: Sequ
     for result in run.steps:
         notes.extend(note for note in result.notes if note not in notes)
     figures = _figures(prepared, run, begun)
+    if (options := run.steps[0].options) is not None and any(options.groups):
+        figures["optimizers"] = options.figures()
     if stopped is not None:
         figures["stopped_at"] = asdict(stopped)
     if decisions:
@@ -313,6 +316,24 @@ def _figures(prepared: Prepared, run: StepsRun, begun: float) -> dict[str, Any]:
         "step_s": [round(seconds, 4) for seconds in run.step_s],
         "base_forward_s": _forward_s(run, "base"),
         "raw_forward_s": _forward_s(run, "raw"),
+        "steps": [_step_figures(result) for result in run.steps],
+    }
+
+
+def _step_figures(result: StepResult) -> dict[str, Any]:
+    """Return how far apart a step and all before it have left the sides; NaN and Inf as text."""
+
+    def plain(number: float | None) -> float | str | None:
+        return number if number is None or math.isfinite(number) else str(number)
+
+    def both(sides: PerSide[float] | None) -> dict[str, Any] | None:
+        return None if sides is None else {side: plain(number) for side, number in sides.items()}
+
+    return {
+        "step": result.step,
+        "loss": both(result.losses),
+        "gradient_norm": both(result.gradient_norms),
+        "weights_apart": plain(result.weights_apart),
     }
 
 

@@ -1,1 +1,1 @@
-"""Explain a difference: from tensors and facts of both sides to words, without a model, a framework or a network."""
+"""Say what a difference is, and what made it: from tensors and facts of both sides to words."""

@@ -16,8 +16,13 @@ BoundarySide = Literal["input", "output"]
 """The tensors that enter a layer call, or the tensors that leave it."""
 Unrecorded = Literal["loss", "input", "output", "parts"]
 """A quantity that a dump lacks (see `BackwardResult.unrecorded`)."""
-What = Literal["value", "gradient"]
-"""Whether an operation on parameters concerns their values or their gradients."""
+OptimizerState = Literal["moment1", "moment2", "momentum"]
+"""What an optimiser keeps of a parameter's gradients: their running mean; the running mean, sum or maximum of their squares;
+and the sum that momentum adds up."""
+What = Literal["value", "gradient", "moment1", "moment2", "momentum"]
+"""Whether an operation on parameters concerns values, gradients, or an OptimizerState of the optimiser that was stepped last."""
+OptionValue = float | bool | str
+"""The value of an optimiser's hyper-parameter."""
 LayerCall = tuple[str, int]
 """(route, call): a layer's route, and the number of the layer's call within the step, counted from 0."""
 SilentTensor = tuple[str, int, BoundarySide, str]
@@ -340,6 +345,22 @@ class OptimizerSpec:
 
 
 @dataclass(frozen=True)
+class OptimizerGroup:
+    """Describe how an optimiser treats some parameters.
+
+    Attributes:
+        algorithm: The formula, by the name that the frameworks share (SGD, Adam, AdamW, RMSprop, ...), or else the class's own.
+        options: The hyper-parameters by names that the frameworks share (lr, beta1, weight_decay, ...). One that the optimiser
+            does not have is left out.
+        parameters: The parameters' names.
+    """
+
+    algorithm: str
+    options: Mapping[str, OptionValue]
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ForwardResult:
     """Report a forward that has ended.
 
@@ -395,12 +416,13 @@ class Model(Protocol):
     ) -> Iterator[TensorStream]:
         """Stream the values or the gradients of parameters and buffers, in the order of `names`.
 
-        A tensor without a gradient is left out of a stream of gradients. Each stream must be read, or abandoned, before the
+        A tensor without a gradient is left out of a stream of gradients, and one without a state, or with one of another type
+        than its own, out of a stream of states; a dump has no states. Each stream must be read, or abandoned, before the
         next one is taken, and a chunk is valid only until the next chunk is taken.
 
         Args:
             names: The full names or aliases of parameters and buffers.
-            what: "value" or "gradient".
+            what: The values, the gradients, or a state of the optimiser.
             transposed: The subset of `names` whose tensors are streamed as their transposes, row-major.
 
         Raises:
@@ -422,7 +444,7 @@ class Model(Protocol):
 
         Args:
             names: The full names or aliases of parameters and buffers.
-            what: "value" or "gradient".
+            what: As in read_parameters.
             transposed: The subset of `names` whose tensors are summarised as their transposes.
             statistics: The statistics that the digests hold at least.
 
@@ -538,6 +560,40 @@ class Storing(Protocol):
 
     def store_figures(self) -> StoreFigures:
         """Return how full the store is, and has been."""
+        ...
+
+
+@runtime_checkable
+class TakingGradients(Protocol):
+    """A further ability of a Model that runs: its optimiser can be given other gradients than its own."""
+
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Overwrite gradients in place, as their bytes come, and return the names of those that were written.
+
+        A parameter without a gradient, or with one of another type or form (a sparse one), keeps what it has, and its stream
+        is passed over. A worker that does not know the call writes none.
+
+        Args:
+            tensors: Each bears the name of its parameter and has the parameter's spec.
+
+        Raises:
+            PadiffError: UNKNOWN_NAME for a name that the model lacks. DATA_LOSS for a stream that is too short or too long.
+        """
+        ...
+
+
+@runtime_checkable
+class DescribingOptimizers(Protocol):
+    """A further ability of a Model that runs: its optimisers can be looked into, and their states be read."""
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Return the hyper-parameters that an optimiser has now, which is made where it was not stepped yet.
+
+        Empty where it holds no optimiser of the framework's own, and from a worker that does not know the call.
+
+        Raises:
+            PadiffError: As optimizer_step.
+        """
         ...
 
 

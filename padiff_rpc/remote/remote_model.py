@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_to_json
 from padiff_rpc.model.model import (
     BackwardResult,
+    Boundary,
     Copies,
     ForwardRequest,
     ForwardResult,
@@ -21,11 +22,13 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     Releasing,
     StoreFigures,
     What,
 )
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.store.store import store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.placed import PlacedRecords
@@ -176,13 +179,28 @@ class RemoteModel:
         number = next(self._numbers)
         method = self._stub.WriteParameters
         with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
-            call.feed(self._write_requests(call, tensors), last=True)
+            call.feed(self._write_requests(call, pb.WriteParametersRequest, tensors), last=True)
             for _ in call:
                 pass
 
-    def _write_requests(self, call: SendingCall, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
-        yield pb.WriteParametersRequest(session_id=self._session_id).SerializeToString()
-        yield from call.batches(pb.WriteParametersRequest, tensors)
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Send gradients to the worker, as TakingGradients does. Never repeated."""
+        number = next(self._numbers)
+        method = self._stub.WriteGradients
+        written: tuple[str, ...] = ()
+        try:
+            with sending(self._connection, method, self._slots, number, lambda item: item.returned_tickets) as call:
+                call.feed(self._write_requests(call, pb.WriteGradientsRequest, tensors), last=True)
+                for response in call:
+                    written = tuple(map(intern, response.written)) or written
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+        return written
+
+    def _write_requests(self, call: SendingCall, kind: Any, tensors: Iterable[TensorStream]) -> Iterator[bytes]:
+        yield kind(session_id=self._session_id).SerializeToString()
+        yield from call.batches(kind, tensors)
 
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
@@ -221,6 +239,32 @@ class RemoteModel:
         )
         result = self._step(self._stub.Backward, pb.BackwardRequest, header, loss.targets, observer)
         return serde.backward_result_from_proto(result)
+
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        """Have the worker run one layer alone, as Replaying says. Never repeated.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH from a worker that is too old for it.
+        """
+        self._sync = False  # the step that may have been synced loses its graph
+        text, tensors = inputs_to_json(request.forward.inputs)
+        tensors |= serde.given_to_wire(request)
+        header = serde.replay_header_to_proto(self._session_id, request, text, len(tensors))
+        heard = _Heard()
+        try:
+            response = self._step(self._stub.ReplayLayer, pb.ReplayLayerRequest, header, tensors, heard)
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+            raise PadiffError(
+                f"the worker at {self.address} runs padiff-rpc {self._info.padiff_version}, which cannot replay a layer",
+                reason=Reason.VERSION_MISMATCH,
+                hint=err.hint,
+                metadata=err.metadata,
+            ) from err
+        result = serde.replay_result_from_proto(response, heard.boundaries)
+        self._placed.note(result.parameters)
+        return result
 
     def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
         """Have the worker measure the next step's floor, as Flooring says.
@@ -322,6 +366,23 @@ class RemoteModel:
         )
         self._connection.unary(self._stub.OptimizerStep, request)
 
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Ask the worker for an optimiser's hyper-parameters, as DescribingOptimizers does."""
+        request = pb.DescribeOptimizerRequest(
+            session_id=self._session_id, optimizer=serde.optimizer_spec_to_proto(optimizer)
+        )
+
+        def call() -> tuple[OptimizerGroup, ...]:
+            with self._connection.streaming(self._stub.DescribeOptimizer, request) as responses:
+                return tuple(serde.optimizer_group_from_proto(response.group) for response in responses)
+
+        try:
+            return retry_idempotent(call, RETRY_S)
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+            return ()
+
     def reset(self) -> None:
         """Have the worker drop records, graph, gradients and optimisers, as Model does."""
         self._placed.forget()
@@ -401,6 +462,21 @@ class RemoteModel:
                 if err.reason in (Reason.SESSION_EXPIRED, Reason.WORKER_DIED):
                     return  # the next call of the session says it
                 log.debug("renewing the lease at %s: %s", self.address, err)
+
+
+class _Heard:
+    """Keeps the boundaries of a replay, as an observer."""
+
+    def __init__(self) -> None:
+        self.boundaries: list[Boundary] = []
+
+    def observe(self, boundary: Boundary) -> None:
+        """Keep a boundary."""
+        self.boundaries.append(boundary)
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Replace nothing."""
+        return {}
 
 
 def _messages(

@@ -133,18 +133,6 @@ def _print_divergence(result: Result, divergence: Divergence, console: Console) 
         _print_lines(columns(table, console.width, indent=2), console)
 
 
-def _print_causes(causes: Sequence[Cause], console: Console) -> None:
-    """Print the causes, the best first, each with what shows it."""
-    if not causes:
-        return
-    _title("Likely cause", console)
-    rows: list[tuple[str, Text | str]] = []
-    for at, cause in enumerate(causes):
-        rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
-        rows.append(("shown by", cause.evidence))
-    _print_facts(rows, console)
-
-
 def _print_introduced(result: Result, console: Console) -> None:
     """Print the layers that add more than rounding to the difference themselves."""
     own = [one for one in result.introduced if one.ratio > HEALTHY]
@@ -159,6 +147,18 @@ def _print_introduced(result: Result, console: Console) -> None:
     _print_lines(columns(rows, console.width, indent=2), console)
     if len(own) > MOST_LISTED:
         console.print(f"  ... and {len(own) - MOST_LISTED} more: see `introduced` in --json")
+
+
+def _print_causes(causes: Sequence[Cause], console: Console) -> None:
+    """Print the causes, the best first, each with what shows it."""
+    if not causes:
+        return
+    _title("Likely cause", console)
+    rows: list[tuple[str, Text | str]] = []
+    for at, cause in enumerate(causes):
+        rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
+        rows.append(("shown by", cause.evidence))
+    _print_facts(rows, console)
 
 
 def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:

@@ -13,9 +13,15 @@ class What(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WHAT_UNSPECIFIED: _ClassVar[What]
     WHAT_VALUE: _ClassVar[What]
     WHAT_GRADIENT: _ClassVar[What]
+    WHAT_MOMENT1: _ClassVar[What]
+    WHAT_MOMENT2: _ClassVar[What]
+    WHAT_MOMENTUM: _ClassVar[What]
 WHAT_UNSPECIFIED: What
 WHAT_VALUE: What
 WHAT_GRADIENT: What
+WHAT_MOMENT1: What
+WHAT_MOMENT2: What
+WHAT_MOMENTUM: What
 
 class ErrorDetail(_message.Message):
     __slots__ = ("reason", "message", "hint", "metadata")
@@ -250,6 +256,22 @@ class WriteParametersResponse(_message.Message):
     written: int
     def __init__(self, returned_tickets: _Optional[_Iterable[int]] = ..., written: _Optional[int] = ...) -> None: ...
 
+class WriteGradientsRequest(_message.Message):
+    __slots__ = ("session_id", "batch")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, session_id: _Optional[str] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class WriteGradientsResponse(_message.Message):
+    __slots__ = ("returned_tickets", "written")
+    RETURNED_TICKETS_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    returned_tickets: _containers.RepeatedScalarFieldContainer[int]
+    written: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, returned_tickets: _Optional[_Iterable[int]] = ..., written: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ForwardHeader(_message.Message):
     __slots__ = ("session_id", "inputs_json", "training", "seed", "gradients", "record", "tensor_count", "observed")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -414,6 +436,54 @@ class MeasureFloorResult(_message.Message):
     wall_s: float
     def __init__(self, wall_s: _Optional[float] = ...) -> None: ...
 
+class ReplayLayerHeader(_message.Message):
+    __slots__ = ("session_id", "forward", "route", "call", "dtype", "seed", "outputs", "inner", "tensor_count")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INNER_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    forward: ForwardHeader
+    route: str
+    call: int
+    dtype: str
+    seed: int
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    inner: _containers.RepeatedScalarFieldContainer[str]
+    tensor_count: int
+    def __init__(self, session_id: _Optional[str] = ..., forward: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., dtype: _Optional[str] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[str]] = ..., inner: _Optional[_Iterable[str]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+
+class ReplayLayerRequest(_message.Message):
+    __slots__ = ("header", "batch")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    header: ReplayLayerHeader
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, header: _Optional[_Union[ReplayLayerHeader, _Mapping[str, _Any]]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class ReplayLayerResponse(_message.Message):
+    __slots__ = ("boundaries", "result", "returned")
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    boundaries: Boundaries
+    result: ReplayLayerResult
+    returned: ReturnedSlots
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping[str, _Any]]] = ..., result: _Optional[_Union[ReplayLayerResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class ReplayLayerResult(_message.Message):
+    __slots__ = ("parameters", "wall_s")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedCompositeFieldContainer[_model_pb2.Record]
+    wall_s: float
+    def __init__(self, parameters: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+
 class WorkOnCopiesRequest(_message.Message):
     __slots__ = ("session_id", "copies")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -495,6 +565,30 @@ class OptimizerStepRequest(_message.Message):
 class OptimizerStepResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DescribeOptimizerRequest(_message.Message):
+    __slots__ = ("session_id", "optimizer")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    optimizer: _model_pb2.OptimizerSpec
+    def __init__(self, session_id: _Optional[str] = ..., optimizer: _Optional[_Union[_model_pb2.OptimizerSpec, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class DescribeOptimizerResponse(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: OptimizerGroup
+    def __init__(self, group: _Optional[_Union[OptimizerGroup, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class OptimizerGroup(_message.Message):
+    __slots__ = ("algorithm", "options_json", "parameters")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    options_json: str
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, algorithm: _Optional[str] = ..., options_json: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ResetModelRequest(_message.Message):
     __slots__ = ("session_id",)

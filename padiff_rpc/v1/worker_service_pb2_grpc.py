@@ -67,6 +67,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.FromString,
                 )
+        self.WriteGradients = channel.stream_stream(
+                '/padiff_rpc.v1.ModelWorkerService/WriteGradients',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.FromString,
+                )
         self.Forward = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/Forward',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ForwardRequest.SerializeToString,
@@ -102,10 +107,20 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
                 )
+        self.ReplayLayer = channel.stream_stream(
+                '/padiff_rpc.v1.ModelWorkerService/ReplayLayer',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.FromString,
+                )
         self.OptimizerStep = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
+                )
+        self.DescribeOptimizer = channel.unary_stream(
+                '/padiff_rpc.v1.ModelWorkerService/DescribeOptimizer',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.FromString,
                 )
         self.ResetModel = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/ResetModel',
@@ -204,6 +219,16 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteGradients(self, request_iterator, context):
+        """Overwrites the gradients that parameters have, in place, so that an optimiser takes a step on them. A parameter without a
+        gradient, or with one of another type or form (a sparse one), keeps what it has. Responses return slots; the last one names
+        those that were written. Repeating the whole call is idempotent.
+        Errors: NOT_FOUND (UNKNOWN_NAME), DATA_LOSS (DATA_LOSS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
         inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
@@ -268,9 +293,29 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayLayer(self, request_iterator, context):
+        """Runs one layer alone, forward and backward, on tensors and in an element type of the coordinator's choice. Nothing of the
+        model changes, and the step's records stay; its autograd graph is dropped, so that no Backward can follow. Idempotent but
+        for the records that it adds: not retried. Requests: one header, and the tensors that it refers to. Responses: boundaries in
+        execution order, then one result; in between slots are returned.
+        Errors: INVALID_ARGUMENT (BAD_INPUTS, BAD_CONFIG, BAD_TENSOR), NOT_FOUND (UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED),
+        RESOURCE_EXHAUSTED (STORE_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OptimizerStep(self, request, context):
         """Applies one optimiser step. Not idempotent: never retried.
         Errors: INVALID_ARGUMENT (BAD_CONFIG, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeOptimizer(self, request, context):
+        """Tells the hyper-parameters that an optimiser has now, by parameter; it is made where it was not stepped yet. Idempotent.
+        Errors: as OptimizerStep.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -337,6 +382,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteParametersResponse.SerializeToString,
             ),
+            'WriteGradients': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteGradients,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.SerializeToString,
+            ),
             'Forward': grpc.stream_stream_rpc_method_handler(
                     servicer.Forward,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ForwardRequest.FromString,
@@ -372,10 +422,20 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.SerializeToString,
             ),
+            'ReplayLayer': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReplayLayer,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.SerializeToString,
+            ),
             'OptimizerStep': grpc.unary_unary_rpc_method_handler(
                     servicer.OptimizerStep,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.SerializeToString,
+            ),
+            'DescribeOptimizer': grpc.unary_stream_rpc_method_handler(
+                    servicer.DescribeOptimizer,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.SerializeToString,
             ),
             'ResetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetModel,
@@ -566,6 +626,23 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def WriteGradients(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/WriteGradients',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WriteGradientsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def Forward(request_iterator,
             target,
             options=(),
@@ -685,6 +762,23 @@ class ModelWorkerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def ReplayLayer(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/ReplayLayer',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def OptimizerStep(request,
             target,
             options=(),
@@ -698,6 +792,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DescribeOptimizer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/padiff_rpc.v1.ModelWorkerService/DescribeOptimizer',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.DescribeOptimizerResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

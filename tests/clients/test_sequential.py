@@ -77,6 +77,10 @@ def test_the_result_is_that_of_a_run_side_by_side(
         told.append((result.exit_code, json.loads((tmp_path / "r.json").read_text())))
     (status, live), (sequential_status, sequential) = told
     assert status == sequential_status
+    # What base's optimiser keeps and tells is not on its tape.
+    live["pairs"] = [pair for pair in live["pairs"] if "(mom" not in pair["tensor"]]
+    live["figures"].pop("optimizers", None)
+    sequential["figures"].pop("optimizers", None)
     for key in ("aligned", "pairs", "unmatched", "trees", "paired_routes", "divergences"):
         assert live[key] == sequential[key]
     for side in (live, sequential):  # the two runs had workers of their own, at other addresses

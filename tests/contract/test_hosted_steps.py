@@ -80,6 +80,32 @@ def test_the_same_optimizer_spec_continues_its_state(kit: Any) -> None:
     assert (values[1] != values[0]).any()
 
 
+def test_an_optimizer_steps_on_the_gradients_that_were_written(kit: Any) -> None:
+    model = hosted(kit, "mlp")
+    names = [info.name for info in model.describe().parameters if info.trainable]
+    twos = {
+        name: Tensor.from_array(np.full(spec.shape, 2, np.float32)) for name, spec in specs_of(model, names).items()
+    }
+    assert () == model.write_gradients(tensor.stream(name) for name, tensor in twos.items())
+    model.forward(request_of("mlp"))
+    model.backward(SUM)
+    other = Tensor.from_array(np.zeros(3))
+    written = model.write_gradients([other.stream(names[0]), *(twos[name].stream(name) for name in names[1:])])
+    assert tuple(names[1:]) == written
+    before = collect_all(model.read_parameters(names))
+    own = collect_all(model.read_parameters(names[:1], "gradient"))[names[0]].to_array().copy()
+    before = {name: tensor.to_array().copy() for name, tensor in before.items()}
+    model.optimizer_step(OptimizerSpec("SGD", {"lr": 0.125}))
+    after = collect_all(model.read_parameters(names))
+    for name in names[1:]:
+        np.testing.assert_allclose(after[name].to_array(), before[name] - 0.25, atol=1e-6)
+    np.testing.assert_allclose(after[names[0]].to_array(), before[names[0]] - 0.125 * own, atol=1e-6)
+
+
+def specs_of(model: Any, names: list[str]) -> dict[str, Any]:
+    return {info.name: info.spec for info in model.describe().parameters if info.name in names}
+
+
 def test_offered_losses_and_optimizers_are_called_and_their_errors_named(kit: Any) -> None:
     steps: list[Any] = []
 

@@ -116,6 +116,41 @@ def step(model: Model, *, sync: bool = False, answer: Any = lambda boundary: {})
     }
 
 
+def test_gradients_are_written_and_those_that_the_model_cannot_take_are_passed_over(remote: RemoteModel) -> None:
+    names = [info.name for info in remote.describe().parameters if info.kind == "parameter"]
+    step(remote)
+    there = collect_all(remote.read_parameters(names, "gradient"))
+    new = {name: Tensor.from_array(tensor.to_array() + 1) for name, tensor in there.items()}
+    streams = [tensor.stream(name) for name, tensor in new.items()]
+    big = Tensor.from_array(np.zeros((3, 500_001)))
+    assert tuple(new) == remote.write_gradients([big.stream(names[0]), *streams])
+    found = collect_all(remote.read_parameters(names, "gradient"))
+    assert [bytes(tensor.data) for tensor in new.values()] == [bytes(found[name].data) for name in new]
+
+
+def test_an_optimiser_is_looked_into_from_afar_and_its_states_are_read(remote: RemoteModel) -> None:
+    adam = parse_optimizer("AdamW(lr=0.25)")
+    [group] = remote.describe_optimizer(adam)
+    trained = [info.name for info in remote.describe().parameters if info.trainable]
+    assert ("AdamW", 0.25, trained) == (group.algorithm, group.options["lr"], list(group.parameters))
+    step(remote)
+    assert {} == remote.digest_parameters(trained, "moment1")
+    remote.optimizer_step(adam)
+    gradients = collect_all(remote.read_parameters(trained, "gradient"))
+    moments = collect_all(remote.read_parameters(trained, "moment1"))
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(moments[name].to_array(), 0.1 * gradient.to_array(), rtol=1e-5)
+
+
+def test_a_worker_that_does_not_know_the_call_takes_no_gradient(
+    remote: RemoteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = remote._connection._channel
+    unknown = channel.stream_stream("/padiff_rpc.v1.ModelWorkerService/Nothing", bytes, bytes)
+    monkeypatch.setattr(remote._stub, "WriteGradients", unknown)
+    assert () == remote.write_gradients([VECTORS.stream("body.fc.weight")])
+
+
 def zero_act(boundary: Boundary) -> Mapping[str, Tensor]:
     """Replace what `body.act` returns, and the gradient that arrives there."""
     if (boundary.route, boundary.side) != ("body.act", "output"):
@@ -142,7 +177,7 @@ def test_a_step_gives_exactly_what_it_gives_in_this_process(remote: RemoteModel,
 
 
 def test_a_floor_is_measured_there_as_in_this_process(remote: RemoteModel) -> None:
-    loss = LossSpec("mse", targets={"target": Tensor.from_array(np.ones((4, 3), np.float32))})
+    loss = LossSpec("mse", targets={"target": Tensor.from_array(np.ones((4, 4), np.float32))})
     request = ForwardRequest({"x": VECTORS}, seed=3)
     found: list[list[float | None]] = []
     for model in (numpy_model("mlp"), remote):

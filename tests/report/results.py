@@ -78,6 +78,7 @@ FIGURES: dict[str, Any] = {
     "step_s": [1.0],
     "base_forward_s": [0.25],
     "raw_forward_s": [0.25],
+    "steps": [{"step": 0, "loss": {"base": 0.5, "raw": 0.5}, "gradient_norm": None, "weights_apart": None}],
 }
 
 

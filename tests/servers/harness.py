@@ -28,13 +28,15 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
     ParameterInfo,
     Record,
     StoreFigures,
     What,
 )
-from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, DType, Statistics, Tensor, TensorSpec, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire import ring
 from padiff_rpc.wire.channel import open_channel, parse_address
@@ -87,6 +89,7 @@ class StubModel:
     thread: int = 0
     request: ForwardRequest | None = None
     loss: LossSpec | None = None
+    replayed: ReplayRequest | None = None
     substituted: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def info(self) -> ModelInfo:
@@ -120,6 +123,9 @@ class StubModel:
             self._check([stream.name])
             self.tensors[stream.name] = stream.collect()
 
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        return tuple(stream.name for stream in tensors if stream.name in self.tensors)
+
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         self.request = request
         self.thread = threading.get_ident()
@@ -140,6 +146,11 @@ class StubModel:
         self.loss = loss
         return BackwardResult(0.5, (("fc", 1, "input", "0"),), 0.0)
 
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        self.replayed = request
+        taken = Boundary(0, "forward", request.route, 0, "input", None, ())
+        return ReplayResult((taken,), (Record(1, "fc.weight", TensorSpec(DType.F32, ()), DIGEST),), 0.5)
+
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self.tensors[str(number)].stream(str(number)) for number in ids)
 
@@ -149,6 +160,9 @@ class StubModel:
 
     def optimizer_step(self, optimizer: OptimizerSpec) -> None:
         raise RuntimeError("a bug of ours")
+
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        return (OptimizerGroup(optimizer.name, optimizer.options, tuple(self.tensors)),)
 
     def store_figures(self) -> StoreFigures:
         return StoreFigures(1, 2, 3, 4, 5)

@@ -13,7 +13,7 @@ from padiff_rpc.align.assign.in_raw_layout import in_raw_layout, rule_of
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching, ParameterLink
 from padiff_rpc.match.special_init import SpecialInit
-from padiff_rpc.model.model import Model, ModelDescription, Native
+from padiff_rpc.model.model import Model, ModelDescription, Native, TakingGradients, What
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 from padiff_rpc.tensors.convert_dtype import convert_stream
@@ -85,6 +85,25 @@ def write_links(base: Model, raw: Model, links: Sequence[ParameterLink]) -> None
     raw.write_parameters(_transformed(base, base.describe(), raw.describe(), links, AssignReport()))
 
 
+def write_gradients(
+    base: Model, raw: TakingGradients, described: PerSide[ModelDescription], links: Sequence[ParameterLink]
+) -> frozenset[str]:
+    """Give raw's parameters base's gradients, as `assign_weights` gives them values; return the names of those that took them.
+
+    Where a tensor of a link has no gradient in base or in raw, raw keeps its own; so it does where a special initialiser links
+    the tensors.
+
+    Args:
+        base: is the model that gives the gradients.
+        raw: is the model that takes them.
+        described: are the descriptions of both.
+        links: say which parameters correspond.
+    """
+    ruled = [link for link in links if link.special is None and link.kind == "parameter"]
+    streams = _transformed(base, described.base, described.raw, ruled, AssignReport(), "gradient")
+    return frozenset(raw.write_gradients(streams))
+
+
 def refuse_extras(base_model: ModelDescription, raw_model: ModelDescription, matching: Matching) -> None:
     """Raise MODELS_DO_NOT_MATCH if any parameter or buffer of raw gets no value of base's, be it one that raw alone has."""
     failures = explain_mismatch(base_model, raw_model, matching)
@@ -98,19 +117,39 @@ def _transformed(
     raw_model: ModelDescription,
     links: Sequence[ParameterLink],
     report: AssignReport,
+    what: What = "value",
 ) -> Iterator[TensorStream]:
     raw_specs = _specs(raw_model)
     turned = _turned_by_base(links)
-    streams = base.read_parameters([name for link in links for name in link.base], "value", turned)
+    there = _There(base.read_parameters([name for link in links for name in link.base], what, turned))
     for link in links:
         if link.special is None and (link.rule in _IN_ORDER or turned.issuperset(link.base)):
-            sources = zip(link.raw, (next(streams) for _ in link.base), strict=True)
-        else:
-            tensors = [next(streams).collect() for _ in link.base]
-            made = in_raw_layout(link, tensors, [raw_specs[name] for name in link.raw])
-            sources = ((name, tensor.stream(name)) for name, tensor in made)
-        for name, source in sources:
-            yield from _as_target(source, name, raw_specs[name], report)
+            for name, base_name in zip(link.raw, link.base, strict=True):
+                stream = there.take(base_name)
+                if stream is not None:
+                    yield from _as_target(stream, name, raw_specs[name], report)
+            continue
+        tensors = [stream.collect() for name in link.base if (stream := there.take(name)) is not None]
+        if len(tensors) == len(link.base):
+            for name, tensor in in_raw_layout(link, tensors, [raw_specs[name] for name in link.raw]):
+                yield from _as_target(tensor.stream(name), name, raw_specs[name], report)
+
+
+class _There:
+    """Streams in the order in which they were asked for, of which those without a gradient are left out."""
+
+    def __init__(self, streams: Iterator[TensorStream]) -> None:
+        self._streams = streams
+        self._next: TensorStream | None = None
+
+    def take(self, name: str) -> TensorStream | None:
+        """Return the stream of the tensor that was asked for next; None where it was left out."""
+        if self._next is None:
+            self._next = next(self._streams, None)
+        if self._next is None or self._next.name != name:
+            return None
+        taken, self._next = self._next, None
+        return taken
 
 
 def _turned_by_base(links: Sequence[ParameterLink]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from padiff_rpc.model.model import ModelDescription, What
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage, Verdict
 from padiff_rpc.tensors.digest import digest
-from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec, TensorStream
+from padiff_rpc.tensors.tensor import Digest, DType, Statistics, Tensor, TensorSpec, TensorStream, told
 
 _STREAMED = ("identity", "transpose")
 """Rules whose tensors are compared as they come, of whatever size; the others cut or join, and are read whole."""
@@ -45,11 +46,15 @@ class Compared:
         pairs: hold one comparison for each of raw's tensors, in the links' order.
         peaks: map the name of each of base's tensors to its greatest magnitude.
         nonzero: says that some tensor of base's is not zero throughout.
+        norms: are the L2 norms over all tensors that both sides have; None where the mode asks for no norms.
+        apart: is the L2 norm of how far these are apart.
     """
 
     pairs: list[Pair]
     peaks: dict[str, float]
     nonzero: bool
+    norms: PerSide[float] | None
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class _Digests:
 
     def of_base(self, link: ParameterLink) -> dict[str, Digest]:
         return self.turned if link.rule == "transpose" else self.base
+
+    def norm_of_base(self, link: ParameterLink) -> float:
+        """Return the L2 norm of base's tensors of a link, shared out evenly over raw's where it has several."""
+        found = self.of_base(link)
+        return math.hypot(*(told(found[name].norm) for name in link.base)) / math.sqrt(len(link.raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +113,23 @@ class ParameterComparer:
         """
         pairs: list[Pair] = []
         peaks: dict[str, float] = {}
-        nonzero = False
+        with_norms = statistics_for(self._sides.rules) is Statistics.ALL
+        nonzero, squares = False, [0.0, 0.0, 0.0]
         for start in range(0, len(links), _TOGETHER):
             together = links[start : start + _TOGETHER]
             digests = self._digest([link for link in together if not _beyond_special(link, what)], what)
             found = self._judge_all(stage, together, digests, what, noise)
-            pairs += [self._pair(step, stage, together[at], name, verdict) for (at, name), verdict in found.items()]
+            for (at, name), verdict in found.items():
+                pairs.append(self._pair(step, stage, together[at], name, verdict))
+                if with_norms and verdict.metrics is not None and name in digests.raw:
+                    base = digests.norm_of_base(together[at])
+                    sizes = base, told(digests.raw[name].norm), base * verdict.metrics.rel_l2
+                    squares = [total + size * size for total, size in zip(squares, sizes, strict=True)]
             for name, one in (*digests.turned.items(), *digests.base.items()):
                 peaks[name] = one.peak
                 nonzero = nonzero or not one.is_zero
-        return Compared(pairs, peaks, nonzero)
+        base_norm, raw_norm, apart = map(math.sqrt, squares)
+        return Compared(pairs, peaks, nonzero, PerSide(base_norm, raw_norm) if with_norms else None, apart)
 
     def _judge_all(
         self, stage: Stage, links: Sequence[ParameterLink], digests: _Digests, what: What, noise: NoiseScale
@@ -123,7 +140,7 @@ class ParameterComparer:
         still_open: dict[int, _OpenLink] = {}
         for at, link in enumerate(links):
             beyond, base = _beyond_special(link, what), digests.of_base(link)
-            absent = Verdict.skip(beyond) if beyond else _absent(link, base, digests.raw)
+            absent = Verdict.skip(beyond) if beyond else _absent(link, base, digests.raw, what)
             if absent is not None:
                 found.update({(at, name): absent for name in link.raw})
                 continue
@@ -304,22 +321,22 @@ def _beyond_special(link: ParameterLink, what: What) -> str:
     return f"{name} is a function of values: what it does to gradients is not known"
 
 
-def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest]) -> Verdict | None:
-    """Judge a link of which some tensor does not exist (a gradient that never came)."""
+def _absent(link: ParameterLink, base: dict[str, Digest], raw: dict[str, Digest], what: What) -> Verdict | None:
+    """Judge a link of which some tensor does not exist (a gradient that never came, a state that an optimiser does not keep)."""
     missing_base = [name for name in link.base if name not in base]
     missing_raw = [name for name in link.raw if name not in raw]
     if not missing_base and not missing_raw:
         return None
     if len(missing_base) == len(link.base) and len(missing_raw) == len(link.raw):
-        return Verdict.skip("no gradient on either side")
+        return Verdict.skip(f"no {what} on either side")
     side, names = ("base", missing_base) if missing_base else ("raw", missing_raw)
     there = [*(base[name] for name in link.base if name in base), *(raw[name] for name in link.raw if name in raw)]
     if not (missing_base and missing_raw) and all(digest.count and digest.is_zero for digest in there):
         # A branch that is not taken on one side, and is multiplied by zero on the other. What decay makes of it, shows in
         # the weights.
-        return Verdict.skip(f"{side} has no gradient, and the other side's is zero")
+        return Verdict.skip(f"{side} has no {what}, and the other side's is zero")
     return Verdict(
-        "fail", "missing", f"no gradient for {', '.join(names)} in {side}, though the other side has one", None
+        "fail", "missing", f"no {what} for {', '.join(names)} in {side}, though the other side has one", None
     )
 
 

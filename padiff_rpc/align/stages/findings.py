@@ -11,6 +11,7 @@ from padiff_rpc.align.stages.extra_tensors import ExtraFindings
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
 from padiff_rpc.align.stages.one_sided import MissingGradient
 from padiff_rpc.align.stages.optimizer_movement import Moved
+from padiff_rpc.align.stages.optimizer_options import OptimizerOptions
 from padiff_rpc.align.stages.own_buffers import OwnBuffers
 from padiff_rpc.model.model import LayerCall
 from padiff_rpc.per_side import PerSide
@@ -34,6 +35,10 @@ class StepResult:
         graded: is true when a gradient other than zero came up on some side.
         moved: tells what the optimisers' step changed, where there was one.
         left_out: counts the elements whose update was not compared since their gradient is noise, by the parameter's name in raw.
+        options: tell the optimisers' hyper-parameters before the step, where there was one.
+        losses: are the two losses; None where there was none.
+        gradient_norms: are the L2 norms of all parameters' gradients together.
+        weights_apart: is how far all parameters together are apart after the optimisers' step, against base's norm.
         stopped: tells where a failure ended the step, where one was to.
     """
 
@@ -49,6 +54,10 @@ class StepResult:
     graded: bool = False
     moved: Moved | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    options: OptimizerOptions | None = None
+    losses: PerSide[float] | None = None
+    gradient_norms: PerSide[float] | None = None
+    weights_apart: float | None = None
     stopped: StoppedAt | None = None
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from padiff_rpc.align.assign.assign_weights import write_gradients
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import Pairing, pair_records
+from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
@@ -20,12 +21,16 @@ from padiff_rpc.align.stages.gradient_noise import GradientNoise
 from padiff_rpc.align.stages.judge_api_calls import settle_calls, split_calls
 from padiff_rpc.align.stages.loss import judge_loss, weak_loss_notes
 from padiff_rpc.align.stages.one_sided import OneSided
-from padiff_rpc.align.stages.optimizer_movement import Moved, Movement
+from padiff_rpc.align.stages.one_sided_elements import judge_one_sided
+from padiff_rpc.align.stages.optimizer_movement import Movement
+from padiff_rpc.align.stages.optimizer_options import read_options
+from padiff_rpc.align.stages.optimizer_states import StateComparer
 from padiff_rpc.align.stages.own_gradients import OwnGradients
 from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
-from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
+from padiff_rpc.align.stages.updates import UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
+from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
     BackwardResult,
@@ -37,6 +42,7 @@ from padiff_rpc.model.model import (
     Observer,
     Phase,
     RecordOptions,
+    TakingGradients,
 )
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Pair, Stage
@@ -62,11 +68,13 @@ class StepRunner:
         self._described = prepared.described
         self._to_base = {pair.raw: pair.base for pair in scope.layers}
         self._leftovers = OneSided(self._to_base)
+        self._every_parameter = [link for link in prepared.matching.links if link.kind == "parameter"]
         self._parameters = [link for link in scope.links if link.kind == "parameter"]
         self._buffers = [link for link in scope.links if link.kind == "buffer"]
         optimizer = self._settings.base_optimizer
         self._movement = Movement(sides, self._parameters)
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
+        self._states = StateComparer(comparer)
         self._lone = prepared.lone
         self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
@@ -107,9 +115,7 @@ class StepRunner:
             grads = self._own_gradients(forward.judged, found.backward, self._grads(found, noise), noise)
             found.others += grads
             yield "grads"
-            updated, found.moved = self._optimise(step, grads, noise)
-            found.others += updated.pairs
-            found.left_out = updated.left_out
+            self._optimise(found, grads, noise)
             yield "weights"
         found.others += self._variances.judge(self._held(step, "buffers").pairs, forward.judged)
         yield "buffers"
@@ -129,6 +135,7 @@ class StepRunner:
         self, found: StepResult, forward: PhaseRun[ForwardResult], backward: PhaseRun[BackwardResult]
     ) -> None:
         found.others.append(judge_loss(self._sides, found.step, self._settings, forward.results, backward.results))
+        found.losses = backward.results.map(lambda result: result.loss)
         found.backward = settle_sums(forward, backward)
         found.missing = self._leftovers.gradients(
             found.step, forward.judged, found.backward, backward.leftovers, backward.results
@@ -215,21 +222,26 @@ class StepRunner:
             return grads
         linked = [link for link in self._parameters for _ in link.raw]
         own = OwnGradients(self._described, forward, backward)
-        return own.judge(grads, [self._comparer.noise_of(link, noise) for link in linked])
+        grads = own.judge(grads, [self._comparer.noise_of(link, noise) for link in linked])
+        return judge_one_sided(self._comparer, grads, self._parameters, noise)
 
     def _grads(self, found: StepResult, noise: NoiseScale) -> list[Pair]:
         """Compare the parameters' gradients; no more than the pairs is kept of them."""
         grads = self._held(found.step, "grads", noise)
+        found.gradient_norms = grads.norms
         found.notes += weak_loss_notes(grads.peaks.values(), grads.pairs, self._settings)
         # A gradient that only one side has fails by itself.
         found.graded = grads.nonzero or bool(found.missing) or any(not one.is_zero for one in found.backward)
         return grads.pairs
 
-    def _optimise(self, step: int, grads: list[Pair], noise: NoiseScale) -> tuple[JudgedUpdates, Moved | None]:
-        """Step the optimisers, where there are any, and compare the parameters after it."""
+    def _optimise(self, found: StepResult, grads: list[Pair], noise: NoiseScale) -> None:
+        """Step the optimisers, where there are any, and compare the parameters after it, and what the optimisers keep."""
         base_optimizer, raw_optimizer = self._settings.optimizers
         if base_optimizer is None or raw_optimizer is None or self._updates is None:
-            return JudgedUpdates(), None
+            return
+        step = found.step
+        options = found.options = read_options(self._sides, PerSide(base_optimizer, raw_optimizer))
+        shared = self._share_gradients()
         self._updates.before_step(self._parameters)
         self._movement.before_step()
         self._threads.both(
@@ -237,9 +249,27 @@ class StepRunner:
             lambda: self._sides.raw.optimizer_step(raw_optimizer),
         )
         goes_on = step + 1 < self._settings.steps
-        moved = self._movement.after_step()
-        weights = self._held(step, "weights").pairs
-        return self._updates.judge(step, weights, grads, self._parameters, noise, goes_on), moved
+        found.moved = self._movement.after_step()
+        weights = self._held(step, "weights")
+        if weights.norms is not None and weights.norms.base:
+            found.weights_apart = weights.apart / weights.norms.base
+        updated = self._updates.judge(step, weights.pairs, grads, self._parameters, noise, goes_on, shared)
+        found.others += updated.pairs
+        found.left_out = updated.left_out
+        found.others += self._states.compare(step, self._parameters, shared, options)
+
+    def _share_gradients(self) -> frozenset[str]:
+        """Give raw's optimiser base's gradients, so that it is judged by itself; return the names of those that it took.
+
+        What the two sides' own gradients differ by has been told at stage `grads`. Parameters that are not compared get base's
+        as well, since an optimiser may scale all gradients by their common norm.
+        """
+        raw, described = self._sides.raw, self._described
+        if self._settings.compare.mode != "scaled" or described.base.unrecorded == "tensors":
+            return frozenset()
+        if not isinstance(raw, TakingGradients):
+            return frozenset()
+        return write_gradients(self._sides.base, raw, described, self._every_parameter)
 
     def _held(self, step: int, stage: Stage, noise: NoiseScale = no_noise) -> Compared:
         links = self._buffers if stage == "buffers" else self._parameters

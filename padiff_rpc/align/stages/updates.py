@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,23 +39,42 @@ _OPPOSITE = 2.5
 
 @dataclass(frozen=True)
 class _UpdatedParameter:
-    """One of raw's parameters after the step: its name and link, how its gradients compare, and the digests of its tensors."""
+    """One of raw's parameters after the step.
+
+    Attributes:
+        name: is its name in raw.
+        link: says to what of base's it corresponds.
+        grad: tells how the two sides' own gradients compare.
+        value: is the digest of raw's value.
+        gradient: is the digest of the gradient that raw's optimiser took.
+        shared: says that this was base's.
+    """
 
     name: str
     link: ParameterLink
     grad: Pair
     value: Digest
     gradient: Digest | None
+    shared: bool
 
 
 @dataclass(frozen=True)
 class _StepTaken:
-    """One step: its number, the bound of the gradients' noise, what was measured of base, and whether another follows."""
+    """One step.
+
+    Attributes:
+        number: counts from 0.
+        noise: bounds the rounding noise of raw's own gradients.
+        measured: holds what was measured of base's step, by the parameter's name in base.
+        goes_on: says that another step follows.
+        own: is the greatest relative error of the gradients that raw kept, where it took base's for others.
+    """
 
     number: int
     noise: NoiseScale
     measured: Mapping[str, StepSize]
     goes_on: bool
+    own: float
 
 
 @dataclass(frozen=True)
@@ -83,14 +102,14 @@ class UpdateJudge:
     """Judges the stage `weights` in mode "scaled" more strictly than the table of tolerances does.
 
     Two parameters that agree to 1e-3 may have been moved in opposite directions. So the distance of the two sides must also be
-    small against the steps: as small as this run's own gradients agree. Where a flipped ReLU leaves the gradients 1e-3 apart,
-    the steps may be so too; where they agree to 1e-7, a decay that one side forgets is seen. The size of a step follows from a
-    neutral optimiser's formula, and is measured on base for an optimiser that the worker offers.
+    small against the steps. Where raw's optimiser took base's gradients, nothing but arithmetic may lie between them, and a decay
+    that one side forgets is seen. Where it took raw's own, the steps may be apart as these are. The size of a step follows from
+    a neutral optimiser's formula, and is measured on base for an optimiser that the worker offers.
 
-    Adam divides a gradient by its own running size (Kingma and Ba, "Adam", 2015), so a gradient that is zero but for rounding
-    still moves its element by lr, in a direction that two right models do not share. Such elements are left out, and raw is given
-    base's where another step follows: else everything that uses them would differ from there on. SGD moves them by as little
-    as their gradient is large, but a parameter that begins at zero holds nothing else.
+    Of raw's own gradients, Adam divides each by its own running size (Kingma and Ba, "Adam", 2015), so one that is zero but for
+    rounding still moves its element by lr, in a direction that two right models do not share. Such elements are left out, and
+    raw is given base's where another step follows: else everything that uses them would differ from there on. SGD moves them by
+    as little as their gradient is large, but a parameter that begins at zero holds nothing else.
     """
 
     def __init__(self, sides: Sides, comparer: ParameterComparer, optimizer: OptimizerSpec) -> None:
@@ -121,6 +140,7 @@ class UpdateJudge:
         links: Sequence[ParameterLink],
         noise: NoiseScale,
         goes_on: bool,
+        shared: Collection[str] = (),
     ) -> JudgedUpdates:
         """Return the pairs of stage `weights` with the verdicts that the steps demand.
 
@@ -131,6 +151,7 @@ class UpdateJudge:
             links: say which parameters correspond.
             noise: bounds the rounding noise of a gradient.
             goes_on: says that another step follows.
+            shared: names raw's parameters whose step was taken on base's gradients.
         """
         if not self._applies:
             return JudgedUpdates(list(weights))
@@ -140,25 +161,30 @@ class UpdateJudge:
         names = [(name, link) for link in links for name in link.raw]
         values = self._sides.raw.digest_parameters([name for name, _ in names], "value")
         gradients = self._sides.raw.digest_parameters([name for name, _ in names], "gradient")
-        taken = _StepTaken(step, noise, measured, goes_on)
+        every = [
+            _UpdatedParameter(name, link, grad, values[name], gradients.get(name), name in shared)
+            for grad, (name, link) in zip(grads, names, strict=True)
+        ]
+        # An optimiser may scale all gradients by their common norm, into which those that raw keeps go as well.
+        own = max((self._error(held) for held in every if not held.shared), default=0.0) if shared else 0.0
+        taken = _StepTaken(step, noise, measured, goes_on, own)
         judged = JudgedUpdates()
-        for pair, grad, (name, link) in zip(weights, grads, names, strict=True):
-            held = _UpdatedParameter(name, link, grad, values[name], gradients.get(name))
+        for pair, held in zip(weights, every, strict=True):
             verdict, left_out = self._judge(taken, pair, held)
             judged.pairs.append(verdict)
             if left_out:
-                judged.left_out[name] = left_out
+                judged.left_out[held.name] = left_out
         return judged
 
     def _judge(self, taken: _StepTaken, pair: Pair, held: _UpdatedParameter) -> tuple[Pair, int]:
         """Return the verdict on one parameter, and how many of its elements it leaves out."""
         if pair.failure not in ("", "values") or pair.metrics is None or held.grad.failure == "missing":
             return pair, 0
-        allowed = self._allowed(taken.number, held)
+        allowed = self._allowed(taken, held)
         plain = _within(pair, pair.metrics.rel_l2 * told(held.value.norm), allowed)
         # SGD leaves no more than what is too small for all that uses it.
         carried_on = taken.goes_on and not self._linear
-        if not pair.metrics.rel_l2 or (plain.status == "pass" and not carried_on):
+        if held.shared or not pair.metrics.rel_l2 or (plain.status == "pass" and not carried_on):
             return plain, 0
         base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
         if held.grad.status != "pass" or held.grad.metrics is None or base_dtype is not raw_dtype:
@@ -173,20 +199,31 @@ class UpdateJudge:
             return plain, 0
         return self._without_noise(taken, pair, held, noisy, apart, allowed, given), noisy.count
 
-    def _allowed(self, step: int, held: _UpdatedParameter) -> _Allowance:
-        """Bound how far apart the two sides may be after the steps so far.
+    def _allowed(self, taken: _StepTaken, held: _UpdatedParameter) -> _Allowance:
+        """Bound how far apart the two sides may be after the steps so far."""
+        step, dtypes = taken.number, self._comparer.dtypes(held.link, held.name)
+        epsilon = max(EPSILON[dtype] for dtype in dtypes)
+        # Moments round as the parameters do.
+        error = max(taken.own, _SENSITIVITY * epsilon) if held.shared else self._error(held)
+        error = self._errors[held.name] = max(self._errors.get(held.name, 0.0), error)
+        steps = self._steps_norm(step, held)
+        rounding = _ROUNDING * epsilon * told(held.value.norm)
+        return _Allowance(steps, min(max(error, _ARITHMETIC), self._most(held)) * steps + (step + 1) * rounding)
+
+    def _error(self, held: _UpdatedParameter) -> float:
+        """Bound the relative error of a step on raw's own gradient.
 
         Where neither side has a gradient other than zero, nothing is apart that a step could be apart by.
         """
-        base_dtype, raw_dtype = self._comparer.dtypes(held.link, held.name)
-        most = tolerance(base_dtype, raw_dtype, "grads", self._sides.single_step).rtol
+        if held.grad.status == "skipped" and (held.gradient is None or held.gradient.is_zero):
+            return 0.0
         metrics = held.grad.metrics if held.grad.status == "pass" else None
-        still = held.grad.status == "skipped" and (held.gradient is None or held.gradient.is_zero)
-        error = 0.0 if still else most if metrics is None else _SENSITIVITY * metrics.rel_l2
-        error = self._errors[held.name] = max(self._errors.get(held.name, 0.0), error)
-        rounding = _ROUNDING * max(EPSILON[base_dtype], EPSILON[raw_dtype]) * told(held.value.norm)
-        steps = self._steps_norm(step, held)
-        return _Allowance(steps, min(max(error, _ARITHMETIC), most) * steps + (step + 1) * rounding)
+        return self._most(held) if metrics is None else min(_SENSITIVITY * metrics.rel_l2, self._most(held))
+
+    def _most(self, held: _UpdatedParameter) -> float:
+        """Return the tolerance of a parameter's gradients, by which a step may differ at most."""
+        dtypes = self._comparer.dtypes(held.link, held.name)
+        return tolerance(*dtypes, "grads", self._sides.single_step).rtol
 
     def _noisy_elements(self, taken: _StepTaken, held: _UpdatedParameter) -> NoisyElements:
         scale, before = self._comparer.noise_of(held.link, taken.noise), self._noisy.get(held.name)

@@ -37,7 +37,7 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
     return [
         *_random(prepared, pairs),
         *_hyperparameters(described, prepared.matching),
-        *_optimizers(settings),
+        *_optimizers(prepared, steps),
         *_left_out(settings, steps),
         *_nearly_failed(settings, pairs),
         *_loose_gradients(prepared, pairs),
@@ -115,8 +115,17 @@ def _hyperparameters(described: PerSide[ModelDescription], matching: Matching) -
     return [f"hyper-parameters differ between layers that correspond: {_listed(found)}"] if found else []
 
 
-def _optimizers(settings: AlignSettings) -> list[str]:
-    base, raw = settings.optimizers
+def _optimizers(prepared: Prepared, steps: Sequence[StepResult]) -> list[str]:
+    """Note in which hyper-parameters the optimisers differ; where one does not tell them, what they are called."""
+    base, raw = prepared.settings.optimizers
+    told = dict.fromkeys(
+        sentence
+        for step in steps
+        if step.options is not None and step.options.known
+        for sentence in step.options.differences([link for link in prepared.scope.links if link.kind == "parameter"])
+    )
+    if told or any(step.options is not None and step.options.known for step in steps):
+        return list(told)
     if base is None or raw is None or base == raw:
         return []
     return [f"the two sides step with different optimisers: {_called(base)} and {_called(raw)}"]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 NativeLayer = Any  # torch.nn.Module, paddle.nn.Layer, or the NumPy backend's Layer
@@ -173,6 +173,10 @@ class Backend(Protocol):
         """Return the gradient that a parameter has collected; None where it has none."""
         ...
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return the very tensor that an optimiser takes for a parameter's gradient; None where it has none, or no dense one."""
+        ...
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Remove the gradients of all parameters of a model, so that gradient() returns None."""
         ...
@@ -273,6 +277,18 @@ class Backend(Protocol):
 
     def step(self, optimizer: Any) -> None:
         """Apply one step of an optimiser that optimizer() made."""
+        ...
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of this framework, be it neutral or a user's."""
+        ...
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Yield each parameter of an optimiser, with the formula and the hyper-parameters by names that the frameworks share."""
+        ...
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Return what an optimiser keeps of a parameter's gradients; None where it keeps no such tensor."""
         ...
 
 

@@ -21,7 +21,7 @@ from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.kept_state import kept_state, on_copies
 from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
-from padiff_rpc.model.hosting.replay import replay_layer
+from padiff_rpc.model.hosting.replay_layer import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
@@ -35,7 +35,9 @@ from padiff_rpc.model.model import (
     ModelDescription,
     ModelInfo,
     Observer,
+    OptimizerGroup,
     OptimizerSpec,
+    OptionValue,
     RecordOptions,
     StoreFigures,
     What,
@@ -268,6 +270,19 @@ class HostedModel:
                 raise self._unknown_tensor(stream.name, known)
             write_stream(self.backend, known[stream.name], stream)
 
+    def write_gradients(self, tensors: Iterable[TensorStream]) -> tuple[str, ...]:
+        """Overwrite as TakingGradients says."""
+        known = self._known_tensors()
+        written: list[str] = []
+        for stream in tensors:
+            if stream.name not in known:
+                raise self._unknown_tensor(stream.name, known)
+            gradient = self.backend.own_gradient(known[stream.name])
+            if gradient is not None and self.backend.spec(gradient) == stream.spec:
+                write_stream(self.backend, gradient, stream)
+                written.append(stream.name)
+        return tuple(written)
+
     # -- a step -------------------------------------------------------------------------------------------------------
     def forward(self, request: ForwardRequest, observer: Observer | None = None) -> ForwardResult:
         """Run forward as Model says.
@@ -397,13 +412,23 @@ class HostedModel:
         """
         self._trainer.step(optimizer)
 
+    def describe_optimizer(self, optimizer: OptimizerSpec) -> tuple[OptimizerGroup, ...]:
+        """Describe as DescribingOptimizers says; parameters that are treated alike are one group."""
+        names = {id(tensor): name for name, tensor in reversed(self._known_tensors().items())}
+        groups: dict[str, tuple[str, dict[str, OptionValue], list[str]]] = {}
+        for parameter, algorithm, options in self._trainer.options(optimizer):
+            if id(parameter) in names:
+                key = repr((algorithm, sorted(options.items())))
+                groups.setdefault(key, (algorithm, options, []))[2].append(names[id(parameter)])
+        return tuple(OptimizerGroup(algorithm, options, tuple(held)) for algorithm, options, held in groups.values())
+
     def replay(self, request: ReplayRequest) -> ReplayResult:
         """Run one layer alone, as Replaying says."""
         self._drop_graph()
         try:
             return replay_layer(self.backend, self.model, self._store, self._trainer.loss, request)
         except Exception as err:
-            where = f"the replay in {request.dtype}" if request.dtype else "the replay"
+            where = f"replay in {request.dtype}" if request.dtype else "replay"
             raise self._model_failed(where, err, autograd=request.forward.gradients) from err
 
     # -- a user's own loop --------------------------------------------------------------------------------------------
@@ -507,9 +532,18 @@ class HostedModel:
 
     def _wanted(self, found: list[tuple[str, NativeTensor]], what: What) -> Iterator[tuple[str, NativeTensor]]:
         for name, tensor in found:
-            wanted = tensor if what == "value" else self.backend.gradient(tensor)
+            wanted = self._what(tensor, what)
             if wanted is not None:
                 yield name, wanted
+
+    def _what(self, tensor: NativeTensor, what: What) -> NativeTensor | None:
+        if what == "value":
+            return tensor
+        if what == "gradient":
+            return self.backend.gradient(tensor)
+        state = self._trainer.state(tensor, what)
+        same = state is not None and self.backend.spec(state) == self.backend.spec(tensor)
+        return state if same else None
 
     def _stream(self, name: str, tensor: NativeTensor, transposed: bool) -> TensorStream:
         if transposed:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import nested
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
+from padiff_rpc.model.hosting.find_optimizers import find_optimizers
 from padiff_rpc.model.hosting.user_errors import user_error
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
-from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue
 
 
 class Trainer:
@@ -35,6 +37,8 @@ class Trainer:
         self._losses = dict(losses)
         self._optimizers = dict(optimizers)
         self._made: dict[tuple[str, tuple[tuple[str, float], ...]], Any] = {}
+        self._stepped: Any = None
+        self._found: dict[int, list[Any]] = {}  # the framework's own optimisers in each that was made
 
     @property
     def loss_names(self) -> tuple[str, ...]:
@@ -77,19 +81,58 @@ class Trainer:
             PadiffError: UNKNOWN_NAME for an unknown optimiser. BAD_CONFIG for a model without trainable parameters, or for
                 options of an offered optimiser. MODEL_FAILED where an offered optimiser raised.
         """
+        optimizer = self._stepped = self._optimizer(spec)
+        if spec.name not in self._optimizers:
+            self._backend.step(optimizer)
+            return
+        with self._named_errors(spec):
+            optimizer.step()
+
+    def options(self, spec: OptimizerSpec) -> Iterator[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Yield each parameter that the optimiser of this spec steps, with its formula and hyper-parameters.
+
+        Only the framework's own optimisers tell them, be they the one that was made or inside of it. Raises as step() does.
+        """
+        for native in self._natives(self._optimizer(spec)):
+            yield from self._backend.options_of(native)
+
+    def state(self, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Return what the optimiser that was stepped last keeps of a parameter; None where it keeps no such tensor."""
+        for native in self._natives(self._stepped):
+            held = self._backend.state_of(native, parameter, state)
+            if held is not None:
+                return held
+        return None
+
+    def _optimizer(self, spec: OptimizerSpec) -> Any:
+        """Return the optimiser of this spec, which is made where there is none yet."""
         key = (spec.name, tuple(sorted(spec.options.items())))
         offered = self._optimizers.get(spec.name)
         if offered is None:
             _check_known("optimizer", spec.name, NEUTRAL_OPTIMIZERS, self._optimizers)
             if key not in self._made:
                 self._made[key] = self._backend.optimizer(spec, self._model)
-            self._backend.step(self._made[key])
-            return
+            return self._made[key]
         _refuse_options("optimizer", spec.name, spec.options)
-        try:
-            if key not in self._made:
+        if key not in self._made:
+            with self._named_errors(spec):
                 self._made[key] = offered(self._model)
-            self._made[key].step()
+        return self._made[key]
+
+    def _natives(self, made: Any) -> list[Any]:
+        if id(made) not in self._found:
+            backend = self._backend
+            other = lambda value: backend.is_model(value) or backend.is_tensor(value)  # noqa: E731
+            found = find_optimizers(made, backend.is_optimizer, other)
+            if not found:
+                return []  # it may make one in its first step
+            self._found[id(made)] = found
+        return self._found[id(made)]
+
+    @contextmanager
+    def _named_errors(self, spec: OptimizerSpec) -> Iterator[None]:
+        try:
+            yield
         except Exception as err:
             what = f"the optimizer {spec.name!r} raised"
             raise user_error(what, err, self._backend.name, Reason.MODEL_FAILED) from err
@@ -97,6 +140,8 @@ class Trainer:
     def reset(self) -> None:
         """Forget every optimiser, with its state."""
         self._made.clear()
+        self._found.clear()
+        self._stepped = None
 
 
 def _selected(spec: LossSpec, outputs: dict[str, NativeTensor]) -> list[NativeTensor]:

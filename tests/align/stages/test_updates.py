@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -86,6 +86,7 @@ class Run:
         noise: float = 0.0,
         goes_on: bool = False,
         change_grads: Change = list,
+        shared: Collection[str] = (),
     ) -> Stepped:
         grads = self.comparer.compare(step, "grads", self.links, "gradient", lambda link, spec: noise).pairs
         self.judge.before_step(self.links)
@@ -94,7 +95,7 @@ class Run:
                 model.set(name, value)
         weights = self.comparer.compare(step, "weights", self.links, "value").pairs
         judged = self.judge.judge(
-            step, weights, change_grads(grads), self.links, lambda link, spec: noise, goes_on=goes_on
+            step, weights, change_grads(grads), self.links, lambda link, spec: noise, goes_on, shared
         )
         return Stepped(weights, judged.pairs, judged.left_out, self.base, self.raw)
 
@@ -110,6 +111,35 @@ def moved(*by: float) -> np.ndarray:
 
 def stepped(base_after: Any, raw_after: Any, step: int = 0, **run: Any) -> Stepped:
     return Run(**run).step(base_after, raw_after, step)
+
+
+# -- steps on base's gradients ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("decay", "status"), [(0.0, "pass"), (1e-3, "fail")])
+def test_on_bases_gradients_nothing_but_arithmetic_lies_between_two_steps(decay: float, status: str) -> None:
+    run = Run(base_gradient=ONES, raw_gradient=1.04 * ONES, optimizer=ADAM)
+    after = moved(-LR, -LR, -LR, -LR)
+    raw_after = (after - LR * decay).astype(np.float32)
+    assert status == run.step(after, raw_after, shared=[NAME]).status
+    run = Run(base_gradient=ONES, raw_gradient=1.04 * ONES, optimizer=ADAM)
+    assert "pass" == run.step(after, raw_after).status
+
+
+def test_on_bases_gradients_no_element_is_noise() -> None:
+    gradient = np.array([1.0, 1.0, 1.0, 1e-9], np.float32)
+    for shared, status in (([], "pass"), ([NAME], "fail")):
+        run = Run(base_gradient=gradient, raw_gradient=-gradient * [-1, -1, -1, 1], optimizer=ADAM)
+        found = run.step(moved(-LR, -LR, -LR, -LR), moved(-LR, -LR, -LR, LR), noise=1e-9, shared=shared)
+        assert status == found.status
+
+
+def test_a_gradient_that_raw_keeps_counts_for_all_since_an_optimiser_may_scale_by_their_norm() -> None:
+    names = ("a", "b")
+    gradients = {"a": ONES, "b": ONES}, {"a": ONES, "b": 1.001 * ONES}
+    after = {name: moved(-LR, -LR, -LR, -LR) for name in names}
+    raw_after = {"a": moved(*[-1.005 * LR] * 4), "b": moved(*[-1.005 * LR] * 4)}
+    for shared, statuses in ((["a", "b"], ["fail", "fail"]), (["a"], ["pass", "pass"])):
+        run = Run(dict.fromkeys(names, ONES), *gradients, links=[link(name) for name in names])
+        assert statuses == [pair.status for pair in run.step(after, raw_after, shared=shared).pairs]
 
 
 # -- steps that differ -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, OnCall, Remove
 from padiff_rpc.model.backends.numpy import api_calls as numpy_api_calls
 from padiff_rpc.model.backends.numpy.training import Optimizer, neutral_loss
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.numpy_framework.autograd import OPAQUE, Tensor, apply
 from padiff_rpc.numpy_framework.functions import generator, seed_generator
 from padiff_rpc.numpy_framework.graph import grad_enabled, grad_mode
@@ -175,6 +175,10 @@ class NumpyBackend:
         """Return the tensor's `grad`."""
         return parameter.grad
 
+    def own_gradient(self, parameter: Tensor) -> Tensor | None:
+        """Return the tensor's `grad`, which is always dense."""
+        return parameter.grad
+
     def clear_gradients(self, model: Layer) -> None:
         """Set every parameter's `grad` to None."""
         for layer in model.walk():
@@ -255,6 +259,18 @@ class NumpyBackend:
         """Apply one step of the optimiser."""
         with np.errstate(all="ignore"):
             optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an Optimizer."""
+        return isinstance(value, Optimizer)
+
+    def options_of(self, optimizer: Optimizer) -> Iterable[tuple[Tensor, str, dict[str, OptionValue]]]:
+        """Return the options, which all parameters share."""
+        return [(parameter, optimizer.name, dict(optimizer.options)) for parameter in optimizer.parameters]
+
+    def state_of(self, optimizer: Optimizer, parameter: Tensor, state: OptimizerState) -> Tensor | None:
+        """Return a moment in the parameter's dtype."""
+        return optimizer.state(parameter, state)
 
 
 def _distinct(tensors: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from padiff_rpc.model.losses_and_optimizers import (
     counted_positions,
     projection_weights,
 )
-from padiff_rpc.model.model import LossSpec, OptimizerSpec
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState
 from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.numpy_framework.functions import log_softmax
 from padiff_rpc.tensors.tensor import DType
@@ -118,46 +118,54 @@ class Optimizer:
     """
 
     def __init__(self, spec: OptimizerSpec, parameters: Sequence[Tensor]) -> None:
-        self._options = _options("optimizer", spec.name, spec.options, NEUTRAL_OPTIMIZERS)
+        self.options: dict[str, float] = _options("optimizer", spec.name, spec.options, NEUTRAL_OPTIMIZERS)
         if not parameters:
             raise PadiffError(
                 f"{spec.name} has nothing to train: the model has no trainable parameter",
                 reason=Reason.BAD_CONFIG,
                 hint="leave the optimizer out",
             )
-        self._name = spec.name
-        self._parameters = parameters
+        self.name: str = spec.name
+        self.parameters: Sequence[Tensor] = parameters
         self._moments: dict[int, list[np.ndarray]] = {}
         self._steps: dict[int, int] = {}
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        update = self._sgd if self._name == "SGD" else self._adam
-        for index, parameter in enumerate(self._parameters):
+        update = self._sgd if self.name == "SGD" else self._adam
+        for index, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 continue
             value, gradient = parameter.data, parameter.grad.data
-            decay = self._options["weight_decay"]
-            if decay and self._name == "AdamW":
-                value = value * (1 - self._options["lr"] * decay)
+            decay = self.options["weight_decay"]
+            if decay and self.name == "AdamW":
+                value = value * (1 - self.options["lr"] * decay)
             elif decay:
                 gradient = gradient + decay * value
             parameter.overwrite(update(index, value, gradient).astype(parameter.data.dtype))
 
+    def state(self, parameter: Tensor, state: OptimizerState) -> Tensor | None:
+        """Return a moment that is kept of a parameter; None where there is none."""
+        names = ("momentum",) if self.name == "SGD" else ("moment1", "moment2")
+        index = next((at for at, one in enumerate(self.parameters) if one is parameter), -1)
+        if state not in names or index not in self._moments:
+            return None
+        return Tensor(self._moments[index][names.index(state)].astype(parameter.data.dtype), dtype=parameter.dtype)
+
     def _sgd(self, index: int, value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        momentum = self._options["momentum"]
+        momentum = self.options["momentum"]
         if momentum:
             before = self._moments.get(index)
             gradient = momentum * before[0] + gradient if before else gradient
             self._moments[index] = [gradient]
-        return value - self._options["lr"] * gradient
+        return value - self.options["lr"] * gradient
 
     def _adam(self, index: int, value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        beta1, beta2 = self._options["beta1"], self._options["beta2"]
+        beta1, beta2 = self.options["beta1"], self.options["beta2"]
         first, second = self._moments.get(index) or (np.zeros_like(value), np.zeros_like(value))
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * gradient * gradient
         self._moments[index] = [first, second]
         self._steps[index] = step = self._steps.get(index, 0) + 1
-        scale = np.sqrt(second) / math.sqrt(1 - beta2**step) + self._options["eps"]
-        return value - self._options["lr"] / (1 - beta1**step) * first / scale
+        scale = np.sqrt(second) / math.sqrt(1 - beta2**step) + self.options["eps"]
+        return value - self.options["lr"] / (1 - beta1**step) * first / scale

@@ -14,13 +14,14 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.paddle import api_calls as paddle_api_calls
+from padiff_rpc.model.backends.paddle import optimizers as paddle_optimizers
 from padiff_rpc.model.backends.paddle import tensor as paddle_tensor
 from padiff_rpc.model.backends.paddle import training as paddle_training
 from padiff_rpc.model.backends.paddle.autograd import Autograd, wants_gradient
 from padiff_rpc.model.backends.paddle.hooks import hook
 from padiff_rpc.model.backends.paddle.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS = ("float64", "float32", "bfloat16", "float16")
@@ -185,6 +186,11 @@ class PaddleBackend:
         gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
         return None if gradient is None else paddle_tensor.dense(gradient)
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a trainable leaf, where it is dense: an optimiser treats the rows of a sparse one otherwise."""
+        gradient = None if parameter.stop_gradient or not parameter.is_leaf else parameter.grad
+        return gradient if gradient is not None and gradient.is_dense() else None
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Drop every parameter's gradient."""
         for parameter in model.parameters():
@@ -258,6 +264,18 @@ class PaddleBackend:
     def step(self, optimizer: Any) -> None:
         """Apply one step of the optimiser."""
         optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of paddle."""
+        return paddle_optimizers.is_optimizer(value)
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Read the optimiser's groups; see optimizers.py."""
+        return paddle_optimizers.options_of(optimizer)
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Read the optimiser's state; see optimizers.py."""
+        return paddle_optimizers.state_of(optimizer, parameter, state)
 
 
 def _place(model: NativeLayer) -> Any:

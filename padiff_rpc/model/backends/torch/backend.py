@@ -14,10 +14,11 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import AfterCall, BeforeCall, Listen, NativeLayer, NativeTensor, OnCall, Remove
 from padiff_rpc.model.backends.neutral import KeptWeights
 from padiff_rpc.model.backends.torch import api_calls as torch_api_calls
+from padiff_rpc.model.backends.torch import optimizers
 from padiff_rpc.model.backends.torch.hyperparameters import hyperparameters
 from padiff_rpc.model.backends.torch.tensor import from_tensor, spec, to_bytes, writable
 from padiff_rpc.model.backends.torch.training import backward, loss, optimizer
-from padiff_rpc.model.model import LossSpec, OptimizerSpec, ParameterKind
+from padiff_rpc.model.model import LossSpec, OptimizerSpec, OptimizerState, OptionValue, ParameterKind
 from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _CASTS: dict[str, Callable[[NativeLayer], NativeLayer]] = {
@@ -178,6 +179,11 @@ class TorchBackend:
         """Return `grad` of a leaf; None for a tensor that an operation made."""
         return parameter.grad if parameter.is_leaf else None
 
+    def own_gradient(self, parameter: NativeTensor) -> NativeTensor | None:
+        """Return `grad` of a leaf, where it is strided."""
+        gradient = self.gradient(parameter)
+        return gradient if gradient is not None and gradient.layout == torch.strided else None
+
     def clear_gradients(self, model: NativeLayer) -> None:
         """Set every parameter's `grad` to None."""
         model.zero_grad(set_to_none=True)
@@ -279,6 +285,18 @@ class TorchBackend:
     def step(self, optimizer: Any) -> None:
         """Apply one step of the optimiser."""
         optimizer.step()
+
+    def is_optimizer(self, value: object) -> bool:
+        """Return True for an optimiser of torch."""
+        return optimizers.is_optimizer(value)
+
+    def options_of(self, optimizer: Any) -> Iterable[tuple[NativeTensor, str, dict[str, OptionValue]]]:
+        """Read the optimiser's groups; see optimizers.py."""
+        return optimizers.options_of(optimizer)
+
+    def state_of(self, optimizer: Any, parameter: NativeTensor, state: OptimizerState) -> NativeTensor | None:
+        """Read the optimiser's state; see optimizers.py."""
+        return optimizers.state_of(optimizer, parameter, state)
 
 
 class _Substitute(torch.autograd.Function):
