@@ -200,7 +200,8 @@ class _Replay:
             with recorder.recording():
                 outputs = self._placed.layer(*args, **kwargs)
             raise_failure(recorder, None)
-            self._run_backward(recorder, outputs)
+            if self._request.backward:
+                self._run_backward(recorder, outputs)
         except Exception as err:
             raise_failure(recorder, err)
             raise
