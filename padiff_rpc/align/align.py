@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
-from padiff_rpc.align.preconditions import check_settings, refuse_shared_memory, share_a_process
+from padiff_rpc.align.preconditions import check_settings, refuse_one_model, refuse_shared_memory, share_a_process
 from padiff_rpc.align.prepare import Prepared, prepare
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import StoppedAt
@@ -74,14 +74,9 @@ def align(
             whatever the models raise.
     """
     check_settings(settings)
-    if base is raw:
-        raise PadiffError(
-            "base and raw are the same model: there is nothing to compare",
-            reason=Reason.BAD_CONFIG,
-            hint="launch or connect to each side by itself",
-        )
     begun = time.monotonic()
     models, inputs = PerSide(base, raw), PerSide(base_inputs, raw_inputs)
+    refuse_one_model(models)
     together = share_a_process(models)
     threads = SideThreads(in_turn=together)
     try:

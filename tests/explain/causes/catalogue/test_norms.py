@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.norms import norms
+from padiff_rpc.explain.causes.catalogue.norms import norms
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 
 X = random(6, 10, 48)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from padiff_rpc.explain.causes.rules.precision import precision
+from padiff_rpc.explain.causes.catalogue.precision import precision
 from padiff_rpc.per_side import PerSide
 from tests.explain.causes.seen import evidence, first, random
 

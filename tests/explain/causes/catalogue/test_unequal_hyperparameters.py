@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from padiff_rpc.explain.causes.rules.unequal_hyperparameters import configuration, hyperparameters
+from padiff_rpc.explain.causes.catalogue.unequal_hyperparameters import configuration, hyperparameters
 from padiff_rpc.per_side import PerSide
 from tests.explain.causes.seen import evidence, first, layers
 
@@ -46,3 +46,12 @@ def test_a_layers_hyperparameters_say_nothing_of_an_update():
     given = differing("Linear", {"scale": 1.0}, {"scale": 2.0})
 
     assert () == hyperparameters(evidence(stage="weights", layers=given))
+
+
+def test_a_configuration_counts_by_the_names_that_concern_the_layer():
+    plain = {"config.layer_norm_eps": 1e-12, "config.use_cache": True, "config.hidden_act": "gelu"}
+    root = differing("Bert", plain, {**plain, "config.layer_norm_eps": 1e-5, "config.use_cache": False})
+
+    cause = first(evidence(layers=layers("BertLayerNorm"), enclosing=(root,)))
+    assert "config.layer_norm_eps=1e-12 against config.layer_norm_eps=1e-05" == cause.evidence
+    assert () == configuration(evidence(layers=layers("Conv2d"), enclosing=(root,)))

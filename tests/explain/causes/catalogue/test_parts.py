@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.parts import parts
+from padiff_rpc.explain.causes.catalogue.parts import parts
 from tests.explain.causes.seen import evidence, first, layers, random
 
 X = random(4, 6, 24)
@@ -33,6 +33,16 @@ def test_masked_positions_are_told_by_their_mask():
 
     cause = first(evidence(X, raw, ids={"attention_mask": mask}))
     assert "only positions where attention_mask is 0 differ" == cause.words
+    cause = first(evidence(X * mask[..., None], X, ids={"attention_mask": mask}))
+    assert cause.evidence.endswith("; there base is zero")
+
+
+def test_what_both_sides_mask_is_no_part_that_agrees():
+    mask = np.ones((4, 6))
+    mask[0, 4:] = 0
+    masked = X * mask[..., None]
+
+    assert () == parts(evidence(masked, masked * random(*X.shape, seed=4), ids={"attention_mask": mask}))
 
 
 def test_a_difference_everywhere_lies_in_no_part():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.resampling import INTERPOLATIONS
+from padiff_rpc.explain.causes.catalogue.resampling import INTERPOLATIONS
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 
 X = random(2, 3, 7, 5)

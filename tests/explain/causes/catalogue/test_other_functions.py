@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from padiff_rpc.explain.causes.catalogue.other_functions import FUNCTIONS
 from padiff_rpc.explain.causes.find_causes import find_causes
-from padiff_rpc.explain.causes.rules.other_functions import FUNCTIONS
 from tests.explain.causes.seen import evidence, first, random, rounded
 
 X = 4 * random(8, 5, 32)

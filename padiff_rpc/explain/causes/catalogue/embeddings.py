@@ -40,13 +40,16 @@ def padding_row(evidence: Evidence) -> Sequence[Cause]:
 
 
 def _is_table(evidence: Evidence) -> bool:
-    named = any("embed" in layer.class_name.lower() for layer in evidence.layers)
-    return named and evidence.base is not None and evidence.base.ndim == 2 and len(evidence.base) > 2
+    return _is_embedding(evidence) and evidence.base is not None and evidence.base.ndim == 2 and len(evidence.base) > 2
+
+
+def _is_embedding(evidence: Evidence) -> bool:
+    return any("embed" in layer.class_name.lower() for layer in evidence.layers)
 
 
 def _output(evidence: Evidence) -> Sequence[Cause]:
     pair = evidence.pair
-    if pair is None or pair[0].ndim < 2:
+    if pair is None or pair[0].ndim < 2 or not _is_embedding(evidence):
         return ()
     base, raw = pair
     for name, ids in evidence.ids.items():

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.attention_variants import attention
+from padiff_rpc.explain.causes.catalogue.attention_variants import attention
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 
 Q, K, V = (random(2, 7, 32, seed=seed) for seed in range(3))

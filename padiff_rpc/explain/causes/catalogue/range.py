@@ -56,8 +56,9 @@ def _cut_off(evidence: Evidence) -> Iterator[Cause]:
     for side, cut, whole in (("raw", pair[1], pair[0]), ("base", pair[0], pair[1])):
         low, high = float(cut.min()), float(cut.max())
         at_bounds = int((cut == low).sum() + (cut == high).sum())
+        beyond = int((whole < low).sum() + (whole > high).sum())
         share = explained(whole, cut, np.clip(whole, low, high))
-        if share >= 0.99 and at_bounds >= _AT_BOUND:
+        if share >= 0.99 and at_bounds >= max(_AT_BOUND, 0.9 * beyond):
             bounds = " and ".join(
                 f"{bound:.6g}" for bound, end in ((low, whole.min()), (high, whole.max())) if bound != end
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from padiff_rpc.explain.causes.rules.order import order
+from padiff_rpc.explain.causes.catalogue.order import order
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 
 X = random(4, 6, 24)

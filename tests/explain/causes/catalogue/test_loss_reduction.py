@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from padiff_rpc.explain.causes.rules.loss_reduction import ignored_targets
+from padiff_rpc.explain.causes.catalogue.loss_reduction import ignored_targets
 from tests.explain.causes.seen import evidence, first
 
 LABELS = np.arange(16.0).reshape(2, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from padiff_rpc.explain.causes.rules.modes import modes
+from padiff_rpc.explain.causes.catalogue.modes import modes
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 
 X = random(8, 6, 48)

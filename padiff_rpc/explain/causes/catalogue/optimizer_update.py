@@ -43,8 +43,6 @@ def optimizer_options(evidence: Evidence) -> Sequence[Cause]:
         for name in names
         if name in base.options and name in raw.options and not _same(base.options[name], raw.options[name])
     ]
-    if base.name.lower() != raw.name.lower() and not told:
-        return ()  # two names of the user's own functions say nothing
     if not told:
         return ()
     return (Cause("optimiser option", "options of the two optimisers differ", "; ".join(told[:_TOLD]), 0.8),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from padiff_rpc.explain.causes.rules.constants import constants
+from padiff_rpc.explain.causes.catalogue.constants import constants
 from padiff_rpc.per_side import PerSide
 from tests.explain.causes.seen import evidence, first, layers, random, rounded
 

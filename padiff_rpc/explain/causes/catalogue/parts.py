@@ -22,11 +22,13 @@ def parts(evidence: Evidence) -> Sequence[Cause]:
         return ()
     base, raw = pair
     apart = (raw - base) ** 2
-    marked = _marked(evidence, apart)
+    if not base[apart == 0.0].any():
+        return ()  # what is zero on both sides tells nothing
+    marked = _marked(evidence, base, raw, apart)
     return marked or _along_an_axis(evidence, base, raw, apart)
 
 
-def _marked(evidence: Evidence, apart: np.ndarray) -> Sequence[Cause]:
+def _marked(evidence: Evidence, base: np.ndarray, raw: np.ndarray, apart: np.ndarray) -> Sequence[Cause]:
     for name, ids in evidence.ids.items():
         if ids.ndim < 1 or ids.ndim > apart.ndim or ids.shape != apart.shape[: ids.ndim] or ids.size < 4:
             continue
@@ -36,7 +38,10 @@ def _marked(evidence: Evidence, apart: np.ndarray) -> Sequence[Cause]:
         here = ids == values[0]
         if len(values) != 1 or here.all() or not int(differs.sum()) > 1:
             continue
-        shown = f"{int(differs.sum())} positions differ, all of them among the {int(here.sum())} where {name} is {values[0]:g}"
+        zero = [side for side, array in (("base", base), ("raw", raw)) if not array[here].any()]
+        ending = f"; there {zero[0]} is zero" if len(zero) == 1 else ""
+        among = f"all of them among the {int(here.sum())} where {name} is {values[0]:g}"
+        shown = f"{int(differs.sum())} positions differ, {among}{ending}"
         words = f"only positions where {name} is {values[0]:g} differ"
         return (Cause("marked positions", words, shown, 0.78),)
     return ()

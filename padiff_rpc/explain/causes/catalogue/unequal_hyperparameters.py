@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from padiff_rpc.compare.differing_hyperparameters import Difference, differing_hyperparameters
+from padiff_rpc.compare.differing_hyperparameters import (
+    Difference,
+    differing_configuration,
+    differing_hyperparameters,
+)
 from padiff_rpc.explain.causes.evidence import Evidence, SeenLayer
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Cause, LayerRef
 
 _TOLD = 3
+_CONCERNS = (
+    (("norm", "ln"), ("eps", "norm")),
+    (
+        ("act", "gelu", "relu", "silu", "mlp", "ffn", "feed", "intermediate", "fc"),
+        ("act", "intermediate", "ffn", "gate"),
+    ),
+    (("attn", "attention"), ("head", "rope", "rotary", "theta", "scal", "window", "softcap", "causal", "attention")),
+    (("embed",), ("pad", "position", "scal", "type_vocab", "embed")),
+    (("drop",), ("drop",)),
+    (("expert", "moe", "router", "gate"), ("expert", "top_k", "topk", "router", "moe")),
+    (("rope", "rotary"), ("rope", "rotary", "theta", "position", "scal")),
+    (("head", "lm"), ("logit", "softcap", "scal", "tie")),
+)
+"""Words in a layer's class or name, and words in the names of a configuration's values that shape such a layer."""
 _OF_BUFFERS = ("momentum", "track_running_stats", "use_global_stats")
 """Those that show in running statistics; momentum shows nowhere else."""
 
@@ -24,9 +42,10 @@ def hyperparameters(evidence: Evidence) -> Sequence[Cause]:
 
 
 def configuration(evidence: Evidence) -> Sequence[Cause]:
-    """Name what differs in the layers inside the one at fault, else in those around it, of which the innermost counts.
+    """Name what differs in the layers inside the one at fault, else in those around it, else in a configuration object.
 
-    What is inside has agreed within its tolerance, and may still be where the difference comes from.
+    What is inside has agreed within its tolerance, and may still be where the difference comes from. Of the layers around it the
+    innermost counts, and of a configuration the values whose names concern a layer of this kind.
     """
     if evidence.stage not in ("forward", "backward", "grads"):
         return ()
@@ -41,12 +60,33 @@ def configuration(evidence: Evidence) -> Sequence[Cause]:
             name = layers.base.route or layers.base.class_name
             words = f"hyper-parameters differ in {name}, which the layer lies in"
             return (Cause("configuration", words, _listed(found), max(0.3, 0.5 - 0.05 * distance)),)
+    for layers in (evidence.layers, *evidence.enclosing):
+        base, raw = _refs(layers)
+        found = [one for one in differing_configuration(base, raw) if _concerns(evidence, one)]
+        if found:
+            words = "the two configurations differ in what concerns a layer of this kind"
+            return (Cause("configuration", words, _listed(found), 0.5),)
     return ()
 
 
 def _differing(layers: PerSide[SeenLayer]) -> list[Difference]:
-    base, raw = layers.map(lambda layer: LayerRef(layer.route, layer.class_name, layer.hyperparameters))
+    base, raw = _refs(layers)
     return differing_hyperparameters(base, raw, layers.base.framework, layers.raw.framework)
+
+
+def _refs(layers: PerSide[SeenLayer]) -> PerSide[LayerRef]:
+    return layers.map(lambda layer: LayerRef(layer.route, layer.class_name, layer.hyperparameters))
+
+
+def _concerns(evidence: Evidence, difference: Difference) -> bool:
+    """Tell whether a configuration's value may shape the layer at fault: by its class and route, or by those inside it."""
+    name = difference.base.partition("=")[0].lower()
+    seen = (evidence.layers.base, *(layers.base for layers in evidence.inside))
+    family = " ".join(f"{layer.class_name} {layer.route.rpartition('.')[2]}" for layer in seen).lower()
+    return any(
+        any(word in family for word in families) and any(word in name for word in names)
+        for families, names in _CONCERNS
+    )
 
 
 def _can_show(evidence: Evidence, difference: Difference) -> bool:

@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.fit import ENOUGH, explained, told_factor, told_share
+from padiff_rpc.explain.causes.fit import ENOUGH, explained, square, told_factor, told_share
 from padiff_rpc.result import Cause
 
+_COLLINEAR = 0.999
+"""The correlation from which on two tensors count as one but for a factor: two that hardly vary are like that by chance."""
+_BY_CHANNEL = 0.95
+"""The share that constants of channels have to explain: they are many."""
 _LEAST = 8
 """Elements for each constant that is fitted; with fewer, chance explains too much."""
 
@@ -35,6 +39,8 @@ def _factor(evidence: Evidence, base: np.ndarray, raw: np.ndarray, what: str, wh
     if share < ENOUGH or abs(factor) < 1e-12:
         return
     r = float(np.vdot(base, raw)) / math.sqrt(size * float(np.vdot(raw, raw)))
+    if abs(r) < _COLLINEAR:
+        return
     shown = f"{what} = {told_factor(factor)} x {whose}, r = {r:.6f}"
     if abs(factor + 1) < 1e-3:
         yield Cause("sign", "the sign is the other one", shown, 0.95 * share)
@@ -92,7 +98,7 @@ def _by_channel(evidence: Evidence, base: np.ndarray, raw: np.ndarray, what: str
         others = tuple(at for at in range(base.ndim) if at != axis)
         offsets = (raw - base).mean(axis=others, keepdims=True)
         share = explained(base, raw, base + offsets)
-        if share >= ENOUGH:
+        if share >= _BY_CHANNEL:
             named = _as_parameter(evidence, offsets.reshape(-1))
             yield Cause(
                 "offset",
@@ -104,7 +110,8 @@ def _by_channel(evidence: Evidence, base: np.ndarray, raw: np.ndarray, what: str
         sizes = (base * base).sum(axis=others, keepdims=True)
         factors = (base * raw).sum(axis=others, keepdims=True) / np.where(sizes > 0, sizes, 1.0)
         share = explained(base, raw, base * factors)
-        if share >= ENOUGH:
+        collinear = square(raw - base * factors) <= (1.0 - _COLLINEAR**2) * square(raw)
+        if share >= _BY_CHANNEL and collinear:
             yield Cause(
                 "factor by channel",
                 f"each index of axis {axis} has a factor of its own, as a scale has",

@@ -25,9 +25,14 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
         return ()
     base, raw = pair
     sources = _distinct(evidence, base)
-    if not sources or base.size < _LEAST * len(sources):
+    if not sources:
         return ()
-    flat_base, flat_raw, *flat_sources = sampled(_ELEMENTS, base, raw, *sources.values())
+    told = (base != 0.0) | (raw != 0.0)  # what is masked on both sides is no sum
+    if np.count_nonzero(told) < _LEAST * len(sources):
+        return ()
+    flat_base, flat_raw, *flat_sources = sampled(
+        _ELEMENTS, base[told], raw[told], *(source[told] for source in sources.values())
+    )
     columns = np.stack(flat_sources, axis=1)
     weights: list[np.ndarray] = []
     rests: list[float] = []
@@ -40,17 +45,17 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
     share = 1.0 - sum(rests) / square(flat_raw - flat_base)
     if share < ENOUGH:
         return ()
-    told = [
+    weights_told = [
         f"{name}: {_weight(mine)} in base, {_weight(theirs)} in raw"
         for name, mine, theirs in zip(sources, *weights, strict=True)
         if abs(mine - theirs) > 1e-5 * max(1.0, abs(mine))
     ]
-    if not told:
+    if not weights_told:
         return ()
     words = "the layer adds up the same tensors, with other weights"
     if len(sources) == 1:
         words = "the layer scales a tensor otherwise"
-    evidence_told = f"{'; '.join(told)}; this {told_share(share)}"
+    evidence_told = f"{'; '.join(weights_told)}; this {told_share(share)}"
     # In the backward one source is most often base's own gradient, of which a constant factor tells more.
     score = 0.87 if evidence.stage == "backward" and len(sources) == 1 else 0.96
     return (Cause("weights of a sum", words, evidence_told, score * share),)

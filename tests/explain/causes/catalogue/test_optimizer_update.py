@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from padiff_rpc.explain.causes.catalogue.optimizer_update import update
 from padiff_rpc.explain.causes.evidence import SeenOptimizer
-from padiff_rpc.explain.causes.rules.optimizer_update import update
 from padiff_rpc.per_side import PerSide
 from tests.explain.causes.seen import evidence, first, random
 
