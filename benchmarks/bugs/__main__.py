@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -25,7 +25,9 @@ _TABLE_COLUMNS = 200
 @click.command()
 @click.option("--healthy", is_flag=True, help="Run the healthy pairs instead.")
 @click.option("--only", "parts", multiple=True, help="Only those whose name has this in it; repeatable.")
-@click.option("--seeds", type=click.IntRange(1), help="How many draws of weights and inputs; 1, and 5 for healthy pairs.")
+@click.option(
+    "--seeds", type=click.IntRange(1), help="How many draws of weights and inputs; 1, and 5 for healthy pairs."
+)
 @click.option("--tolerance", type=click.Choice(["auto", "table"]), help="Passed to the tool; default: the tool's own.")
 @click.option("--pairs", is_flag=True, help="List what would be run, and do nothing.")
 def main(healthy: bool, parts: tuple[str, ...], seeds: int | None, tolerance: str | None, pairs: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -42,8 +43,9 @@ class Bug:
         return stage in self.stages and (not self.exact or route in self.exact)
 
     def is_cause(self, text: str) -> bool:
-        """Tell whether a cause, in words, is the right one."""
-        return any(word in text.lower() for word in self.words)
+        """Tell whether a cause, in words, is the right one; names in quotes are those of layers and tensors."""
+        said = re.sub("'[^']*'", "", text.lower())
+        return any(re.search(rf"(?<!\w){re.escape(word)}", said) for word in self.words)
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,11 @@ _MOE: Sequence[Row] = (
     (2, "expert_gradient_doubled", "blocks.1.moe.experts.2", "factor 2|2.0|doubl|twice", _BACKWARD),
 )
 _LSTM: Sequence[Row] = (
-    (1, "time_and_batch_swapped", "lstm", "batch|time|axes|time_major"),
-    (1, "initial_state_of_ones", "lstm", "initial|state|position"),
-    (2, "directions_swapped", "lstm", "permut|order|half|direction"),
-    (2, "backward_not_turned", "lstm", "order|revers|direction|flip"),
+    (1, "time_and_batch_swapped", "both", "batch|time|axes|time_major"),
+    (1, "initial_state_of_ones", "both|both.lstm", "initial|state|position"),
+    (2, "directions_swapped", "both", "permut|order|half|direction"),
+    (2, "backward_not_turned", "both", "order|revers|direction|flip"),
+    (2, "time_major", "both.lstm", "time_major|batch_first"),
     (1, "gate_order", "cell", "gate|order|permut"),
     (1, "forget_bias_added", "cell", "bias|forget|offset|gate"),
     (2, "hard_sigmoid", "cell", "sigmoid|activation"),
@@ -172,7 +173,13 @@ _AGAINST_TORCH: dict[str, Sequence[Row]] = {
     "moe": (
         (1, "router_not_normalised", "blocks.0.moe", "normalis|factor|router", _TORCH_BF16),
         (2, "routed_scale_missing", "blocks.0.moe", "factor|scale", _TORCH_BF16),
-        (2, "expert_gradient_doubled", "blocks.1.moe.experts.2", "factor 2|2.0|doubl|twice", {**_TORCH_BF16, **_BACKWARD}),
+        (
+            2,
+            "expert_gradient_doubled",
+            "blocks.1.moe.experts.2",
+            "factor 2|2.0|doubl|twice",
+            {**_TORCH_BF16, **_BACKWARD},
+        ),
     ),
     "cnn": (
         (1, "residual_missing", "blocks.1", "residual|left out|not added|missing", _TORCH_BF16),
@@ -235,7 +242,7 @@ def _planted() -> Iterator[Bug]:
     for half, optimizer, name, words in _OPTIMIZERS:
         run = Run("decoder", optimizer=optimizer, raw_optimizer=f"{optimizer}__{name}", steps=3)
         yield Bug(run, name, _half(half), frozenset(), frozenset({"weights"}), tuple(words.split("|")))
-    low = Run("decoder", "torch", dtype="bfloat16", optimizer="master", raw_optimizer="master__missing", steps=3)
+    low = Run("decoder", "torch", dtype="bfloat16", optimizer="master", raw_optimizer="master__missing", steps=6)
     words = ("master", "precision", "bfloat16", "rounded")
     yield Bug(low, "master_weights_missing", "second", frozenset(), frozenset({"weights"}), words)
 

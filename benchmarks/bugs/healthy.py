@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.bugs.pairs import Framework, Precision, Run
 
-_EAGER = {"raw_args": {"eager": True}}
-_LAID_OUT = {"raw_args": {"channels_last": True}}
+_EAGER = {"eager": True}
+_LAID_OUT = {"channels_last": True}
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Healthy:
 def _across() -> Iterator[Run]:
     """Torch against paddle, in both modes."""
     for architecture in ("cnn", "vit", "encoder", "decoder", "moe", "lstm", "unet", "t5"):
-        for training in (True, False):
-            yield Run(architecture, training=training)
+        yield Run(architecture)
+        if architecture != "lstm":  # paddle 3.3.1 has no backward of an RNN in eval mode
+            yield Run(architecture, training=False)
     for architecture in ("cnn", "vit", "encoder", "decoder", "moe", "unet", "t5"):
         yield Run(architecture, dtype="float64")
     sizes: tuple[tuple[str, dict[str, int]], ...] = (
@@ -62,18 +63,20 @@ def _within() -> Iterator[Run]:
     dtypes: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
     for dtype in dtypes:
         for architecture in ("vit", "encoder", "decoder", "moe", "t5"):
-            yield Run(architecture, "torch", dtype=dtype, **_EAGER)
-        yield Run("cnn", "torch", dtype=dtype, **_LAID_OUT)
-        yield Run("unet", "torch", dtype=dtype, **_LAID_OUT)
+            yield Run(architecture, "torch", dtype=dtype, raw_args=_EAGER)
+        yield Run("cnn", "torch", dtype=dtype, raw_args=_LAID_OUT)
+        yield Run("unet", "torch", dtype=dtype, raw_args=_LAID_OUT)
     for training in (True, False):
-        yield _sized("decoder", {"depth": 24}, {"eager": True}, "torch", "bfloat16", training)
-        yield _sized("encoder", {"depth": 24}, {"eager": True}, "torch", "bfloat16", training)
-        yield _sized("cnn", {"depth": 16}, {"channels_last": True}, "torch", "bfloat16", training)
-    yield _sized("decoder", {"depth": 96}, {"eager": True}, "torch", "bfloat16", True)
-    yield _sized("decoder", {"width": 1024, "depth": 2, "heads": 16}, {"eager": True}, "torch", "bfloat16", True)
-    yield _sized("vit", {"width": 512, "depth": 4}, {"eager": True}, "torch", "bfloat16", True)
-    yield _sized("moe", {"depth": 8}, {"eager": True}, "torch", "bfloat16", True)
-    yield Run("decoder", "torch", dtype="bfloat16", optimizer="master", raw_optimizer="master", steps=3, **_EAGER)
+        yield _sized("decoder", {"depth": 24}, _EAGER, "torch", "bfloat16", training)
+        yield _sized("encoder", {"depth": 24}, _EAGER, "torch", "bfloat16", training)
+        yield _sized("cnn", {"depth": 16}, _LAID_OUT, "torch", "bfloat16", training)
+    yield _sized("decoder", {"depth": 96}, _EAGER, "torch", "bfloat16", True)
+    yield _sized("decoder", {"width": 1024, "depth": 2, "heads": 16}, _EAGER, "torch", "bfloat16", True)
+    yield _sized("vit", {"width": 512, "depth": 4}, _EAGER, "torch", "bfloat16", True)
+    yield _sized("moe", {"depth": 8}, _EAGER, "torch", "bfloat16", True)
+    yield Run(
+        "decoder", "torch", dtype="bfloat16", optimizer="master", raw_optimizer="master", steps=3, raw_args=_EAGER
+    )
 
 
 def _sized(

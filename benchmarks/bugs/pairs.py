@@ -22,7 +22,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def _tokens(rng: np.random.Generator) -> Arrays:
-    return {"ids": rng.integers(0, 50, (3, 10))}
+    return {"ids": rng.integers(0, 50, (2, 32))}
 
 
 def _short_tokens(rng: np.random.Generator) -> Arrays:

@@ -37,7 +37,9 @@ def found(run: Run, base: Base, seed: int, tolerance: str) -> Found:
     first = result.first_divergence
     if result.aligned or first is None:
         verdict = "aligned" if result.aligned else "differs"
-        return Found(verdict, why="; ".join(result.lacking), worst=worst, worst_at=worst_at, ratio=ratio, ratio_at=ratio_at)
+        return Found(
+            verdict, why="; ".join(result.lacking), worst=worst, worst_at=worst_at, ratio=ratio, ratio_at=ratio_at
+        )
     why = f"{first.tensor}: {first.why}"
     cause = _first_cause(result) or why
     return Found("differs", first.stage, first.raw.route, why, cause, worst, worst_at, ratio, ratio_at)

@@ -15,9 +15,7 @@ class Block(nn.Layer):
         first, second = (1, stride) if bug == "stride_on_second_conv" else (stride, 1)
         dilation = 2 if bug == "conv_dilation" else 1
         pad_mode = "reflect" if bug == "conv_pads_by_reflection" else "zeros"
-        self.conv1 = nn.Conv2D(
-            inside, width, 3, stride=first, padding=dilation, dilation=dilation, bias_attr=False
-        )
+        self.conv1 = nn.Conv2D(inside, width, 3, stride=first, padding=dilation, dilation=dilation, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(width, momentum=0.1 if bug == "bn_momentum" else 0.9)
         self.conv2 = nn.Conv2D(width, width, 3, stride=second, padding=1, padding_mode=pad_mode, bias_attr=False)
         self.bn2 = nn.BatchNorm2D(width, use_global_stats=True if bug == "bn_in_eval_mode" else None)

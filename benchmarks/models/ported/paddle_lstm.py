@@ -49,40 +49,39 @@ class Last(nn.Layer):
         return x[paddle.arange(x.shape[0]), at]
 
 
-class SwappedLSTM(nn.LSTM):
-    """Its bug is how it is called."""
+class Both(nn.Layer):
+    def __init__(self, width: int, bug: str) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, direction="bidirect", time_major=bug == "time_major")
+        self.width, self.bug = width, bug
 
-    bug = ""
-
-    def forward(self, inputs: Tensor, *rest: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # pyright: ignore
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
         if self.bug == "time_and_batch_swapped":
-            y, states = super().forward(inputs.transpose([1, 0, 2]))
-            return y.transpose([1, 0, 2]), states
+            x = x.transpose([1, 0, 2])
         if self.bug == "initial_state_of_ones":
-            ones = paddle.ones([2, inputs.shape[0], self.hidden_size])
-            return super().forward(inputs, (ones, ones))
-        y, states = super().forward(inputs)
+            ones = paddle.ones([2, x.shape[0], self.width])
+            state = (ones, ones)
+        y, _ = self.lstm(x, state)
         forward, backward = y.chunk(2, -1)
         if self.bug == "directions_swapped":
-            return paddle.concat([backward, forward], -1), states
-        return paddle.concat([forward, backward.flip(1)], -1), states
+            return paddle.concat([backward, forward], -1)
+        if self.bug == "backward_not_turned":
+            return paddle.concat([forward, backward.flip(1)], -1)
+        return y.transpose([1, 0, 2]) if self.bug == "time_and_batch_swapped" else y
 
 
 class Recurrent(nn.Layer):
     def __init__(self, vocabulary: int, width: int, bug: str) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width, padding_idx=0 if bug == "padding_idx" else None)
-        wrong = bug in ("time_and_batch_swapped", "initial_state_of_ones", "directions_swapped", "backward_not_turned")
-        self.lstm = (SwappedLSTM if wrong else nn.LSTM)(width, width, direction="bidirect")
-        if wrong:
-            self.lstm.bug = bug
+        self.both = Both(width, bug)
         self.cell = Cell(2 * width, width, bug)
         self.last = Last(bug)
         self.head = nn.Linear(width, 5)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        x, _ = self.lstm(self.embed(ids))
-        return self.head(self.last(self.cell(x), lengths))
+        return self.head(self.last(self.cell(self.both(self.embed(ids))), lengths))
 
 
 def build(vocabulary: int = 40, width: int = 16, training: bool = True, bug: str = "", seed: int = 0) -> nn.Layer:

@@ -34,10 +34,7 @@ def language(logits: Tensor, bug: str = "") -> Tensor:
     count = counted.sum()
     loss = each.mean() if bug == "ignored_in_denominator" else (each * counted).sum() / count
     norms = paddle.logsumexp(logits, -1).pow(2)
-    if bug == "auxiliary_over_ignored":
-        extra = norms.mean()
-    else:
-        extra = (norms * counted).sum() / count
+    extra = norms.mean() if bug == "auxiliary_over_ignored" else (norms * counted).sum() / count
     total = loss + 1e-2 * extra
     return total * count if bug == "sum_for_mean" else total
 
@@ -135,8 +132,8 @@ def momentum(model: nn.Layer, bug: str = "") -> Any:
     return paddle.optimizer.Momentum(0.05, 0.9, parameters=model.parameters(), use_nesterov=nesterov)
 
 
-def rmsprop(model: nn.Layer, bug: str = "") -> Any:
-    """Paddle has the epsilon inside the root, which is the bug."""
+def rmsprop(model: nn.Layer, bug: str = "epsilon_inside_root") -> Any:
+    """Paddle's own always has the bug."""
     return paddle.optimizer.RMSProp(1e-3, rho=0.95, epsilon=1e-3, parameters=model.parameters())
 
 

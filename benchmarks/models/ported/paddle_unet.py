@@ -71,7 +71,9 @@ class Up(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mode == "nearest":
-            return F.interpolate(x, scale_factor=2, mode="bilinear" if self.bug == "bilinear_for_nearest" else "nearest")
+            return F.interpolate(
+                x, scale_factor=2, mode="bilinear" if self.bug == "bilinear_for_nearest" else "nearest"
+            )
         align = {"align_corners": {"align_corners": True}, "align_mode": {"align_mode": 1}}.get(self.bug, {})
         return F.interpolate(x, scale_factor=2, mode=self.mode, **align)
 

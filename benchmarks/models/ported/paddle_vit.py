@@ -20,10 +20,8 @@ class Embed(nn.Layer):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.patch(image).flatten(2)
-        if self.bug == "patches_reshaped":
-            x = x.reshape([x.shape[0], x.shape[2], x.shape[1]])
-        else:
-            x = x.transpose([0, 2, 1])
+        turned = [x.shape[0], x.shape[2], x.shape[1]]
+        x = x.reshape(turned) if self.bug == "patches_reshaped" else x.transpose([0, 2, 1])
         parts = [self.cls.expand([x.shape[0], -1, -1]), x]
         position = self.position
         if self.bug == "cls_token_last":

@@ -117,17 +117,12 @@ class Cap(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(
-        self, vocabulary: int, width: int, depth: int, heads: int, groups: int, eager: bool, bug: str
-    ) -> None:
+    def __init__(self, vocabulary: int, width: int, depth: int, heads: int, groups: int, eager: bool, bug: str) -> None:
         super().__init__()
         self.embed = Embed(vocabulary, width, bug)
         self.rotary = Rotary(width // heads, bug)
         self.layers = nn.ModuleList(
-            [
-                Layer(width, heads, groups, WINDOW * (at % 2), eager, bug * (at == 1))
-                for at in range(depth)
-            ]
+            [Layer(width, heads, groups, WINDOW * (at % 2), eager, bug * (at == 1)) for at in range(depth)]
         )
         self.norm = RMSNorm(width, unit=True, eager=eager)
         self.head = nn.Linear(width, vocabulary, bias=False)

@@ -28,6 +28,16 @@ class Cell(nn.Module):
         return torch.stack(states, 1)
 
 
+class Both(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, bidirectional=True, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.lstm(x)
+        return y
+
+
 class Last(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return x[torch.arange(len(x)), lengths - 1]
@@ -37,14 +47,13 @@ class Recurrent(nn.Module):
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
-        self.lstm = nn.LSTM(width, width, bidirectional=True, batch_first=True)
+        self.both = Both(width)
         self.cell = Cell(2 * width, width)
         self.last = Last()
         self.head = nn.Linear(width, 5)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        x, _ = self.lstm(self.embed(ids))
-        return self.head(self.last(self.cell(x), lengths))
+        return self.head(self.last(self.cell(self.both(self.embed(ids))), lengths))
 
 
 def build(vocabulary: int = 40, width: int = 16, training: bool = True, seed: int = 0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A small mixture of experts: top-2 router, a shared expert; block 0 normalises the chosen weights and scales them, block 1 neither."""
+"""A small mixture of experts: top-2 router, a shared expert; even blocks normalise and scale the chosen weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scores = self.gate(x)
-        shares = softmax(scores) if self.eager else F.softmax(scores.float() if x.dtype != torch.float64 else scores, -1)
+        shares = (
+            softmax(scores) if self.eager else F.softmax(scores.float() if x.dtype != torch.float64 else scores, -1)
+        )
         weights, picked = shares.topk(self.chosen, -1)
         normalise = self.normalise
         if self.bug in ("router_not_normalised", "router_normalised"):

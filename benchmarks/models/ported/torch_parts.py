@@ -64,7 +64,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, width: int, eps: float = 1e-5, unit: bool = False, eager: bool = False, bug: str = "") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width) - unit)
+        self.weight = nn.Parameter(torch.full((width,), 0.0 if unit else 1.0))
         self.eps, self.unit, self.eager, self.bug = eps, unit, eager, bug
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The losses and optimisers of the bugs, in torch. Each loss is a function of the model's outputs, each optimiser of the model."""
+"""The losses and optimisers of the bugs, in torch: functions of the model's outputs, and of the model."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Master:
 
     def __init__(self, model: nn.Module) -> None:
         self.pairs = [(each, each.detach().float().clone().requires_grad_()) for each in model.parameters()]
-        self.optimizer = torch.optim.SGD([master for _, master in self.pairs], lr=1e-3)
+        self.optimizer = torch.optim.SGD([master for _, master in self.pairs], lr=0.02)
 
     def step(self) -> None:
         for each, master in self.pairs:
@@ -115,9 +115,4 @@ def master(model: nn.Module) -> Master:
 
 
 def master__missing(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=1e-3)
-
-
-def language__sum_for_mean(logits: Tensor) -> Tensor:
-    target = labels(tuple(logits.shape[:2]), logits.shape[-1])[:, 1:]
-    return language(logits) * (target != IGNORED).sum()
+    return torch.optim.SGD(model.parameters(), lr=0.02)
