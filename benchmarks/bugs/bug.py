@@ -60,7 +60,7 @@ class Found:
         cause: Its first likely cause; `why` where it gives none.
         worst: The largest of measured / allowed over all comparisons.
         worst_at: Where that is.
-        ratio: The largest of measured / floor, where the result has floors.
+        ratio: The largest of relative L2 error / floor, where the result has floors.
         ratio_at: Where that is.
     """
 

@@ -70,7 +70,7 @@ def _within() -> Iterator[Run]:
         yield _sized("decoder", {"depth": 24}, _EAGER, "torch", "bfloat16", training)
         yield _sized("encoder", {"depth": 24}, _EAGER, "torch", "bfloat16", training)
         yield _sized("cnn", {"depth": 16}, _LAID_OUT, "torch", "bfloat16", training)
-    yield _sized("decoder", {"depth": 96}, _EAGER, "torch", "bfloat16", True)
+    yield _sized("decoder", {"depth": 48}, _EAGER, "torch", "bfloat16", True)
     yield _sized("decoder", {"width": 1024, "depth": 2, "heads": 16}, _EAGER, "torch", "bfloat16", True)
     yield _sized("vit", {"width": 512, "depth": 4}, _EAGER, "torch", "bfloat16", True)
     yield _sized("moe", {"depth": 8}, _EAGER, "torch", "bfloat16", True)

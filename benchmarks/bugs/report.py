@@ -29,7 +29,7 @@ def report_bugs(outcomes: Sequence[Outcome], bugs: Iterable[Bug], console: Conso
 
 def report_healthy(outcomes: Sequence[Outcome], console: Console) -> bool:
     """Print the worst ratio of each pair and their distribution, and return whether all were aligned."""
-    table = Table("pair", "seeds", "aligned", "measured/allowed", "at", "measured/floor", "at")
+    table = Table("pair", "seeds", "aligned", "measured/allowed", "at", "error/floor", "at")
     by_title: dict[str, list[Found]] = {}
     for outcome in outcomes:
         by_title.setdefault(outcome.title, []).append(_first(outcome))
@@ -40,10 +40,13 @@ def report_healthy(outcomes: Sequence[Outcome], console: Console) -> bool:
         table.add_row(escape(title), str(len(runs)), str(aligned), *(escape(cell) for cell in cells))
     console.print(table)
     runs = [_first(outcome) for outcome in outcomes]
-    for words, values in (("allowed", [run.worst for run in runs]), ("floor", [run.ratio for run in runs])):
+    for words, values in (
+        ("measured / allowed", [run.worst for run in runs]),
+        ("error / floor", [run.ratio for run in runs]),
+    ):
         if any(values):
             shares = ", ".join(f"{share:.0%} <= {_quantile(values, share):.2g}" for share in _SHARES)
-            console.print(f"worst of measured / {words}: {shares}")
+            console.print(f"largest {words}: {shares}")
     alarms = [outcome for outcome in outcomes if _first(outcome).verdict != "aligned"]
     for outcome in alarms:
         said = _first(outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.bugs.bases import Base
@@ -15,7 +15,7 @@ from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.hosting.hosted import HostedModel, Placement
 from padiff_rpc.model.model import LossSpec, OptimizerSpec
-from padiff_rpc.result import Pair, Result
+from padiff_rpc.result import Metrics, Pair, Result
 
 _TESTING = {
     "float64": (1e-7, 1e-7),
@@ -32,8 +32,8 @@ def found(run: Run, base: Base, seed: int, tolerance: str) -> Found:
         result = _aligned(run, base, seed, _settings(run, tolerance))
     except PadiffError as err:
         return Found("refused", why=f"{err.reason.name}: {err.message.splitlines()[0]}")
-    worst, worst_at = _largest(result.pairs, "measured", "allowed")
-    ratio, ratio_at = _largest(result.pairs, "measured", "floor")
+    worst, worst_at = _largest(result.pairs, _of_allowed)
+    ratio, ratio_at = _largest(result.pairs, _of_floor)
     first = result.first_divergence
     if result.aligned or first is None:
         verdict = "aligned" if result.aligned else "differs"
@@ -87,11 +87,19 @@ def _first_cause(result: Result) -> str:
     return ""
 
 
-def _largest(pairs: Iterable[Pair], of: str, over: str) -> tuple[float, str]:
-    """Return the largest ratio of two metrics among comparisons, and where it is."""
+def _largest(pairs: Iterable[Pair], ratio: Callable[[Metrics], float | None]) -> tuple[float, str]:
+    """Return the largest ratio among comparisons, and where it is."""
     most, place = 0.0, ""
     for pair in pairs:
-        above, below = (getattr(pair.metrics, name, None) for name in (of, over))
-        if isinstance(above, (int, float)) and isinstance(below, (int, float)) and below > 0 and above / below > most:
-            most, place = above / below, f"{pair.stage} {pair.raw_route or 'the model'} {pair.tensor}"
+        value = ratio(pair.metrics) if pair.metrics is not None else None
+        if value is not None and value > most:
+            most, place = value, f"{pair.stage} {pair.raw_route or 'the model'} {pair.tensor}"
     return most, place
+
+
+def _of_allowed(metrics: Metrics) -> float | None:
+    return metrics.measured / metrics.allowed if metrics.allowed > 0 else None
+
+
+def _of_floor(metrics: Metrics) -> float | None:
+    return getattr(metrics, "ratio", None)

@@ -19,7 +19,8 @@ class Time(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.width // 2
-        rates = torch.exp(torch.arange(half) * (-math.log(1000.0) / half))
+        kind = torch.float64 if t.dtype == torch.float64 else torch.float32
+        rates = torch.exp(torch.arange(half, dtype=kind) * (-math.log(1000.0) / half))
         angles = t[:, None] * rates.to(t.dtype)
         return self.fc(torch.cat([angles.cos(), angles.sin()], -1))
 
