@@ -13,9 +13,9 @@ SCHEMA = "padiff-rpc/result/1"
 Stage = Literal["weights_before", "forward", "loss", "backward", "grads", "weights", "buffers"]
 STAGES: tuple[Stage, ...] = ("weights_before", "forward", "loss", "backward", "grads", "weights", "buffers")
 Status = Literal["pass", "fail", "skipped"]
-Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "axes"]
+Failure = Literal["", "values", "nan", "shape", "dtype", "missing", "axes", "floor"]
 """The kind of a failure: values out of tolerance, NaN or Inf, another shape or dtype, a tensor that one side lacks, the same
-elements along axes in another order."""
+elements along axes in another order, or more than rounding makes of it in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Metrics:
         raw_value: is raw's element at `index`, or raw's mean.
         base_dtype: is base's element type, under its name in safetensors.
         raw_dtype: is raw's element type, under its name in safetensors.
+        floor: is how far base's own tensor moves (relative L2) when weights and inputs move by their last bit, and at least two
+            such moves; None where it was not measured.
+        ratio: is rel_l2 / floor.
     """
 
     max_abs: float
@@ -59,6 +62,8 @@ class Metrics:
     raw_value: float | None = None
     base_dtype: str = ""
     raw_dtype: str = ""
+    floor: float | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ def _record(
                 backward=backward,
                 selection=_selection(settings, description),
                 api_calls=settings.api_calls and settings.diff_phase != "backward",
+                floor=settings.measures_floor,
                 progress=heard,
             )
         except PadiffError as err:

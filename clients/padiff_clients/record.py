@@ -44,6 +44,9 @@ from padiff_rpc.tape.write_tape import record as record_tape
 @option(RunFile, "optimizer")
 @option(SideTable, "optimizer_fn", help="An optimiser of its own: made from the model.")
 @option(RunFile, "api_calls", default=False, help="Record functional calls in layers' own code too.")
+@option(
+    RunFile, "tolerance", default="table", help="auto: measure, by one run more, how far rounding moves each tensor."
+)
 @option(RunFile, "layers", help="Record only layers of such routes; repeatable.")
 @option(RunFile, "depth", help="Record only layers at most so many levels below the root.")
 @option(RunFile, "threads", help="CPU threads of a launched worker.")
@@ -102,6 +105,7 @@ def run_record(run: RunFile, folder: Path) -> Recording:
             optimizer=optimizer,
             backward=backward,
             api_calls=bool(run.api_calls),
+            floor=run.tolerance == "auto",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from padiff_clients.anchor_paths import anchored_path, anchored_place, anchored_program, anchored_spec
-from padiff_rpc.align.settings import DiffPhase
+from padiff_rpc.align.settings import DiffPhase, ToleranceSource
 from padiff_rpc.compare.rules import CompareMode
 
 DTypeName = Literal["float64", "float32", "bfloat16", "float16"]
@@ -161,6 +161,10 @@ class RunFile(BaseModel):
         Option("Compare only layers at most so many levels below the root.", sets="depth"),
     ] = None
     fail_fast: Annotated[bool | None, Option("Stop both models at the first difference.", sets="fail_fast")] = None
+    tolerance: Annotated[
+        ToleranceSource | None,
+        Option("What differences are held against: the table, or (auto) this run's own floor too.", sets="tolerance"),
+    ] = None
     strict_inside: Annotated[
         bool | None, Option("Fail differences inside layers too where all that follows agrees.", sets="strict_inside")
     ] = None

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.floor.step_on_copies import step_on_copies
+from padiff_rpc.align.floor.suspects import find_suspects, notes_on_floor, settle_suspects
 from padiff_rpc.align.preconditions import check_settings, refuse_shared_memory, share_a_process
 from padiff_rpc.align.prepare import Prepared, prepare
 from padiff_rpc.align.progress import OnProgress, Progress
@@ -93,6 +95,7 @@ def align(
         own = _own_buffers(prepared, threads)  # before anything is assigned
         prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
+        weighed = _weigh_suspects(prepared, threads, inputs, run)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -101,7 +104,7 @@ def align(
     finally:
         threads.close()
     result = _conclude(prepared, run, probes, decisions, begun)
-    result.notes = [*placed, *result.notes]
+    result.notes = [*placed, *result.notes, *weighed]
     return result
 
 
@@ -209,6 +212,16 @@ def _run_steps(
             break
     steps[0].others = [*before, *steps[0].others]
     return StepsRun(steps, own, extras.settle(), assign_s, weights_before_s, step_s)
+
+
+def _weigh_suspects(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], run: StepsRun) -> list[str]:
+    """Have float64 tell rounding from faults where a difference is larger than this run's floor; return notes."""
+    notes = notes_on_floor(prepared, run.steps)
+    suspects = find_suspects(run.steps)
+    if suspects is None:
+        return notes
+    float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")
+    return [*notes, *settle_suspects(run.steps, float64, why_not)]
 
 
 def _seconds(work: Callable[[], T]) -> tuple[T, float]:

@@ -12,6 +12,7 @@ from padiff_rpc.model.selection import EVERYTHING, Selection
 from padiff_rpc.per_side import PerSide
 
 DiffPhase = Literal["forward", "backward", "both"]
+ToleranceSource = Literal["table", "auto"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class AlignSettings:
         layers: records and compares only the layers whose route, in base or in raw, matches one of these globs; empty for all.
             Weights are assigned to all layers.
         depth: records and compares only the layers that lie at most this many levels below the root; None for all.
+        tolerance: says what differences are held against in the mode "scaled": the "table" alone, or ("auto") also the floor of
+            this run, which base measures by one more step on weights and inputs that are moved by their last bit.
         strict_inside: fails a difference inside a layer also where all that follows from it agrees (see `set_aside_what_heals`).
         allow_extra: accepts parameters, buffers and outputs that one side alone has, by globs over their full names (an output is
             `output.1`) and over the routes of the layers around them.
@@ -80,6 +83,7 @@ class AlignSettings:
     layers: tuple[str, ...] = ()
     depth: int | None = None
     verify_probe: bool = False
+    tolerance: ToleranceSource = "table"
     strict_inside: bool = False
     allow_extra: tuple[str, ...] = ()
 
@@ -87,6 +91,11 @@ class AlignSettings:
     def selections(self) -> PerSide[Selection]:
         """Which layers each side keeps."""
         return PerSide(self.base_selection, self.raw_selection)
+
+    @property
+    def measures_floor(self) -> bool:
+        """Whether base's floor is measured. Single step needs none: errors do not add up, and its table is as sharp."""
+        return self.tolerance == "auto" and self.compare.mode == "scaled" and not self.single_step
 
     @property
     def losses(self) -> PerSide[LossSpec]:

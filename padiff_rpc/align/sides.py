@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from padiff_rpc.compare.rules import CompareRules
@@ -27,6 +27,7 @@ class Sides:
         traffic: counts the bytes that come from both models.
         attention: holds base's routes of attention layers whose weights the two frameworks return in different forms (see
             `attention_routes`).
+        random: holds base's routes of the layers that do not run twice alike, as far as this step's floor has shown any.
     """
 
     base: Model
@@ -35,6 +36,7 @@ class Sides:
     single_step: bool
     traffic: Traffic
     attention: Collection[str] = ()
+    random: dict[str, None] = field(default_factory=dict)
 
     @property
     def models(self) -> PerSide[Model]:
@@ -43,7 +45,7 @@ class Sides:
 
     def standard(self, stage: Stage, noise_scale: float = 0.0) -> Standard:
         """Return the standard by which the tensors of a stage are judged."""
-        return Standard(self.rules, stage, self.single_step, noise_scale)
+        return Standard(self.rules, stage, self.single_step, noise_scale, not self.random)
 
     @cached_property
     def replays(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from padiff_rpc.compare.floor import WRONG, Floor
 from padiff_rpc.compare.kernel import Differences, Limit
 from padiff_rpc.compare.rules import PADIFF_ATOL, PADIFF_RTOL
 from padiff_rpc.compare.standard import Standard
@@ -47,7 +48,7 @@ class Criteria:
             return Limit(of_peak=self._factor * self._rtol, peak=peak)
         return Limit(absolute=self._atol, relative=self._rtol)
 
-    def identical(self, inf: int) -> Verdict:
+    def identical(self, inf: int, floor: Floor | None = None) -> Verdict:
         """Pass equal bytes."""
         measures = {"scaled": ("rel_l2", self._rtol), "strict": ("max_of_allowed", 1.0)}
         name, allowed = measures.get(self._rules.mode, (self._rules.mode, self._atol))
@@ -69,6 +70,8 @@ class Criteria:
             measure=name,
             base_dtype=self._dtypes[0],
             raw_dtype=self._dtypes[1],
+            floor=None if floor is None else floor.relative,
+            ratio=None if floor is None else 0.0,
         )
         return Verdict("pass", "", _matching_inf_text(inf), metrics)
 
@@ -121,8 +124,13 @@ class Criteria:
             and abs(raw.max - base.max) <= of_extremes
         )
 
-    def judge(self, found: Differences) -> Verdict:
-        """Return the verdict on the differences that a pass over both tensors has measured, with `limit()` as its bound."""
+    def judge(self, found: Differences, floor: Floor | None = None) -> Verdict:
+        """Return the verdict on the differences that a pass over both tensors has measured, with `limit()` as its bound.
+
+        Args:
+            found: are the differences.
+            floor: is how far base's tensor moves by rounding alone, where that was measured.
+        """
         if found.nonfinite_at is not None:
             return self._nonfinite(found, found.nonfinite_at)
         if self.exact:
@@ -130,7 +138,7 @@ class Criteria:
         if self._rules.mode == "strict":
             return self._strictly(found)
         if self._rules.mode == "scaled":
-            return self._scaled(found)
+            return self._scaled(found, floor)
         verdict = self.means(*(found.means if self._rules.mode == "mean" else found.absolute_means))
         return replace(verdict, why=_joined(verdict.why, _matching_inf_text(found.matching_inf)))
 
@@ -163,7 +171,7 @@ class Criteria:
         )
         return Verdict("fail", "values", _joined(why, inf), metrics)
 
-    def _scaled(self, found: Differences) -> Verdict:
+    def _scaled(self, found: Differences, floor: Floor | None) -> Verdict:
         inf = _matching_inf_text(found.matching_inf)
         max_scaled = _ratio(found.max_abs, found.peak)
         # Written so that a NaN, were there one, fails.
@@ -173,13 +181,21 @@ class Criteria:
             metrics = self._metrics(found, "max_scaled", max_scaled, self._factor * self._rtol)
         else:
             metrics = self._metrics(found, "rel_l2", found.rel_l2, self._rtol)
+        if floor is not None:
+            metrics = replace(metrics, floor=floor.relative, ratio=found.rel_l2 / floor.relative)
         if passes:
             return Verdict("pass", "", inf, replace(metrics, mismatched=0))
-        for name, floor in (("atol", self._atol), ("rounding noise", self._noise)):
-            if found.max_abs <= floor:
-                why = f"within {name}: the greatest difference is {found.max_abs:.3g}, {floor:.3g} is allowed"
-                metrics = replace(metrics, measure="max_abs", measured=found.max_abs, allowed=floor, mismatched=0)
+        for name, bound in (("atol", self._atol), ("rounding noise", self._noise)):
+            if found.max_abs <= bound:
+                why = f"within {name}: the greatest difference is {found.max_abs:.3g}, {bound:.3g} is allowed"
+                metrics = replace(metrics, measure="max_abs", measured=found.max_abs, allowed=bound, mismatched=0)
                 return Verdict("pass", "", _joined(why, inf), metrics)
+        if floor is not None and floor.excuses(found.rel_l2, max_scaled / self._factor):
+            why = f"{found.rel_l2 / floor.relative:.1f} times this run's floor ({floor.relative:.2g}), beyond the table"
+            metrics = replace(
+                metrics, measure="rel_l2", measured=found.rel_l2, allowed=WRONG * floor.relative, mismatched=0
+            )
+            return Verdict("pass", "", _joined(why, inf), metrics)
         if by_size:
             why = (
                 f"the greatest difference is {max_scaled:.3g} of the greatest value, "

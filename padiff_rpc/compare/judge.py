@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from padiff_rpc.compare.criteria import Criteria, nonfinite_by_digests
+from padiff_rpc.compare.floor import floor_of
 from padiff_rpc.compare.kernel import Known, measure
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.compare.standard import Standard
@@ -50,7 +51,7 @@ def compare_digests(
         return nonfinite_by_digests(base_spec, base, raw)
     criteria = Criteria(standard, base_spec, raw_spec)
     if base.hash and base.hash == raw.hash and base_spec == raw_spec:
-        return criteria.identical(base.inf_count)
+        return criteria.identical(base.inf_count, floor_of(base, base_spec, raw_spec, standard))
     if criteria.exact or base.inf_count:
         return None
     if rules.mode == "mean":
@@ -80,7 +81,7 @@ def compare_streams(
     with_means = rules.mode in ("mean", "abs_mean")
     magnitude = max(peak, _peak(raw_digest))
     found = measure(base, raw, criteria.limit(peak), magnitude, with_means, _known(base_digest, raw_digest))
-    return criteria.judge(found)
+    return criteria.judge(found, floor_of(base_digest, base.spec, raw.spec, standard))
 
 
 def statistics_for(rules: CompareRules) -> Statistics:

@@ -18,9 +18,11 @@ class Standard:
         single_step: says that each layer started from base's own tensors, so that tighter tolerances hold.
         noise_scale: bounds the rounding noise that the tensors may hold, as an absolute difference. A sum that cancels to zero
             leaves nothing else. In the mode "scaled", differences up to this bound pass.
+        repeats: says that base runs twice alike, so that its floor tells of rounding.
     """
 
     rules: CompareRules
     stage: Stage
     single_step: bool
     noise_scale: float = 0.0
+    repeats: bool = True

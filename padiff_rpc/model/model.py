@@ -281,6 +281,9 @@ class RecordOptions:
     statistics: Statistics = Statistics.ALL
 
 
+Copies = Literal["own", "float64"]
+"""Copies of a model's tensors, in their own element types or in float64."""
+
 Inputs = Mapping[str, Any]
 """forward's keyword arguments: Tensor, None, bool, int, float, str, or lists, tuples and dicts (str keys) of these."""
 
@@ -548,6 +551,45 @@ class Stating(Protocol):
 
         Raises:
             PadiffError: MODEL_FAILED where the class cannot tell them.
+        """
+        ...
+
+
+@runtime_checkable
+class Flooring(Protocol):
+    """A further ability of a Model that runs: it measures how far a step's tensors move by rounding alone."""
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Run a step on weights and inputs that are moved by their last bit, and put all values back exactly.
+
+        The digests of the next forward, of its backward and of the gradients after it hold the distance of each tensor from that
+        run (`Digest.floor`). Records, graph and gradients are gone afterwards.
+
+        Args:
+            request: The forward to come; `record` names the layers.
+            loss: The loss of the backward to come; None for a forward alone.
+
+        Raises:
+            PadiffError: As forward() and backward() do. MODEL_FAILED where the model's forward changes its own parameters.
+        """
+        ...
+
+
+@runtime_checkable
+class Lending(Protocol):
+    """A further ability of a Model that runs: it computes with copies of its tensors for a while, in float64 if need be."""
+
+    def work_on(self, copies: Copies | None) -> None:
+        """Go over to copies of all tensors, in their own types or in float64, or (None) back to the model's own.
+
+        Back means: the memory, bytes and gradients of all parameters and buffers, and the modes and attributes of all layers,
+        whatever was run or written in between. Records and graph are dropped either way. reset() goes back, too.
+
+        Args:
+            copies: "own" or "float64"; None goes back.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH from a worker that is too old for it.
         """
         ...
 

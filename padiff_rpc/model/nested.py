@@ -38,6 +38,13 @@ def flatten_call(args: tuple[Any, ...], kwargs: Mapping[str, Any], is_tensor: Is
     return found
 
 
+def rebuild_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], is_tensor: IsTensor, replacements: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a call's arguments with the tensors that flatten_call() names replaced; containers that change are copied."""
+    return _Walk(is_tensor, lambda name, tensor: replacements.get(name, tensor)).call(args, kwargs)
+
+
 def swap_arguments(
     args: tuple[Any, ...], kwargs: dict[str, Any], is_tensor: IsTensor, replacements: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], Callable[[], None]]:

@@ -208,6 +208,19 @@ class Tensor:
         self.version = [0]  # a new memory
         self.requires_grad_(trained)
 
+    def lend(self, source: Tensor) -> Callable[[], None]:
+        """Take over another tensor's memory and type, without a gradient, until the returned function is called.
+
+        That puts all back as it was. A leaf stays one, with a new node.
+        """
+        own = dict(vars(self))
+        leaf = self.node is not None and self.node.is_leaf
+        self.data, self.dtype, self.grad, self.node = source.data, source.dtype, None, None
+        self.version, self._seen, self._base = [0], 0, None
+        if leaf:
+            self.requires_grad_()
+        return lambda: vars(self).update(own)
+
     def _become(self, result: Tensor) -> Tensor:
         """Take over a result's values in this tensor's memory, and its node in the graph."""
         if result.shape != self.shape:

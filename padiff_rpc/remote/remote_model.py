@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_to_json
 from padiff_rpc.model.model import (
     BackwardResult,
+    Copies,
     ForwardRequest,
     ForwardResult,
     LossSpec,
@@ -33,6 +34,7 @@ from padiff_rpc.remote.send_tensors import SendingCall, no_result, sending
 from padiff_rpc.tensors.tensor import Digest, Statistics, Tensor, TensorStream
 from padiff_rpc.v1 import worker_service_pb2 as pb
 from padiff_rpc.wire import serde
+from padiff_rpc.wire.methods import TARGET_PREFIX
 from padiff_rpc.wire.retry import RETRY_S, retry_idempotent
 from padiff_rpc.wire.ring import Ring
 from padiff_rpc.wire.shared_store import PlacedTensor, SharedStore
@@ -219,6 +221,25 @@ class RemoteModel:
         )
         result = self._step(self._stub.Backward, pb.BackwardRequest, header, loss.targets, observer)
         return serde.backward_result_from_proto(result)
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Have the worker measure the next step's floor, as Flooring says.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH if the worker is older than this call.
+        """
+        self._sync = False
+        text, tensors = inputs_to_json(request.inputs)
+        tensors |= {f"{TARGET_PREFIX}{name}": tensor for name, tensor in (loss.targets if loss else {}).items()}
+        header = serde.measure_floor_header_to_proto(self._session_id, request, text, len(tensors), loss)
+        self._placed.forget()
+        self._step(self._stub.MeasureFloor, pb.MeasureFloorRequest, header, tensors, None)
+
+    def work_on(self, copies: Copies | None) -> None:
+        """Have the worker go over to copies, or back, as Lending says."""
+        self._placed.forget()
+        request = pb.WorkOnCopiesRequest(session_id=self._session_id, copies=copies or "")
+        self._connection.unary(self._stub.WorkOnCopies, request)
 
     def _step(
         self,

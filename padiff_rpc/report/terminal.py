@@ -155,7 +155,8 @@ def _metric_facts(metrics: Metrics, failure: Failure) -> list[tuple[str, Text | 
     place = f"at {list(metrics.index)}" + (f": {values}" if known else "")
     return [
         ("greatest", f"difference {number(metrics.max_abs)} {place}"),
-        ("elements", _elements(metrics)),
+        # Elements were counted against the table.
+        *([] if failure == "floor" else [("elements", _elements(metrics))]),
         (
             "metrics",
             f"rel_l2 {number(metrics.rel_l2)}, max_rel {number(metrics.max_rel)}, mean_abs {number(metrics.mean_abs)}, "
@@ -172,6 +173,7 @@ def _failure(pair: Pair) -> str:
         "dtype": "another dtype",
         "missing": "missing on one side",
         "axes": "another order of axes",
+        "floor": "more than rounding",
         "": "",
     }[pair.failure]
     # NaN, shape and the like were not measured against a tolerance: the number would say nothing.

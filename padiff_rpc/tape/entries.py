@@ -33,12 +33,14 @@ class TensorRef:
         file: The file.
         spec: The tensor's spec. The file holds bfloat16 and float8 as integers of their bits.
         recorded: The digest that was written into the JSON; None if there is none.
+        floor: The floor that was written beside a tensor without a digest; None if there is none.
     """
 
     name: str
     file: NpyFile
     spec: TensorSpec
     recorded: Digest | None = None
+    floor: float | None = None
 
     def stream(self, name: str) -> TensorStream:
         """Stream the file's elements, under this name."""
@@ -65,7 +67,7 @@ class TensorRef:
                 hasher.update(chunk)
             if hasher.digest() == self.recorded.hash:
                 return self.recorded
-        return digest_chunks(self.file.chunks, self.spec)
+        return replace(digest_chunks(self.file.chunks, self.spec), floor=self.floor)
 
 
 def record_entry(record: Record, path: str, framework: str, device: str, seq: int | None = None) -> dict[str, Any]:
@@ -197,7 +199,8 @@ def _spec_in_words(entry: Mapping[str, Any], file: NpyFile, source: Path) -> Ten
 def _digest_json(digest: Digest) -> dict[str, Any]:
     """Return a digest as JSON, which has no NaN and no infinity, so these become words."""
     floats = {name: _number_or_word(told(getattr(digest, name))) for name in _FLOATS}
-    return {**{name: getattr(digest, name) for name in _COUNTS}, **floats, "hash": digest.hash.hex()}
+    floor = {} if digest.floor is None else {"floor": digest.floor}
+    return {**{name: getattr(digest, name) for name in _COUNTS}, **floats, **floor, "hash": digest.hash.hex()}
 
 
 def _number_or_word(value: float) -> float | str:
@@ -209,7 +212,8 @@ def _digest_from_json(node: Mapping[str, Any], source: Path) -> Digest:
         mean, abs_mean, norm, low, high = (float(node[name]) for name in _FLOATS)
         count, nan_count, inf_count = (need(node, name, int, source) for name in _COUNTS)
         text = need(node, "hash", str, source)
-        return Digest(count, mean, abs_mean, norm, low, high, nan_count, inf_count, bytes.fromhex(text))
+        floor = None if node.get("floor") is None else float(node["floor"])
+        return Digest(count, mean, abs_mean, norm, low, high, nan_count, inf_count, bytes.fromhex(text), floor)
     except (KeyError, TypeError, ValueError) as err:
         raise damaged(source, f"holds a broken digest: {dict(node)!r:.200}") from err
 

@@ -123,8 +123,9 @@ def _ours(
             if path is not None:
                 specs = need(node[OURS], "gradients", dict, paths.source)
                 file = open_npy(paths.find(_text(path, local, paths.source)))
-                spec = spec_from_json(need(specs, local, dict, paths.source), paths.source)
-                gradients[info.name] = TensorRef(info.name, file, check_spec(file, spec))
+                told = need(specs, local, dict, paths.source)
+                spec, floor = spec_from_json(told, paths.source), _floor(told, paths.source)
+                gradients[info.name] = TensorRef(info.name, file, check_spec(file, spec), floor=floor)
     return values, gradients
 
 
@@ -167,6 +168,13 @@ def _known(infos: Mapping[str, Any], name: str, source: Path) -> Any:
     if name not in infos:
         raise damaged(source, f"holds a tensor {name!r} that it says nothing about")
     return infos[name]
+
+
+def _floor(told: Mapping[str, Any], source: Path) -> float | None:
+    floor = told.get("floor")
+    if floor is not None and not isinstance(floor, (int, float)):
+        raise damaged(source, f"holds the floor {floor!r}")
+    return floor
 
 
 def _text(path: object, name: str, source: Path) -> str:

@@ -52,10 +52,12 @@ class HeldTensors:
     Attributes:
         values: Parameters and buffers.
         gradients: Gradients of parameters; None for a parameter that has none.
+        floors: How far these gradients move by rounding alone, where that was measured.
     """
 
     values: Mapping[str, Written] = field(default_factory=dict)
     gradients: Mapping[str, Written | None] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_params(
@@ -222,7 +224,9 @@ def finish(
                 gradient = held.gradients[info.name]
                 node["grads"][local] = gradient and gradient.path
                 if gradient:  # that of a half-type parameter may be wider than it
-                    node[OURS].setdefault("gradients", {})[local] = spec_json(gradient.spec)
+                    floor = held.floors.get(info.name)
+                    told = spec_json(gradient.spec) if floor is None else {**spec_json(gradient.spec), "floor": floor}
+                    node[OURS].setdefault("gradients", {})[local] = told
             elif held.gradients and local in node["weights"]:
                 node["grads"][local] = None  # paddle's statistics, which PaDiff takes for weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import (
     Boundary,
+    Flooring,
     ForwardRequest,
     Inputs,
     LossSpec,
@@ -39,7 +40,7 @@ from padiff_rpc.tape.write_params import (
 from padiff_rpc.tape.write_report import Run, write_report
 from padiff_rpc.tape.writing import writing
 from padiff_rpc.tape.writing_thread import WritingThread
-from padiff_rpc.tensors.tensor import TensorStream
+from padiff_rpc.tensors.tensor import Statistics, TensorStream
 
 OnBoundary = Callable[[int, Boundary], None]
 """Called with the number of a step and each boundary recorded in it."""
@@ -74,6 +75,7 @@ def record(
     backward: bool = True,
     selection: Selection = EVERYTHING,
     api_calls: bool = False,
+    floor: bool = False,
     progress: OnBoundary | None = None,
 ) -> Recording:
     """Run a model, of this process or of a worker, and write a tape of it: step_N/rank_0 per step, and tape.json.
@@ -95,6 +97,8 @@ def record(
         backward: Whether to run the loss and a backward.
         selection: Which layers to record.
         api_calls: Whether to record functional calls too.
+        floor: Whether to measure how far each tensor moves by rounding alone, by one more run of each step. A model that
+            cannot measure it records none.
         progress: Called with the step's number and each boundary, as it is recorded.
 
     Raises:
@@ -109,7 +113,7 @@ def record(
         info = model.info()
         given, note = place_inputs(model_name, inputs, model.describe().forward)
         header = Header(model_name, info.framework, device=info.device, info=info)
-        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls)
+        writer = _StepWriter(model, header, selection, loss if backward else None, optimizer, api_calls, floor)
         forward_s: list[float] = []
         for step in range(steps):
             request = ForwardRequest(given, training, None if seed is None else seed + step, gradients=backward)
@@ -152,8 +156,10 @@ class _StepWriter:
         loss: LossSpec | None,
         optimizer: OptimizerSpec | None,
         api_calls: bool,
+        floor: bool,
     ) -> None:
         self.loss = loss
+        self._floor = floor
         self._api_calls = api_calls
         self._model = model
         self._header = header
@@ -175,8 +181,11 @@ class _StepWriter:
         routes = kept if selection.left_out else None
         options = RecordOptions(routes=routes, gradients=self.loss is not None, api_calls=self._api_calls)
         files = RecordFiles(into)
+        request = replace(request, record=options)
+        if self._floor and isinstance(model, Flooring):
+            model.measure_floor(request, self.loss)
         with WritingThread(model, files, tell) as writing_forward:
-            forward_s = model.forward(replace(request, record=options), writing_forward).wall_s
+            forward_s = model.forward(request, writing_forward).wall_s
         forward = writing_forward.boundaries
         run = Run(forward, backward_ran=False, gradients=False, api_calls=self._api_calls)
         # The mode of each layer is what it was during the run, not before it.
@@ -187,13 +196,19 @@ class _StepWriter:
             backward = writing_backward.boundaries
             run = Run(forward, backward, result.loss, result.without_gradient, api_calls=self._api_calls)
         gradients = write_gradients(into, PARAMS, description, selection, self._read_gradients)
-        finish(into, PARAMS, self._header, description, selection, HeldTensors(values, gradients), whole=True)
+        held = HeldTensors(values, gradients, self._floors(gradients) if self._floor else {})
+        finish(into, PARAMS, self._header, description, selection, held, whole=True)
         write_report(into, self._header, description, [run], model.read_activations, selection=selection, files=files)
         if self._optimizer is not None:
             model.optimizer_step(self._optimizer)
         written = {} if begun is None else {name: values[name] for name in begun.unchanged()}
         write_weights(into, self._header, description, selection, model.read_parameters, whole=True, written=written)
         return forward_s
+
+    def _floors(self, gradients: Mapping[str, object]) -> dict[str, float]:
+        """Return the floors of the parameters' gradients, by name."""
+        digests = self._model.digest_parameters(list(gradients), "gradient", statistics=Statistics.SIZES)
+        return {name: one.floor for name, one in digests.items() if one.floor is not None}
 
     def _read_gradients(self, names: Sequence[str]) -> Iterator[TensorStream]:
         return self._model.read_parameters(names, "gradient")

@@ -245,6 +245,7 @@ class Digest:
         nan_count: The number of NaN.
         inf_count: The number of infinite elements.
         hash: xxh3-128 of the bytes, in 16 bytes. Equal hashes and equal specs mean equal tensors.
+        floor: How far (L2) the tensor moves when weights and inputs move by their last bit; None where it was not measured.
     """
 
     count: int
@@ -256,6 +257,7 @@ class Digest:
     nan_count: int
     inf_count: int
     hash: bytes
+    floor: float | None = None
 
     @property
     def is_zero(self) -> bool:

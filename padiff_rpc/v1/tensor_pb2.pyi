@@ -69,7 +69,7 @@ class TensorSpec(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class Digest(_message.Message):
-    __slots__ = ("count", "mean", "abs_mean", "norm", "min", "max", "nan_count", "inf_count", "hash")
+    __slots__ = ("count", "mean", "abs_mean", "norm", "min", "max", "nan_count", "inf_count", "hash", "floor")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     MEAN_FIELD_NUMBER: _ClassVar[int]
     ABS_MEAN_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Digest(_message.Message):
     NAN_COUNT_FIELD_NUMBER: _ClassVar[int]
     INF_COUNT_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
     count: int
     mean: float
     abs_mean: float
@@ -88,7 +89,8 @@ class Digest(_message.Message):
     nan_count: int
     inf_count: int
     hash: bytes
-    def __init__(self, count: _Optional[int] = ..., mean: _Optional[float] = ..., abs_mean: _Optional[float] = ..., norm: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
+    floor: float
+    def __init__(self, count: _Optional[int] = ..., mean: _Optional[float] = ..., abs_mean: _Optional[float] = ..., norm: _Optional[float] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., hash: _Optional[bytes] = ..., floor: _Optional[float] = ...) -> None: ...
 
 class TensorChunk(_message.Message):
     __slots__ = ("name", "spec", "offset", "slot_offset", "size_bytes", "payload")

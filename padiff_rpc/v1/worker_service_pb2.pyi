@@ -384,6 +384,48 @@ class BackwardResult(_message.Message):
     recomputed: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, loss: _Optional[float] = ..., without_gradient: _Optional[_Iterable[_Union[_model_pb2.BoundaryTensor, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ..., recomputed: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class MeasureFloorHeader(_message.Message):
+    __slots__ = ("forward", "loss")
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    forward: ForwardHeader
+    loss: _model_pb2.LossSpec
+    def __init__(self, forward: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., loss: _Optional[_Union[_model_pb2.LossSpec, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class MeasureFloorRequest(_message.Message):
+    __slots__ = ("header", "batch")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    header: MeasureFloorHeader
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, header: _Optional[_Union[MeasureFloorHeader, _Mapping[str, _Any]]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class MeasureFloorResponse(_message.Message):
+    __slots__ = ("result", "returned")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    result: MeasureFloorResult
+    returned: ReturnedSlots
+    def __init__(self, result: _Optional[_Union[MeasureFloorResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class MeasureFloorResult(_message.Message):
+    __slots__ = ("wall_s",)
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    wall_s: float
+    def __init__(self, wall_s: _Optional[float] = ...) -> None: ...
+
+class WorkOnCopiesRequest(_message.Message):
+    __slots__ = ("session_id", "copies")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    copies: str
+    def __init__(self, session_id: _Optional[str] = ..., copies: _Optional[str] = ...) -> None: ...
+
+class WorkOnCopiesResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ReadActivationsRequest(_message.Message):
     __slots__ = ("session_id", "query", "ring")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

@@ -77,6 +77,16 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardResponse.FromString,
                 )
+        self.MeasureFloor = channel.stream_stream(
+                '/padiff_rpc.v1.ModelWorkerService/MeasureFloor',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.FromString,
+                )
+        self.WorkOnCopies = channel.unary_unary(
+                '/padiff_rpc.v1.ModelWorkerService/WorkOnCopies',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.FromString,
+                )
         self.ReadActivations = channel.stream_stream(
                 '/padiff_rpc.v1.ModelWorkerService/ReadActivations',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReadActivationsRequest.SerializeToString,
@@ -215,6 +225,26 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureFloor(self, request_iterator, context):
+        """Measures the floor of the next step: runs its forward, and its backward if there is a loss, on weights and inputs that are
+        moved by their last bit, and puts all values back exactly; gradients, records and graph are dropped. The digests of the next
+        Forward, its Backward and the gradients after it tell how far each tensor moved. Idempotent but for random generators.
+        Requests: one header, then the tensors of its inputs, and those of the loss's targets, whose names begin with "target:".
+        Errors: as Forward and Backward.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WorkOnCopies(self, request, context):
+        """Has the model compute with copies of all its tensors, or goes back to its own, whose bytes, gradients and modes are then as they
+        were. Drops records and graph. Idempotent.
+        Errors: FAILED_PRECONDITION (MODEL_FAILED), INVALID_ARGUMENT (BAD_CONFIG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadActivations(self, request_iterator, context):
         """Streams recorded tensors, named by their ids. Stays open, and may be resumed, as ReadParameters. No effect, idempotent; may
         run during Forward and Backward.
@@ -316,6 +346,16 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.Backward,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardResponse.SerializeToString,
+            ),
+            'MeasureFloor': grpc.stream_stream_rpc_method_handler(
+                    servicer.MeasureFloor,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.SerializeToString,
+            ),
+            'WorkOnCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.WorkOnCopies,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.SerializeToString,
             ),
             'ReadActivations': grpc.stream_stream_rpc_method_handler(
                     servicer.ReadActivations,
@@ -556,6 +596,40 @@ class ModelWorkerService(object):
         return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/Backward',
             padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.BackwardResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def MeasureFloor(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/MeasureFloor',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.MeasureFloorResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WorkOnCopies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/WorkOnCopies',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.WorkOnCopiesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -14,11 +14,14 @@ from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire.payload import decoder
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ModelWorkerService"]
-CARRIERS = ("ReadParameters", "ReadActivations", "WriteParameters", "Forward", "Backward")
+CARRIERS = ("ReadParameters", "ReadActivations", "WriteParameters", "Forward", "Backward", "MeasureFloor")
 """Calls with streams both ways that carry tensors.
 
 Their messages that have a field `batch` are sent as bytes made by payload.encode(), and arrive as Frames.
 """
+
+TARGET_PREFIX = "target:"
+"""Begins the names of the tensors that are a loss's targets, where those of the inputs come in the same call."""
 
 
 def _kind(message: Any) -> Any:

@@ -80,6 +80,8 @@ def digest_to_proto(digest: Digest, into: tensor_pb2.Digest | None = None) -> te
         proto.abs_mean = digest.abs_mean
     if digest.norm is not None:
         proto.norm = digest.norm
+    if digest.floor is not None:
+        proto.floor = digest.floor
     return proto
 
 
@@ -95,6 +97,7 @@ def digest_from_proto(proto: tensor_pb2.Digest) -> Digest:
         nan_count=proto.nan_count,
         inf_count=proto.inf_count,
         hash=proto.hash,
+        floor=proto.floor if proto.HasField("floor") else None,
     )
 
 
@@ -443,6 +446,27 @@ def forward_header_from_proto(proto: worker_service_pb2.ForwardHeader, inputs: d
         gradients=proto.gradients,
         record=record_options_from_proto(proto.record) if proto.HasField("record") else None,
     )
+
+
+def measure_floor_header_to_proto(
+    session_id: str, request: domain.ForwardRequest, inputs_json: str, tensor_count: int, loss: domain.LossSpec | None
+) -> worker_service_pb2.MeasureFloorHeader:
+    """Write the first message of a floor's measurement; the arguments are those of forward_header_to_proto(), and the loss."""
+    return worker_service_pb2.MeasureFloorHeader(
+        forward=forward_header_to_proto(session_id, request, inputs_json, tensor_count, observed=False),
+        loss=None if loss is None else loss_spec_to_proto(loss),
+    )
+
+
+def copies_from_proto(text: str) -> domain.Copies | None:
+    """Read which copies to work on; empty is None, the model's own tensors.
+
+    Raises:
+        PadiffError: BAD_CONFIG for copies that this version does not know.
+    """
+    if text == "own" or text == "float64" or not text:
+        return text or None
+    raise PadiffError(f"no copies of the kind {text!r} are known", reason=Reason.BAD_CONFIG)
 
 
 def forward_result_to_proto(result: domain.ForwardResult) -> worker_service_pb2.ForwardResult:

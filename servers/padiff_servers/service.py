@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -17,7 +18,7 @@ import grpc
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
-from padiff_rpc.model.model import Model, Observer, Stating, StoreFigures
+from padiff_rpc.model.model import Flooring, Lending, Model, Observer, Stating, StoreFigures
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
@@ -26,6 +27,7 @@ from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire import serde
 from padiff_rpc.wire.chunks import PieceReader, unpack
 from padiff_rpc.wire.handover import Handover
+from padiff_rpc.wire.methods import TARGET_PREFIX
 from padiff_rpc.wire.payload import Batch, Frame
 from padiff_rpc.wire.ring import OfferedRing
 from padiff_rpc.wire.shared_store import shared_store
@@ -269,6 +271,41 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             return pb.BackwardResponse(result=serde.backward_result_to_proto(result))
 
         yield from self._step(session, context, request_iterator, pb.BackwardResponse, run, header)
+
+    @_streaming
+    def MeasureFloor(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.MeasureFloorResponse]:
+        """Measure the next step's floor in the model thread."""
+        header: pb.MeasureFloorHeader = receive(request_iterator, "header")
+        session = self._sessions.get(header.forward.session_id)
+        session.sync = False
+        if not isinstance(self._model, Flooring):
+            raise PadiffError("this worker's model cannot measure a floor", reason=Reason.NOT_SUPPORTED)
+        model = self._model
+
+        def run(tensors: Mapping[str, Tensor], _: Observer | None) -> pb.MeasureFloorResponse:
+            begun = time.perf_counter()
+            given = {name: one for name, one in tensors.items() if not name.startswith(TARGET_PREFIX)}
+            targets = {name.removeprefix(TARGET_PREFIX): one for name, one in tensors.items() if name not in given}
+            request = serde.forward_header_from_proto(
+                header.forward, inputs_from_json(header.forward.inputs_json, given)
+            )
+            loss = (
+                replace(serde.loss_spec_from_proto(header.loss), targets=targets) if header.HasField("loss") else None
+            )
+            model.measure_floor(request, loss)
+            return pb.MeasureFloorResponse(result=pb.MeasureFloorResult(wall_s=time.perf_counter() - begun))
+
+        yield from self._step(session, context, request_iterator, pb.MeasureFloorResponse, run, header.forward)
+
+    @_unary
+    def WorkOnCopies(self, request: pb.WorkOnCopiesRequest, context: Context) -> pb.WorkOnCopiesResponse:
+        """Go over to copies, or back, in the model thread."""
+        session, model = self._sessions.get(request.session_id), self._model
+        if not isinstance(model, Lending):
+            raise PadiffError("this worker's model cannot compute with copies", reason=Reason.NOT_SUPPORTED)
+        copies = serde.copies_from_proto(request.copies)
+        self._run(session, lambda: model.work_on(copies))
+        return pb.WorkOnCopiesResponse()
 
     @_unary
     def OptimizerStep(self, request: pb.OptimizerStepRequest, context: Context) -> pb.OptimizerStepResponse:

@@ -16,6 +16,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import (
     Boundary,
+    Flooring,
     ForwardRequest,
     LossSpec,
     Model,
@@ -138,6 +139,23 @@ def test_a_step_gives_exactly_what_it_gives_in_this_process(remote: RemoteModel,
         assert expected["gradients"]
         assert len(expected["values"][0]) > 5
         assert len(expected["values"][1]) > 5
+
+
+def test_a_floor_is_measured_there_as_in_this_process(remote: RemoteModel) -> None:
+    loss = LossSpec("mse", targets={"target": Tensor.from_array(np.ones((4, 3), np.float32))})
+    request = ForwardRequest({"x": VECTORS}, seed=3)
+    found: list[list[float | None]] = []
+    for model in (numpy_model("mlp"), remote):
+        assert isinstance(model, Flooring)
+        model.measure_floor(request, loss)
+        watcher = Watcher(model)
+        model.forward(request, watcher)
+        model.backward(loss, watcher)
+        names = [info.name for info in model.describe().parameters]
+        digests = [record.digest for boundary in watcher.boundaries for record in boundary.records]
+        found.append([each.floor for each in (*digests, *model.digest_parameters(names, "gradient").values())])
+    assert None not in found[0]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("sync", [False, True])

@@ -57,6 +57,7 @@ SETTINGS: dict[str, Any] = {
     "layers": (),
     "depth": None,
     "verify_probe": False,
+    "tolerance": "table",
     "strict_inside": False,
     "allow_extra": (),
     "base": asked(),

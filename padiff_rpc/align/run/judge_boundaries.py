@@ -19,6 +19,7 @@ from padiff_rpc.align.run.questions import (
     shapes_differ,
 )
 from padiff_rpc.align.sides import Sides
+from padiff_rpc.compare.floor import is_random
 from padiff_rpc.compare.forms import are_regrouped, is_broadcast
 from padiff_rpc.compare.judge import compare_digests
 from padiff_rpc.compare.masks import may_be_masks, may_be_scores
@@ -96,6 +97,8 @@ class Judge:
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
             return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
+        if base.phase == "forward" and is_random(mine.digest, mine.spec):
+            self._sides.random.setdefault(base.route)
         verdict = self._settle_plainly(base, raw, mine, other)
         passes = isinstance(verdict, Verdict) and verdict.status == "pass"
         if passes or not (base.phase == "forward" and self._collects):

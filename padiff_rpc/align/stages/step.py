@@ -29,6 +29,7 @@ from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
     BackwardResult,
+    Flooring,
     ForwardRequest,
     ForwardResult,
     Inputs,
@@ -166,6 +167,7 @@ class StepRunner:
 
         base_request = request(inputs.base, (*self._to_base.values(), *self._lone.base), sync=False)
         raw_request = request(inputs.raw, (*self._to_base, *self._lone.raw), sync=settings.single_step)
+        self._measure_floor(base_request)
         return run_phase(
             self._sides,
             self._threads,
@@ -179,6 +181,13 @@ class StepRunner:
             on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
             stop=forward_stop(settings),
         )
+
+    def _measure_floor(self, request: ForwardRequest) -> None:
+        """Have base measure the floor of the step to come, where that is asked for and it runs."""
+        settings, base = self._settings, self._sides.base
+        self._sides.random.clear()
+        if settings.measures_floor and isinstance(base, Flooring):
+            base.measure_floor(request, settings.base_loss if settings.diff_phase != "forward" else None)
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
         losses = _over_shared_outputs(self._settings, forward)

@@ -138,6 +138,21 @@ class Backend(Protocol):
         """Return a copy of a tensor that receives a gradient in backward, and that a model may change in place."""
         ...
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Return a copy of a tensor in new memory, outside autograd.
+
+        Floating values are cast to `dtype` (`float64`, `float32`), complex ones to that precision; None casts nothing.
+        """
+        ...
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Let a tensor have the memory and the dtype of another, and no gradient, until the returned function is called.
+
+        That gives the tensor its own memory, untouched in between, its dtype and its gradient back. Whoever holds the
+        tensor sees the change, and no autograd graph of before may be used meanwhile.
+        """
+        ...
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the memory address of a tensor that is not empty; tensors that share one memory have equal addresses."""
         ...

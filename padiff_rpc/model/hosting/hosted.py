@@ -5,25 +5,30 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
 from padiff_rpc.model.backends import detect_backend, load_backend
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.hosting.checkpoint_statements import checkpoint_statements
 from padiff_rpc.model.hosting.environment import model_info
 from padiff_rpc.model.hosting.factory import build_model, load_function
+from padiff_rpc.model.hosting.kept_state import kept_state, on_copies
+from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
+from padiff_rpc.model.hosting.replay import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
 from padiff_rpc.model.model import (
     BackwardResult,
     BoundarySide,
+    Copies,
     ForwardRequest,
     ForwardResult,
     LossSpec,
@@ -35,12 +40,22 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
-from padiff_rpc.model.recording.native_tree import PlacedLayer, describe, find_tensors, place_layers, place_tensors
-from padiff_rpc.model.recording.recorder import Recorder
+from padiff_rpc.model.recording.floor import Floor
+from padiff_rpc.model.recording.native_tree import (
+    choose_layers,
+    describe,
+    find_tensors,
+    place_layers,
+    place_tensors,
+    unknown_layer,
+)
+from padiff_rpc.model.recording.recorder import Recorder, raise_failure
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.spec import parse_spec
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest, digest_chunks
+from padiff_rpc.tensors.sketch import sketch
 from padiff_rpc.tensors.tensor import Digest, Statistics, TensorSpec, TensorStream, chunks_of
 from padiff_rpc.tensors.transpose import transposed_chunks, transposed_spec
 
@@ -119,6 +134,9 @@ class HostedModel:
         self._summarise_apart = summarise_apart
         self._step: _Step | None = None
         self._called: list[Recorder] = []
+        self._lent: ExitStack | None = None  # undone when the model goes back to its own tensors
+        self._measured: Floor | None = None
+        self._floor: Floor | None = None
 
     @classmethod
     def from_spec(
@@ -203,7 +221,7 @@ class HostedModel:
         """
         placed = {alias: one for one in place_layers(self.backend, self.model) for alias in (one.route, *one.aliases)}
         if route not in placed:
-            raise _unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
+            raise unknown_layer(f"{type(self.model).__name__} has no layer {route!r}", route, placed)
         return placed[route].layer
 
     def memory(self) -> dict[int, str]:
@@ -233,7 +251,11 @@ class HostedModel:
     ) -> dict[str, Digest]:
         """Return digests as Model says, computed in the calling thread."""
         wanted = self._wanted(self._named(names), what)
-        return {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
+        digests = {name: self._digest(name, tensor, name in transposed, statistics) for name, tensor in wanted}
+        if what == "value" or self._floor is None:
+            return digests
+        gradients = dict(self._wanted(self._named(names), what))
+        return {name: self._with_floor(self._floor, name, gradients[name], each) for name, each in digests.items()}
 
     def write_parameters(self, tensors: Iterable[TensorStream]) -> None:
         """Overwrite as Model says.
@@ -257,6 +279,7 @@ class HostedModel:
         """
         started = time.perf_counter()
         self._drop_step()
+        self._floor, self._measured = self._measured, None  # of this step, and no other
         options = request.record
         recorder = None
         if options is not None:
@@ -272,11 +295,11 @@ class HostedModel:
         try:
             with recorder.recording() if recorder else nullcontext():
                 outputs = self.backend.forward(self.model, args, kwargs, request.gradients)
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
             if recorder is not None:
                 recorder.close()
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise self._model_failed("forward", err, autograd=request.gradients) from err
         self._step = _Step(outputs, recorder, request.gradients)
         return ForwardResult(recorder.outputs if recorder else (), time.perf_counter() - started)
@@ -304,6 +327,8 @@ class HostedModel:
                 reason=Reason.BAD_CONFIG,
                 hint="are all parameters frozen, the outputs detached, or gradients off around this call (no_grad)?",
             )
+        if self._floor is not None:
+            self._floor.hold_for(self.over_all_outputs(loss))
         self._step = None  # backward consumes the graph, also when it fails
         recorder = step.recorder
         if recorder is not None:
@@ -312,9 +337,9 @@ class HostedModel:
             self.backend.backward(value)
             if recorder is not None:
                 recorder.settle()
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise self._model_failed("backward", err) from err
         finally:
             if recorder is not None:
@@ -322,6 +347,38 @@ class HostedModel:
         silent = recorder.silent() if recorder else ()
         again = recorder.recomputed if recorder else ()
         return BackwardResult(self.backend.item(value), silent, time.perf_counter() - started, recomputed=again)
+
+    def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
+        """Measure as Flooring says, for the next step.
+
+        Raises:
+            PadiffError: BAD_CONFIG where nothing is recorded, and as in forward() and backward(). MODEL_FAILED where the model's
+                forward changes its own parameters.
+        """
+        self._measured = None
+        self._measured = measure_floor(self, self.model, self.backend, self.over_all_outputs, request, loss)
+
+    def work_on(self, copies: Copies | None) -> None:
+        """Go over to copies, or back, as Lending says."""
+        self._drop_step()
+        self._measured = self._floor = None
+        if self._lent is not None:
+            lent, self._lent = self._lent, None
+            lent.close()
+        if copies is None:
+            return
+        layers = [each.layer for each in place_layers(self.backend, self.model)]
+        with ExitStack() as lent:
+            lent.enter_context(kept_state(self.backend, layers))
+            lent.enter_context(on_copies(self.backend, layers, "float64" if copies == "float64" else None))
+            self._lent = lent.pop_all()
+
+    def over_all_outputs(self, loss: LossSpec) -> LossSpec:
+        """Return a loss with the names of the last forward's outputs, where it takes all of them."""
+        outputs = None if self._step is None else self._step.outputs
+        return replace(
+            loss, outputs=loss.outputs or tuple(name for name, _ in nested.flatten(outputs, self.backend.is_tensor))
+        )
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         """Stream as Model says, out of this model's store."""
@@ -339,6 +396,15 @@ class HostedModel:
                 MODEL_FAILED where an offered optimiser raised.
         """
         self._trainer.step(optimizer)
+
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        """Run one layer alone, as Replaying says."""
+        self._drop_graph()
+        try:
+            return replay_layer(self.backend, self.model, self._store, self._trainer.loss, request)
+        except Exception as err:
+            where = f"the replay in {request.dtype}" if request.dtype else "the replay"
+            raise self._model_failed(where, err, autograd=request.forward.gradients) from err
 
     # -- a user's own loop --------------------------------------------------------------------------------------------
     def record_call(
@@ -364,10 +430,10 @@ class HostedModel:
         try:
             with recorder.recording():
                 outputs = self.model(*args, **kwargs)
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
         except Exception as err:
             recorder.close()
-            _raise_failure(recorder, err)
+            raise_failure(recorder, err)
             raise
         self._called.append(recorder)
         return outputs, recorder.silent
@@ -378,10 +444,10 @@ class HostedModel:
             self.backend.backward(loss)
         except Exception as err:
             for recorder in self._called:
-                _raise_failure(recorder, err)
+                raise_failure(recorder, err)
             raise
         for recorder in self._called:
-            _raise_failure(recorder, None)
+            raise_failure(recorder, None)
 
     def drop_records(self) -> None:
         """Drop all records, and listen for no more gradients of the calls so far; parameter gradients stay."""
@@ -390,7 +456,7 @@ class HostedModel:
     # -- the end ------------------------------------------------------------------------------------------------------
     def reset(self) -> None:
         """Drop records, graph, optimisers and parameter gradients; parameters and the model's mode stay."""
-        self._drop_step()
+        self.work_on(None)
         self._store.restart_figures()
         self._trainer.reset()
         self.backend.clear_gradients(self.model)
@@ -408,10 +474,13 @@ class HostedModel:
         """Return how much the store holds, and has held since reset()."""
         return self._store.figures()
 
-    def _drop_step(self) -> None:
+    def _drop_graph(self) -> None:
         if self._step is not None and self._step.recorder is not None:
             self._step.recorder.close()
         self._step = None
+
+    def _drop_step(self) -> None:
+        self._drop_graph()
         for recorder in self._called:
             recorder.close()
         self._called.clear()
@@ -419,10 +488,10 @@ class HostedModel:
 
     def _recorder(self, options: RecordOptions, observer: Observer | None, gradients: bool, apart: bool) -> Recorder:
         layers = place_layers(self.backend, self.model)
-        chosen = _choose(layers, options)
+        chosen = layers if options.routes is None else choose_layers(layers, options.routes)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
-        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart)
+        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart, self._floor)
 
     def _known_tensors(self) -> dict[str, NativeTensor]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
@@ -454,6 +523,13 @@ class HostedModel:
         spec, matrix = self._matrix(name, tensor)
         return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
 
+    def _with_floor(self, floor: Floor, name: str, gradient: NativeTensor, summary: Digest) -> Digest:
+        """Add how far a gradient is from that of the perturbed run; a transpose is as far."""
+        spec = self.backend.spec(gradient)
+        if not floor.knows(name) or not spec.dtype.is_floating:
+            return summary
+        return replace(summary, floor=floor.of(name, sketch([self.backend.to_bytes(gradient).data], spec)))
+
     def _matrix(self, name: str, tensor: NativeTensor) -> tuple[TensorSpec, np.ndarray]:
         """Return the header of a tensor's transpose, and the tensor itself as an array."""
         spec = self.backend.spec(tensor)
@@ -481,28 +557,3 @@ class HostedModel:
         metadata = {} if route is None else {"layer": route}
         hint = "" if autograd or "grad" not in str(err) else _AUTOGRAD_HINT
         return user_error(f"{where} raised", err, self.backend.name, Reason.MODEL_FAILED, hint=hint, metadata=metadata)
-
-
-def _choose(layers: list[PlacedLayer], options: RecordOptions) -> list[PlacedLayer]:
-    if options.routes is None:
-        return layers
-    known = {route: placed for placed in layers for route in (placed.route, *placed.aliases)}
-    for route in options.routes:
-        if route not in known:
-            raise _unknown_layer(f"no layer {route!r} to record", route, known)
-    wanted = {id(known[route]) for route in options.routes}
-    return [placed for placed in layers if id(placed) in wanted]
-
-
-def _unknown_layer(message: str, route: str, known: Mapping[str, PlacedLayer]) -> PadiffError:
-    nearest = difflib.get_close_matches(route, known, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers"
-    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
-
-
-def _raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
-    """Raise the exception of a hook, which the framework may have wrapped and the model may have swallowed."""
-    if recorder is not None and recorder.failure is not None:
-        if recorder.failure is err or err is None:
-            raise recorder.failure
-        raise recorder.failure from err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo, ParameterKind
 
@@ -50,6 +52,27 @@ def place_layers(backend: Backend, model: Any) -> list[PlacedLayer]:
         elif route not in known.aliases and route != known.route:
             known.aliases.append(route)
     return list(placed.values())
+
+
+def choose_layers(layers: Sequence[PlacedLayer], routes: Collection[str]) -> list[PlacedLayer]:
+    """Return the layers at these routes or aliases, each once, in the order of `layers`.
+
+    Raises:
+        PadiffError: UNKNOWN_NAME for a route that no layer has.
+    """
+    known = {route: placed for placed in layers for route in (placed.route, *placed.aliases)}
+    for route in routes:
+        if route not in known:
+            raise unknown_layer(f"no layer {route!r} to record", route, known)
+    wanted = {id(known[route]) for route in routes}
+    return [placed for placed in layers if id(placed) in wanted]
+
+
+def unknown_layer(message: str, route: str, known: Iterable[str]) -> PadiffError:
+    """Return an UNKNOWN_NAME error that proposes the nearest of the known routes."""
+    nearest = difflib.get_close_matches(route, list(known), n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "describe() lists the layers"
+    return PadiffError(message, reason=Reason.UNKNOWN_NAME, hint=hint)
 
 
 def place_tensors(backend: Backend, layers: list[PlacedLayer]) -> list[NamedTensor]:

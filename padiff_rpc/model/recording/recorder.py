@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -15,11 +15,13 @@ from padiff_rpc.model.api_names import api_route
 from padiff_rpc.model.backends.backend import Backend, Listen, NativeTensor, Remove
 from padiff_rpc.model.model import Boundary, BoundarySide, Observer, Phase, Record, RecordOptions, Releasing
 from padiff_rpc.model.recording.call_stack import Calls, RunningCall
+from padiff_rpc.model.recording.floor import Floor, Place
 from padiff_rpc.model.recording.gradient_hooks import GradientHooks, GradientPoint
 from padiff_rpc.model.recording.native_tree import PlacedLayer
 from padiff_rpc.model.recording.side_thread import SideThread
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest_chunks, hash_of
+from padiff_rpc.tensors.sketch import Sketch, sketch
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
 Named = list[tuple[str, NativeTensor]]
@@ -59,6 +61,7 @@ class Recorder:
         gradients: bool,
         others: Sequence[PlacedLayer] = (),
         apart: bool = False,
+        floor: Floor | None = None,
     ) -> None:
         """Prepare to record; nothing is hooked before `recording()`.
 
@@ -71,6 +74,7 @@ class Recorder:
             gradients: True where the forward runs with autograd.
             others: The layers that are not recorded. Their functional calls are not taken for calls of the layer around them.
             apart: Compute digests, and call the observer, in a thread beside the model's.
+            floor: What a perturbed run of this step has shown; the digests tell how far the tensors are from it.
         """
         self.outputs: tuple[Record, ...] = ()
         self.failure: BaseException | None = None
@@ -88,6 +92,8 @@ class Recorder:
         self._listen: Listen = _deaf
         self._earlier_releases = store.releases
         self._digests: dict[tuple[bytes, DType], Digest] = {}
+        self._floor = floor
+        self._sketches: dict[tuple[bytes, DType], Sketch] = {}
         self._side_thread = SideThread() if apart and not options.sync else None
         self._again: dict[str, None] = {}  # routes, in order
         self._removes: list[Remove] = []  # of the hooks that see a forward run again
@@ -357,7 +363,7 @@ class Recorder:
         api: bool,
         observer: Observer | None,
     ) -> Boundary:
-        records = tuple(map(self._summarise, captures))
+        records = tuple(self._summarise(capture, phase, place) for capture in captures)
         if (phase, place.route, place.side) == ("forward", "", "output") and not api:
             self.outputs = records
         boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api)
@@ -365,7 +371,7 @@ class Recorder:
             observer.observe(boundary)
         return boundary
 
-    def _summarise(self, capture: _Capture) -> Record:
+    def _summarise(self, capture: _Capture, phase: Phase, place: GradientPoint) -> Record:
         key = capture.hash, capture.spec.dtype
         summary = self._digests.get(key)
         if summary is None:
@@ -374,7 +380,21 @@ class Recorder:
                 lambda: self._store.get(capture.id).chunks, capture.spec, capture.hash, self._options.statistics
             )
             self._digests[key] = summary
+        if self._floor is not None and capture.spec.dtype.is_floating:
+            summary = self._with_floor(
+                summary, capture, Place(phase, place.route, place.call, place.side, capture.name)
+            )
         return Record(capture.id, capture.name, capture.spec, summary, self._store.place(capture.id))
+
+    def _with_floor(self, summary: Digest, capture: _Capture, place: Place) -> Digest:
+        """Add how far the tensor is from that of the perturbed run. Equal tensors are sketched once."""
+        if self._floor is None or not self._floor.knows(place):
+            return summary
+        key = capture.hash, capture.spec.dtype
+        taken = self._sketches.get(key)
+        if taken is None:
+            taken = self._sketches[key] = sketch(self._store.get(capture.id).chunks, capture.spec)
+        return replace(summary, floor=self._floor.of(place, taken))
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -390,6 +410,14 @@ class Recorder:
         finally:
             innermost = self._calls.innermost
             self._listen(innermost is not None and innermost.hears)
+
+
+def raise_failure(recorder: Recorder | None, err: Exception | None) -> None:
+    """Raise the exception of a hook, which the framework may have wrapped and the model may have swallowed."""
+    if recorder is not None and recorder.failure is not None:
+        if recorder.failure is err or err is None:
+            raise recorder.failure
+        raise recorder.failure from err
 
 
 def _deaf(listening: bool) -> None:

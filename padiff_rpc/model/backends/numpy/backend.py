@@ -143,6 +143,17 @@ class NumpyBackend:
         with grad_mode(True):
             return apply(tensor.data.copy(), (Tensor(tensor.data, True, tensor.dtype),), lambda g: (g,))
 
+    def cast(self, tensor: Tensor, dtype: str | None) -> Tensor:
+        """Copy the array, or convert it."""
+        copy = Tensor(tensor.data.copy(), dtype=tensor.dtype)
+        if dtype is not None and tensor.dtype.is_floating:
+            copy.convert_(_CASTS[dtype])
+        return copy
+
+    def lend(self, tensor: Tensor, source: Tensor) -> Remove:
+        """Give the tensor another's array, and a leaf a new node."""
+        return tensor.lend(source)
+
     def address(self, tensor: Tensor) -> int:
         """Return the address of the array's data."""
         return int(tensor.data.ctypes.data)

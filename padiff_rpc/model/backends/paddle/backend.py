@@ -160,6 +160,14 @@ class PaddleBackend:
         with paddle.set_grad_enabled(True):
             return leaf.clone()  # a leaf could not be written to in place
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Copy with Tensor.astype, or Tensor.clone."""
+        return paddle_tensor.cast(tensor, dtype)
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Share the source's memory with the tensor's implementation; see `lend` in tensor.py."""
+        return paddle_tensor.lend(tensor, source)
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the tensor's data_ptr()."""
         return tensor.data_ptr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.paddle.import_paddle import paddle
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
+_DenseTensor = getattr(paddle.base.core, "LoDTensor", None) or paddle.base.core.DenseTensor  # renamed on the way to 3.x
 _HAS_FLOAT8 = hasattr(paddle, "float8_e4m3fn")  # since 3.0, as are views of one dtype as another that do not crash
 _NAMES = {
     DType.BOOL: "bool",
@@ -109,6 +111,30 @@ def writable(tensor: Any) -> np.ndarray | None:
     return memory
 
 
+def cast(tensor: Any, dtype: str | None) -> Any:
+    """Copy a tensor into new memory, outside autograd; floating and complex values are cast where a dtype is given."""
+    with paddle.no_grad():
+        wanted = None if dtype is None else _cast_to(str(tensor.dtype), dtype)
+        if wanted is None or f"paddle.{wanted}" == str(tensor.dtype):
+            return tensor.detach().clone()
+        return tensor.detach().astype(wanted)
+
+
+def lend(tensor: Any, source: Any) -> Callable[[], None]:
+    """Let a tensor have another's memory and dtype until the returned function is called, as paddle's Layer.to() does."""
+    held, own = _dense(tensor), _DenseTensor()
+    own._share_data_with(held)  # not detach(), which shares the whole implementation, to be changed below
+    put_gradient_back = _take_gradient(tensor)
+    held._share_data_with(_dense(source))
+
+    def put_back() -> None:
+        _take_gradient(tensor)
+        held._share_data_with(own)
+        put_gradient_back()
+
+    return put_back
+
+
 def dense(gradient: Any) -> Any:
     """Return a gradient as a dense tensor.
 
@@ -121,6 +147,41 @@ def dense(gradient: Any) -> Any:
     total = np.zeros((rows.height(), *values.shape[1:]), values.dtype)
     np.add.at(total, np.asarray(rows.rows(), np.int64), values)
     return paddle.to_tensor(total, place=gradient.place)
+
+
+def _cast_to(dtype: str, wanted: str) -> str | None:
+    """Return the dtype that a tensor of `dtype` has once it is cast to the precision `wanted`; None where it is not cast."""
+    name = dtype.removeprefix("paddle.")
+    if name.startswith("complex"):
+        return "complex128" if wanted == "float64" else "complex64"
+    return wanted if "float" in name else None
+
+
+def _dense(tensor: Any) -> Any:
+    return tensor.value().get_tensor()
+
+
+def _take_gradient(tensor: Any) -> Callable[[], None]:
+    """Take a leaf's gradient off, and return the function that puts it back."""
+    gradient = tensor.grad if tensor.is_leaf and not tensor.stop_gradient else None
+    if gradient is None:
+        return lambda: None
+    rows = gradient.get_selected_rows().rows() if gradient.is_selected_rows() else None
+    rows, values = None if rows is None else list(rows), _DenseTensor()
+    values._share_data_with(_values(gradient))  # clear_gradient() takes the memory from `gradient`, too
+    tensor.clear_gradient(False)  # False: not to zeros
+
+    def put_back() -> None:
+        if rows is not None:
+            gradient.get_selected_rows().set_rows(rows)
+        _values(gradient)._share_data_with(values)
+        tensor.grad = gradient
+
+    return put_back
+
+
+def _values(gradient: Any) -> Any:
+    return gradient.get_selected_rows().get_tensor() if gradient.is_selected_rows() else _dense(gradient)
 
 
 def _not_supported(what: str, hint: str) -> PadiffError:

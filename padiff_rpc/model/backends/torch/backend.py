@@ -136,6 +136,31 @@ class TorchBackend:
         with torch.enable_grad():
             return tensor.detach().requires_grad_().clone()  # a leaf could not be written to in place
 
+    def cast(self, tensor: NativeTensor, dtype: str | None) -> NativeTensor:
+        """Copy with Tensor.to, or Tensor.clone."""
+        plain = tensor.detach()
+        if dtype is None or not (plain.is_floating_point() or plain.is_complex()):
+            return plain.clone()
+        wanted = getattr(torch, dtype)
+        return plain.to(wanted.to_complex() if plain.is_complex() else wanted, copy=True)
+
+    def lend(self, tensor: NativeTensor, source: NativeTensor) -> Remove:
+        """Set `data`, which leaves the object, and so every reference to it, in place."""
+        memory = tensor.data
+        gradient = tensor.grad if tensor.is_leaf else None  # of another tensor, reading it warns
+
+        def put_back() -> None:
+            if tensor.is_leaf:
+                tensor.grad = None  # which must have the dtype of `data`
+            tensor.data = memory
+            if gradient is not None:
+                tensor.grad = gradient
+
+        if tensor.is_leaf:
+            tensor.grad = None
+        tensor.data = source
+        return put_back
+
     def address(self, tensor: NativeTensor) -> int:
         """Return the address of the tensor's storage."""
         return tensor.untyped_storage().data_ptr()  # that of all views, wherever they begin

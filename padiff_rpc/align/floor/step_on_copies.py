@@ -1,0 +1,137 @@
+"""Run a step on copies of both models, in float64 if need be, and compare it; both are left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.prepare import Prepared
+from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.run.threads import SideThreads
+from padiff_rpc.align.sides import Sides
+from padiff_rpc.align.stages.compare_parameters import ParameterComparer
+from padiff_rpc.align.stages.extra_tensors import ExtraTensors
+from padiff_rpc.align.stages.findings import StepResult
+from padiff_rpc.align.stages.step import StepRunner
+from padiff_rpc.compare.rules import CompareRules
+from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model.model import Copies, Inputs, Lending, ModelDescription
+from padiff_rpc.per_side import PerSide
+from padiff_rpc.tensors.float64 import to_float64
+from padiff_rpc.tensors.tensor import DType, Tensor
+
+_MOST_BYTES = 4 << 30
+"""Of parameters of at most this size a worker holds copies beside them, in float64 of twice the size."""
+
+
+def step_on_copies(
+    prepared: Prepared,
+    threads: SideThreads,
+    inputs: PerSide[Inputs],
+    step: int,
+    copies: Copies,
+    single_step: bool = False,
+) -> tuple[StepResult | None, str]:
+    """Run one step on copies of both models, without optimisers, from base's weights, and compare it by the table.
+
+    Args:
+        prepared: are the models, matched.
+        threads: run the sides.
+        inputs: are each side's inputs.
+        step: is the number of the step whose random draws are used.
+        copies: tells in which type both compute.
+        single_step: has raw's layers start from base's tensors.
+
+    Returns:
+        The comparisons, and ""; or those until a model raised, or None, and why there are no more.
+    """
+    models, times = prepared.sides.models, "in float64" if copies == "float64" else "once more"
+    if not all(isinstance(model, Lending) for model in models):
+        return None, f"a dump cannot be run {times}"
+    for side, description in prepared.described.items():
+        size_bytes = sum(info.spec.size_bytes for info in description.parameters)
+        if size_bytes > _MOST_BYTES:
+            return None, f"{side} holds {size_bytes >> 30} GiB, too much to hold copies of"
+    given = inputs.map(_as_float64) if copies == "float64" else inputs
+    try:
+        with _working_on(prepared, threads, copies) as described:
+            found = _run(prepared, threads, given, described, step, single_step)
+    except PadiffError as err:
+        if err.reason not in (Reason.MODEL_FAILED, Reason.STORE_FULL, Reason.BAD_INPUTS, Reason.VERSION_MISMATCH):
+            raise
+        return None, f"{times} {err}"
+    return found, "" if found.stopped is None else f"{times} {found.stopped.raised}"
+
+
+@contextmanager
+def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Iterator[PerSide[ModelDescription]]:
+    models = prepared.sides.models
+
+    def go(copies: Copies | None) -> None:
+        def of(model: Any) -> Callable[[], None]:
+            return lambda: model.work_on(copies)
+
+        threads.both(of(models.base), of(models.raw))
+
+    try:
+        go(copies)
+        yield threads.both(models.base.describe, models.raw.describe)
+    finally:
+        go(None)
+
+
+def _run(
+    prepared: Prepared,
+    threads: SideThreads,
+    inputs: PerSide[Inputs],
+    described: PerSide[ModelDescription],
+    step: int,
+    single_step: bool,
+) -> StepResult:
+    asked = prepared.settings
+    settings = replace(
+        asked,
+        compare=CompareRules(allow_dtype_difference=True),
+        steps=1,
+        seed=None if asked.seed is None else asked.seed + step,
+        base_optimizer=None,
+        raw_optimizer=None,
+        fail_fast=False,
+        tolerance="table",
+        single_step=single_step,
+        diff_phase="both" if asked.diff_phase == "backward" else asked.diff_phase,
+    )
+    old = prepared.sides
+    sides = Sides(old.base, old.raw, settings.compare, single_step, old.traffic, old.attention)
+    again = replace(prepared, sides=sides, described=described, settings=settings)
+    if settings.assign:  # steps leave the sides' weights apart by rounding
+        assign_weights(sides.base, sides.raw, prepared.matching)
+    comparer = ParameterComparer(sides, threads, described)
+    return StepRunner(again, threads, comparer, ExtraTensors(again), _quiet).run(0, inputs)
+
+
+def _as_float64(inputs: Inputs) -> dict[str, Any]:
+    """Return inputs with their floating tensors in float64, wherever they are nested."""
+
+    def cast(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if not value.spec.dtype.is_floating:
+                return value
+            items = np.frombuffer(value.data, value.spec.dtype.storage)
+            return Tensor.from_array(np.array(to_float64(items, value.spec.dtype)).reshape(value.spec.shape), DType.F64)
+        if isinstance(value, Mapping):
+            return {key: cast(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(cast(item) for item in value)
+        return value
+
+    return {name: cast(value) for name, value in inputs.items()}
+
+
+def _quiet(progress: Progress) -> None:
+    """Show nothing."""
