@@ -53,10 +53,10 @@ class Found:
     """What the tool said of a run.
 
     Attributes:
-        verdict: "aligned", "differs" or "refused".
+        verdict: "aligned", "differs", "refused", or "crashed" where it failed itself.
         stage: Where it first differs.
         route: The layer that it names, in raw.
-        why: What it says of the first difference; where it refused, why.
+        why: What it says of the first difference; where it refused or failed, why.
         cause: Its first likely cause; `why` where it gives none.
         worst: The largest of measured / allowed over all comparisons.
         worst_at: Where that is.

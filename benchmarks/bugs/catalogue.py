@@ -152,11 +152,13 @@ _T5: Sequence[Row] = (
     (1, "memory_detached", "decoder.layers.1", "gradient|detach", _BACKWARD),
 )
 _TORCH_BF16 = {"raw": "torch", "dtype": "bfloat16"}
+_LATE = {"both_args": {"start": 300}}
+"""A sequence that goes on where another ended."""
 _AGAINST_TORCH: dict[str, Sequence[Row]] = {
     "decoder": (
         (1, "kv_heads_tiled", "layers.1.attn", "head|order|tile|permut", _TORCH_BF16),
         (1, "causal_off_by_one", "layers.1.attn", "mask|position", _TORCH_BF16),
-        (2, "rope_in_low_precision", "rotary", "precision|bfloat16", _TORCH_BF16),
+        (2, "rope_in_low_precision", "rotary", "precision|bfloat16", {**_TORCH_BF16, **_LATE}),
         (1, "scale_by_width", "layers.1.attn", "scale|factor", _TORCH_BF16),
         (2, "gelu_for_silu", "layers.1.mlp.act", "gelu|activation", _TORCH_BF16),
         (1, "gate_and_up_swapped", "layers.1.mlp", "swap|gate", _TORCH_BF16),
@@ -252,7 +254,8 @@ def _in_model(architecture: str, row: Row) -> Bug:
     more = dict(row[4]) if len(row) == 5 else {}
     stages: tuple[Stage, ...] = more.pop("stages", ("forward",))
     exact = frozenset("" if route == "." else route for route in routes.split("|"))
-    run = Run(architecture, raw_args={"bug": name}, **more)
+    both = more.pop("both_args", {})
+    run = Run(architecture, base_args=both, raw_args={**both, "bug": name}, **more)
     return Bug(run, name, _half(half), exact, frozenset(stages), tuple(words.split("|")))
 
 

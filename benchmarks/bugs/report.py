@@ -21,9 +21,10 @@ def report_bugs(outcomes: Sequence[Outcome], bugs: Iterable[Bug], console: Conso
         table.add_row(*(escape(cell) for cell in _cells(outcome, by_title[outcome.title])))
     console.print(table)
     console.print(_totals(outcomes, by_title))
-    missed = [outcome for outcome in outcomes if _first(outcome).verdict == "aligned"]
+    missed = [outcome for outcome in outcomes if _first(outcome).verdict in ("aligned", "crashed")]
     for outcome in missed:
-        console.print(f"CALLED ALIGNED: {outcome.title}, seed {outcome.seed}", markup=False)
+        said = _first(outcome)
+        console.print(f"{said.verdict.upper()}: {outcome.title}, seed {outcome.seed} {said.why}".rstrip(), markup=False)
     return not missed
 
 
@@ -63,7 +64,7 @@ def _cells(outcome: Outcome, bug: Bug) -> tuple[str, ...]:
     return (
         outcome.title,
         bug.half,
-        said.verdict.upper() if said.verdict == "aligned" else said.verdict,
+        said.verdict.upper() if said.verdict in ("aligned", "crashed") else said.verdict,
         said.stage,
         refused_or_where,
         _mark(_exact(said, bug)),
@@ -82,7 +83,7 @@ def _totals(outcomes: Sequence[Outcome], bugs: Mapping[str, Bug]) -> Table:
         words = f"{half} half" if half else "all"
         for tolerance in outcomes[0].tools:
             said = [(outcome.tools[tolerance], bugs[outcome.title]) for outcome in of_half]
-            found = sum(each.verdict != "aligned" for each, _ in said)
+            found = sum(each.verdict in ("differs", "refused") for each, _ in said)
             exact = sum(_exact(each, bug) for each, bug in said)
             right = sum(bug.is_cause(each.cause) for each, bug in said)
             table.add_row(words, tolerance or "the tool's default", *_counts(len(said), found, exact, right))

@@ -32,6 +32,8 @@ def found(run: Run, base: Base, seed: int, tolerance: str) -> Found:
         result = _aligned(run, base, seed, _settings(run, tolerance))
     except PadiffError as err:
         return Found("refused", why=f"{err.reason.name}: {err.message.splitlines()[0]}")
+    except Exception as err:  # noqa: BLE001 - the tool's own fault, which is told like any other verdict
+        return Found("crashed", why=f"{type(err).__name__}: {err}".strip().splitlines()[0])
     worst, worst_at = _largest(result.pairs, _of_allowed)
     ratio, ratio_at = _largest(result.pairs, _of_floor)
     first = result.first_divergence

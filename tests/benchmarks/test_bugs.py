@@ -86,7 +86,7 @@ def test_a_bug_called_aligned_and_an_alarm_are_told() -> None:
     text = io.StringIO()
     console = Console(file=text, width=200)
     assert not report_bugs([Outcome("vit:gelu_tanh", 2, {"": ALIGNED}, False, 1.0)], BUGS, console)
-    assert "CALLED ALIGNED: vit:gelu_tanh, seed 2" in text.getvalue()
+    assert "ALIGNED: vit:gelu_tanh, seed 2" in text.getvalue()
     assert not report_healthy([Outcome(HEALTHY[0].title, 3, {"": EXACT}, False, 1.0)], console)
     assert f"ALARM: {HEALTHY[0].title}, seed 3: differs, forward blocks.0.norm1" in text.getvalue()
     assert report_healthy([Outcome(HEALTHY[0].title, 3, {"": ALIGNED}, False, 1.0)], console)

@@ -23,15 +23,15 @@ class Block(nn.Layer):
         joins = stride > 1 or inside != width
         self.short = nn.Conv2D(inside, width, 1, stride=stride, bias_attr=False) if joins else None
         self.short_bn = nn.BatchNorm2D(width) if joins else None
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         if self.short is not None and self.short_bn is not None:
             x = self.short_bn(self.short(x))
-        if self.bug == "residual_missing":
+        if self._bug == "residual_missing":
             return self.act(y)
-        if self.bug == "residual_detached":
+        if self._bug == "residual_detached":
             x = x.detach()
         return self.act(x + y)
 
@@ -51,10 +51,10 @@ class Stem(nn.Layer):
 class Flatten(nn.Layer):
     def __init__(self, bug: str) -> None:
         super().__init__()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bug == "flatten_channels_last":
+        if self._bug == "flatten_channels_last":
             x = x.transpose([0, 2, 3, 1])
         return x.flatten(1)
 

@@ -17,25 +17,25 @@ class Embed(nn.Layer):
     def __init__(self, vocabulary: int, width: int, bug: str) -> None:
         super().__init__()
         self.weight = self.create_parameter([vocabulary, width])
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, ids: Tensor) -> Tensor:
         x = F.embedding(ids, self.weight)
-        return x if self.bug == "embedding_scale_missing" else x * self.weight.shape[1] ** 0.5
+        return x if self._bug == "embedding_scale_missing" else x * self.weight.shape[1] ** 0.5
 
 
 class Rotary(nn.Layer):
-    def __init__(self, size: int, bug: str) -> None:
+    def __init__(self, size: int, start: int, bug: str) -> None:
         super().__init__()
-        self.size, self.bug = size, bug
+        self.size, self.start, self._bug = size, start, bug
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kind = "float32" if self.bug == "rope_in_float32" else x.dtype
-        base = 1000.0 if self.bug == "rope_theta" else 10000.0
-        size = self.size + 2 if self.bug == "rope_size" else self.size
+        kind = "float32" if self._bug == "rope_in_float32" else x.dtype
+        base = 1000.0 if self._bug == "rope_theta" else 10000.0
+        size = self.size + 2 if self._bug == "rope_size" else self.size
         rates = base ** (paddle.arange(0, self.size, 2).astype(kind) * -1.0 / size)
-        places = paddle.arange(x.shape[1]).astype(kind)
-        if self.bug == "rope_in_bfloat16":
+        places = (self.start + paddle.arange(x.shape[1])).astype(kind)
+        if self._bug == "rope_in_bfloat16":
             rates = rates.astype("bfloat16").astype(kind)
         angles = places.unsqueeze(-1) * rates
         angles = paddle.concat([angles, angles], -1)
@@ -59,7 +59,7 @@ class BiaslessLinear(nn.Linear):
 class Attention(nn.Layer):
     def __init__(self, width: int, heads: int, groups: int, window: int, bug: str) -> None:
         super().__init__()
-        self.heads, self.groups, self.window, self.bug = heads, groups, window, bug
+        self.heads, self.groups, self.window, self._bug = heads, groups, window, bug
         size = width // heads
         self.q_proj = (BiaslessLinear if bug == "query_bias_missing" else nn.Linear)(width, width)
         self.k_proj = nn.Linear(width, groups * size)
@@ -72,30 +72,30 @@ class Attention(nn.Layer):
         q = self.q_proj(x).reshape([batch, length, self.heads, size]).transpose([0, 2, 1, 3])
         k = self.k_proj(x).reshape([batch, length, self.groups, size]).transpose([0, 2, 1, 3])
         v = self.v_proj(x).reshape([batch, length, self.groups, size]).transpose([0, 2, 1, 3])
-        turn = turned_pairwise if self.bug == "rope_interleaved" else turned
+        turn = turned_pairwise if self._bug == "rope_interleaved" else turned
         q = q * cos + turn(q) * sin
-        if self.bug == "rope_of_keys_shifted":
+        if self._bug == "rope_of_keys_shifted":
             cos, sin = paddle.roll(cos, 1, 0), paddle.roll(sin, 1, 0)
-        if self.bug != "rope_of_keys_missing":
+        if self._bug != "rope_of_keys_missing":
             k = k * cos + turn(k) * sin
         times = self.heads // self.groups
-        if self.bug == "kv_heads_tiled":
+        if self._bug == "kv_heads_tiled":
             k, v = k.tile([1, times, 1, 1]), v.tile([1, times, 1, 1])
         else:
             k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
-        if self.bug == "keys_detached":
+        if self._bug == "keys_detached":
             k = k.detach()
-        scale = {"scale_off_by_1e-5": (1 + 1e-5) * size**-0.5, "scale_by_width": width**-0.5}.get(self.bug, size**-0.5)
+        scale = {"scale_off_by_1e-5": (1 + 1e-5) * size**-0.5, "scale_by_width": width**-0.5}.get(self._bug, size**-0.5)
         y = attend(q, k, v, self.mask(length).astype(x.dtype), scale)
         return self.o_proj(y.transpose([0, 2, 1, 3]).reshape([batch, length, width]))
 
     def mask(self, length: int) -> Tensor:
         far = paddle.arange(length).unsqueeze(-1) - paddle.arange(length)
-        hidden = far < (-1 if self.bug == "causal_off_by_one" else 0)
-        if self.bug == "causal_mask_missing":
+        hidden = far < (-1 if self._bug == "causal_off_by_one" else 0)
+        if self._bug == "causal_mask_missing":
             hidden = far < -length
         if self.window:
-            hidden = hidden | (far >= self.window + (self.bug == "window_one_wider"))
+            hidden = hidden | (far >= self.window + (self._bug == "window_one_wider"))
         return hidden.astype("float32") * -30000.0
 
 
@@ -105,16 +105,16 @@ class Mlp(nn.Layer):
         self.gate_proj, self.up_proj = (nn.Linear(width, 2 * width, bias_attr=False) for _ in range(2))
         self.down_proj = nn.Linear(2 * width, width, bias_attr=False)
         self.act = nn.GELU() if bug == "gelu_for_silu" else nn.Silu()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_proj(x), self.up_proj(x)
-        if self.bug == "gate_and_up_swapped":
+        if self._bug == "gate_and_up_swapped":
             gate, up = up, gate
         y = self.down_proj(self.act(gate) * up)
-        if self.bug == "output_clamped":
+        if self._bug == "output_clamped":
             y = y.clip(-0.3, 0.3)
-        return doubled(y) if self.bug == "gradient_doubled" else y
+        return doubled(y) if self._bug == "gradient_doubled" else y
 
 
 class Layer(nn.Layer):
@@ -133,18 +133,18 @@ class Layer(nn.Layer):
 class Cap(nn.Layer):
     def __init__(self, limit: float, bug: str) -> None:
         super().__init__()
-        self.limit, self.bug = limit, bug
+        self.limit, self._bug = limit, bug
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if self.bug == "soft_cap_missing" else paddle.tanh(x / self.limit) * self.limit
+        return x if self._bug == "soft_cap_missing" else paddle.tanh(x / self.limit) * self.limit
 
 
 class Decoder(nn.Layer):
-    def __init__(self, vocabulary: int, width: int, depth: int, heads: int, groups: int, bug: str) -> None:
+    def __init__(self, vocabulary: int, width: int, depth: int, heads: int, groups: int, start: int, bug: str) -> None:
         super().__init__()
         at = 0 if bug in FIRST else 1
         self.embed = Embed(vocabulary, width, bug)
-        self.rotary = Rotary(width // heads, bug)
+        self.rotary = Rotary(width // heads, start, bug)
         self.layers = nn.LayerList(
             [Layer(width, heads, groups, WINDOW * (number % 2), bug * (number == at)) for number in range(depth)]
         )
@@ -166,9 +166,10 @@ def build(
     depth: int = 3,
     heads: int = 4,
     groups: int = 2,
+    start: int = 0,
     training: bool = True,
     bug: str = "",
     seed: int = 0,
 ) -> nn.Layer:
     paddle.seed(seed)
-    return mode(Decoder(vocabulary, width, depth, heads, groups, bug), training)
+    return mode(Decoder(vocabulary, width, depth, heads, groups, start, bug), training)

@@ -16,14 +16,14 @@ class Embeddings(nn.Layer):
         self.position = nn.Embedding(40, width)
         self.kind = nn.Embedding(2, width)
         self.norm = nn.LayerNorm(width, epsilon=1e-5 if bug == "layer_norm_eps" else 1e-12)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, ids: Tensor) -> Tensor:
         places = paddle.arange(ids.shape[1])
         kinds = (places >= ids.shape[1] // 2).astype("int64")
-        if self.bug == "positions_start_at_2":
+        if self._bug == "positions_start_at_2":
             places = places + 2
-        if self.bug == "token_types_lost":
+        if self._bug == "token_types_lost":
             kinds = kinds * 0
         return self.norm(self.word(ids) + self.position(places) + self.kind(kinds))
 
@@ -31,7 +31,7 @@ class Embeddings(nn.Layer):
 class Attention(nn.Layer):
     def __init__(self, width: int, heads: int, bug: str) -> None:
         super().__init__()
-        self.heads, self.bug = heads, bug
+        self.heads, self._bug = heads, bug
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
 
@@ -42,19 +42,19 @@ class Attention(nn.Layer):
             return y.reshape([batch, length, self.heads, -1]).transpose([0, 2, 1, 3])
 
         q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        if self.bug == "query_and_key_swapped":
+        if self._bug == "query_and_key_swapped":
             q, k = k, q
-        if self.bug == "padding_mask_lost":
+        if self._bug == "padding_mask_lost":
             mask = mask * 0
-        if self.bug == "mask_inverted":
+        if self._bug == "mask_inverted":
             mask = -10000.0 - mask
-        if self.bug == "mask_too_weak":
+        if self._bug == "mask_too_weak":
             mask = mask * 5e-4
-        if self.bug == "softmax_in_half":
+        if self._bug == "softmax_in_half":
             scores = paddle.matmul(q, k, transpose_y=True) * q.shape[-1] ** -0.5 + mask
             weights = F.softmax(scores, -1).astype("float16").astype(v.dtype)
             y = paddle.matmul(weights, v)
-        elif self.bug == "dropout_on_weights":
+        elif self._bug == "dropout_on_weights":
             scores = paddle.matmul(q, k, transpose_y=True) * q.shape[-1] ** -0.5 + mask
             y = paddle.matmul(F.dropout(F.softmax(scores, -1), 0.1, training=True), v)
         else:
@@ -68,11 +68,11 @@ class Mlp(nn.Layer):
         self.fc1 = nn.Linear(width, 4 * width)
         self.act = nn.ReLU() if bug == "relu_for_gelu" else nn.GELU(approximate=bug == "gelu_tanh")
         self.fc2 = nn.Linear(4 * width, width)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.fc2(self.act(self.fc1(x)))
-        return doubled(y) if self.bug == "gradient_doubled" else y
+        return doubled(y) if self._bug == "gradient_doubled" else y
 
 
 class Layer(nn.Layer):
@@ -82,11 +82,11 @@ class Layer(nn.Layer):
         self.norm1 = nn.LayerNorm(width, epsilon=1e-12)
         self.mlp = Mlp(width, bug)
         self.norm2 = nn.LayerNorm(width, epsilon=1e-12)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.norm1(x + self.attn(x, mask))
-        if self.bug == "norm_before_residual":
+        if self._bug == "norm_before_residual":
             return x + self.norm2(self.mlp(x))
         return self.norm2(x + self.mlp(x))
 
@@ -95,11 +95,11 @@ class Pooler(nn.Layer):
     def __init__(self, width: int, bug: str) -> None:
         super().__init__()
         self.dense = nn.Linear(width, width)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dense(x[:, 0])
-        return y if self.bug == "pooler_without_tanh" else paddle.tanh(y)
+        return y if self._bug == "pooler_without_tanh" else paddle.tanh(y)
 
 
 class Head(nn.Layer):

@@ -16,23 +16,23 @@ class Cell(nn.Layer):
         super().__init__()
         self.entering = nn.Linear(inside, 4 * width)
         self.kept = nn.Linear(width, 4 * width, bias_attr=False)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         gates_in = self.entering(x)
         h = c = paddle.zeros_like(gates_in[:, 0, : gates_in.shape[-1] // 4])
-        sigmoid = F.hardsigmoid if self.bug == "hard_sigmoid" else F.sigmoid
+        sigmoid = F.hardsigmoid if self._bug == "hard_sigmoid" else F.sigmoid
         states: list[Tensor] = []
         for at in range(x.shape[1]):
             i, f, g, o = (gates_in[:, at] + paddle.matmul(h, self.kept.weight)).chunk(4, -1)
-            if self.bug == "gate_order":
+            if self._bug == "gate_order":
                 i, f, g, o = i, f, o, g
-            if self.bug == "forget_bias_added":
+            if self._bug == "forget_bias_added":
                 f = f + 1.0
             c = sigmoid(f) * c + sigmoid(i) * F.tanh(g)
             h = sigmoid(o) * F.tanh(c)
             states.append(h)
-            if self.bug == "state_detached":
+            if self._bug == "state_detached":
                 h = h.detach()
         return paddle.stack(states, 1)
 
@@ -40,12 +40,12 @@ class Cell(nn.Layer):
 class Last(nn.Layer):
     def __init__(self, bug: str) -> None:
         super().__init__()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        if self.bug == "lengths_ignored":
+        if self._bug == "lengths_ignored":
             return x[:, -1]
-        at = lengths if self.bug == "last_off_by_one" else lengths - 1
+        at = lengths if self._bug == "last_off_by_one" else lengths - 1
         return x[paddle.arange(x.shape[0]), at]
 
 
@@ -53,22 +53,22 @@ class Both(nn.Layer):
     def __init__(self, width: int, bug: str) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, width, direction="bidirect", time_major=bug == "time_major")
-        self.width, self.bug = width, bug
+        self.width, self._bug = width, bug
 
     def forward(self, x: Tensor) -> Tensor:
         state = None
-        if self.bug == "time_and_batch_swapped":
+        if self._bug == "time_and_batch_swapped":
             x = x.transpose([1, 0, 2])
-        if self.bug == "initial_state_of_ones":
+        if self._bug == "initial_state_of_ones":
             ones = paddle.ones([2, x.shape[0], self.width])
             state = (ones, ones)
         y, _ = self.lstm(x, state)
         forward, backward = y.chunk(2, -1)
-        if self.bug == "directions_swapped":
+        if self._bug == "directions_swapped":
             return paddle.concat([backward, forward], -1)
-        if self.bug == "backward_not_turned":
+        if self._bug == "backward_not_turned":
             return paddle.concat([forward, backward.flip(1)], -1)
-        return y.transpose([1, 0, 2]) if self.bug == "time_and_batch_swapped" else y
+        return y.transpose([1, 0, 2]) if self._bug == "time_and_batch_swapped" else y
 
 
 class Recurrent(nn.Layer):

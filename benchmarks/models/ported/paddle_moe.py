@@ -17,11 +17,11 @@ class Expert(nn.Layer):
         self.up = nn.Linear(width, 2 * width)
         self.act = nn.Silu()
         self.down = nn.Linear(2 * width, width)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.down(self.act(self.up(x)))
-        return doubled(y) if self.bug == "expert_gradient_doubled" else y
+        return doubled(y) if self._bug == "expert_gradient_doubled" else y
 
 
 class Experts(nn.Layer):
@@ -31,34 +31,34 @@ class Experts(nn.Layer):
         self.experts = nn.LayerList([Expert(width, bug * (at == 2)) for at in range(count)])
         self.shared = Expert(width)
         self.chosen = 1 if bug == "top_1_for_2" else chosen
-        self.normalise, self.bug = normalise, bug
+        self.normalise, self._bug = normalise, bug
 
     def forward(self, x: Tensor) -> Tensor:
         weights, picked = self.routed(self.gate(x))
         total = self.shared(x)
-        if self.bug == "shared_expert_missing":
+        if self._bug == "shared_expert_missing":
             total = total * 0
         for number, expert in enumerate(self.experts):
-            at = (number + 1) % len(self.experts) if self.bug == "experts_rotated" else number
+            at = (number + 1) % len(self.experts) if self._bug == "experts_rotated" else number
             share = (weights * (picked == at).astype(x.dtype)).sum(-1, keepdim=True)
             total = total + expert(x) * share
         return total
 
     def routed(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        if self.bug == "router_in_half":
+        if self._bug == "router_in_half":
             scores = scores.astype("float16").astype(scores.dtype)
-        if self.bug == "softmax_after_choice":
+        if self._bug == "softmax_after_choice":
             best, picked = scores.topk(self.chosen, -1)
             return F.softmax(best, -1), picked
-        shares = F.sigmoid(scores) if self.bug == "sigmoid_for_softmax" else F.softmax(scores, -1)
+        shares = F.sigmoid(scores) if self._bug == "sigmoid_for_softmax" else F.softmax(scores, -1)
         weights, picked = shares.topk(self.chosen, -1)
-        if self.normalise != (self.bug in ("router_not_normalised", "router_normalised")):
+        if self.normalise != (self._bug in ("router_not_normalised", "router_normalised")):
             weights = weights / weights.sum(-1, keepdim=True)
-        if self.normalise and self.bug != "routed_scale_missing":
+        if self.normalise and self._bug != "routed_scale_missing":
             weights = weights * SCALE
-        if self.bug == "weights_transposed_by_reshape":
+        if self._bug == "weights_transposed_by_reshape":
             weights = weights.transpose([2, 0, 1]).reshape(weights.shape)
-        if self.bug == "router_detached":
+        if self._bug == "router_detached":
             weights = weights.detach()
         return weights, picked
 

@@ -34,11 +34,11 @@ class RMSNorm(nn.Layer):
     def __init__(self, width: int, eps: float = 1e-5, unit: bool = False, bug: str = "") -> None:
         super().__init__()
         self.weight = self.create_parameter([width], default_initializer=nn.initializer.Constant(1.0 - unit))
-        self.eps, self.unit, self.bug = eps, unit, bug
+        self.eps, self.unit, self._bug = eps, unit, bug
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bug == "norm_subtracts_mean":
+        if self._bug == "norm_subtracts_mean":
             x = x - x.mean(-1, keepdim=True)
         scaled = x * paddle.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
-        weight = self.weight + 1 if self.unit and self.bug != "unit_of_norm_dropped" else self.weight
+        weight = self.weight + 1 if self.unit and self._bug != "unit_of_norm_dropped" else self.weight
         return weight * scaled

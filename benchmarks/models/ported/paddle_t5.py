@@ -15,7 +15,7 @@ class Bias(nn.Layer):
         super().__init__()
         self.table = nn.Embedding(buckets, heads)
         self.both_ways = both_ways or bug == "decoder_buckets_both_ways"
-        self.buckets, self.furthest, self.bug = buckets, furthest, bug
+        self.buckets, self.furthest, self._bug = buckets, furthest, bug
 
     def forward(self, x: Tensor) -> Tensor:
         places = paddle.arange(x.shape[1])
@@ -24,9 +24,9 @@ class Bias(nn.Layer):
     def bucket(self, far: Tensor) -> Tensor:
         buckets = self.buckets
         found = paddle.zeros_like(far)
-        if self.bug == "relative_position_turned":
+        if self._bug == "relative_position_turned":
             far = -far
-        if self.bug == "bucket_off_by_one":
+        if self._bug == "bucket_off_by_one":
             far = far + 1
         if self.both_ways:
             buckets //= 2
@@ -35,7 +35,7 @@ class Bias(nn.Layer):
         else:
             far = -paddle.minimum(far, paddle.zeros_like(far))
         exact = buckets // 2
-        furthest = 32 if self.bug == "bucket_furthest" else self.furthest
+        furthest = 32 if self._bug == "bucket_furthest" else self.furthest
         large = paddle.log(far.clip(min=1).astype("float64") / exact) / math.log(furthest / exact) * (buckets - exact)
         large = (exact + large.astype("int64")).clip(max=buckets - 1)
         return found + paddle.where(far < exact, far, large)
@@ -44,7 +44,7 @@ class Bias(nn.Layer):
 class Attention(nn.Layer):
     def __init__(self, width: int, heads: int, bug: str = "") -> None:
         super().__init__()
-        self.heads, self.bug = heads, bug
+        self.heads, self._bug = heads, bug
         self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias_attr=False) for _ in range(4))
 
     def forward(self, x: Tensor, memory: Tensor, added: Tensor) -> Tensor:
@@ -54,9 +54,9 @@ class Attention(nn.Layer):
             return y.reshape([batch, y.shape[1], self.heads, -1]).transpose([0, 2, 1, 3])
 
         q, k, v = split(self.q(x)), split(self.k(memory)), split(self.v(memory))
-        if self.bug in ("position_bias_lost", "cross_mask_lost"):
+        if self._bug in ("position_bias_lost", "cross_mask_lost"):
             added = added * 0
-        scale = (width // self.heads) ** -0.5 if self.bug == "attention_scaled" else 1.0
+        scale = (width // self.heads) ** -0.5 if self._bug == "attention_scaled" else 1.0
         y = attend(q, k, v, added, scale)
         return self.o(y.transpose([0, 2, 1, 3]).reshape([batch, length, width]))
 
@@ -80,13 +80,13 @@ class Layer(nn.Layer):
         self.norm2 = RMSNorm(width, 1e-6) if cross else None
         self.cross = Attention(width, heads, bug * (bug == "cross_mask_lost")) if cross else None
         self.norm3, self.mlp = RMSNorm(width, 1e-6), Mlp(width, bug)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, added: Tensor, memory: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         y = self.norm1(x)
         x = x + self.attn(y, y, added)
         if self.norm2 is not None and self.cross is not None and memory is not None and mask is not None:
-            if self.bug == "memory_detached":
+            if self._bug == "memory_detached":
                 memory = memory.detach()
             x = x + self.cross(self.norm2(x), memory, mask)
         return x + self.mlp(self.norm3(x))
@@ -99,23 +99,23 @@ class Stack(nn.Layer):
         at = 0 if bug in ("attention_scaled",) else 1
         self.layers = nn.LayerList([Layer(width, heads, cross, bug * (number == at)) for number in range(depth)])
         self.norm = RMSNorm(width, 1e-6)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor | None = None, across: Tensor | None = None) -> Tensor:
         added = self.bias(x) + mask
         for layer in self.layers:
             x = layer(x, added, memory, across)
-        return x if self.bug == "final_norm_missing" else self.norm(x)
+        return x if self._bug == "final_norm_missing" else self.norm(x)
 
 
 class Head(nn.Layer):
     def __init__(self, weight: Tensor, bug: str) -> None:
         super().__init__()
         self.weight = weight
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bug != "logits_scale_missing":
+        if self._bug != "logits_scale_missing":
             x = x * self.weight.shape[1] ** -0.5
         return paddle.matmul(x, self.weight, transpose_y=True)
 
@@ -123,10 +123,10 @@ class Head(nn.Layer):
 class Shift(nn.Layer):
     def __init__(self, bug: str) -> None:
         super().__init__()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, labels: Tensor) -> Tensor:
-        if self.bug == "labels_not_shifted":
+        if self._bug == "labels_not_shifted":
             return labels
         return paddle.concat([paddle.zeros_like(labels[:, :1]), labels[:, :-1]], 1)
 
@@ -142,7 +142,7 @@ class T5(nn.Layer):
         self.encoder = Stack(width, heads, depth, False, bug * (bug not in DECODER))
         self.decoder = Stack(width, heads, depth, True, bug * (bug in DECODER))
         self.head = Head(self.embed.weight, bug)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         x = self.embed(ids)
@@ -150,7 +150,7 @@ class T5(nn.Layer):
         memory = self.encoder(x, padding)
         length = labels.shape[1]
         causal = paddle.triu(paddle.full([length, length], -10000.0), 1).astype(x.dtype)
-        if self.bug == "decoder_mask_missing":
+        if self._bug == "decoder_mask_missing":
             causal = causal * 0
         return self.head(self.decoder(self.embed(self.shift(labels)), causal, memory, padding))
 

@@ -14,16 +14,16 @@ from benchmarks.models.ported.paddle_parts import mode as in_mode
 class Time(nn.Layer):
     def __init__(self, width: int, bug: str) -> None:
         super().__init__()
-        self.width, self.bug = width, bug
+        self.width, self._bug = width, bug
         self.fc = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.width // 2
-        steps = half - 1 if self.bug == "time_rates_shifted" else half
+        steps = half - 1 if self._bug == "time_rates_shifted" else half
         rates = paddle.exp(paddle.arange(half).astype(t.dtype) * (-math.log(1000.0) / steps))
         angles = t.unsqueeze(-1) * rates
         parts = [angles.cos(), angles.sin()]
-        if self.bug == "sine_before_cosine":
+        if self._bug == "sine_before_cosine":
             parts.reverse()
         return self.fc(paddle.concat(parts, -1))
 
@@ -43,38 +43,38 @@ class Block(nn.Layer):
         self.conv = nn.Conv2D(inside, width, 3, padding=1)
         self.time = nn.Linear(time, width)
         self.short = nn.Conv2D(inside, width, 1)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         y = self.conv(self.act(self.norm(x)))
-        if self.bug != "time_not_added":
+        if self._bug != "time_not_added":
             y = y + self.time(t).unsqueeze([2, 3])
         x = self.short(x) + y
-        return x if self.bug == "residual_scale_missing" else x * 0.7071
+        return x if self._bug == "residual_scale_missing" else x * 0.7071
 
 
 class Down(nn.Layer):
     def __init__(self, width: int, bug: str = "") -> None:
         super().__init__()
         self.conv = nn.Conv2D(width, width, 3, stride=2, padding=0 if bug == "padded_on_one_side" else 1)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, [0, 1, 0, 1]) if self.bug == "padded_on_one_side" else x)
+        return self.conv(F.pad(x, [0, 1, 0, 1]) if self._bug == "padded_on_one_side" else x)
 
 
 class Up(nn.Layer):
     def __init__(self, mode: str, bug: str) -> None:
         super().__init__()
         self.mode = "nearest" if bug == "nearest_for_bilinear" else mode
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mode == "nearest":
             return F.interpolate(
-                x, scale_factor=2, mode="bilinear" if self.bug == "bilinear_for_nearest" else "nearest"
+                x, scale_factor=2, mode="bilinear" if self._bug == "bilinear_for_nearest" else "nearest"
             )
-        align = {"align_corners": {"align_corners": True}, "align_mode": {"align_mode": 1}}.get(self.bug, {})
+        align = {"align_corners": {"align_corners": True}, "align_mode": {"align_mode": 1}}.get(self._bug, {})
         return F.interpolate(x, scale_factor=2, mode=self.mode, **align)
 
 
@@ -94,21 +94,21 @@ class UNet(nn.Layer):
         self.up0 = Up("bilinear", bug * (bug != "bilinear_for_nearest"))
         self.join0 = Block(2 * width, width, 16)
         self.out = nn.Conv2D(width, 3, 3, padding=1)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, image: Tensor, t: Tensor) -> Tensor:
         t = self.time(t)
         first = self.down0(self.stem(image), t)
         second = self.down1(self.pool0(first), t)
         x = self.middle(self.pool1(second), t)
-        if self.bug == "skip_changed_in_place":
+        if self._bug == "skip_changed_in_place":
             with paddle.no_grad():
                 second.scale_(1.5)
         parts = [self.up1(x), second]
-        if self.bug == "skip_concatenated_first":
+        if self._bug == "skip_concatenated_first":
             parts.reverse()
         x = self.join1(paddle.concat(parts, 1), t)
-        if self.bug == "skip_detached":
+        if self._bug == "skip_detached":
             first = first.detach()
         x = self.join0(paddle.concat([self.up0(x), first], 1), t)
         return self.out(x)

@@ -16,17 +16,17 @@ class Embed(nn.Layer):
         self.patch = nn.Conv2D(3, width, 4, stride=4)
         self.cls = self.create_parameter([1, 1, width], default_initializer=normal)
         self.position = self.create_parameter([1, 17, width], default_initializer=normal)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.patch(image).flatten(2)
         turned = [x.shape[0], x.shape[2], x.shape[1]]
-        x = x.reshape(turned) if self.bug == "patches_reshaped" else x.transpose([0, 2, 1])
+        x = x.reshape(turned) if self._bug == "patches_reshaped" else x.transpose([0, 2, 1])
         parts = [self.cls.expand([x.shape[0], -1, -1]), x]
         position = self.position
-        if self.bug == "cls_token_last":
+        if self._bug == "cls_token_last":
             parts.reverse()
-        if self.bug == "positions_shifted":
+        if self._bug == "positions_shifted":
             position = paddle.roll(position, 1, 1)
         return paddle.concat(parts, 1) + position
 
@@ -34,7 +34,7 @@ class Embed(nn.Layer):
 class Attention(nn.Layer):
     def __init__(self, width: int, heads: int, bug: str) -> None:
         super().__init__()
-        self.heads, self.bug = heads, bug
+        self.heads, self._bug = heads, bug
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -42,19 +42,19 @@ class Attention(nn.Layer):
         batch, length, width = x.shape
         size = width // self.heads
         scale = size**-0.5
-        if self.bug == "scale_off_by_1e-5":
+        if self._bug == "scale_off_by_1e-5":
             scale *= 1 + 1e-5
-        if self.bug == "scale_by_size":
+        if self._bug == "scale_by_size":
             scale = 1 / size
-        if self.bug == "qkv_by_head":
+        if self._bug == "qkv_by_head":
             q, k, v = self.qkv(x).reshape([batch, length, self.heads, 3, size]).transpose([3, 0, 2, 1, 4])
         else:
             q, k, v = self.qkv(x).reshape([batch, length, 3, self.heads, size]).transpose([2, 0, 3, 1, 4])
-        if self.bug == "softmax_axis":
+        if self._bug == "softmax_axis":
             x = paddle.matmul(F.softmax(paddle.matmul(q, k, transpose_y=True) * scale, -2), v)
         else:
             x = attend(q, k, v, scale=scale)
-        if self.bug != "heads_not_transposed":
+        if self._bug != "heads_not_transposed":
             x = x.transpose([0, 2, 1, 3])
         return self.proj(x.reshape([batch, length, width]))
 
@@ -74,10 +74,10 @@ class Scale(nn.Layer):
     def __init__(self, width: int, bug: str = "") -> None:
         super().__init__()
         self.gamma = self.create_parameter([width], default_initializer=nn.initializer.Constant(1.0))
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if self.bug == "layer_scale_missing" else x * self.gamma
+        return x if self._bug == "layer_scale_missing" else x * self.gamma
 
 
 class Block(nn.Layer):
@@ -89,11 +89,11 @@ class Block(nn.Layer):
         self.norm2 = nn.LayerNorm(width, epsilon=1e-6)
         self.mlp = Mlp(width, bug)
         self.scale2 = Scale(width, bug)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.scale1(self.attn(self.norm1(x)))
-        if self.bug == "post_norm":
+        if self._bug == "post_norm":
             return self.norm2(x + self.scale2(self.mlp(x)))
         return x + self.scale2(self.mlp(self.norm2(x)))
 
@@ -101,10 +101,10 @@ class Block(nn.Layer):
 class First(nn.Layer):
     def __init__(self, bug: str) -> None:
         super().__init__()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean(1) if self.bug == "mean_for_cls_token" else x[:, 0]
+        return x.mean(1) if self._bug == "mean_for_cls_token" else x[:, 0]
 
 
 class ViT(nn.Layer):

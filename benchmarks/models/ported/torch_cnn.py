@@ -18,13 +18,13 @@ class Block(nn.Module):
         self.act = nn.LeakyReLU(0.01) if bug == "leaky_relu" else nn.ReLU()
         self.short = nn.Conv2d(inside, width, 1, stride=stride, bias=False) if stride > 1 or inside != width else None
         self.short_bn = nn.BatchNorm2d(width) if self.short is not None else None
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
         if self.short is not None and self.short_bn is not None:
             x = self.short_bn(self.short(x))
-        if self.bug == "residual_missing":
+        if self._bug == "residual_missing":
             return self.act(y)
         return self.act(x + y)
 

@@ -15,24 +15,25 @@ class Embed(nn.Module):
     def __init__(self, vocabulary: int, width: int, bug: str) -> None:
         super().__init__()
         self.weight = nn.Parameter(0.3 * torch.randn(vocabulary, width))
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, ids: Tensor) -> Tensor:
         x = F.embedding(ids, self.weight)
-        return x if self.bug == "embedding_scale_missing" else x * self.weight.shape[1] ** 0.5
+        return x if self._bug == "embedding_scale_missing" else x * self.weight.shape[1] ** 0.5
 
 
 class Rotary(nn.Module):
-    def __init__(self, size: int, bug: str) -> None:
+    def __init__(self, size: int, start: int, bug: str) -> None:
         super().__init__()
-        self.size, self.bug = size, bug
+        self.size, self.start, self._bug = size, start, bug
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kind = torch.float64 if x.dtype == torch.float64 else torch.float32
         rates = 10000.0 ** (-torch.arange(0, self.size, 2, dtype=kind) / self.size)
-        angles = torch.arange(x.shape[1], dtype=kind)[:, None] * rates
-        if self.bug == "rope_in_low_precision":
-            angles = torch.arange(x.shape[1], dtype=torch.bfloat16)[:, None] * rates.to(torch.bfloat16)
+        places = self.start + torch.arange(x.shape[1], dtype=kind)
+        if self._bug == "rope_in_low_precision":
+            places, rates = places.to(torch.bfloat16), rates.to(torch.bfloat16)
+        angles = places[:, None] * rates
         angles = torch.cat([angles, angles], -1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
@@ -45,7 +46,7 @@ def turned(x: Tensor) -> Tensor:
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int, groups: int, window: int, eager: bool, bug: str) -> None:
         super().__init__()
-        self.heads, self.groups, self.window, self.eager, self.bug = heads, groups, window, eager, bug
+        self.heads, self.groups, self.window, self.eager, self._bug = heads, groups, window, eager, bug
         size = width // heads
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, groups * size)
@@ -60,19 +61,19 @@ class Attention(nn.Module):
         v = self.v_proj(x).reshape(batch, length, self.groups, size).transpose(1, 2)
         q, k = q * cos + turned(q) * sin, k * cos + turned(k) * sin
         times = self.heads // self.groups
-        if self.bug == "kv_heads_tiled":
+        if self._bug == "kv_heads_tiled":
             k, v = k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1)
         else:
             k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
-        if self.bug == "keys_detached":
+        if self._bug == "keys_detached":
             k = k.detach()
         far = torch.arange(length)[:, None] - torch.arange(length)
-        hidden = far < (-1 if self.bug == "causal_off_by_one" else 0)
+        hidden = far < (-1 if self._bug == "causal_off_by_one" else 0)
         if self.window:
             hidden = hidden | (far >= self.window)
         mask = torch.zeros(length, length, dtype=x.dtype).masked_fill(hidden, -30000.0)
         scale = size**-0.5
-        if self.bug == "scale_by_width":
+        if self._bug == "scale_by_width":
             scale = width**-0.5
         y = attend(q, k, v, mask, scale, self.eager)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, width))
@@ -84,14 +85,14 @@ class Mlp(nn.Module):
         self.gate_proj, self.up_proj = (nn.Linear(width, 2 * width, bias=False) for _ in range(2))
         self.down_proj = nn.Linear(2 * width, width, bias=False)
         self.act = nn.GELU() if bug == "gelu_for_silu" else nn.SiLU()
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_proj(x), self.up_proj(x)
-        if self.bug == "gate_and_up_swapped":
+        if self._bug == "gate_and_up_swapped":
             gate, up = up, gate
         y = self.down_proj(self.act(gate) * up)
-        return doubled(y) if self.bug == "gradient_doubled" else y
+        return doubled(y) if self._bug == "gradient_doubled" else y
 
 
 class Layer(nn.Module):
@@ -117,10 +118,12 @@ class Cap(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, vocabulary: int, width: int, depth: int, heads: int, groups: int, eager: bool, bug: str) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, depth: int, heads: int, groups: int, start: int, eager: bool, bug: str
+    ) -> None:
         super().__init__()
         self.embed = Embed(vocabulary, width, bug)
-        self.rotary = Rotary(width // heads, bug)
+        self.rotary = Rotary(width // heads, start, bug)
         self.layers = nn.ModuleList(
             [Layer(width, heads, groups, WINDOW * (at % 2), eager, bug * (at == 1)) for at in range(depth)]
         )
@@ -142,10 +145,11 @@ def build(
     depth: int = 3,
     heads: int = 4,
     groups: int = 2,
+    start: int = 0,
     training: bool = True,
     bug: str = "",
     seed: int = 0,
     eager: bool = False,
 ) -> nn.Module:
     torch.manual_seed(seed)
-    return settled(Decoder(vocabulary, width, depth, heads, groups, eager, bug), seed, training)
+    return settled(Decoder(vocabulary, width, depth, heads, groups, start, eager, bug), seed, training)

@@ -25,7 +25,7 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int, eager: bool, bug: str) -> None:
         super().__init__()
-        self.heads, self.eager, self.bug = heads, eager, bug
+        self.heads, self.eager, self._bug = heads, eager, bug
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
 
@@ -36,9 +36,9 @@ class Attention(nn.Module):
             return y.reshape(batch, length, self.heads, -1).transpose(1, 2)
 
         q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        if self.bug == "padding_mask_lost":
+        if self._bug == "padding_mask_lost":
             mask = mask * 0
-        if self.bug == "softmax_in_low_precision":
+        if self._bug == "softmax_in_low_precision":
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + mask
             y = torch.softmax(scores.to(torch.float16), -1).to(v.dtype) @ v
         else:
@@ -52,11 +52,11 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, 4 * width)
         self.act = nn.ReLU() if bug == "relu_for_gelu" else nn.GELU()
         self.fc2 = nn.Linear(4 * width, width)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.fc2(self.act(self.fc1(x)))
-        return doubled(y) if self.bug == "gradient_doubled" else y
+        return doubled(y) if self._bug == "gradient_doubled" else y
 
 
 class Layer(nn.Module):
@@ -66,11 +66,11 @@ class Layer(nn.Module):
         self.norm1 = LayerNorm(width, eps=1e-12)
         self.mlp = Mlp(width, bug)
         self.norm2 = LayerNorm(width, eps=1e-12)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.norm1(x + self.attn(x, mask))
-        if self.bug == "norm_before_residual":
+        if self._bug == "norm_before_residual":
             return x + self.norm2(self.mlp(x))
         return self.norm2(x + self.mlp(x))
 

@@ -17,11 +17,11 @@ class Expert(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.act = nn.SiLU()
         self.down = nn.Linear(2 * width, width)
-        self.bug = bug
+        self._bug = bug
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.down(self.act(self.up(x)))
-        return doubled(y) if self.bug == "expert_gradient_doubled" else y
+        return doubled(y) if self._bug == "expert_gradient_doubled" else y
 
 
 class Experts(nn.Module):
@@ -30,7 +30,7 @@ class Experts(nn.Module):
         self.gate = nn.Linear(width, count, bias=False)
         self.experts = nn.ModuleList([Expert(width, bug * (at == 2)) for at in range(count)])
         self.shared = Expert(width)
-        self.chosen, self.normalise, self.eager, self.bug = chosen, normalise, eager, bug
+        self.chosen, self.normalise, self.eager, self._bug = chosen, normalise, eager, bug
 
     def forward(self, x: Tensor) -> Tensor:
         scores = self.gate(x)
@@ -39,11 +39,11 @@ class Experts(nn.Module):
         )
         weights, picked = shares.topk(self.chosen, -1)
         normalise = self.normalise
-        if self.bug in ("router_not_normalised", "router_normalised"):
+        if self._bug in ("router_not_normalised", "router_normalised"):
             normalise = not normalise
         if normalise:
             weights = weights / weights.sum(-1, keepdim=True)
-        if self.normalise and self.bug != "routed_scale_missing":
+        if self.normalise and self._bug != "routed_scale_missing":
             weights = weights * SCALE
         weights = weights.to(x.dtype)
         total = self.shared(x)

@@ -65,7 +65,7 @@ class RMSNorm(nn.Module):
     def __init__(self, width: int, eps: float = 1e-5, unit: bool = False, eager: bool = False, bug: str = "") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((width,), 0.0 if unit else 1.0))
-        self.eps, self.unit, self.eager, self.bug = eps, unit, eager, bug
+        self.eps, self.unit, self.eager, self._bug = eps, unit, eager, bug
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x if x.dtype == torch.float64 else x.float()
@@ -74,6 +74,6 @@ class RMSNorm(nn.Module):
             size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
             return weight * (wide / torch.sqrt(size * size + self.eps)).to(x.dtype)
         scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        if self.bug == "norm_in_low_precision":
+        if self._bug == "norm_in_low_precision":
             return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * weight
         return weight * scaled.to(x.dtype)
