@@ -193,6 +193,33 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class IntroducedError:
+    """What a layer adds to the difference itself, found by handing raw's layer base's own tensors.
+
+    Attributes:
+        stage: names the part of the step: forward, backward or grads.
+        base_route: is the layer in base.
+        raw_route: is its partner in raw.
+        class_name: is base's class.
+        tensor: names the tensor at which most of it shows.
+        total: is the error there in the plain run, as a relative L2 distance: what came to the layer included.
+        introduced: is the error that the layer adds.
+        floor: is what rounding makes of one such tensor, in one layer.
+        ratio: is introduced / floor.
+    """
+
+    stage: Stage
+    base_route: str
+    raw_route: str
+    class_name: str
+    tensor: str
+    total: float
+    introduced: float
+    floor: float
+    ratio: float
+
+
+@dataclass(frozen=True)
 class Unmatched:
     """A layer, parameter or buffer without a partner on the other side.
 
@@ -240,6 +267,23 @@ class Extra:
     why: str
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What may have made the first difference, with what speaks for it.
+
+    Attributes:
+        name: names the kind of cause, for programs, such as `hyper-parameter` or `constant factor`.
+        words: say what is different, for people.
+        evidence: says what in the run shows it.
+        score: ranks the causes of one result; 1 is as good as proved.
+    """
+
+    name: str
+    words: str
+    evidence: str
+    score: float
+
+
 @dataclass
 class Result:
     """The outcome of an alignment.
@@ -262,6 +306,9 @@ class Result:
             not bear out.
         extras: hold the parameters, buffers and outputs that one side alone has. The first two are listed as unmatched, too.
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
+        introduced: hold each layer's own error, the largest first, in floors. They are measured where the models differ, with the
+            tolerance "auto".
+        causes: are what may have made the first divergence, the best first; none is told without evidence.
     """
 
     aligned: bool
@@ -279,6 +326,8 @@ class Result:
     guessed_routes: list[tuple[str, str]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
+    introduced: list[IntroducedError] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
 
     @property
     def first_divergence(self) -> Divergence | None:
@@ -293,6 +342,7 @@ class Result:
                 "aligned": self.aligned,
                 "first_divergence": _divergence(self.divergences[0]) if self.divergences else None,
                 "divergences": [_divergence(d) for d in self.divergences],
+                "causes": [asdict(cause) for cause in self.causes],
                 "pairs": [asdict(pair) for pair in self.pairs],
                 "unmatched": {
                     "base": [asdict(u) for u in self.unmatched_base],
@@ -300,6 +350,7 @@ class Result:
                 },
                 "extras": [asdict(extra) for extra in self.extras],
                 "lacking": self.lacking,
+                "introduced": [asdict(one) for one in self.introduced],
                 "notes": self.notes,
                 "settings": self.settings,
                 "environment": self.environment,

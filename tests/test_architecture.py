@@ -159,6 +159,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.tensors",
         "numpy",
     },
+    "padiff_rpc.explain": {"padiff_rpc.compare", "padiff_rpc.per_side", "padiff_rpc.result", "numpy"},
     "padiff_rpc.align.run": {
         "padiff_rpc.align.settings",
         "padiff_rpc.align.sides",
@@ -170,6 +171,16 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.result",
         "padiff_rpc.system",
         "padiff_rpc.tensors",
+    },
+    "padiff_rpc.explain": {
+        "padiff_rpc.align.assign",
+        "padiff_rpc.compare",
+        "padiff_rpc.errors",
+        "padiff_rpc.match",
+        "padiff_rpc.model",
+        "padiff_rpc.per_side",
+        "padiff_rpc.tensors",
+        "numpy",
     },
     "padiff_rpc.align.stages": {
         "padiff_rpc.align.assign",
@@ -200,16 +211,20 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.tensors",
     },
     "padiff_rpc.align.verdict": {
+        "padiff_rpc.align.assign",
         "padiff_rpc.align.prepare",
         "padiff_rpc.align.run",
         "padiff_rpc.align.settings",
         "padiff_rpc.align.stages",
         "padiff_rpc.compare",
+        "padiff_rpc.errors",
+        "padiff_rpc.explain",
         "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",
         "padiff_rpc.result",
         "padiff_rpc.tensors",
+        "numpy",
     },
     "padiff_rpc.align.floor": {
         "padiff_rpc.align.assign",
@@ -579,6 +594,7 @@ def test_a_worker_loads_nothing_of_the_coordinators(tmp_path: Path) -> None:
         "padiff_rpc.interface",
         "padiff_rpc.report",
         "padiff_rpc.compare",
+        "padiff_rpc.explain",
     )
     assert [] == below(loaded, *coordinators, "padiff_rpc.tape", "padiff_rpc.remote", "padiff_clients")
 

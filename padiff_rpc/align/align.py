@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
+from padiff_rpc.align.floor.introduced import introduced_errors
 from padiff_rpc.align.floor.step_on_copies import step_on_copies
 from padiff_rpc.align.floor.suspects import find_suspects, notes_on_floor, settle_suspects
 from padiff_rpc.align.preconditions import check_settings, refuse_shared_memory, share_a_process
@@ -28,6 +29,7 @@ from padiff_rpc.align.trying.decide import Decision
 from padiff_rpc.align.trying.tell_decisions import notes_on_choices, told
 from padiff_rpc.align.trying.try_choices import try_choices
 from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of, peak_bytes, store_of, transport_of
+from padiff_rpc.align.verdict.explain_first import explain_first
 from padiff_rpc.align.verdict.guesses import notes_on_guesses, open_guesses
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
 from padiff_rpc.align.verdict.not_compared import not_compared
@@ -39,7 +41,7 @@ from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.model.place_inputs import place_inputs
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
-from padiff_rpc.result import Result
+from padiff_rpc.result import IntroducedError, Pair, Result
 
 T = TypeVar("T")
 Probes = dict[SideName, ProbeFinding]
@@ -96,6 +98,7 @@ def align(
         prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
         weighed = _weigh_suspects(prepared, threads, inputs, run)
+        introduced, unknown = _introduced(prepared, threads, inputs, run)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -104,7 +107,9 @@ def align(
     finally:
         threads.close()
     result = _conclude(prepared, run, probes, decisions, begun)
-    result.notes = [*placed, *result.notes, *weighed]
+    result.notes = [*placed, *result.notes, *weighed, *unknown]
+    result.introduced = introduced
+    explain_first(result, prepared, run.steps, inputs)
     return result
 
 
@@ -222,6 +227,24 @@ def _weigh_suspects(prepared: Prepared, threads: SideThreads, inputs: PerSide[In
         return notes
     float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")
     return [*notes, *settle_suspects(run.steps, float64, why_not)]
+
+
+def _introduced(
+    prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], run: StepsRun
+) -> tuple[list[IntroducedError], list[str]]:
+    """Measure what each layer adds itself, where the sides differ in what layers compute; and say where that cannot be done."""
+    failing = next((one for one in run.steps if any(_is_computed(pair) for pair in one.pairs)), None)
+    if failing is None or run.stopped is not None or not prepared.settings.measures_floor:
+        return [], []
+    alone, why_not = step_on_copies(prepared, threads, inputs, failing.step, "own", single_step=True)
+    if alone is None:
+        return [], [f"which layers add to the difference themselves was not measured: {why_not}"]
+    classes = prepared.described.map(lambda model: {layer.route: layer.class_name for layer in model.layers})
+    return introduced_errors(failing, alone, classes), []
+
+
+def _is_computed(pair: Pair) -> bool:
+    return pair.status == "fail" and pair.stage in ("forward", "backward", "grads")
 
 
 def _seconds(work: Callable[[], T]) -> tuple[T, float]:

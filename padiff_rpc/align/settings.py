@@ -53,6 +53,8 @@ class AlignSettings:
         strict_inside: fails a difference inside a layer also where all that follows from it agrees (see `set_aside_what_heals`).
         allow_extra: accepts parameters, buffers and outputs that one side alone has, by globs over their full names (an output is
             `output.1`) and over the routes of the layers around them.
+        explain: looks for the causes of the first divergence. The models then run the step once more, and hold nothing of the
+            run after that.
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -86,6 +88,7 @@ class AlignSettings:
     tolerance: ToleranceSource = "table"
     strict_inside: bool = False
     allow_extra: tuple[str, ...] = ()
+    explain: bool = True
 
     @property
     def selections(self) -> PerSide[Selection]:

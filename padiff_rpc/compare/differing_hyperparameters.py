@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from padiff_rpc.compare.translations import as_common
 from padiff_rpc.result import LayerRef
 
 _NAMES = {
@@ -20,7 +21,7 @@ _NAMES = {
 """Other names -> the name that both sides are compared under (torch's)."""
 
 _IMPLIED: Mapping[str, tuple[Any, ...]] = {
-    "data_format": ("NCHW", "NCL", "NCDHW", "NC"),
+    "data_format": (None, "NCHW", "NCL", "NCDHW", "NC"),
     "padding_mode": ("zeros",),
     "mode:Dropout": ("upscale_in_train",),
     "use_global_stats": (None, False),
@@ -34,6 +35,8 @@ _IMPLIED: Mapping[str, tuple[Any, ...]] = {
     "max_norm": (None,),
     "sparse": (True, False),
     "norm_type": (2.0,),
+    "align_mode": (0,),
+    "recompute_scale_factor": (None, False),
 }
 """The values of a hyper-parameter that mean the same as its absence, in a framework without it."""
 
@@ -88,17 +91,19 @@ def _counts_alone(name: str, item: _Item | None, class_name: str, one_framework:
 
 
 def _canonical(layer: LayerRef, framework: str) -> dict[str, _Item]:
-    return {
-        _NAMES.get(own.lstrip("_"), own.lstrip("_")): _Item(
-            own, value, _value(_NAMES.get(own.lstrip("_"), own.lstrip("_")), value, framework)
-        )
-        for own, value in layer.hyperparameters.items()
-    }
+    found: dict[str, _Item] = {}
+    for own, value in layer.hyperparameters.items():
+        plain = own.lstrip("_")
+        name, common = as_common(framework, plain, value)
+        name = _NAMES.get(name, name)
+        found[name] = _Item(own, value, _value(name, common))
+    stride, kernel = found.get("stride"), found.get("kernel_size")
+    if stride is not None and stride.value is None and kernel is not None:  # a pooling's stride is its kernel's size
+        found["stride"] = replace(stride, value=kernel.value)
+    return found
 
 
-def _value(name: str, value: Any, framework: str) -> Any:
-    if name == "momentum" and framework == "paddle" and _is_number(value):
-        return 1 - value
+def _value(name: str, value: Any) -> Any:
     if name == "approximate" and isinstance(value, bool):
         return "tanh" if value else "none"
     if name == "padding_idx" and value == -1:
@@ -106,7 +111,7 @@ def _value(name: str, value: Any, framework: str) -> Any:
     if isinstance(value, (list, tuple)):
         items = list(value)
         if items and (len(items) == 1 or name in _PER_AXIS) and all(_same(item, items[0]) for item in items):
-            return _value(name, items[0], framework)
+            return _value(name, items[0])
         return items
     return value.lower() if isinstance(value, str) else value
 
@@ -119,10 +124,6 @@ def _same(a: Any, b: Any) -> bool:
     return a == b
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _matters(name: str, item: _Item | None, class_name: str) -> bool:
     implied = _IMPLIED.get(name) or (
         _IMPLIED.get("mode:Dropout") if name == "mode" and "Dropout" in class_name else None
@@ -131,8 +132,14 @@ def _matters(name: str, item: _Item | None, class_name: str) -> bool:
 
 
 def _relation(name: str, base: _Item, raw: _Item) -> str:
+    """Say what a value is in the other framework's terms, where it is not what it says."""
     if name == "momentum" and base.own_value != base.value:
         return f"paddle's {base.own_value!r} is {base.value:.6g} in torch"
     if name == "momentum" and raw.own_value != raw.value:
         return f"paddle's {raw.own_value!r} is {raw.value:.6g} in torch"
+    if base.own_name.lstrip("_") == raw.own_name.lstrip("_"):
+        return ""
+    for item in (base, raw):
+        if isinstance(item.value, bool) and item.own_value != item.value:
+            return f"{item.text()} is {name}={item.value!r}"
     return ""

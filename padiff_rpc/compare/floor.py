@@ -45,6 +45,11 @@ def floor_of(base: Digest, base_spec: TensorSpec, raw_spec: TensorSpec, standard
     return Floor(max(base.floor / base.norm, least))
 
 
+def least_floor(dtype: DType) -> float | None:
+    """Return the lowest floor of tensors of this type, which is that of one rounding; None where none is measured."""
+    return _LEAST.get(dtype)
+
+
 def is_random(base: Digest, spec: TensorSpec) -> bool:
     """Tell whether an activation has moved by more than rounding can: base does not run twice alike."""
     greatest = _GREATEST.get(spec.dtype)

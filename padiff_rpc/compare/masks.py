@@ -103,25 +103,35 @@ def _are_scores(spec: TensorSpec, digest: Digest) -> bool:
 
 def compare_scores(base: Tensor, raw: Tensor, standard: Standard) -> Verdict | None:
     """Compare scores by the positions that they mask, and by the numbers at all others; None where they are no such scores."""
-    sides = (base, raw)
-    values = [to_float64(one.to_array().reshape(-1), one.spec.dtype) for one in sides]
+    masked = masked_scores(base, raw)
+    if masked is None:
+        return None
+    one, other = masked
+    if not np.array_equal(one, other):
+        verdict = _compared(one, other, standard)
+        return replace(verdict, why=_other_positions(one, other, f"of {one.size} positions"))
+    (mine, digest), (theirs, its) = (digested(without(side, one)) for side in (base, raw))
+    verdict = compare_streams(mine.stream("scores"), theirs.stream("scores"), digest, its, standard)
+    why = f"compared where neither side masks: both mask {np.count_nonzero(one)} of {one.size} positions"
+    return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
+
+
+def masked_scores(base: Tensor, raw: Tensor) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the positions of base's and of raw's scores to which a mask was added; None where they are no such scores."""
+    values = [to_float64(one.to_array().reshape(-1), one.spec.dtype) for one in (base, raw)]
     masked = [one <= MASKED for one in values]
     kept = [np.abs(one[~at]) for one, at in zip(values, masked, strict=True)]
     if any(one.max(initial=0.0) > _LARGE for one in kept) or not all(at.any() for at in masked):
         return None
     one, other = (at.reshape(base.spec.shape) for at in masked)
-    if not np.array_equal(one, other):
-        verdict = _compared(one, other, standard)
-        return replace(verdict, why=_other_positions(one, other, f"of {one.size} positions"))
-    arrays = [side.to_array().copy() for side in sides]
-    for array in arrays:
-        array[one] = 0
-    (mine, digest), (theirs, its) = (
-        digested(Tensor.from_array(array, side.spec.dtype)) for array, side in zip(arrays, sides, strict=True)
-    )
-    verdict = compare_streams(mine.stream("scores"), theirs.stream("scores"), digest, its, standard)
-    why = f"compared where neither side masks: both mask {np.count_nonzero(one)} of {one.size} positions"
-    return replace(verdict, why=f"{verdict.why}; {why}" if verdict.why else why)
+    return one, other
+
+
+def without(scores: Tensor, masked: np.ndarray) -> Tensor:
+    """Return scores with zeros at these positions, where what a mask added outweighs all others."""
+    array = scores.to_array().copy()
+    array[masked] = 0
+    return Tensor.from_array(array, scores.spec.dtype)
 
 
 def _kind(spec: TensorSpec, digest: Digest, reshaped: bool) -> _Kind | None:

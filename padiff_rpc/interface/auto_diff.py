@@ -184,6 +184,7 @@ def _settings(sides: PerSide[SideModel], options: _Options) -> AlignSettings:
         base_selection=base.selection,
         raw_selection=raw.selection,
         api_calls=api_check(),
+        explain=False,  # PaDiff's output has no causes, and the models stay as the run left them
     )
 
 

@@ -109,6 +109,7 @@ def _compare_report(place: DumpPair, rules: CompareRules) -> tuple[Result, PerSi
         steps=max(1, min(len(base.runs), len(raw.runs))),
         seed=None,
         held=False,
+        explain=False,
         api_calls=all(run.api_calls for run in (*base.runs, *raw.runs)),
         **_of_dumps(base, raw),
     )

@@ -26,6 +26,8 @@ class ReplayRequest:
         dtype: Cast the layer and its floating inputs to this type; None leaves them in their own.
         inputs: Tensors for the layer to take instead of those that reach it, by the names of its input records. They are
             converted to the element type that the layer takes.
+        parameters: Values for parameters and buffers of the layer and the layers inside to have meanwhile instead of their own,
+            by full name or alias, converted likewise.
         seed: The seed of the projection from which backward runs (see `NEUTRAL_LOSSES`).
         outputs: The names of the outputs that the projection takes, in this order; empty for all, in the layer's own.
         inner: The routes of layers inside, whose boundaries are to be recorded too.
@@ -36,6 +38,7 @@ class ReplayRequest:
     call: int = 0
     dtype: ReplayDtype | None = None
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     outputs: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
@@ -88,9 +91,9 @@ class Replaying(Protocol):
         backward can follow.
 
         Raises:
-            PadiffError: UNKNOWN_NAME for a layer, an input or an output that is not there, and where the layer is called less
-                often. BAD_INPUTS as in forward(). BAD_CONFIG for another dtype. BAD_TENSOR where a given tensor does not fit
-                the input. MODEL_FAILED where the model raised, or the layer did in that dtype. STORE_FULL without room for
-                the records. VERSION_MISMATCH from a worker that is too old for it.
+            PadiffError: UNKNOWN_NAME for a layer, an input, a parameter or an output that is not there, and where the layer is
+                called less often. BAD_INPUTS as in forward(). BAD_CONFIG for another dtype. BAD_TENSOR where a given tensor does
+                not fit the one whose place it takes. MODEL_FAILED where the model raised, or the layer did in that dtype.
+                STORE_FULL without room for the records. VERSION_MISMATCH from a worker that is too old for it.
         """
         ...

@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_to_json
 from padiff_rpc.model.model import (
     BackwardResult,
+    Boundary,
     Copies,
     ForwardRequest,
     ForwardResult,
@@ -26,6 +27,7 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.store.store import store_full
 from padiff_rpc.remote.connection import CALL_TIMEOUT_S, Connection
 from padiff_rpc.remote.placed import PlacedRecords
@@ -222,6 +224,32 @@ class RemoteModel:
         result = self._step(self._stub.Backward, pb.BackwardRequest, header, loss.targets, observer)
         return serde.backward_result_from_proto(result)
 
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        """Have the worker run one layer alone, as Replaying says. Never repeated.
+
+        Raises:
+            PadiffError: VERSION_MISMATCH from a worker that is too old for it.
+        """
+        self._sync = False  # the step that may have been synced loses its graph
+        text, tensors = inputs_to_json(request.forward.inputs)
+        tensors |= serde.given_to_wire(request)
+        header = serde.replay_header_to_proto(self._session_id, request, text, len(tensors))
+        heard = _Heard()
+        try:
+            response = self._step(self._stub.ReplayLayer, pb.ReplayLayerRequest, header, tensors, heard)
+        except PadiffError as err:
+            if err.reason is not Reason.VERSION_MISMATCH:
+                raise
+            raise PadiffError(
+                f"the worker at {self.address} runs padiff-rpc {self._info.padiff_version}, which cannot replay a layer",
+                reason=Reason.VERSION_MISMATCH,
+                hint=err.hint,
+                metadata=err.metadata,
+            ) from err
+        result = serde.replay_result_from_proto(response, heard.boundaries)
+        self._placed.note(result.parameters)
+        return result
+
     def measure_floor(self, request: ForwardRequest, loss: LossSpec | None) -> None:
         """Have the worker measure the next step's floor, as Flooring says.
 
@@ -401,6 +429,21 @@ class RemoteModel:
                 if err.reason in (Reason.SESSION_EXPIRED, Reason.WORKER_DIED):
                     return  # the next call of the session says it
                 log.debug("renewing the lease at %s: %s", self.address, err)
+
+
+class _Heard:
+    """Keeps the boundaries of a replay, as an observer."""
+
+    def __init__(self) -> None:
+        self.boundaries: list[Boundary] = []
+
+    def observe(self, boundary: Boundary) -> None:
+        """Keep a boundary."""
+        self.boundaries.append(boundary)
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Replace nothing."""
+        return {}
 
 
 def _messages(

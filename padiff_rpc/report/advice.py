@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.report.extras_in_words import accepting
+from padiff_rpc.report.likely_causes import advice_of, leading_cause
 from padiff_rpc.result import Divergence, Pair, Result
 
 
@@ -98,17 +98,12 @@ def _missing(failing: Pair) -> str:
 
 
 def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str:
-    if divergence and failing.stage != "weights_before":
-        differing = differing_hyperparameters(
-            divergence.base, divergence.raw, framework(result, "base"), framework(result, "raw")
-        )
-        if differing:
-            return (
-                f"make the hyper-parameters above equal ({differing[0].base} against {differing[0].raw}) and run again"
-            )
-        if failing.stage == "forward" and _are_unlike_leaves(result, divergence):
-            classes = f"{divergence.base.class_name} against {divergence.raw.class_name}"
-            return f"the two layers are of different classes, {classes}: make them the same"
+    cause = leading_cause(result.causes, _is_random(result, divergence))
+    if cause is not None:
+        return advice_of(cause)
+    if divergence and failing.stage == "forward" and _are_unlike_leaves(result, divergence):
+        classes = f"{divergence.base.class_name} against {divergence.raw.class_name}"
+        return f"the two layers are of different classes, {classes}: make them the same"
     if _is_random(result, divergence):
         return "random layers are active, and the two frameworks draw different numbers: run with --eval"
     match failing.stage:

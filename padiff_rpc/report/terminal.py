@@ -9,14 +9,16 @@ from rich.console import Console
 from rich.text import Text
 
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
+from padiff_rpc.compare.floor import HEALTHY
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.report.advice import advise, framework
 from padiff_rpc.report.extras_in_words import extras_held, in_words
 from padiff_rpc.report.figures import measured_text, number, ratio, stage_rows
 from padiff_rpc.report.layout import columns, fold
+from padiff_rpc.report.likely_causes import shown_causes
 from padiff_rpc.report.tree_view import tree_lines
 from padiff_rpc.report.unmatched_lines import failing_lines, harmless_lines
-from padiff_rpc.result import Divergence, Failure, LayerRef, Metrics, Pair, Result
+from padiff_rpc.result import Cause, Divergence, Failure, LayerRef, Metrics, Pair, Result
 
 MOST_LISTED = 8
 """Lines of one kind before the rest is only counted; `--json` has them all."""
@@ -28,9 +30,11 @@ def print_result(result: Result, console: Console) -> None:
     divergence = result.first_divergence
     if divergence:
         _print_divergence(result, divergence, console)
+        _print_causes(shown_causes(result.causes), console)
     elif not result.aligned:
         _print_failing_pairs(result, console)
     _print_further(result.divergences[1:], console)
+    _print_introduced(result, console)
     _print_stages(result, console)
     unmatched = PerSide(result.unmatched_base, result.unmatched_raw)
     for side, entries in unmatched.items():
@@ -127,6 +131,34 @@ def _print_divergence(result: Result, divergence: Divergence, console: Console) 
         _title("Hyper-parameters of the two layers that differ", console)
         table = [("base", "raw", ""), *((one.base, one.raw, Text(one.note, style="dim")) for one in differing)]
         _print_lines(columns(table, console.width, indent=2), console)
+
+
+def _print_introduced(result: Result, console: Console) -> None:
+    """Print the layers that add more than rounding to the difference themselves."""
+    own = [one for one in result.introduced if one.ratio > HEALTHY]
+    if not own:
+        return
+    _title("Layers that add to the difference themselves, given base's own tensors", console)
+    rows: list[tuple[str, ...]] = [("raw", "class", "stage", "total", "adds", "floors")]
+    for one in own[:MOST_LISTED]:
+        name = one.raw_route or "(the whole model)"
+        figures = (number(one.total), number(one.introduced), f"{one.ratio:.0f}")
+        rows.append((name, one.class_name, _stage(one.stage), *figures))
+    _print_lines(columns(rows, console.width, indent=2), console)
+    if len(own) > MOST_LISTED:
+        console.print(f"  ... and {len(own) - MOST_LISTED} more: see `introduced` in --json")
+
+
+def _print_causes(causes: Sequence[Cause], console: Console) -> None:
+    """Print the causes, the best first, each with what shows it."""
+    if not causes:
+        return
+    _title("Likely cause", console)
+    rows: list[tuple[str, Text | str]] = []
+    for at, cause in enumerate(causes):
+        rows.append(("or else" if at else "cause", Text(cause.words, style="" if at else "bold")))
+        rows.append(("shown by", cause.evidence))
+    _print_facts(rows, console)
 
 
 def _pair_facts(pair: Pair, divergence: Divergence | None) -> list[tuple[str, Text | str]]:

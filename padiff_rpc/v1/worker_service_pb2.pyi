@@ -414,6 +414,54 @@ class MeasureFloorResult(_message.Message):
     wall_s: float
     def __init__(self, wall_s: _Optional[float] = ...) -> None: ...
 
+class ReplayLayerHeader(_message.Message):
+    __slots__ = ("session_id", "forward", "route", "call", "dtype", "seed", "outputs", "inner", "tensor_count")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    INNER_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    forward: ForwardHeader
+    route: str
+    call: int
+    dtype: str
+    seed: int
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    inner: _containers.RepeatedScalarFieldContainer[str]
+    tensor_count: int
+    def __init__(self, session_id: _Optional[str] = ..., forward: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., dtype: _Optional[str] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[str]] = ..., inner: _Optional[_Iterable[str]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+
+class ReplayLayerRequest(_message.Message):
+    __slots__ = ("header", "batch")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    header: ReplayLayerHeader
+    batch: _tensor_pb2.TensorBatch
+    def __init__(self, header: _Optional[_Union[ReplayLayerHeader, _Mapping[str, _Any]]] = ..., batch: _Optional[_Union[_tensor_pb2.TensorBatch, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class ReplayLayerResponse(_message.Message):
+    __slots__ = ("boundaries", "result", "returned")
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    boundaries: Boundaries
+    result: ReplayLayerResult
+    returned: ReturnedSlots
+    def __init__(self, boundaries: _Optional[_Union[Boundaries, _Mapping[str, _Any]]] = ..., result: _Optional[_Union[ReplayLayerResult, _Mapping[str, _Any]]] = ..., returned: _Optional[_Union[ReturnedSlots, _Mapping[str, _Any]]] = ...) -> None: ...
+
+class ReplayLayerResult(_message.Message):
+    __slots__ = ("parameters", "wall_s")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    parameters: _containers.RepeatedCompositeFieldContainer[_model_pb2.Record]
+    wall_s: float
+    def __init__(self, parameters: _Optional[_Iterable[_Union[_model_pb2.Record, _Mapping[str, _Any]]]] = ..., wall_s: _Optional[float] = ...) -> None: ...
+
 class WorkOnCopiesRequest(_message.Message):
     __slots__ = ("session_id", "copies")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]

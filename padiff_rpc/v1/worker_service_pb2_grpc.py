@@ -102,6 +102,11 @@ class ModelWorkerServiceStub(object):
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
                 response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
                 )
+        self.ReplayLayer = channel.stream_stream(
+                '/padiff_rpc.v1.ModelWorkerService/ReplayLayer',
+                request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.SerializeToString,
+                response_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.FromString,
+                )
         self.OptimizerStep = channel.unary_unary(
                 '/padiff_rpc.v1.ModelWorkerService/OptimizerStep',
                 request_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.OptimizerStepRequest.SerializeToString,
@@ -268,6 +273,18 @@ class ModelWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayLayer(self, request_iterator, context):
+        """Runs one layer alone, forward and backward, on tensors and in an element type of the coordinator's choice. Nothing of the
+        model changes, and the step's records stay; its autograd graph is dropped, so that no Backward can follow. Idempotent but
+        for the records that it adds: not retried. Requests: one header, and the tensors that it refers to. Responses: boundaries in
+        execution order, then one result; in between slots are returned.
+        Errors: INVALID_ARGUMENT (BAD_INPUTS, BAD_CONFIG, BAD_TENSOR), NOT_FOUND (UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED),
+        RESOURCE_EXHAUSTED (STORE_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OptimizerStep(self, request, context):
         """Applies one optimiser step. Not idempotent: never retried.
         Errors: INVALID_ARGUMENT (BAD_CONFIG, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED).
@@ -371,6 +388,11 @@ def add_ModelWorkerServiceServicer_to_server(servicer, server):
                     servicer.GetStoreFigures,
                     request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.FromString,
                     response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.SerializeToString,
+            ),
+            'ReplayLayer': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReplayLayer,
+                    request_deserializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.FromString,
+                    response_serializer=padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.SerializeToString,
             ),
             'OptimizerStep': grpc.unary_unary_rpc_method_handler(
                     servicer.OptimizerStep,
@@ -681,6 +703,23 @@ class ModelWorkerService(object):
         return grpc.experimental.unary_unary(request, target, '/padiff_rpc.v1.ModelWorkerService/GetStoreFigures',
             padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresRequest.SerializeToString,
             padiff__rpc_dot_v1_dot_worker__service__pb2.GetStoreFiguresResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ReplayLayer(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/padiff_rpc.v1.ModelWorkerService/ReplayLayer',
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerRequest.SerializeToString,
+            padiff__rpc_dot_v1_dot_worker__service__pb2.ReplayLayerResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

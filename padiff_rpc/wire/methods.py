@@ -14,7 +14,15 @@ from padiff_rpc.v1 import worker_service_pb2_grpc
 from padiff_rpc.wire.payload import decoder
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ModelWorkerService"]
-CARRIERS = ("ReadParameters", "ReadActivations", "WriteParameters", "Forward", "Backward", "MeasureFloor")
+CARRIERS = (
+    "ReadParameters",
+    "ReadActivations",
+    "WriteParameters",
+    "Forward",
+    "Backward",
+    "MeasureFloor",
+    "ReplayLayer",
+)
 """Calls with streams both ways that carry tensors.
 
 Their messages that have a field `batch` are sent as bytes made by payload.encode(), and arrive as Frames.

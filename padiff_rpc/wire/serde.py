@@ -11,17 +11,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from sys import intern
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model import model as domain
 from padiff_rpc.model.forward_signature import ForwardParameter, ForwardSignature, Passing
 from padiff_rpc.model.model import StoreFigures
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.store.arena import Offer
-from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
+from padiff_rpc.tensors.tensor import Digest, DType, Statistics, Tensor, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire.dtypes import dtype_from_proto, dtype_to_proto
 
@@ -34,6 +35,9 @@ _SHARED_COUNT = 256
 A deep model says the same of each of its layers: names, specs, hyperparameters, calls. Sharing equal values keeps its
 description and its boundaries small.
 """
+
+_INPUT, _PARAMETER = "input:", "parameter:"
+"""Begin the names of the tensors that a replayed layer is to have; no forward has an argument of such a name."""
 
 T = TypeVar("T")
 
@@ -507,6 +511,87 @@ def backward_result_from_proto(proto: worker_service_pb2.BackwardResult) -> doma
         wall_s=proto.wall_s,
         recomputed=tuple(proto.recomputed),
     )
+
+
+def replay_header_to_proto(
+    session_id: str, request: ReplayRequest, inputs_json: str, tensor_count: int
+) -> worker_service_pb2.ReplayLayerHeader:
+    """Write the first message of a replay.
+
+    Args:
+        session_id: The session that runs it.
+        request: What to run. The tensors of its `forward.inputs`, and those that given_to_wire() names, follow.
+        inputs_json: `request.forward.inputs` as JSON.
+        tensor_count: How many tensors follow the header.
+    """
+    return worker_service_pb2.ReplayLayerHeader(
+        session_id=session_id,
+        forward=forward_header_to_proto("", replace(request.forward, record=None), inputs_json, 0, observed=True),
+        route=request.route,
+        call=request.call,
+        dtype=request.dtype or "",
+        seed=request.seed,
+        outputs=request.outputs,
+        inner=request.inner,
+        tensor_count=tensor_count,
+    )
+
+
+def replay_header_from_proto(
+    proto: worker_service_pb2.ReplayLayerHeader,
+    inputs: domain.Inputs,
+    given: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+) -> ReplayRequest:
+    """Read the first message of a replay.
+
+    Args:
+        proto: The header.
+        inputs: forward's keyword arguments, put together from the header and the tensors that followed it.
+        given: The tensors that the layer is to take, by the names of its inputs.
+        parameters: The values that its parameters are to have, by their full names.
+    """
+    return ReplayRequest(
+        forward=forward_header_from_proto(proto.forward, inputs),
+        route=proto.route,
+        call=proto.call,
+        dtype=cast(Any, proto.dtype) or None,  # the model refuses what it does not know
+        inputs=given,
+        parameters=parameters,
+        seed=proto.seed,
+        outputs=tuple(proto.outputs),
+        inner=tuple(proto.inner),
+    )
+
+
+def given_to_wire(request: ReplayRequest) -> dict[str, Tensor]:
+    """Name the tensors that a replayed layer is to have so that they are told from those of the forward's inputs."""
+    groups = ((_INPUT, request.inputs), (_PARAMETER, request.parameters))
+    return {f"{prefix}{name}": tensor for prefix, group in groups for name, tensor in group.items()}
+
+
+def given_from_wire(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of a forward's inputs, a replayed layer's inputs and its parameters, each by its own name."""
+    inputs, parameters = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for prefix in (_INPUT, _PARAMETER)
+    )
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith((_INPUT, _PARAMETER))}
+    return rest, inputs, parameters
+
+
+def replay_result_to_proto(result: ReplayResult) -> worker_service_pb2.ReplayLayerResult:
+    """Write a replay's result without its boundaries, which went before."""
+    return worker_service_pb2.ReplayLayerResult(
+        parameters=map(record_to_proto, result.parameters), wall_s=result.wall_s
+    )
+
+
+def replay_result_from_proto(
+    proto: worker_service_pb2.ReplayLayerResult, boundaries: Iterable[domain.Boundary]
+) -> ReplayResult:
+    """Read a replay's result, and put it together with the boundaries that came before."""
+    return ReplayResult(tuple(boundaries), tuple(map(record_from_proto, proto.parameters)), proto.wall_s)
 
 
 def store_offer_to_proto(offer: Offer) -> worker_service_pb2.StoreOffer:

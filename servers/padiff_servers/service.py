@@ -19,6 +19,7 @@ import grpc
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.inputs_as_json import inputs_from_json
 from padiff_rpc.model.model import Flooring, Lending, Model, Observer, Stating, StoreFigures
+from padiff_rpc.model.replaying import Replaying
 from padiff_rpc.model.store.arena import Offer
 from padiff_rpc.system.malloc import give_back_freed_memory
 from padiff_rpc.tensors.tensor import Tensor, TensorStream
@@ -85,7 +86,7 @@ def _streaming(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
     return handler
 
 
-class ServedModel(Model, Stating, Protocol):
+class ServedModel(Model, Stating, Replaying, Protocol):
     """A Model whose records wait in a store of this process."""
 
     def store_figures(self) -> StoreFigures:
@@ -257,7 +258,9 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             result = self._model.forward(request, observer)
             return pb.ForwardResponse(result=serde.forward_result_to_proto(result))
 
-        yield from self._step(session, context, request_iterator, pb.ForwardResponse, run, header)
+        yield from self._step(
+            session, context, request_iterator, pb.ForwardResponse, run, header.tensor_count, header.observed
+        )
 
     @_streaming
     def Backward(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.BackwardResponse]:
@@ -270,7 +273,27 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             result = self._model.backward(loss, observer)
             return pb.BackwardResponse(result=serde.backward_result_to_proto(result))
 
-        yield from self._step(session, context, request_iterator, pb.BackwardResponse, run, header)
+        yield from self._step(
+            session, context, request_iterator, pb.BackwardResponse, run, header.tensor_count, header.observed
+        )
+
+    @_streaming
+    def ReplayLayer(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.ReplayLayerResponse]:
+        """Run one layer alone in the model thread, then stream its boundaries and the result."""
+        header: pb.ReplayLayerHeader = receive(request_iterator, "header")
+        session = self._sessions.get(header.session_id)
+        session.sync = False  # the step that may have been synced has lost its graph
+
+        def run(tensors: Mapping[str, Tensor], observer: Observer | None) -> pb.ReplayLayerResponse:
+            named, given, parameters = serde.given_from_wire(tensors)
+            inputs = inputs_from_json(header.forward.inputs_json, named)
+            result = self._model.replay(serde.replay_header_from_proto(header, inputs, given, parameters))
+            assert observer is not None, "a replay is observed"
+            for boundary in result.boundaries:
+                observer.observe(boundary)
+            return pb.ReplayLayerResponse(result=serde.replay_result_to_proto(result))
+
+        yield from self._step(session, context, request_iterator, pb.ReplayLayerResponse, run, header.tensor_count)
 
     @_streaming
     def MeasureFloor(self, request_iterator: Iterator[Frame], context: Context) -> Iterator[pb.MeasureFloorResponse]:
@@ -295,7 +318,9 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             model.measure_floor(request, loss)
             return pb.MeasureFloorResponse(result=pb.MeasureFloorResult(wall_s=time.perf_counter() - begun))
 
-        yield from self._step(session, context, request_iterator, pb.MeasureFloorResponse, run, header.forward)
+        yield from self._step(
+            session, context, request_iterator, pb.MeasureFloorResponse, run, header.forward.tensor_count
+        )
 
     @_unary
     def WorkOnCopies(self, request: pb.WorkOnCopiesRequest, context: Context) -> pb.WorkOnCopiesResponse:
@@ -366,7 +391,8 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         messages: Iterator[Frame],
         respond: Callable[..., Any],
         run: Callable[[Mapping[str, Tensor], Observer | None], Any],
-        header: Any,
+        tensor_count: int,
+        observed: bool = True,
     ) -> Iterator[Any]:
         """Have the model thread receive the tensors of a step and run it; yield the responses meanwhile.
 
@@ -376,7 +402,8 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
             messages: Its requests after the header.
             respond: Class of its response message.
             run: Runs the step on the tensors, and returns the response with the result.
-            header: The first request.
+            tensor_count: How many tensors follow the header.
+            observed: Whether boundaries are to be sent.
         """
         requests = Requests(messages)
         responses: Handover[Any] = Handover(BOUNDARY_DEPTH)
@@ -388,8 +415,8 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         def produce(responses: Handover[Any]) -> None:
             incoming = TensorsIn(requests, incoming_of(session, give_back))
             observer = StepObserver(responses, respond, requests, incoming, session)
-            tensors = incoming.receive(header.tensor_count)
-            responses.put(run(tensors, observer if header.observed else None))
+            tensors = incoming.receive(tensor_count)
+            responses.put(run(tensors, observer if observed else None))
 
         with ending_with(context, session, requests, responses, releases):
             self._produce(responses, produce)

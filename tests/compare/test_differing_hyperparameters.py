@@ -28,6 +28,10 @@ def differing(base, raw, class_name="Layer", frameworks=("torch", "paddle")):
         ({"padding_mode": "zeros"}, {"data_format": "NCHW", "padding_mode": "zeros"}),
         ({"in_features": 4, "out_features": 8}, {}),
         ({}, {"name": "linear_0"}),
+        ({"count_include_pad": False}, {"exclusive": True}),
+        ({"batch_first": True, "bidirectional": False}, {"time_major": False, "num_directions": 1}),
+        ({"align_corners": None}, {"align_corners": False, "align_mode": 0, "data_format": None}),
+        ({"kernel_size": 2, "stride": 2}, {"kernel_size": 2, "stride": None}),
     ],
 )
 def test_the_same_meaning_under_other_names_is_no_difference(base, raw):
@@ -54,6 +58,18 @@ def test_the_same_meaning_under_other_names_is_no_difference(base, raw):
         ({}, {"mode": "downscale_in_infer"}, Difference("(has none)", "mode='downscale_in_infer'")),
         ({}, {"data_format": "NHWC"}, Difference("(has none)", "data_format='NHWC'")),
         ({"padding_mode": "circular"}, {}, Difference("padding_mode='circular'", "(has none)")),
+        (
+            {"count_include_pad": True},
+            {"exclusive": True},
+            Difference("count_include_pad=True", "exclusive=True", "exclusive=True is count_include_pad=False"),
+        ),
+        (
+            {"batch_first": False},
+            {"time_major": False},
+            Difference("batch_first=False", "time_major=False", "time_major=False is batch_first=True"),
+        ),
+        ({}, {"align_mode": 1}, Difference("(has none)", "align_mode=1")),
+        ({"eps": None}, {"epsilon": 1e-5}, Difference("eps=None", "epsilon=1e-05")),
     ],
 )
 def test_another_meaning_is_shown_under_each_sides_own_name(base, raw, expected):

@@ -15,6 +15,7 @@ import pytest
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
+from padiff_rpc.model.replaying import ReplayRequest
 from padiff_rpc.tensors.tensor import DType, Tensor
 
 with warnings.catch_warnings():
@@ -538,3 +539,66 @@ def test_a_users_hook_on_a_recorded_tensor_changes_the_gradient_as_without_recor
     expected = gradients(None)
     assert gradients(None if sync is None else RecordOptions(sync=sync)) == expected
     assert paddle.Tensor.register_hook is plain
+
+
+# -- replays ------------------------------------------------------------------------------------------------------------
+class _Odd(nn.Layer):
+    """What a replay must cope with: attention that takes one tensor thrice, flat weights, no_grad, a sparse gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(6, 4, sparse=True)
+        self.attention = nn.MultiHeadAttention(4, 2)
+        self.lstm = nn.LSTM(4, 4)
+        self.conv = nn.Conv1D(3, 3, 1)
+        self.bn = nn.BatchNorm1D(3)
+        self.quiet = nn.Linear(4, 4)
+        self.scale = paddle.linspace(0, 1, 4)
+        self.calls = 0
+
+    def forward(self, ids: Any) -> Any:
+        self.calls += 1
+        h = self.table(ids)
+        self.scale = self.scale * 2
+        h = self.attention(h, h, value=h)
+        h, _ = self.lstm(h * self.scale)
+        h = self.bn(self.conv(h))
+        with paddle.no_grad():
+            quiet = self.quiet(h)
+        return quiet + h
+
+
+@pytest.mark.filterwarnings("ignore:When training, we now always track")
+@pytest.mark.parametrize("route", ["", "table", "attention", "lstm", "bn", "quiet"])
+def test_odd_layers_replay_in_float64_and_leave_no_trace(kit: Any, route: str) -> None:
+    paddle.seed(0)
+    model = HostedModel(_Odd(), kit.backend)
+    native: Any = model.model
+    ids = paddle.to_tensor([[1, 2, 2]])
+    h = native.attention(native.table(ids))
+    native.bn(native.lstm(h)[0]).sum().backward()
+
+    def gradients() -> dict[str, Any]:
+        found = {name: each.grad for name, each in native.named_parameters()}
+        return {name: np.array(_values(each)) for name, each in found.items() if each is not None}
+
+    def _values(gradient: Any) -> Any:
+        return gradient.get_selected_rows().get_tensor() if gradient.is_selected_rows() else gradient
+
+    kept = {name: each.numpy() for name, each in native.state_dict().items()}
+    addresses, before, scale = model.memory(), gradients(), native.scale
+    request = ForwardRequest({"ids": Tensor.from_array(np.array([[1, 2, 2]]))}, training=True, gradients=False)
+    for dtype in ("float64", None):
+        result = model.replay(ReplayRequest(request, route, dtype=dtype))
+        assert (dtype or "float32") == result.at("forward", "output").records[0].spec.dtype.name.replace("F", "float")
+        assert result.parameters
+        assert addresses == model.memory()
+        assert (0, scale.dtype) == (native.calls, paddle.float32)
+        assert native.scale is scale
+        for name, each in native.state_dict().items():
+            np.testing.assert_array_equal(kept[name], each.numpy())
+        after = gradients()
+        assert list(before) == list(after)
+        for name, array in before.items():
+            np.testing.assert_array_equal(array, after[name])
+    assert native.table.weight.grad.is_selected_rows()

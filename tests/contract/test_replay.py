@@ -132,6 +132,20 @@ def test_given_tensors_take_the_places_of_those_that_reach_the_layer(kit: Any) -
     )
 
 
+def test_given_values_take_the_places_of_parameters_meanwhile(kit: Any) -> None:
+    model = hosted(kit, "tied")
+    before = state(model)
+    values = np.linspace(-1, 1, 16).reshape(4, 4) / 3
+    given = {"b.weight": Tensor.from_array(values), "a.bias": Tensor.from_array(np.zeros(4))}
+    result = model.replay(asked("tied", dtype="float64", parameters=given))
+    x = inputs_of("tied")["x"].to_array().astype(np.float64)
+    bias = collect_all(model.read_parameters(["b.bias"]))["b.bias"].to_array()
+    weight = values if kit.backend.name == "paddle" else values.T
+    expected = (x @ weight) @ weight + bias
+    np.testing.assert_allclose(expected, side(model, result, "forward", "output")["0"], rtol=1e-12)
+    assert before == state(model)
+
+
 def test_the_gradients_of_a_call_are_those_of_its_projection(kit: Any) -> None:
     """Against differences of the forward in float64: the projection is linear in the outputs."""
     model = hosted(kit, "mlp")
@@ -192,6 +206,8 @@ def test_what_cannot_be_asked_is_refused_and_changes_nothing(kit: Any) -> None:
         ({"route": "fc", "inputs": {"1": wrong}}, Reason.UNKNOWN_NAME, "'1'"),
         ({"route": "fc", "inputs": {"0": wrong}}, Reason.BAD_TENSOR, "cannot be"),
         ({"route": "fc", "inputs": {"0": whole}}, Reason.BAD_TENSOR, "cannot be"),
+        ({"route": "fc", "parameters": {"fc.weight": wrong}}, Reason.BAD_TENSOR, "cannot be"),
+        ({"route": "fc", "parameters": {"weight": wrong}}, Reason.UNKNOWN_NAME, "'weight'"),
     ):
         with pytest.raises(PadiffError, match=text) as raised:
             model.replay(asked("shared", **options))

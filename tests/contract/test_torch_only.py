@@ -14,6 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.losses_and_optimizers import parse_optimizer
 from padiff_rpc.model.model import Boundary, ForwardRequest, LossSpec, RecordOptions
+from padiff_rpc.model.replaying import ReplayRequest
 from padiff_rpc.tensors.tensor import Tensor
 
 
@@ -352,3 +353,71 @@ class _Deaf:
 
     def observe(self, boundary):
         """Forget the boundary."""
+
+
+# -- replays ------------------------------------------------------------------------------------------------------------
+class _Odd(nn.Module):
+    """What a replay must cope with: packed and flat weights, autocast, no_grad, a table outside the buffers, a cache."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.lstm = nn.LSTM(4, 4, batch_first=True)
+        self.low = nn.Linear(4, 4)
+        self.quiet = nn.Linear(4, 4)
+        self.table = torch.linspace(0, 1, 4)
+        self.calls = 0
+        self.seen: list[torch.Tensor] = []
+        self.norm = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.count += 1
+        self.table = self.table * 1.5
+        self.seen.append(x)
+        h, _ = self.attention(x, x, value=x, need_weights=False)
+        h, _ = self.lstm(h * self.table)
+        with torch.autocast("cpu", torch.bfloat16):
+            h = self.low(h)
+        with torch.no_grad():
+            h = self.quiet(h.to(x.dtype))
+        return self.norm(h)
+
+
+@pytest.mark.parametrize("route", ["", "attention", "lstm", "low", "quiet", "norm"])
+def test_odd_layers_replay_in_float64_and_leave_no_trace(kit: Any, route: str) -> None:
+    torch.manual_seed(0)
+    model = HostedModel(_Odd(), kit.backend)
+    native: Any = model.model
+    request = ForwardRequest({"x": Tensor.from_array(np.ones((2, 3, 4), np.float32))}, gradients=False)
+    native(torch.ones(2, 3, 4)).sum().backward()
+    held = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in native.state_dict().items()}
+    gradients = {name: each.grad for name, each in native.named_parameters()}
+    table, seen, flat = native.table, list(native.seen), list(native.lstm._flat_weights)
+    for dtype in ("float64", None):
+        result = model.replay(ReplayRequest(request, route, dtype=dtype))
+        wanted = "F64" if dtype else "BF16" if route == "low" else "F32"
+        assert wanted == result.at("forward", "output").records[0].spec.dtype.value
+        assert result.parameters
+        assert result.at("backward", "input").records or not route
+        assert {name: each.grad for name, each in native.named_parameters()} == gradients
+        for name, tensor in native.state_dict().items():
+            assert (held[name][0], True) == (tensor.data_ptr(), torch.equal(held[name][1], tensor))
+        assert (1, table.dtype) == (native.calls, torch.float32)
+        assert native.table is table
+        assert len(seen) == len(native.seen)
+        assert all(one is other for one, other in zip(flat, native.lstm._flat_weights, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_half_precision_layer_replays_from_base_s_wider_numbers(kit: Any, dtype: str) -> None:
+    model = HostedModel(kit.backend.prepare(kit.build("mlp"), None, dtype), kit.backend)
+    x = torch.full((5, 4), 0.5, dtype=getattr(torch, dtype))
+    half = Tensor(kit.backend.spec(x), kit.backend.to_bytes(x).data)
+    given = Tensor.from_array(np.full((5, 8), 1 / 3))  # between two half-precision numbers
+    request = ForwardRequest({"x": half}, gradients=False)
+    result = model.replay(ReplayRequest(request, "act", dtype="float64", inputs={"0": given}))
+    (record,) = result.at("forward", "output").records
+    (stream,) = model.read_activations([record.id])
+    np.testing.assert_allclose(np.tanh(1 / 3), stream.collect().to_array(), rtol=1e-15)

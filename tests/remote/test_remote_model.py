@@ -142,7 +142,7 @@ def test_a_step_gives_exactly_what_it_gives_in_this_process(remote: RemoteModel,
 
 
 def test_a_floor_is_measured_there_as_in_this_process(remote: RemoteModel) -> None:
-    loss = LossSpec("mse", targets={"target": Tensor.from_array(np.ones((4, 3), np.float32))})
+    loss = LossSpec("mse", targets={"target": Tensor.from_array(np.ones((4, 4), np.float32))})
     request = ForwardRequest({"x": VECTORS}, seed=3)
     found: list[list[float | None]] = []
     for model in (numpy_model("mlp"), remote):

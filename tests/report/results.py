@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from padiff_rpc.model.model import ModelInfo
-from padiff_rpc.result import Divergence, LayerRef, Metrics, Pair, Result, Stage, Unmatched
+from padiff_rpc.result import Cause, Divergence, LayerRef, Metrics, Pair, Result, Stage, Unmatched
 
 ENVIRONMENT = {
     side: asdict(
@@ -25,6 +25,8 @@ ENVIRONMENT = {
 }
 
 PROJECTION = {"name": "projection", "options": {"seed": 0.0}, "targets": {}}
+
+CAUSE = Cause("hyper-parameter", "hyper-parameters of the layer differ", "eps=1e-12 against epsilon=0.001", 0.8)
 
 
 def asked(dtype: str | None = None) -> dict[str, Any]:
@@ -60,6 +62,7 @@ SETTINGS: dict[str, Any] = {
     "tolerance": "table",
     "strict_inside": False,
     "allow_extra": (),
+    "explain": True,
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from padiff_rpc.report.advice import advise
-from padiff_rpc.result import LayerRef
+from padiff_rpc.result import Cause, LayerRef
 from tests.report import results
 
 
@@ -40,7 +40,7 @@ A_DUMP = {"base": results.ENVIRONMENT["base"], "raw": {**results.ENVIRONMENT["ra
         (differs(stage="weights_before", environment=A_DUMP), "a dump takes no others"),
         (differs(classes=("Dropout", "Dropout")), "--eval"),
         (differs(notes=["base draws random numbers in drop"]), "--eval"),
-        (results.bert_differs(), "eps=1e-12 against epsilon=0.001"),
+        (results.bert_differs(causes=[results.CAUSE]), "eps=1e-12 against epsilon=0.001"),
         (results.result([], aligned=False), "nothing was compared"),
     ],
 )
@@ -70,3 +70,14 @@ def test_a_shape_that_a_blocks_own_code_may_set_has_the_two_meanings_of_split():
 
 def test_an_aligned_result_needs_no_advice():
     assert advise(results.aligned()) == ""
+
+
+def test_the_advice_follows_from_the_first_cause_unless_random_numbers_may_be_all_of_it():
+    part = Cause("part", "only the last index of axis 1 differs", "1 of 6 indices", 0.5)
+    factor = Cause("constant factor", "a constant factor lies between the two", "raw = 2.0000 x base", 0.9)
+    note = "base draws random numbers in drop"
+
+    assert "raw = 2.0000 x base" in advise(differs(causes=[factor, part]))
+    assert "only the last index" in advise(differs(causes=[part]))
+    assert "--eval" in advise(differs(causes=[part], notes=[note]))
+    assert "raw = 2.0000 x base" in advise(differs(causes=[factor], notes=[note]))

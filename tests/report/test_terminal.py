@@ -63,6 +63,22 @@ def test_hyperparameters_that_differ_are_shown_under_their_own_names(render):
     assert "normalized_shape" not in text
 
 
+def test_the_three_best_causes_are_shown_each_with_its_evidence(render):
+    scores = (0.9, 0.85, 0.8, 0.79)
+    causes = [
+        replace(results.CAUSE, name=str(at), words=f"cause {at}", evidence=f"proof {at}", score=score)
+        for at, score in enumerate(scores)
+    ]
+    lines = [line.strip() for line in render(results.bert_differs(causes=causes)).splitlines()]
+
+    start = lines.index("Likely cause")
+    shown = [" ".join(line.split()) for line in lines[start + 1 : start + 7]]
+    assert ["cause cause 0", "shown by proof 0", "or else cause 1", "shown by proof 1"] == shown[:4]
+    assert not any("cause 3" in line for line in lines)
+    assert "Likely cause" not in render(results.bert_differs())
+    assert "or else" not in render(results.bert_differs(causes=[causes[0], replace(causes[1], score=0.5)]))
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal_and_none_ends_in_blanks(render, width):
     notes = [

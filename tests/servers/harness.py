@@ -34,7 +34,8 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
-from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, Statistics, Tensor, TensorStream
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
+from padiff_rpc.tensors.tensor import CHUNK_BYTES, Digest, DType, Statistics, Tensor, TensorSpec, TensorStream
 from padiff_rpc.v1.worker_service_pb2_grpc import ModelWorkerServiceStub
 from padiff_rpc.wire import ring
 from padiff_rpc.wire.channel import open_channel, parse_address
@@ -87,6 +88,7 @@ class StubModel:
     thread: int = 0
     request: ForwardRequest | None = None
     loss: LossSpec | None = None
+    replayed: ReplayRequest | None = None
     substituted: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def info(self) -> ModelInfo:
@@ -139,6 +141,11 @@ class StubModel:
     def backward(self, loss: LossSpec, observer: Observer | None = None) -> BackwardResult:
         self.loss = loss
         return BackwardResult(0.5, (("fc", 1, "input", "0"),), 0.0)
+
+    def replay(self, request: ReplayRequest) -> ReplayResult:
+        self.replayed = request
+        taken = Boundary(0, "forward", request.route, 0, "input", None, ())
+        return ReplayResult((taken,), (Record(1, "fc.weight", TensorSpec(DType.F32, ()), DIGEST),), 0.5)
 
     def read_activations(self, ids: Sequence[int]) -> Iterator[TensorStream]:
         return (self.tensors[str(number)].stream(str(number)) for number in ids)

@@ -81,6 +81,7 @@ def test_every_call_of_a_session_wants_one(stub: ModelWorkerServiceStub, session
         lambda: stub.ShareMemory(pb.ShareMemoryRequest(session_id="other")),
         lambda: list(stub.Forward(iter([forward("other")]))),
         lambda: list(stub.Backward(iter([pb.BackwardRequest(header=pb.BackwardHeader(session_id="other"))]))),
+        lambda: list(stub.ReplayLayer(iter([pb.ReplayLayerRequest(header=pb.ReplayLayerHeader(session_id="other"))]))),
         lambda: list(stub.ReadActivations(iter([pb.ReadActivationsRequest(session_id="other")]))),
         lambda: stub.ReleaseActivations(pb.ReleaseActivationsRequest(session_id="other")),
         lambda: stub.OptimizerStep(pb.OptimizerStepRequest(session_id="other")),

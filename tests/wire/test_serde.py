@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -24,7 +25,8 @@ from padiff_rpc.model.model import (
     RecordOptions,
     StoreFigures,
 )
-from padiff_rpc.tensors.tensor import Digest, DType, Statistics, TensorSpec
+from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
+from padiff_rpc.tensors.tensor import Digest, DType, Statistics, Tensor, TensorSpec
 from padiff_rpc.v1 import model_pb2, tensor_pb2, worker_service_pb2
 from padiff_rpc.wire import serde
 
@@ -111,6 +113,43 @@ def test_a_forward_header_tells_unset_from_false_and_zero(training: Any, seed: A
     header = serde.forward_header_to_proto("session", request, '{"x": 1}', 0, observed=True)
     header = worker_service_pb2.ForwardHeader.FromString(header.SerializeToString())
     assert request == serde.forward_header_from_proto(header, {"x": 1})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ReplayRequest(ForwardRequest({"x": 1}, record=None), "fc"),
+        ReplayRequest(
+            ForwardRequest({"x": 1}, training=False, seed=0, gradients=False, record=None),
+            "",
+            call=2,
+            dtype="float64",
+            inputs={"0": Tensor.from_array(np.zeros((2, 0)))},
+            parameters={"fc.bias": Tensor.from_array(np.ones(2))},
+            seed=7,
+            outputs=("1", "0"),
+            inner=("fc", "act"),
+        ),
+    ],
+)
+def test_a_replay_header_brings_back_the_request(request_: ReplayRequest) -> None:
+    header = serde.replay_header_to_proto("session", request_, '{"x": 1}', 3)
+    header = worker_service_pb2.ReplayLayerHeader.FromString(header.SerializeToString())
+    assert ("session", 3, '{"x": 1}') == (header.session_id, header.tensor_count, header.forward.inputs_json)
+    assert request_ == serde.replay_header_from_proto(header, {"x": 1}, request_.inputs, request_.parameters)
+
+
+def test_given_tensors_are_told_from_those_of_the_inputs() -> None:
+    inputs, given, values = ({"x": Tensor.from_array(np.full(1, number))} for number in range(3))
+    request = ReplayRequest(ForwardRequest(inputs), "fc", inputs=given, parameters=values)
+    assert (inputs, given, values) == serde.given_from_wire({**serde.given_to_wire(request), **inputs})
+
+
+def test_a_replay_result_brings_back_what_it_was_given() -> None:
+    boundary = Boundary(0, "forward", "fc", 0, "input", None, (RECORD,))
+    result = ReplayResult((boundary,), (RECORD,), 0.25)
+    proto = worker_service_pb2.ReplayLayerResult.FromString(serde.replay_result_to_proto(result).SerializeToString())
+    assert result == serde.replay_result_from_proto(proto, [boundary])
 
 
 def test_a_description_travels_in_parts_below_the_message_limit() -> None:

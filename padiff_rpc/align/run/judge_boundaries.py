@@ -9,7 +9,7 @@ from sys import intern
 
 from padiff_rpc.align.run.agreeing import Agreeing
 from padiff_rpc.align.run.judged_boundary import Judged, judged
-from padiff_rpc.align.run.pairing import are_of_one_kind, pair_records, stage_of
+from padiff_rpc.align.run.pairing import stage_of
 from padiff_rpc.align.run.questions import (
     Contents,
     Question,
@@ -25,6 +25,7 @@ from padiff_rpc.compare.judge import compare_digests
 from padiff_rpc.compare.masks import may_be_masks, may_be_scores
 from padiff_rpc.compare.standard import Standard
 from padiff_rpc.match.attention import are_averaged
+from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
 from padiff_rpc.model.model import Boundary, Phase, Record
 from padiff_rpc.per_side import SideName
 from padiff_rpc.result import Pair, Verdict

@@ -6,11 +6,12 @@ import mmap
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from padiff_rpc.align.run.pairing import Pairing, are_of_one_kind, pair_records
+from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.release_records import RecordReleases
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import T
 from padiff_rpc.align.sides import Sides
+from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
 from padiff_rpc.model.model import Boundary
 from padiff_rpc.per_side import SideName
 from padiff_rpc.tensors.tensor import Tensor

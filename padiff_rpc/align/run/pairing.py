@@ -1,17 +1,16 @@
-"""Pair the boundaries of base and raw as they arrive, and their tensors."""
+"""Pair the boundaries of base and raw as they arrive."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 
+from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import Boundary, BoundarySide, Phase, Record
+from padiff_rpc.model.model import Boundary, BoundarySide, Phase
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
 from padiff_rpc.result import Stage
-from padiff_rpc.tensors.tensor import DType
 
 BoundaryKey = tuple[Phase, str, int, BoundarySide, str]
 """The key that a boundary has on both sides: phase, base route, call, side, and in backward the gradient's place.
@@ -23,44 +22,6 @@ A functional call has the route and the call of its layer, and for a place its n
 def stage_of(phase: Phase) -> Stage:
     """Return the stage under which the boundaries of a phase are compared."""
     return "forward" if phase == "forward" else "backward"
-
-
-def pair_records(base: Boundary, raw: Boundary) -> Iterator[tuple[Record | None, Record | None]]:
-    """Pair the tensors of two boundaries by name, and those that are left by likeness; one without a partner comes with None.
-
-    Names alone will not do: frameworks pass the same tensor by position on one side and by keyword on the other, or nest it
-    differently (an LSTM cell's `1` is the other's `1.1`).
-    """
-    raw_by_name = {record.name: record for record in raw.records}
-    base_names = {record.name for record in base.records}
-    spare = [record for record in raw.records if record.name not in base_names]
-    for record in base.records:
-        partner = raw_by_name.get(record.name)
-        if partner is None and spare:
-            partner = min(spare, key=partial(_unlikeness, record))
-            spare.remove(partner)
-        yield record, partner
-    for record in spare:
-        yield None, record
-
-
-def _unlikeness(mine: Record, other: Record) -> tuple[bool, bool, float]:
-    """Order candidates for a tensor: of its spec, then equal, then nearest in size; the first one among equals."""
-    one, two = mine.digest, other.digest
-    apart = abs(one.min - two.min) + abs(one.max - two.max)
-    if one.norm is not None and two.norm is not None:
-        apart += abs(one.norm - two.norm)
-    return mine.spec != other.spec, mine.digest.hash != other.digest.hash, apart if apart == apart else float("inf")
-
-
-def are_of_one_kind(mine: Record, other: Record) -> bool:
-    """Tell whether both tensors are boolean, or both integer, floating or complex: tensors of two kinds are not comparable."""
-    return _kind(mine.spec.dtype) == _kind(other.spec.dtype)
-
-
-def _kind(dtype: DType) -> str:
-    # bfloat16 and float8 are stored as integers.
-    return "f" if dtype.is_floating else dtype.storage.kind.replace("u", "i")
 
 
 _NO_LAYERS: PerSide[tuple[str, ...]] = PerSide((), ())

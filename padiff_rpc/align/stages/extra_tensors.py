@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import pair_records
 from padiff_rpc.match.extras import allowed, idle_globs, neutral_values
+from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.per_side import SIDES, PerSide, SideName
 from padiff_rpc.result import Extra
 from padiff_rpc.tensors.tensor import Statistics

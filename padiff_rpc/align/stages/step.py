@@ -9,7 +9,7 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_stop, forward_stop
 from padiff_rpc.align.run.judged_boundary import Judged
-from padiff_rpc.align.run.pairing import Pairing, pair_records
+from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.phase import PhaseRun, run_phase
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
@@ -26,6 +26,7 @@ from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import JudgedUpdates, UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
+from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
 from padiff_rpc.model.model import (
     BackwardResult,
@@ -190,7 +191,7 @@ class StepRunner:
             base.measure_floor(request, settings.base_loss if settings.diff_phase != "forward" else None)
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
-        losses = _over_shared_outputs(self._settings, forward)
+        losses = losses_over_shared_outputs(self._settings, forward)
 
         def base(observer: Observer) -> BackwardResult:
             return self._sides.base.backward(losses.base, observer)
@@ -257,12 +258,7 @@ class StepRunner:
         return on_judged
 
 
-def _take_wall_s(found: StepResult, phase: Phase, run: PhaseRun[ForwardResult] | PhaseRun[BackwardResult]) -> None:
-    for side, result in run.results.items():
-        found.wall_s.of(side)[phase] = result.wall_s
-
-
-def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> PerSide[LossSpec]:
+def losses_over_shared_outputs(settings: AlignSettings, forward: Sequence[Judged]) -> PerSide[LossSpec]:
     """Let neutral losses take the outputs that both models return, in one order.
 
     Else an output that only one side returns, or another order of a dict, would change the gradient of every output.
@@ -279,6 +275,11 @@ def _over_shared_outputs(settings: AlignSettings, forward: list[Judged]) -> PerS
         return losses
     base_names, raw_names = zip(*names, strict=True)
     return PerSide(replace(losses.base, outputs=base_names), replace(losses.raw, outputs=raw_names))
+
+
+def _take_wall_s(found: StepResult, phase: Phase, run: PhaseRun[ForwardResult] | PhaseRun[BackwardResult]) -> None:
+    for side, result in run.results.items():
+        found.wall_s.of(side)[phase] = result.wall_s
 
 
 def _unjudged(one: Judged) -> Judged:

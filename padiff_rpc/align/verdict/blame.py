@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from padiff_rpc.align.run.judged_boundary import Judged
@@ -17,6 +18,8 @@ _ROOT: LayerCall = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
 _GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
 """At which side of a layer the tensors are that it gets."""
+_AGREES = 1e-4
+"""The relative L2 error up to which a gradient is said to agree."""
 _MOST_TOLD = 4
 """Names of functional calls in one sentence, where the sides make other calls in the layer at fault."""
 
@@ -199,7 +202,8 @@ class Blame:
         before = {(pair.base_route, pair.tensor) for pair in self._failing(findings, "grads")}
         for pair in self._failing(findings, stage):
             if stage != "weights" or (pair.base_route, pair.tensor) not in before:
-                yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, why)
+                told = _apart_before(findings, pair) if stage == "weights" else ""
+                yield self._divergence(findings, stage, (pair.base_route, pair.call), pair, told or why)
 
     def _failing(self, findings: StepResult, stage: Stage) -> list[Pair]:
         """Return the failing pairs of a stage; gradients in the order in which backward reached their layers."""
@@ -241,6 +245,19 @@ class Blame:
 
     def _title(self, route: str) -> str:
         return repr(route) if route else self._described.base.class_name
+
+
+def _apart_before(findings: StepResult, pair: Pair) -> str:
+    """Say how far apart the gradient of a parameter is that passes and whose step fails; "" where it is no more than rounding."""
+    same = (pair.base_route, pair.raw_route, pair.tensor)
+    for grad in findings.others:
+        of_it = grad.stage == "grads" and (grad.base_route, grad.raw_route, grad.tensor) == same
+        if of_it and grad.metrics is not None and _AGREES < grad.metrics.rel_l2 < math.inf:
+            return (
+                f"its parameter's gradient passes and is {grad.metrics.rel_l2:.2g} apart (relative L2), the optimiser's step "
+                "does not pass: either of them may be at fault"
+            )
+    return ""
 
 
 def _place_of(divergence: Divergence) -> tuple[Stage, str, int]:

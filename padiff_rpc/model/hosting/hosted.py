@@ -21,7 +21,7 @@ from padiff_rpc.model.hosting.factory import build_model, load_function
 from padiff_rpc.model.hosting.kept_state import kept_state, on_copies
 from padiff_rpc.model.hosting.measure_floor import measure_floor
 from padiff_rpc.model.hosting.native_inputs import call_arguments, forward_signature, to_native
-from padiff_rpc.model.hosting.replay import replay_layer
+from padiff_rpc.model.hosting.replay_layer import replay_layer
 from padiff_rpc.model.hosting.trainer import Trainer
 from padiff_rpc.model.hosting.user_errors import raising_layer, user_error
 from padiff_rpc.model.hosting.write_tensor import write_stream
@@ -403,7 +403,7 @@ class HostedModel:
         try:
             return replay_layer(self.backend, self.model, self._store, self._trainer.loss, request)
         except Exception as err:
-            where = f"the replay in {request.dtype}" if request.dtype else "the replay"
+            where = f"replay in {request.dtype}" if request.dtype else "replay"
             raise self._model_failed(where, err, autograd=request.forward.gradients) from err
 
     # -- a user's own loop --------------------------------------------------------------------------------------------

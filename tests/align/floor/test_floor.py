@@ -83,6 +83,21 @@ def test_a_wrong_epsilon_that_the_table_lets_pass_is_found_at_its_layer(eps: flo
     assert "in float64, where rounding makes nothing of it" in result.first_divergence.found_at.why
 
 
+def test_each_layers_own_error_is_told_apart_from_what_came_to_it() -> None:
+    result = run(hosted(), hosted(eps=1e-3))
+    own = {(one.raw_route, one.stage): one for one in result.introduced}
+    assert ("norm", "forward") == (result.introduced[0].raw_route, result.introduced[0].stage)
+    assert own["norm", "forward"].ratio > 100
+    assert own["last", "forward"].total > 1e-5
+    assert own["last", "forward"].introduced == 0.0
+
+
+def test_of_two_layers_that_add_to_the_difference_both_are_named() -> None:
+    result = run(hosted(), hosted(large=1e5, eps=1e-3))
+    adds = [one.raw_route for one in result.introduced if one.stage == "forward" and one.ratio > 4]
+    assert {"first", "norm"} == set(adds)
+
+
 def test_lost_digits_are_rounding_and_a_note_says_so() -> None:
     result = run(hosted(), hosted(large=64.0))
     assert max(ratios(result)) > 16

@@ -247,7 +247,7 @@ class Watched(Claimed):
 
 def forwards(base: nn.Layer, raw: nn.Layer, **settings: Any) -> Sequence[ForwardRequest]:
     watched: Any = Watched("torch", base, {})
-    align(watched, pair(base, raw)[1], X, X, AlignSettings(**settings))
+    align(watched, pair(base, raw)[1], X, X, AlignSettings(explain=False, **settings))
     return watched.asked
 
 

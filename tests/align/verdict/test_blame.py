@@ -15,7 +15,7 @@ from padiff_rpc.align.verdict.blame import Blame
 from padiff_rpc.model.model import BoundarySide, LayerCall
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Divergence, Failure, Stage
-from tests.align.hand_made import described, failing, judged, layer, pair
+from tests.align.hand_made import described, failing, judged, layer, measured, pair
 
 ROUTES = ("", "stem", "block", "block.fc1", "block.act", "block.fc2", "head")
 BASE = described(*(layer(route, "Net" if not route else "Linear") for route in ROUTES))
@@ -437,6 +437,13 @@ def test_a_step_that_follows_a_wrong_gradient_inherits() -> None:
     assert [("grads", "block")] == blamed(StepResult(0, [out(2, "block")], others=elsewhere))
     [one] = divergences(StepResult(0, others=[failing("weights", "stem", "weight")]))
     assert ("stem", OWN_STEP, "weight") == (one.base.route, one.why, one.tensor)
+
+
+@pytest.mark.parametrize(("apart", "why"), [(0.03, "passes and is 0.03 apart"), (1e-7, "agrees")])
+def test_a_step_whose_gradient_passes_by_a_wide_tolerance_is_not_said_to_agree_in_it(apart: float, why: str) -> None:
+    passes = pair("grads", "stem", "weight", metrics=measured(rel_l2=apart))
+    [one] = divergences(StepResult(0, others=[passes, failing("weights", "stem", "weight")]))
+    assert f"its parameter's gradient {why}" in one.why
 
 
 @pytest.mark.parametrize(("route", "tensor"), [("head", "weight"), ("block.fc1", "bias")])

@@ -114,6 +114,8 @@ def writable(tensor: Any) -> np.ndarray | None:
 def cast(tensor: Any, dtype: str | None) -> Any:
     """Copy a tensor into new memory, outside autograd; floating and complex values are cast where a dtype is given."""
     with paddle.no_grad():
+        if not tensor._is_initialized():
+            return tensor.detach()  # which clone() refuses: the scratch area of an LSTM
         wanted = None if dtype is None else _cast_to(str(tensor.dtype), dtype)
         if wanted is None or f"paddle.{wanted}" == str(tensor.dtype):
             return tensor.detach().clone()
@@ -122,6 +124,8 @@ def cast(tensor: Any, dtype: str | None) -> Any:
 
 def lend(tensor: Any, source: Any) -> Callable[[], None]:
     """Let a tensor have another's memory and dtype until the returned function is called, as paddle's Layer.to() does."""
+    if not tensor._is_initialized():
+        return lambda: None
     held, own = _dense(tensor), _DenseTensor()
     own._share_data_with(held)  # not detach(), which shares the whole implementation, to be changed below
     put_gradient_back = _take_gradient(tensor)

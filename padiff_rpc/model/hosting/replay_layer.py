@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from padiff_rpc.errors import PadiffError, Reason
@@ -83,9 +84,7 @@ class _Replay:
         self._request = request
         self._inside = [each.layer for each in place_layers(backend, placed.layer)]
         within = {id(tensor) for layer in self._inside for _, tensor, _, _ in backend.own_tensors(layer)}
-        self._trained = [
-            each for each in place_tensors(backend, layers) if each.trainable and id(each.tensor) in within
-        ]
+        self._tensors = [each for each in place_tensors(backend, layers) if id(each.tensor) in within]
         self._calls = 0
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # of the layer, while it runs alone
         self._reached = False
@@ -102,7 +101,7 @@ class _Replay:
             return None
         self._reached = True
         try:
-            with on_copies(self._backend, self._inside, self._request.dtype):
+            with on_copies(self._backend, self._inside, self._request.dtype), self._given_values():
                 self._arguments = self._prepare(args, kwargs)
                 # The layer may be called without autograd; it is set on for all that is done here.
                 self._backend.forward(self._run, *self._arguments, True)
@@ -145,7 +144,7 @@ class _Replay:
         """
         tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
         given = self._request.inputs
-        self._check([name for name, _ in tensors])
+        self._check("takes", given, [name for name, _ in tensors])
         made: list[tuple[NativeTensor, Tensor | None, NativeTensor]] = []
         copies: dict[str, NativeTensor] = {}
         for name, tensor in tensors:
@@ -158,26 +157,40 @@ class _Replay:
         return nested.rebuild_call(args, kwargs, self._backend.is_tensor, copies)
 
     def _copy(self, name: str, tensor: NativeTensor, value: Tensor | None) -> NativeTensor:
-        backend = self._backend
-        copy = backend.cast(tensor, self._request.dtype)
-        spec = backend.spec(copy)
+        copy = self._backend.cast(tensor, self._request.dtype)
         if value is not None:
-            if value.spec.shape != spec.shape or value.spec.dtype.is_floating != spec.dtype.is_floating:
-                raise PadiffError(
-                    f"input {name!r} of layer {self._placed.route!r} is {backend.spec(tensor)} and cannot be {value.spec}",
-                    reason=Reason.BAD_TENSOR,
-                    metadata={"layer": self._placed.route},
-                )
-            copy = backend.from_tensor(value, copy, self._placed.layer)
-        return backend.traced(copy) if spec.dtype.is_floating else copy
+            copy = self._in_place_of(f"input {name!r}", copy, value)
+        return self._backend.traced(copy) if self._backend.spec(copy).dtype.is_floating else copy
 
-    def _check(self, names: Sequence[str]) -> None:
-        for name in self._request.inputs:
+    @contextmanager
+    def _given_values(self) -> Iterator[None]:
+        """Have the layers compute with the values that were given for parameters and buffers."""
+        known = {name: each.tensor for each in self._tensors for name in (each.name, *each.aliases)}
+        self._check("holds", self._request.parameters, known)
+        with ExitStack() as undo:
+            for name, value in self._request.parameters.items():
+                source = self._in_place_of(f"tensor {name!r}", known[name], value)
+                undo.callback(self._backend.lend(known[name], source))
+            yield
+
+    def _in_place_of(self, what: str, tensor: NativeTensor, value: Tensor) -> NativeTensor:
+        """Make a tensor of given values, on the device and of the dtype of another."""
+        spec = self._backend.spec(tensor)
+        if value.spec.shape != spec.shape or value.spec.dtype.is_floating != spec.dtype.is_floating:
+            raise PadiffError(
+                f"{what} of layer {self._placed.route!r} is {spec} and cannot be {value.spec}",
+                reason=Reason.BAD_TENSOR,
+                metadata={"layer": self._placed.route},
+            )
+        return self._backend.from_tensor(value, tensor, self._placed.layer)
+
+    def _check(self, does: str, given: Iterable[str], names: Collection[str]) -> None:
+        for name in given:
             if name not in names:
                 raise PadiffError(
-                    f"layer {self._placed.route!r} takes no tensor {name!r}",
+                    f"layer {self._placed.route!r} {does} no tensor {name!r}",
                     reason=Reason.UNKNOWN_NAME,
-                    hint=f"it takes {', '.join(names) or 'none'}",
+                    hint=f"it {does} {', '.join(names) or 'none'}",
                     metadata={"layer": self._placed.route},
                 )
 
@@ -205,8 +218,8 @@ class _Replay:
         recorder.start_backward(self)
         self._backend.backward(loss)
         raise_failure(recorder, None)
-        for each in self._trained:
-            gradient = self._backend.gradient(each.tensor)
+        for each in self._tensors:
+            gradient = self._backend.gradient(each.tensor) if each.trainable else None
             if gradient is not None:
                 self._parameters.append(self._keep(each.name, gradient))
 
