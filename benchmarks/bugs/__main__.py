@@ -52,7 +52,8 @@ def main(healthy: bool, parts: tuple[str, ...], seeds: int | None, tolerance: st
             click.echo(f"{outcome.title} ({outcome.took_s:.1f} s): {outcome.tools[tolerances[0]].verdict}", err=True)
             outcomes.append(outcome)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{'healthy' if healthy else 'bugs'}{f'-{tolerance}' if tolerance else ''}.json"
+    words = ("healthy" if healthy else "bugs", tolerance, "part" if parts else "")
+    path = RESULTS / f"{'-'.join(word for word in words if word)}.json"
     path.write_text(json.dumps([_plain(each) for each in outcomes], indent=1))
     columns = None if sys.stdout.isatty() else max(_TABLE_COLUMNS, shutil.get_terminal_size().columns)
     console = Console(width=columns)

@@ -44,7 +44,7 @@ class Bug:
 
     def is_cause(self, text: str) -> bool:
         """Tell whether a cause, in words, is the right one; names in quotes are those of layers and tensors."""
-        said = re.sub("'[^']*'", "", text.lower())
+        said = re.sub(r"(?<!\w)'[^']*'", "", text.lower())
         return any(re.search(rf"(?<!\w){re.escape(word)}", said) for word in self.words)
 
 

@@ -65,6 +65,7 @@ def test_a_place_is_a_stage_and_a_layer_and_a_cause_is_a_word_outside_quotes() -
     assert not bug.is_place("backward", "blocks.0.norm1")
     assert bug.is_cause("its Epsilon is another")
     assert not bug.is_cause("input.0 of 'epsilon'")
+    assert bug.is_cause("base's has another epsilon than raw's")
     assert bug_of("decoder:epsilon").is_place("weights", "embed")
 
 
