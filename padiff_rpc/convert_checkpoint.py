@@ -15,7 +15,7 @@ from padiff_rpc.checkpoint.write_checkpoint import check_format, written
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching
 from padiff_rpc.model.model import Model, ModelDescription
-from padiff_rpc.model.parts import stack_name
+from padiff_rpc.model.part_names import stack_name
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Result
 from padiff_rpc.tensors.tensor import TensorSpec

@@ -11,7 +11,7 @@ from padiff_rpc.match.stacked_experts import stacked_beside_lists
 from padiff_rpc.match.tree import build_tree
 from padiff_rpc.match.user_map import STAR, UserMap
 from padiff_rpc.model.model import ModelDescription
-from padiff_rpc.model.parts import in_parts, stack_name
+from padiff_rpc.model.part_names import in_parts, stack_name
 from padiff_rpc.per_side import SIDES, PerSide
 
 _PART = re.compile(r"(.+)\[(?:\d+|\*)\]")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from padiff_rpc.model.model import ModelDescription, ParameterKind
-from padiff_rpc.model.parts import with_parts
+from padiff_rpc.model.part_names import with_parts
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 
@@ -63,7 +63,7 @@ class ParameterLink:
 
     A link mostly joins one tensor with one. It joins one with several where one side packs into a tensor what the other side
     keeps apart (`in_proj_weight` and the weights of q, k, v). A tied parameter is linked once, under one of its names.
-    A tensor may be a part of a stack, `experts.w1[3]` (see `model.parts`).
+    A tensor may be a part of a stack, `experts.w1[3]` (see `model.part_names`).
 
     Attributes:
         base_route: the route of base's layer.

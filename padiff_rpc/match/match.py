@@ -43,7 +43,7 @@ def match_models(
 
     Layers are paired from the root down: by name, then by structure and by the order of their definition. All layers are
     matched, whatever the selections leave out. But in a layer that a selection leaves out, a tensor without a partner does not
-    make the comparison fail. Links may name parts of stacks (see `model.parts`), where the other side has a list of layers.
+    make the comparison fail. Links may name parts of stacks (see `model.part_names`), where the other side has a list of layers.
 
     Args:
         base: base's layers, parameters and buffers.

@@ -10,7 +10,7 @@ from itertools import product
 from padiff_rpc.match.layout_rules import Shape
 from padiff_rpc.match.special_init import registered_classes
 from padiff_rpc.match.tree import LayerNode, loose_key
-from padiff_rpc.model.parts import place_of_part
+from padiff_rpc.model.part_names import place_of_part
 from padiff_rpc.per_side import OTHER_SIDE, SIDES, PerSide, SideName
 
 

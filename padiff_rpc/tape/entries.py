@@ -11,7 +11,7 @@ import xxhash
 
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Record
-from padiff_rpc.model.parts import part_spec
+from padiff_rpc.model.part_names import part_spec
 from padiff_rpc.tape.json_files import OURS, damaged, need
 from padiff_rpc.tape.npy import NpyFile, open_npy
 from padiff_rpc.tape.texts import dtype_from_text, shape_from_text, tensor_texts

@@ -22,7 +22,7 @@ from padiff_rpc.model.model import (
     RecordOptions,
     What,
 )
-from padiff_rpc.model.parts import has_part, place_of_part
+from padiff_rpc.model.part_names import has_part, place_of_part
 from padiff_rpc.model.selection import Selection
 from padiff_rpc.tape.entries import TensorRef
 from padiff_rpc.tape.folders import TAPE, of_rank

@@ -56,7 +56,7 @@ class Net(nn.Layer):
     """A linear, a norm, a residual branch with an activation, and a head.
 
     `pooler`: "" for none, "returned", "doubled" (what is returned is no layer's output) or "calls the first layer". `share`: how
-    much the branch counts. `own`: the branch has a Linear.
+    much the branch counts. `own`: the branch has a Linear. `turned`: a dropout gets the negative, which heals behind it.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Net(nn.Layer):
         gain: float = 1.0,
         share: float = 1.0,
         branch: str = "",
-        swapped: bool = False,
+        turned: bool = False,
     ) -> None:
         super().__init__()
         self.first = nn.Linear(8, 8, bias=bias is not None)
@@ -81,13 +81,13 @@ class Net(nn.Layer):
         self.head = nn.Linear(8, 4)
         if pooler:
             self.pooler = Pooler()
-        self._pooler, self._gain, self._share, self._branch, self._swapped = pooler, gain, share, branch, swapped
+        self._pooler, self._gain, self._share, self._branch, self._turned = pooler, gain, share, branch, turned
 
     def forward(self, x: Tensor) -> Any:
-        one, two = (self.drop2, self.drop1) if self._swapped else (self.drop1, self.drop2)
-        hidden = self.norm(one(self.first(x)))
+        sign = -1.0 if self._turned else 1.0
+        hidden = self.norm(self.drop1(self.first(x)))
         branch = self.act(self.own(hidden) if self._branch == "own" else hidden * self._gain)
-        hidden = two(hidden + branch * self._share)
+        hidden = self.drop2((hidden + branch * self._share) * sign) * sign
         out = self.head(hidden)
         if self._pooler == "returned":
             return out, self.pooler(hidden)
@@ -262,15 +262,15 @@ def test_a_neutral_norm_that_is_frozen_stays_so() -> None:
 
 # -- what an extra does to differences that heal ----------------------------------------------------------------------------
 def test_differences_heal_beside_an_extra_that_no_gradient_reaches() -> None:
-    swapped = {"allow_extra": ("pooler",)}
-    result = run(Net(), Net("returned", swapped=True), **swapped)
+    allowed = {"allow_extra": ("pooler",)}
+    result = run(Net(), Net("returned", turned=True), **allowed)
     assert result.aligned
     assert any("heals" in pair.why for pair in result.pairs)
-    assert not run(Net(), Net("returned", swapped=True), **swapped, strict_inside=True).aligned
+    assert not run(Net(), Net("returned", turned=True), **allowed, strict_inside=True).aligned
 
 
 def test_a_neutral_norm_lets_differences_heal() -> None:
-    assert run(Net(), Net(norm=Norm(True), swapped=True)).aligned
+    assert run(Net(), Net(norm=Norm(True), turned=True)).aligned
 
 
 def test_a_damped_fault_does_not_heal_where_the_parameters_that_would_show_it_are_extras() -> None:
@@ -282,7 +282,7 @@ def test_a_damped_fault_does_not_heal_where_the_parameters_that_would_show_it_ar
 
 @pytest.mark.parametrize("settings", [{"diff_phase": "forward"}, {}], ids=str)
 def test_nothing_heals_where_no_gradient_tells_whether_an_extra_takes_part(settings: dict[str, Any]) -> None:
-    raw = Net("returned", swapped=True)
+    raw = Net("returned", turned=True)
     if not settings:
         raw.pooler.dense.weight = nn.Parameter(raw.pooler.dense.weight.values, False)
     assert not run(Net(), raw, allow_extra=("pooler",), **settings).aligned

@@ -71,7 +71,9 @@ def test_a_wrong_epsilon_is_found_at_its_layer_with_the_hyperparameter(diff, tmp
     assert result.stdout.startswith("DIFFERS  first at encoder.1.norm1 (step 0, forward)\n")
     assert "  eps=1e-12  eps=0.1\n" in result.stdout
     assert "<--- HERE" in result.stdout
-    assert "Try next: make the hyper-parameters above equal (eps=1e-12 against eps=0.1)" in result.stdout
+    assert (
+        "Try next: give both layers one epsilon: base's layer_norm has an epsilon of 1e-12, raw's 0.1" in result.stdout
+    )
     assert read(tmp_path / "r.json")["first_divergence"]["base"]["route"] == "encoder.1.norm1"
 
 

@@ -14,7 +14,7 @@ from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.match.layer_map import Matching, ParameterLink
 from padiff_rpc.match.special_init import SpecialInit
 from padiff_rpc.model.model import Model, ModelDescription, Native, TakingGradients, What
-from padiff_rpc.model.parts import with_parts
+from padiff_rpc.model.part_names import with_parts
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Unmatched
 from padiff_rpc.tensors.convert_dtype import convert_stream

@@ -42,7 +42,7 @@ from padiff_rpc.model.model import (
     StoreFigures,
     What,
 )
-from padiff_rpc.model.parts import has_part, place_of_part, stack_name
+from padiff_rpc.model.part_names import has_part, place_of_part, stack_name
 from padiff_rpc.model.recording.native_tree import (
     choose_layers,
     describe,
