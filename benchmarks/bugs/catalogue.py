@@ -218,7 +218,7 @@ _OPTIMIZERS: Sequence[tuple[int, str, str, str]] = (
     (2, "sgd_clipped", "clip_by_value", "clip"),
     (1, "momentum", "nesterov_missing", "nesterov|momentum"),
     (1, "rmsprop", "epsilon_inside_root", "epsilon|root"),
-    (2, "scheduled", "schedule_one_late", "rate|schedule|factor"),
+    (2, "scheduled", "schedule_one_late", "rate|schedule|factor|lr"),
 )
 """The half, the optimiser, the bug and words of the right cause; all on the decoder, in 3 steps."""
 
