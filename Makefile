@@ -22,7 +22,7 @@ PROTOC = $(call PY,proto) -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_o
 	&& sed -i -e 's/, Mapping as _Mapping/, Any as _Any&/' -e 's/\b_Mapping\]/_Mapping[str, _Any]]/g' $(1)/$(GENERATED)/*_pb2.pyi
 
 .PHONY: help env demo test test-fast test-processes test-contract test-together test-e2e test-pythons coverage \
-	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow mutations clean
+	lint type proto proto-check docs zoo zoo-faults site dist bench bench-slow mutations bugs healthy clean
 
 help:
 	@echo "make demo                    align the two example pairs, and find the planted bugs"
@@ -38,6 +38,8 @@ help:
 	@echo "make dist                    the wheel and the source distribution, in dist/"
 	@echo "make bench                   measure the cost, as ratios of one run; make bench CASE=bert: of one case"
 	@echo "make mutations               mutate healthy pairs, and count what is not found; SEED=1 COUNT=50 PAIR=gpt choose"
+	@echo "make bugs                    plant bugs of ports, and count which are named; make bugs ONLY=rope: only those"
+	@echo "make healthy                 align healthy pairs in many sizes and types, and print how near to an alarm each comes"
 	@echo "make env                     only create the environments under $(V)/"
 
 # -- environments: a stamp is older than the requirements when they have changed ----------------------------------------
@@ -226,6 +228,15 @@ bench-slow: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
 mutations: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV) $(ZOO_ENVS)
 	@$(call PY,coordinator) -m benchmarks.mutations $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT)) \
 		$(foreach pair,$(PAIR),--pair $(pair))
+
+BUGS = $(call PY,coordinator) -m benchmarks.bugs $(foreach part,$(ONLY),--only $(part)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(TOLERANCE),--tolerance $(TOLERANCE))
+
+bugs: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@GRPC_VERBOSITY=NONE $(BUGS)
+
+healthy: $(COORDINATOR) $(TORCH_ENV) $(PADDLE_ENV)
+	@GRPC_VERBOSITY=NONE $(BUGS) --healthy
 
 clean:
 	rm -rf $(V) build dist

@@ -226,7 +226,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.tensors",
         "numpy",
     },
-    "padiff_rpc.align.floor": {
+    "padiff_rpc.align.second_look": {
         "padiff_rpc.align.assign",
         "padiff_rpc.align.prepare",
         "padiff_rpc.align.progress",
@@ -243,7 +243,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     # The doors: align.py and compare_dumps.py.
     "padiff_rpc.align": {
-        "padiff_rpc.align.floor",
+        "padiff_rpc.align.second_look",
         "padiff_rpc.align.assign",
         "padiff_rpc.align.preconditions",
         "padiff_rpc.align.prepare",

@@ -17,6 +17,7 @@ from padiff_clients.options import as_run_of_one, option
 from padiff_clients.plan import plan_one
 from padiff_clients.report_errors import handled
 from padiff_clients.run_keys import RunFile, SideTable
+from padiff_rpc.compare.differing_hyperparameters import CONFIG
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ModelInfo, ParameterInfo
 from padiff_rpc.report.json_file import check_writable, write_json
 from padiff_rpc.report.layout import fold
@@ -75,7 +76,9 @@ def _print(info: ModelInfo, description: ModelDescription, console: Console) -> 
     for layer, node, lead in zip(description.layers, nodes, guides(nodes, ascii_only), strict=True):
         indent = 2 * node.depth + 4
         head = Text.assemble((lead, "dim"), (f"{node.label}  " if node.label else ""), (layer.class_name, "cyan"))
-        values = ", ".join(f"{name}={value!r}" for name, value in layer.hyperparameters.items())
+        values = ", ".join(
+            f"{name}={value!r}" for name, value in layer.hyperparameters.items() if not name.startswith(CONFIG)
+        )
         head = Text.assemble(
             head,
             ("  " + values if values else "", "dim"),

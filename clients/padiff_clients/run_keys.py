@@ -165,6 +165,9 @@ class RunFile(BaseModel):
         ToleranceSource | None,
         Option("What differences are held against: the table, or (auto) this run's own floor too.", sets="tolerance"),
     ] = None
+    explain: Annotated[
+        bool | None, Option("Run the first difference once more to tell its cause; default: do.", sets="explain")
+    ] = None
     strict_inside: Annotated[
         bool | None, Option("Fail differences inside layers too where all that follows agrees.", sets="strict_inside")
     ] = None

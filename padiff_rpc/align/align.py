@@ -10,16 +10,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
-from padiff_rpc.align.floor.introduced import introduced_errors
-from padiff_rpc.align.floor.step_on_copies import step_on_copies
-from padiff_rpc.align.floor.suspects import find_suspects, notes_on_floor, settle_suspects
-from padiff_rpc.align.preconditions import check_settings, refuse_shared_memory, share_a_process
+from padiff_rpc.align.preconditions import check_settings, refuse_one_model, refuse_shared_memory, share_a_process
 from padiff_rpc.align.prepare import Prepared, prepare
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.run.watch_flow import watch_flow
+from padiff_rpc.align.second_look.take_second_look import take_second_look
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
 from padiff_rpc.align.stages.extra_tensors import ExtraTensors
@@ -42,7 +40,7 @@ from padiff_rpc.match.scope import parameter_holders
 from padiff_rpc.model.model import Inputs, LossSpec, Model, ModelDescription, RecordOptions
 from padiff_rpc.model.place_inputs import place_inputs
 from padiff_rpc.per_side import OTHER_SIDE, PerSide, SideName
-from padiff_rpc.result import IntroducedError, Pair, Result
+from padiff_rpc.result import Result
 
 T = TypeVar("T")
 Probes = dict[SideName, ProbeFinding]
@@ -64,8 +62,7 @@ def align(
     Args:
         base: is the model that serves as the reference.
         raw: is the model under test.
-        base_inputs: are the arguments of base's forward, by name. Those whose names it does not know go by position, where it
-            can be told how (see place_inputs()); a note says what went where.
+        base_inputs: are the arguments of base's forward, by name, or else by position (see place_inputs()); a note says so.
         raw_inputs: are the arguments of raw's forward, likewise.
         settings: say what is run and compared, and how.
         progress: is told how far the alignment has come. Of layer boundaries it is told in a thread of ours where the models
@@ -77,14 +74,9 @@ def align(
             whatever the models raise.
     """
     check_settings(settings)
-    if base is raw:
-        raise PadiffError(
-            "base and raw are the same model: there is nothing to compare",
-            reason=Reason.BAD_CONFIG,
-            hint="launch or connect to each side by itself",
-        )
     begun = time.monotonic()
     models, inputs = PerSide(base, raw), PerSide(base_inputs, raw_inputs)
+    refuse_one_model(models)
     together = share_a_process(models)
     threads = SideThreads(in_turn=together)
     try:
@@ -98,8 +90,7 @@ def align(
         own = _own_buffers(prepared, threads)  # before anything is assigned
         prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
-        weighed = _weigh_suspects(prepared, threads, inputs, run)
-        introduced, unknown = _introduced(prepared, threads, inputs, run)
+        second = take_second_look(prepared, threads, inputs, run)
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -108,8 +99,8 @@ def align(
     finally:
         threads.close()
     result = _conclude(prepared, run, probes, decisions, begun)
-    result.notes = [*placed, *result.notes, *weighed, *unknown]
-    result.introduced = introduced
+    result.notes = [*placed, *result.notes, *second.notes]
+    result.introduced = second.introduced
     explain_first(result, prepared, run.steps, inputs)
     return result
 
@@ -218,34 +209,6 @@ def _run_steps(
             break
     steps[0].others = [*before, *steps[0].others]
     return StepsRun(steps, own, extras.settle(), assign_s, weights_before_s, step_s)
-
-
-def _weigh_suspects(prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], run: StepsRun) -> list[str]:
-    """Have float64 tell rounding from faults where a difference is larger than this run's floor; return notes."""
-    notes = notes_on_floor(prepared, run.steps)
-    suspects = find_suspects(run.steps)
-    if suspects is None:
-        return notes
-    float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")
-    return [*notes, *settle_suspects(run.steps, float64, why_not)]
-
-
-def _introduced(
-    prepared: Prepared, threads: SideThreads, inputs: PerSide[Inputs], run: StepsRun
-) -> tuple[list[IntroducedError], list[str]]:
-    """Measure what each layer adds itself, where the sides differ in what layers compute; and say where that cannot be done."""
-    failing = next((one for one in run.steps if any(_is_computed(pair) for pair in one.pairs)), None)
-    if failing is None or run.stopped is not None or not prepared.settings.measures_floor:
-        return [], []
-    alone, why_not = step_on_copies(prepared, threads, inputs, failing.step, "own", single_step=True)
-    if alone is None:
-        return [], [f"which layers add to the difference themselves was not measured: {why_not}"]
-    classes = prepared.described.map(lambda model: {layer.route: layer.class_name for layer in model.layers})
-    return introduced_errors(failing, alone, classes), []
-
-
-def _is_computed(pair: Pair) -> bool:
-    return pair.status == "fail" and pair.stage in ("forward", "backward", "grads")
 
 
 def _seconds(work: Callable[[], T]) -> tuple[T, float]:

@@ -40,6 +40,16 @@ def check_settings(settings: AlignSettings) -> None:
         )
 
 
+def refuse_one_model(models: PerSide[Model]) -> None:
+    """Refuse, with BAD_CONFIG, one model as both sides."""
+    if models.base is models.raw:
+        raise PadiffError(
+            "base and raw are the same model: there is nothing to compare",
+            reason=Reason.BAD_CONFIG,
+            hint="launch or connect to each side by itself",
+        )
+
+
 def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], settings: AlignSettings) -> None:
     """Refuse, with BAD_CONFIG, settings that ask a dump for something that only a running model can do."""
     if settings.assign and described.base.unrecorded == "tensors":

@@ -10,6 +10,8 @@ from typing import Any
 from padiff_rpc.compare.translations import as_common
 from padiff_rpc.result import LayerRef
 
+CONFIG = "config."
+"""What stands before the name of a value that a layer's configuration object holds."""
 _NAMES = {
     "epsilon": "eps",
     "axis": "dim",
@@ -56,7 +58,7 @@ class Difference:
 def differing_hyperparameters(
     base: LayerRef, raw: LayerRef, base_framework: str, raw_framework: str
 ) -> list[Difference]:
-    """Compare two layers' hyper-parameters, in base's order.
+    """Compare two layers' hyper-parameters, in base's order. Their configurations are left to `differing_configuration`.
 
     Some hyper-parameters exist on one side only. Between two frameworks such a hyper-parameter counts only if its value is
     known to mean something other than its absence. Within one framework it counts unless it is off: another release may lack it.
@@ -71,6 +73,17 @@ def differing_hyperparameters(
         elif _counts_alone(name, mine or yours, base.class_name, base_framework == raw_framework):
             absent = "(has none)"
             found.append(Difference(mine.text() if mine else absent, yours.text() if yours else absent))
+    return found
+
+
+def differing_configuration(base: LayerRef, raw: LayerRef) -> list[Difference]:
+    """Compare the values that both layers' configurations have under one name. Most of them concern other layers."""
+    found: list[Difference] = []
+    for name, value in base.hyperparameters.items():
+        if name.startswith(CONFIG) and name in raw.hyperparameters:
+            mine, yours = (_Item(name, each, _value(name, each)) for each in (value, raw.hyperparameters[name]))
+            if not _same(mine.value, yours.value):
+                found.append(Difference(mine.text(), yours.text()))
     return found
 
 
@@ -93,6 +106,8 @@ def _counts_alone(name: str, item: _Item | None, class_name: str, one_framework:
 def _canonical(layer: LayerRef, framework: str) -> dict[str, _Item]:
     found: dict[str, _Item] = {}
     for own, value in layer.hyperparameters.items():
+        if own.startswith(CONFIG):
+            continue
         plain = own.lstrip("_")
         name, common = as_common(framework, plain, value)
         name = _NAMES.get(name, name)

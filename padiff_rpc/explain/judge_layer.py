@@ -39,7 +39,7 @@ _CONSTANTS_OF_PADDLE = ("batchnorm", "avgpool")
 
 
 def judge_layer(layer: LayerInStep, seed: int = 0) -> Judgement:
-    """Replayed a layer on both sides, in float64 and then in their own dtypes, and say what its difference is.
+    """Replay a layer on both sides, in float64 and then in their own dtypes, and say what its difference is.
 
     Raw takes base's own inputs, and has base's weights, so that nothing is inherited. Nothing of either model changes but that
     the autograd graph of the last step is dropped.
@@ -60,6 +60,8 @@ def judge_layer(layer: LayerInStep, seed: int = 0) -> Judgement:
         exact = replays.exact()
         paired = pair_replays(layer, exact)
         measured = {key: distance(both.base, both.raw) for key, both in paired.tensors.items()}
+        if replays.without_backward:
+            paired.not_compared.append(f"the gradients: {replays.without_backward}")
         blank = replace(blank, not_compared=tuple(paired.not_compared), limit=_limit(layer))
         found = _in_float64(blank, paired, measured)
     except CannotJudge as err:

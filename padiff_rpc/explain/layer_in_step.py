@@ -34,6 +34,7 @@ class LayerInStep:
         described: Both models' descriptions.
         links: The parameters and buffers that correspond; those of other layers do not count.
         inner: Layers inside that correspond, at whose outputs flipped signs are looked for.
+        backward: Judge the gradients, too.
     """
 
     models: PerSide[ReplayingModel]
@@ -43,6 +44,7 @@ class LayerInStep:
     described: PerSide[ModelDescription]
     links: Sequence[ParameterLink]
     inner: Sequence[PerSide[str]] = ()
+    backward: bool = True
 
     def inside(self, side: SideName) -> set[str]:
         """Return the first names of the tensors of the layer and of all layers inside."""

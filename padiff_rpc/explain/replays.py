@@ -1,4 +1,4 @@
-"""Replayed one layer on both sides, raw on base's inputs and weights, and read what comes back."""
+"""Replay one layer on both sides, raw on base's inputs and weights, and read what comes back."""
 
 from __future__ import annotations
 
@@ -78,20 +78,38 @@ class Replayed:
 
 
 class Replays:
-    """Replayed one layer call in this dtype and that. Raw takes what base took, and has base's weights, every time."""
+    """Replay one layer call in this dtype and that. Raw takes what base took, and has base's weights, every time.
+
+    Attributes:
+        without_backward: Why no backward is run, though it was asked for; "" where there is no such reason.
+    """
 
     def __init__(self, layer: LayerInStep, seed: int = 0) -> None:
+        self.without_backward: str = ""
         self._layer = layer
         self._seed = seed
+        self._backward = layer.backward
         self._given: dict[str, Tensor] = {}
         self._outputs: PerSide[tuple[str, ...]] = PerSide((), ())
 
     def exact(self) -> PerSide[Replayed]:
-        """Replayed both sides in float64, from one projection of the outputs that both have.
+        """Replay both sides in float64, from one projection of the outputs that both have.
+
+        A side may run forward alone (paddle's RNNs in evaluation); then both do, and `without_backward` says why.
 
         Raises:
             CannotJudge: A side cannot be replayed, or an input of base's does not fit raw's.
         """
+        try:
+            return self._exact()
+        except CannotJudge as err:
+            if err.reason is not Reason.MODEL_FAILED or not self._backward:
+                raise
+            self._backward, self.without_backward = False, str(err)
+            return self._exact()
+
+    def _exact(self) -> PerSide[Replayed]:
+        self._given, self._outputs = {}, PerSide((), ())
         base = self._run("base", "float64")
         self._given = base.named(base.inputs.records)
         try:
@@ -110,7 +128,7 @@ class Replays:
         return PerSide(base, raw)
 
     def own(self) -> PerSide[Replayed]:
-        """Replayed both sides in their own dtypes, on the same inputs as in float64."""
+        """Replay both sides in their own dtypes, on the same inputs as in float64."""
         return PerSide(self._run("base", None), self._run("raw", None))
 
     @cached_property
@@ -148,6 +166,7 @@ class Replays:
             parameters=self._weights if side == "raw" else {},
             seed=self._seed,
             outputs=self._outputs.of(side),
+            backward=self._backward,
             inner=tuple(each.of(side) for each in layer.inner),
         )
         try:

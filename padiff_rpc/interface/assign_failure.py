@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from padiff_rpc.align.assign.explain_mismatch import AssignFailure, explain_mismatch
+from padiff_rpc.compare.differing_hyperparameters import CONFIG
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.interface.messages import log, show
 from padiff_rpc.interface.side_models import SideModel
@@ -88,7 +89,9 @@ def _layer(description: ModelDescription, route: str, class_name: str) -> str:
     Without a class name it is the class at the route, which is the model's own where no layer corresponds.
     """
     layer = description.layer(route)
-    values = ", ".join(f"{name}={value!r}" for name, value in layer.hyperparameters.items())
+    values = ", ".join(
+        f"{name}={value!r}" for name, value in layer.hyperparameters.items() if not name.startswith(CONFIG)
+    )
     return f"{class_name or layer.class_name}({values})"
 
 

@@ -63,7 +63,8 @@ class LayerInfo:
         children: The routes of its direct sublayers, in definition order.
         parameters: The full names of the parameters and buffers that the layer holds itself, in definition order.
             A tied tensor is listed under the name that it has in this layer.
-        hyperparameters: Plain JSON values that were read off its attributes (`eps`, `stride`, `bias`, `p`, ...).
+        hyperparameters: Plain JSON values that were read off its attributes (`eps`, `stride`, `bias`, `p`, ...), and those
+            of its configuration object (`config.hidden_act`) at the first layer that holds it.
         training: True in training mode, False in evaluation mode.
         aliases: The further routes of a layer that is registered several times.
     """

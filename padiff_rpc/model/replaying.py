@@ -30,6 +30,7 @@ class ReplayRequest:
             by full name or alias, converted likewise.
         seed: The seed of the projection from which backward runs (see `NEUTRAL_LOSSES`).
         outputs: The names of the outputs that the projection takes, in this order; empty for all, in the layer's own.
+        backward: Run backward, too; False ends after the layer's forward.
         inner: The routes of layers inside, whose boundaries are to be recorded too.
     """
 
@@ -41,6 +42,7 @@ class ReplayRequest:
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     outputs: tuple[str, ...] = ()
+    backward: bool = True
     inner: tuple[str, ...] = ()
 
 
@@ -51,7 +53,7 @@ class ReplayResult:
     Attributes:
         boundaries: The boundaries of the layer and of the inner layers asked for, in execution order, the forward's before the
             backward's. Calls are counted within the replay, so that the layer's own is 0. The first one is of the layer's
-            inputs. There are none of the backward where no output wants a gradient.
+            inputs. There are none of the backward where it is not asked for, or no output wants a gradient.
         parameters: The gradients of the trainable parameters of the layer and of all layers inside, each under the first of
             its names in the model; one that got no gradient is left out.
         wall_s: The duration in seconds, the forward up to the layer included.

@@ -97,8 +97,7 @@ def record(
         backward: Whether to run the loss and a backward.
         selection: Which layers to record.
         api_calls: Whether to record functional calls too.
-        floor: Whether to measure how far each tensor moves by rounding alone, by one more run of each step. A model that
-            cannot measure it records none.
+        floor: Whether to measure how far rounding alone moves each tensor, by one more run of each step, where the model can.
         progress: Called with the step's number and each boundary, as it is recorded.
 
     Raises:

@@ -437,7 +437,7 @@ class MeasureFloorResult(_message.Message):
     def __init__(self, wall_s: _Optional[float] = ...) -> None: ...
 
 class ReplayLayerHeader(_message.Message):
-    __slots__ = ("session_id", "forward", "route", "call", "dtype", "seed", "outputs", "inner", "tensor_count")
+    __slots__ = ("session_id", "forward", "route", "call", "dtype", "seed", "outputs", "inner", "forward_only", "tensor_count")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
@@ -446,6 +446,7 @@ class ReplayLayerHeader(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     INNER_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_ONLY_FIELD_NUMBER: _ClassVar[int]
     TENSOR_COUNT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     forward: ForwardHeader
@@ -455,8 +456,9 @@ class ReplayLayerHeader(_message.Message):
     seed: int
     outputs: _containers.RepeatedScalarFieldContainer[str]
     inner: _containers.RepeatedScalarFieldContainer[str]
+    forward_only: bool
     tensor_count: int
-    def __init__(self, session_id: _Optional[str] = ..., forward: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., dtype: _Optional[str] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[str]] = ..., inner: _Optional[_Iterable[str]] = ..., tensor_count: _Optional[int] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., forward: _Optional[_Union[ForwardHeader, _Mapping[str, _Any]]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., dtype: _Optional[str] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[str]] = ..., inner: _Optional[_Iterable[str]] = ..., forward_only: bool = ..., tensor_count: _Optional[int] = ...) -> None: ...
 
 class ReplayLayerRequest(_message.Message):
     __slots__ = ("header", "batch")

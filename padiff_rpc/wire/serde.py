@@ -533,6 +533,7 @@ def replay_header_to_proto(
         seed=request.seed,
         outputs=request.outputs,
         inner=request.inner,
+        forward_only=not request.backward,
         tensor_count=tensor_count,
     )
 
@@ -561,6 +562,7 @@ def replay_header_from_proto(
         seed=proto.seed,
         outputs=tuple(proto.outputs),
         inner=tuple(proto.inner),
+        backward=not proto.forward_only,
     )
 
 

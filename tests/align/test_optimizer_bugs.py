@@ -22,7 +22,6 @@ from tests.align.pairs import hosted, inputs_of
 
 ADAMW = "AdamW(lr=0.001, weight_decay=0.01)"
 MINE = OptimizerSpec("mine")
-Wrong = Callable[[Optimizer], None]
 
 
 class EpsilonInside(Optimizer):
@@ -73,12 +72,12 @@ def made(kind: type[Optimizer], spec: str) -> Callable[[Any], Optimizer]:
 
 
 def run(base: Callable[[Any], Any], raw: Callable[[Any], Any], steps: int, factory: str = "bert_like") -> Result:
-    sides = [
+    mine, other = (
         HostedModel(hosted(factory, seed=seed).model, NumpyBackend(), optimizers={"mine": make})
         for seed, make in enumerate((base, raw))
-    ]
+    )
     inputs = inputs_of(factory)
-    return align(*sides, inputs, inputs, AlignSettings(base_optimizer=MINE, raw_optimizer=MINE, steps=steps))
+    return align(mine, other, inputs, inputs, AlignSettings(base_optimizer=MINE, raw_optimizer=MINE, steps=steps))
 
 
 def place(result: Result) -> tuple[int, str]:
@@ -139,6 +138,21 @@ def test_an_offered_optimisers_hyper_parameters_are_told_where_they_differ() -> 
     assert [
         note for note in result.notes if "the optimisers differ in lr: 0.001 in base, 0.002 in raw, for all" in note
     ]
+
+
+@pytest.mark.parametrize(("neutral", "steps"), [(True, {0}), (False, {0, 1, 2})])
+def test_of_neutral_optimisers_the_states_of_the_first_step_tell_all(neutral: bool, steps: set[int]) -> None:
+    if neutral:
+        inputs, adam = inputs_of("mlp"), parse_optimizer("Adam(lr=0.001)")
+        settings = AlignSettings(base_optimizer=adam, raw_optimizer=adam, steps=3)
+        result = align(hosted("mlp"), hosted("mlp", seed=1), inputs, inputs, settings)
+    else:
+        result = run(made(Optimizer, "Adam"), made(Optimizer, "Adam"), steps=3, factory="mlp")
+    assert result.aligned
+    states = [pair for pair in result.pairs if "(moment" in pair.tensor]
+    assert steps == {pair.step for pair in states}
+    parameters = sum(pair.stage == "weights_before" for pair in result.pairs)
+    assert 2 * parameters * len(steps) == len(states)
 
 
 @pytest.mark.parametrize("rule", ["raw alone", "base alone", "both"])

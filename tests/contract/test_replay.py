@@ -168,6 +168,12 @@ def test_the_gradients_of_a_call_are_those_of_its_projection(kit: Any) -> None:
         assert (projected(x + moved) - projected(x - moved)) / 2e-5 == pytest.approx(gradient[at], rel=1e-6)
 
 
+def test_a_replay_can_end_after_the_forward(kit: Any) -> None:
+    result = hosted(kit, "mlp").replay(asked("mlp", "act", backward=False))
+    assert ["input", "output"] == [each.side for each in result.boundaries]
+    assert () == result.parameters
+
+
 def test_inner_layers_are_recorded_where_they_are_asked_for(kit: Any) -> None:
     model = hosted(kit, "mlp")
     result = model.replay(asked("mlp", "", dtype="float64", inner=("act",)))

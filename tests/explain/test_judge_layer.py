@@ -413,6 +413,21 @@ def test_nan_never_passes() -> None:
     assert "rounding" == judged(*both(inf)).kind
 
 
+def test_a_side_that_runs_forward_alone_is_judged_by_its_outputs() -> None:
+    def one_way(x: Native) -> Native:
+        def vjp(g: np.ndarray) -> tuple[np.ndarray]:
+            raise RuntimeError("no way back")
+
+        return apply(x.values * 2, (x,), vjp)
+
+    found = judged(*both(lambda: Apply(lambda x: x * 2.0), lambda: Apply(one_way)))
+    assert "rounding" == found.kind
+    assert {"output"} == {each.quantity for each in found.errors}
+    assert ["no way back" in text for text in found.not_compared] == [True]
+    found = judged(*both(lambda: Apply(lambda x: x * 2.00001), lambda: Apply(one_way)))
+    assert "semantics" == found.kind
+
+
 def test_what_cannot_be_compared_is_not_judged_and_says_why() -> None:
     def fails(x: Native) -> Native:
         if x.dtype is DType.F64:

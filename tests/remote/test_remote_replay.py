@@ -94,6 +94,7 @@ def test_the_request_reaches_the_model_whole() -> None:
         {"fc.weight": VECTORS},
         4,
         ("0",),
+        False,
         ("in",),
     )
     with serving(stub) as worker, connect(worker.address) as remote:

@@ -135,6 +135,7 @@ def test_a_forward_header_tells_unset_from_false_and_zero(training: Any, seed: A
             parameters={"fc.bias": Tensor.from_array(np.ones(2))},
             seed=7,
             outputs=("1", "0"),
+            backward=False,
             inner=("fc", "act"),
         ),
     ],

@@ -30,8 +30,16 @@ class StateComparer:
     some digits, which leaves 1.3e-5 in moment2 for 0.999.
     """
 
-    def __init__(self, comparer: ParameterComparer) -> None:
+    def __init__(self, comparer: ParameterComparer, neutral: bool) -> None:
+        """Begin.
+
+        Args:
+            comparer: reads and compares both sides' states.
+            neutral: says that both optimisers are neutral: of these only a parameter's own settings can differ, which the
+                first step shows.
+        """
         self._comparer = comparer
+        self._neutral = neutral
         self._shared: frozenset[str] | None = None
 
     def compare(
@@ -49,7 +57,7 @@ class StateComparer:
             options: tell of both optimisers.
         """
         self._shared = frozenset(shared) if self._shared is None else self._shared & frozenset(shared)
-        if not options.known:
+        if not options.known or (self._neutral and step):
             return []
         held = [link for link in links if self._shared.issuperset(link.raw)]
         treated, pairs = options.treated(held), list[Pair]()

@@ -31,7 +31,7 @@ from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.match.pair_records import pair_records
-from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES
+from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import (
     BackwardResult,
     Flooring,
@@ -74,7 +74,9 @@ class StepRunner:
         optimizer = self._settings.base_optimizer
         self._movement = Movement(sides, self._parameters)
         self._updates = None if optimizer is None else UpdateJudge(sides, comparer, optimizer)
-        self._states = StateComparer(comparer)
+        self._states = StateComparer(
+            comparer, all(one is None or one.name in NEUTRAL_OPTIMIZERS for one in self._settings.optimizers)
+        )
         self._lone = prepared.lone
         self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)

@@ -22,7 +22,7 @@ from padiff_rpc.tensors.tensor import collect_all
 def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: Evidence) -> Evidence:
     """Run the step once more up to its stage, and read the parameter or buffer, or its gradient, on both sides."""
     stage, models = divergence.stage, again.sides.models
-    link, raw_name = _link_of(again.prepared, divergence.found_at)
+    link, raw_name = link_of(again.prepared, divergence.found_at)
     before = gradient = None
     if stage in ("weights", "buffers"):
         before = _held(again, link, raw_name, "value")[0]
@@ -44,7 +44,7 @@ def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: 
     return replace(facts, base=base, raw=raw, before=before, gradient=gradient[0] if gradient else None)
 
 
-def _link_of(prepared: Prepared, pair: Pair) -> tuple[ParameterLink, str]:
+def link_of(prepared: Prepared, pair: Pair) -> tuple[ParameterLink, str]:
     """Return the link that a comparison of held tensors stands for, and raw's name in it."""
     name = f"{pair.raw_route}.{pair.tensor}" if pair.raw_route else pair.tensor
     for link in prepared.scope.links:

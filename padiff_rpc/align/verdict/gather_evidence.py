@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.evidence_at_boundary import at_boundary, directly_inside
-from padiff_rpc.align.verdict.evidence_of_parameter import of_parameter
+from padiff_rpc.align.verdict.evidence_of_parameter import link_of, of_parameter
 from padiff_rpc.align.verdict.run_again import Again, Lacking
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.explain.causes.evidence import Evidence, SeenLayer, SeenOptimizer
-from padiff_rpc.model.model import Inputs, LossSpec, Model, OptimizerSpec
+from padiff_rpc.model.model import Inputs, LossSpec, Model, OptionValue
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Divergence
 from padiff_rpc.tensors.tensor import Tensor, collect_all
@@ -41,8 +41,8 @@ def gather_evidence(
         divergence: is the first one.
         inputs: are the arguments of each side's forward.
     """
-    facts = _facts(prepared, divergence)
     step = next(one for one in steps if one.step == divergence.step)
+    facts = _facts(prepared, step, divergence)
     try:
         return Gathered(_with_tensors(prepared, step, divergence, inputs, facts))
     except Lacking as lacking:
@@ -52,9 +52,8 @@ def gather_evidence(
 
 
 # -- facts ---------------------------------------------------------------------------------------------------------------
-def _facts(prepared: Prepared, divergence: Divergence) -> Evidence:
+def _facts(prepared: Prepared, step: StepResult, divergence: Divergence) -> Evidence:
     found_at, metrics = divergence.found_at, divergence.metrics
-    settings = prepared.settings
     base = raw = None
     if divergence.stage == "loss" and metrics is not None and metrics.base_value is not None:
         base, raw = np.array(metrics.base_value), np.array(metrics.raw_value)
@@ -77,7 +76,7 @@ def _facts(prepared: Prepared, divergence: Divergence) -> Evidence:
         dtypes=PerSide(metrics.base_dtype, metrics.raw_dtype) if metrics else PerSide("", ""),
         base=base,
         raw=raw,
-        optimizers=PerSide(_optimizer(settings.base_optimizer), _optimizer(settings.raw_optimizer)),
+        optimizers=_optimizers(prepared, step, divergence),
     )
 
 
@@ -111,8 +110,24 @@ def _seen(prepared: Prepared, routes: PerSide[str]) -> PerSide[SeenLayer]:
     return PerSide(of("base"), of("raw"))
 
 
-def _optimizer(spec: OptimizerSpec | None) -> SeenOptimizer | None:
-    return None if spec is None else SeenOptimizer(spec.name, spec.options)
+def _optimizers(prepared: Prepared, step: StepResult, divergence: Divergence) -> PerSide[SeenOptimizer | None]:
+    """Return how each side's optimiser treats the parameter that differs, as it tells; else by what it was named."""
+    if divergence.stage == "weights" and step.options is not None:
+        try:
+            link, raw = link_of(prepared, divergence.found_at)
+        except Lacking:
+            link, raw = None, ""
+        treated = step.options.treated
+        told = PerSide(treated.base.get(link.base[0]) if link else None, treated.raw.get(raw))
+        if told.base is not None and told.raw is not None:
+            return told.map(lambda one: None if one is None else SeenOptimizer(one[0], _numbers(one[1])))
+    return prepared.settings.optimizers.map(
+        lambda spec: None if spec is None else SeenOptimizer(spec.name, spec.options)
+    )
+
+
+def _numbers(options: Mapping[str, OptionValue]) -> dict[str, float]:
+    return {name: float(value) for name, value in options.items() if not isinstance(value, str)}
 
 
 # -- tensors -------------------------------------------------------------------------------------------------------------

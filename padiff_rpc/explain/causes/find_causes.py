@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from padiff_rpc.explain.causes.catalogue.attention_variants import attention
+from padiff_rpc.explain.causes.catalogue.constants import constants
+from padiff_rpc.explain.causes.catalogue.embeddings import padding_row
+from padiff_rpc.explain.causes.catalogue.gradients import lost_gradient
+from padiff_rpc.explain.causes.catalogue.linear import linear
+from padiff_rpc.explain.causes.catalogue.loss_reduction import ignored_targets
+from padiff_rpc.explain.causes.catalogue.modes import modes
+from padiff_rpc.explain.causes.catalogue.norms import norms
+from padiff_rpc.explain.causes.catalogue.optimizer_update import optimizer_options, update
+from padiff_rpc.explain.causes.catalogue.order import order
+from padiff_rpc.explain.causes.catalogue.other_functions import other_function
+from padiff_rpc.explain.causes.catalogue.parts import parts
+from padiff_rpc.explain.causes.catalogue.precision import precision
+from padiff_rpc.explain.causes.catalogue.range import out_of_range
+from padiff_rpc.explain.causes.catalogue.resampling import resampling
+from padiff_rpc.explain.causes.catalogue.sums import weighted_sum
+from padiff_rpc.explain.causes.catalogue.unequal_hyperparameters import configuration, hyperparameters
 from padiff_rpc.explain.causes.evidence import Evidence
-from padiff_rpc.explain.causes.rules.attention_variants import attention
-from padiff_rpc.explain.causes.rules.constants import constants
-from padiff_rpc.explain.causes.rules.embeddings import padding_row
-from padiff_rpc.explain.causes.rules.gradients import lost_gradient
-from padiff_rpc.explain.causes.rules.linear import linear
-from padiff_rpc.explain.causes.rules.loss_reduction import ignored_targets
-from padiff_rpc.explain.causes.rules.modes import modes
-from padiff_rpc.explain.causes.rules.norms import norms
-from padiff_rpc.explain.causes.rules.optimizer_update import optimizer_options, update
-from padiff_rpc.explain.causes.rules.order import order
-from padiff_rpc.explain.causes.rules.other_functions import other_function
-from padiff_rpc.explain.causes.rules.parts import parts
-from padiff_rpc.explain.causes.rules.precision import precision
-from padiff_rpc.explain.causes.rules.range import out_of_range
-from padiff_rpc.explain.causes.rules.resampling import resampling
-from padiff_rpc.explain.causes.rules.sums import weighted_sum
-from padiff_rpc.explain.causes.rules.unequal_hyperparameters import configuration, hyperparameters
 from padiff_rpc.result import Cause
 
 CauseRule = Callable[[Evidence], Sequence[Cause]]

@@ -79,7 +79,7 @@ def told_share(share: float) -> str:
 def told_factor(factor: float) -> str:
     """Write a factor so that 2 and 1.999 are told apart, and 1 from 1.00001."""
     if 0.0 < abs(abs(factor) - 1.0) < 1e-2:
-        return f"{factor:.8g}" if abs(abs(factor) - 1.0) > 1e-6 else f"{factor:.4f}"
+        return f"{factor:.9g}" if abs(abs(factor) - 1.0) > 1e-8 else f"{factor:.4f}"
     return f"{factor:.4g}" if abs(factor) < 1e-3 or abs(factor) >= 1e4 else f"{factor:.4f}"
 
 

@@ -43,7 +43,6 @@ from padiff_rpc.model.model import (
     What,
 )
 from padiff_rpc.model.parts import has_part, place_of_part, stack_name
-from padiff_rpc.model.recording.floor import Floor
 from padiff_rpc.model.recording.native_tree import (
     choose_layers,
     describe,
@@ -52,6 +51,7 @@ from padiff_rpc.model.recording.native_tree import (
     place_tensors,
     unknown_layer,
 )
+from padiff_rpc.model.recording.perturbed_run import PerturbedRun
 from padiff_rpc.model.recording.recorder import Recorder, raise_failure
 from padiff_rpc.model.replaying import ReplayRequest, ReplayResult
 from padiff_rpc.model.spec import parse_spec
@@ -138,8 +138,8 @@ class HostedModel:
         self._step: _Step | None = None
         self._called: list[Recorder] = []
         self._lent: ExitStack | None = None  # undone when the model goes back to its own tensors
-        self._measured: Floor | None = None
-        self._floor: Floor | None = None
+        self._measured: PerturbedRun | None = None
+        self._floor: PerturbedRun | None = None
 
     @classmethod
     def from_spec(
@@ -524,7 +524,8 @@ class HostedModel:
         chosen = layers if options.routes is None else choose_layers(layers, options.routes)
         taken = {id(placed) for placed in chosen}
         others = [placed for placed in layers if id(placed) not in taken]
-        return Recorder(self.backend, chosen, options, self._store, observer, gradients, others, apart, self._floor)
+        watched = replace(options, gradients=options.gradients and gradients)
+        return Recorder(self.backend, chosen, watched, self._store, observer, others, apart, self._floor)
 
     def _known_tensors(self) -> dict[str, NativeTensor]:
         tensors = place_tensors(self.backend, place_layers(self.backend, self.model))
@@ -579,7 +580,7 @@ class HostedModel:
         spec, matrix = self._matrix(name, tensor)
         return digest_chunks(lambda: transposed_chunks(matrix), spec, statistics=statistics)
 
-    def _with_floor(self, floor: Floor, name: str, gradient: NativeTensor, summary: Digest) -> Digest:
+    def _with_floor(self, floor: PerturbedRun, name: str, gradient: NativeTensor, summary: Digest) -> Digest:
         """Add how far a gradient is from that of the perturbed run; a transpose is as far."""
         spec = self.backend.spec(gradient)
         if not floor.knows(name) or not spec.dtype.is_floating:

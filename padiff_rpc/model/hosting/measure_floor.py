@@ -12,8 +12,8 @@ import numpy as np
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.model import Boundary, ForwardRequest, Inputs, LossSpec, Model
-from padiff_rpc.model.recording.floor import Floor, Place
 from padiff_rpc.model.recording.native_tree import NamedTensor, place_layers, place_tensors
+from padiff_rpc.model.recording.perturbed_run import PerturbedRun, Place
 from padiff_rpc.tensors.digest import hash_of
 from padiff_rpc.tensors.perturb import can_perturb, perturb
 from padiff_rpc.tensors.sketch import sketch
@@ -29,7 +29,7 @@ def measure_floor(
     over_all_outputs: Callable[[LossSpec], LossSpec],
     request: ForwardRequest,
     loss: LossSpec | None,
-) -> Floor:
+) -> PerturbedRun:
     """Run a step on perturbed weights and inputs, put all values back exactly, and return what passed its layers, in sketches.
 
     In half precision the outputs of the innermost layers are perturbed, too, since each rounds by as much as its weights do. The
@@ -52,7 +52,7 @@ def measure_floor(
     tensors = place_tensors(backend, layers)
     halves = any(backend.spec(each.tensor).dtype in _HALVES for each in tensors)
     options = replace(request.record, sync=halves, api_calls=request.record.api_calls, statistics=Statistics.SIZES)
-    floor = Floor()
+    floor = PerturbedRun()
     watcher = _Sketching(model, floor, {each.route for each in layers if not each.children} if halves else None)
     given = replace(request, inputs=_perturbed_inputs(request.inputs), record=options)
     with _perturbed(backend, tensors):
@@ -73,7 +73,7 @@ def measure_floor(
 class _Sketching:
     """The observer of the perturbed run: it sketches each record and lets it go."""
 
-    def __init__(self, model: Model, floor: Floor, perturbs: set[str] | None) -> None:
+    def __init__(self, model: Model, floor: PerturbedRun, perturbs: set[str] | None) -> None:
         """Watch a run; `perturbs` are the layers whose outputs are perturbed, None for a run that is not synced."""
         self._model = model
         self._floor = floor

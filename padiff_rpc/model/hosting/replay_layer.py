@@ -195,12 +195,13 @@ class _Replay:
                 )
 
     def _run(self, *args: Any, **kwargs: Any) -> None:
-        recorder = Recorder(self._backend, self._recorded, RecordOptions(), self._store, self, gradients=True)
+        recorder = Recorder(self._backend, self._recorded, RecordOptions(), self._store, self)
         try:
             with recorder.recording():
                 outputs = self._placed.layer(*args, **kwargs)
             raise_failure(recorder, None)
-            self._run_backward(recorder, outputs)
+            if self._request.backward:
+                self._run_backward(recorder, outputs)
         except Exception as err:
             raise_failure(recorder, err)
             raise

@@ -11,6 +11,7 @@ from typing import Any
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.backends.backend import Backend
 from padiff_rpc.model.model import LayerInfo, ModelDescription, ParameterInfo, ParameterKind
+from padiff_rpc.model.recording.config_values import ConfigValues
 
 
 @dataclass
@@ -105,10 +106,11 @@ def find_tensors(backend: Backend, model: Any, names: Sequence[str]) -> dict[str
 def describe(backend: Backend, model: Any) -> ModelDescription:
     """Return the description of a native model."""
     layers = place_layers(backend, model)
+    configs = ConfigValues()
     return ModelDescription(
         framework=backend.name,
         class_name=type(model).__name__,
-        layers=tuple(_layer_info(backend, each) for each in layers),
+        layers=tuple(_layer_info(backend, each, configs) for each in layers),
         parameters=tuple(
             ParameterInfo(
                 name=each.name,
@@ -160,7 +162,7 @@ def _find(
             _find(backend, child, below[name], path, found)
 
 
-def _layer_info(backend: Backend, placed: PlacedLayer) -> LayerInfo:
+def _layer_info(backend: Backend, placed: PlacedLayer, configs: ConfigValues) -> LayerInfo:
     kind = type(placed.layer)
     return LayerInfo(
         route=placed.route,
@@ -168,7 +170,7 @@ def _layer_info(backend: Backend, placed: PlacedLayer) -> LayerInfo:
         class_path=f"{kind.__module__}.{kind.__qualname__}",
         children=placed.children,
         parameters=tuple(join(placed.route, name) for name, *_ in backend.own_tensors(placed.layer)),
-        hyperparameters=backend.hyperparameters(placed.layer),
+        hyperparameters={**backend.hyperparameters(placed.layer), **configs.of(placed.layer)},
         training=backend.is_training(placed.layer),
         aliases=tuple(placed.aliases),
     )

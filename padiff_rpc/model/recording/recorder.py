@@ -15,9 +15,9 @@ from padiff_rpc.model.api_names import api_route
 from padiff_rpc.model.backends.backend import Backend, Listen, NativeTensor, Remove
 from padiff_rpc.model.model import Boundary, BoundarySide, Observer, Phase, Record, RecordOptions, Releasing
 from padiff_rpc.model.recording.call_stack import Calls, RunningCall
-from padiff_rpc.model.recording.floor import Floor, Place
 from padiff_rpc.model.recording.gradient_hooks import GradientHooks, GradientPoint
 from padiff_rpc.model.recording.native_tree import PlacedLayer
+from padiff_rpc.model.recording.perturbed_run import PerturbedRun, Place
 from padiff_rpc.model.recording.side_thread import SideThread
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest_chunks, hash_of
@@ -58,20 +58,18 @@ class Recorder:
         options: RecordOptions,
         store: Store,
         observer: Observer | None,
-        gradients: bool,
         others: Sequence[PlacedLayer] = (),
         apart: bool = False,
-        floor: Floor | None = None,
+        floor: PerturbedRun | None = None,
     ) -> None:
         """Prepare to record; nothing is hooked before `recording()`.
 
         Args:
             backend: The framework.
             layers: The layers to record, in pre-order.
-            options: What to record.
+            options: What to record; gradients only where the forward runs with autograd.
             store: Keeps the captured tensors.
             observer: Receives the boundaries of the forward; None records the root's outputs only.
-            gradients: True where the forward runs with autograd.
             others: The layers that are not recorded. Their functional calls are not taken for calls of the layer around them.
             apart: Compute digests, and call the observer, in a thread beside the model's.
             floor: What a perturbed run of this step has shown; the digests tell how far the tensors are from it.
@@ -83,7 +81,7 @@ class Recorder:
         self._options = options
         self._store = store
         self._observer = observer
-        self._watches = gradients and options.gradients
+        self._watches = options.gradients
         self._gradients = GradientHooks(backend, self._gradient_arrived)
         self._calls = Calls()
         self._seq = 0

@@ -1,0 +1,1 @@
+"""Models for benchmarks/bugs, each in torch and ported to paddle."""
