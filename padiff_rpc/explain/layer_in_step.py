@@ -9,6 +9,7 @@ from typing import Protocol
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ForwardRequest, Model, ModelDescription
+from padiff_rpc.model.parts import joined, stack_name
 from padiff_rpc.model.replaying import Replaying
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.tensor import Tensor, collect_all
@@ -56,6 +57,12 @@ class LayerInStep:
             ahead += layer.children
         return found
 
+    @property
+    def stacks(self) -> set[str]:
+        """The names of raw's tensors that are matched in parts."""
+        names = {info.name for info in self.described.raw.parameters}
+        return {stack_name(name) for name in names} - names
+
     def parameter_links(self) -> list[ParameterLink]:
         """Return the links of parameters of which any side's lies in the layer."""
         inside = PerSide(self.inside("base"), self.inside("raw"))
@@ -74,6 +81,8 @@ class LayerInStep:
 def weights_for_raw(layer: LayerInStep) -> dict[str, Tensor]:
     """Return base's values of the parameters in raw's layer that are not equal there, by raw's names and in raw's layout.
 
+    Of a stack that is matched in parts, the whole is returned.
+
     They drift apart once an optimiser has stepped, and are rounded where raw is kept in another dtype.
     """
     base, raw = layer.models
@@ -88,12 +97,17 @@ def weights_for_raw(layer: LayerInStep) -> dict[str, Tensor]:
     mine = {**base.digest_parameters(plain), **base.digest_parameters(turned, transposed=turned)}
     theirs = raw.digest_parameters([name for link in links for name in link.raw])
     found: dict[str, Tensor] = {}
+    open_links = [
+        link for link in links if link.rule not in _DIGESTED or mine[link.base[0]].hash != theirs[link.raw[0]].hash
+    ]
+    stacks = {stack_name(name) for link in open_links for name in link.raw} & layer.stacks
     for link in links:
-        if link.rule in _DIGESTED and mine[link.base[0]].hash == theirs[link.raw[0]].hash:
+        if link not in open_links and stacks.isdisjoint(map(stack_name, link.raw)):
             continue
         held = collect_all(base.read_parameters(list(dict.fromkeys(link.base))))
         specs = [layer.described.raw.parameter(name).spec for name in link.raw]
         for name, tensor in in_raw_layout(link, [held[each] for each in link.base], specs):
             if layer.described.raw.parameter(name).name in inside and tensor.spec.dtype.is_floating:
                 found[name] = tensor
-    return found
+    of_stacks = {name: tensor for name, tensor in found.items() if stack_name(name) in stacks}
+    return {**{name: found[name] for name in found.keys() - of_stacks.keys()}, **joined(of_stacks)}

@@ -13,6 +13,7 @@ from padiff_rpc.explain.judgement import Quantity
 from padiff_rpc.explain.layer_in_step import LayerInStep
 from padiff_rpc.explain.replays import CannotJudge, Replayed
 from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
+from padiff_rpc.model.parts import parted
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import DType, Tensor
 
@@ -124,7 +125,10 @@ def _total(names: Sequence[str], gradients: Mapping[str, Tensor]) -> Tensor | No
 
 
 def _pair_parameter_gradients(layer: LayerInStep, replays: PerSide[Replayed], paired: Paired) -> None:
-    gradients = replays.map(lambda replay: replay.parameter_gradients)
+    gradients = PerSide(
+        parted(replays.base.parameter_gradients, layer.described.base),
+        parted(replays.raw.parameter_gradients, layer.described.raw),
+    )
     left = gradients.map(set)
     for link in layer.parameter_links():
         first = PerSide(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from padiff_rpc.model.model import ModelDescription, ParameterInfo
-from padiff_rpc.tensors.tensor import TensorSpec
+from padiff_rpc.tensors.tensor import Tensor, TensorSpec
 
 _PART = re.compile(r"(.+)\[(\d+)\]")
 
@@ -37,6 +39,39 @@ def part_spec(spec: TensorSpec) -> TensorSpec:
 def has_part(spec: TensorSpec, at: int) -> bool:
     """Return True if a tensor has a part at this place of its first axis."""
     return bool(spec.shape) and at < spec.shape[0]
+
+
+def joined(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with the parts of stacks put together, where all parts of a stack are there; other parts are left out.
+
+    All parts of a stack must have one spec.
+    """
+    whole: dict[str, Tensor] = {}
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in tensors.items():
+        place = place_of_part(name)
+        if place is None:
+            whole[name] = tensor
+        else:
+            parts.setdefault(place[0], {})[place[1]] = tensor
+    for stack, found in parts.items():
+        if sorted(found) == list(range(len(found))):
+            arrays = [found[at].to_array() for at in range(len(found))]
+            whole[stack] = Tensor.from_array(np.stack(arrays), found[0].spec.dtype)
+    return whole
+
+
+def parted(tensors: Mapping[str, Tensor], description: ModelDescription) -> dict[str, Tensor]:
+    """Return tensors with those cut into parts that a description lists in parts."""
+    known = {info.name for info in description.parameters}
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name in known or part_name(name, 0) not in known:
+            found[name] = tensor
+        else:
+            for at, part in enumerate(tensor.to_array()):
+                found[part_name(name, at)] = Tensor.from_array(np.ascontiguousarray(part), tensor.spec.dtype)
+    return found
 
 
 def with_parts(description: ModelDescription, names: Iterable[str]) -> ModelDescription:

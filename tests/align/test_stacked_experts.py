@@ -148,6 +148,7 @@ def test_stacked_and_listed_experts_are_aligned_expert_by_expert(form: tuple[str
     result = run(form=form[0], lies=form[1], inner=form[2], stacked=stacked)
     assert result.aligned, result.first_divergence
     assert [] == result.extras
+    assert not any("optimisers differ" in note for note in result.notes)
     for stage in ("weights_before", "grads", "weights"):
         passed = [pair for pair in result.pairs if pair.stage == stage and pair.status == "pass"]
         in_raw = COUNT * (2 if stacked == "raw" and form[0] != "apart" else 3)

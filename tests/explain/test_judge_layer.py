@@ -80,7 +80,7 @@ def judged(
         PerSide(requests[0], requests[1]),
         PerSide(route, route),
         0,
-        described,
+        matching.in_parts(described),
         matching.links,
         [PerSide(each, each) for each in inner],
     )
@@ -281,6 +281,39 @@ def test_a_side_in_half_precision_is_judged_on_bases_weights() -> None:
     assert "rounding" == found.kind
     assert found.apart < 1e-13
     assert all(each.e_raw is not None and each.e_raw > 1e-5 for each in found.errors)
+
+
+class Experts(nn.Layer):
+    """Two experts, stacked in one tensor or in a list; the second one's output is multiplied by `gain`."""
+
+    def __init__(self, stacked: bool, gain: float = 1.0) -> None:
+        super().__init__()
+        listed = [nn.LinearIO(8, 6, bias=False) for _ in range(2)]
+        whole = nn.Parameter(np.stack([each.weight.data for each in listed]))
+        self.experts: Any = whole if stacked else nn.LayerList(*listed)
+        self._gain = gain
+
+    def forward(self, x: Native) -> Native:
+        listed = isinstance(self.experts, nn.LayerList)
+        one, two = (each(x) for each in self.experts) if listed else (x @ self.experts[at] for at in range(2))
+        return one.tanh() * two * self._gain
+
+
+@pytest.mark.parametrize("stacked", ["base", "raw"])
+def test_stacked_experts_are_given_and_compared_part_by_part(stacked: str) -> None:
+    """Raw's weights are moved aside after the assignment, so that the judge has to give it base's."""
+
+    def spoil(base: HostedModel, raw: HostedModel) -> None:
+        name = "layer.experts" if stacked == "raw" else "layer.experts.1.weight"
+        shape = raw.describe().parameter(name).spec.shape
+        raw.write_parameters([Tensor.from_array(np.full(shape, 0.1, np.float32)).stream(name)])
+
+    for gain in (1.0, 1.01):
+        makes = [lambda: Holder(Experts(stacked == "base")), lambda gain=gain: Holder(Experts(stacked == "raw", gain))]
+        found = judged(*both(*makes), route="layer", prepare=spoil)
+        assert ("rounding" if gain == 1.0 else "semantics") == found.kind
+        part = "layer.experts[1]" if stacked == "raw" else "layer.experts.1.weight"
+        assert ("parameter gradient", part) in [(each.quantity, each.raw) for each in found.errors]
 
 
 def test_one_tensor_under_several_names_is_compared_by_what_its_gradients_add_up_to() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import DescribingOptimizers, Model, OptimizerGroup, OptimizerSpec, OptionValue
-from padiff_rpc.per_side import PerSide
+from padiff_rpc.model.parts import stack_name
+from padiff_rpc.per_side import SIDES, PerSide
 
 _SHOWN = 3
 _CLOSE = 1e-6
@@ -32,16 +33,17 @@ class OptimizerOptions:
         """Whether both sides tell."""
         return all(self.groups)
 
-    @property
-    def treated(self) -> PerSide[Treated]:
-        """How each side treats each of its parameters."""
-        return self.groups.map(
+    def treated(self, links: Sequence[ParameterLink]) -> PerSide[Treated]:
+        """Return how each side treats each parameter of these links; a part of one as the whole."""
+        told = self.groups.map(
             lambda groups: {name: (group.algorithm, group.options) for group in groups for name in group.parameters}
         )
+        names = PerSide({name for link in links for name in link.base}, {name for link in links for name in link.raw})
+        return PerSide(*(_of_names(told.of(side), names.of(side)) for side in SIDES))
 
     def differences(self, links: Sequence[ParameterLink]) -> list[str]:
         """Return a sentence for each hyper-parameter in which the sides differ, of those that both have."""
-        treated = self.treated
+        treated = self.treated(links)
         pairs = [
             (name, *both)
             for link in links
@@ -70,6 +72,11 @@ class OptimizerOptions:
             ]
         )
         return dict(told.items())
+
+
+def _of_names(told: Treated, names: Iterable[str]) -> Treated:
+    found = {name: told.get(name) or told.get(stack_name(name)) for name in names}
+    return {name: treated for name, treated in found.items() if treated is not None}
 
 
 def read_options(sides: Sides, optimizers: PerSide[OptimizerSpec]) -> OptimizerOptions:

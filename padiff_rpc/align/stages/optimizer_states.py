@@ -60,7 +60,7 @@ class StateComparer:
         if not options.known or (self._neutral and step):
             return []
         held = [link for link in links if self._shared.issuperset(link.raw)]
-        treated, pairs = options.treated, list[Pair]()
+        treated, pairs = options.treated(held), list[Pair]()
         for state, beta in _STATES.items():
             names = [(name, link) for link in held for name in link.raw]
             found = self._comparer.compare(step, "weights", held, state).pairs
