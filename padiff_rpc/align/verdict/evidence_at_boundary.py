@@ -18,7 +18,7 @@ from padiff_rpc.model.model import Boundary
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Divergence, Pair
 
-_MOST_SOURCES = 8
+_MOST_SOURCES = 12
 
 
 def at_boundary(again: Again, step: StepResult, divergence: Divergence, facts: Evidence) -> Evidence:

@@ -1,13 +1,13 @@
-"""Attention computed otherwise from the same queries, keys and values: scale, causality, heads, shared keys, roles swapped."""
+"""Attention computed otherwise from the same queries, keys and values: mask, scale, heads, rotation, roles, precision."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 
 import numpy as np
 
+from padiff_rpc.explain.causes.attention_forms import HIDDEN, ROLES, Form, Given, computed, scale_of
 from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import ENOUGH, square, told_share
 from padiff_rpc.result import Cause
@@ -21,20 +21,26 @@ _MOST_ROTATED = 16
 """Up to so many heads each rotation of them is tried."""
 _FITS = 1e-4
 """The share of its square that base may be off its formula. The rest that explains the difference is judged after that."""
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How an attention is computed; each field is one thing to get wrong."""
-
-    heads: int
-    causal: str = "no mask"
-    scale: str = "1 / sqrt(head_dim)"
-    roles: str = "q, k, v in this order"
-    softmax: str = "keys"
-    repeat: str = "each key head repeated for its group"
-    rope: str = "no rotation"
-    order: str = "heads in order"
+_SCALES = ("1 / sqrt(head_dim)", "1", "1 / head_dim", "1 / sqrt(width)", "sqrt(head_dim)")
+_CAUSAL = ("no causal mask", "causal", "causal, one position further", "causal, one position less")
+_TABLES = ("the layer's own tables, by halves", "the layer's own tables, by interleaved pairs")
+_ROPES = ("by halves, theta 1e4", "by halves, theta 5e5", "by halves, theta 1e6", "by interleaved pairs, theta 1e4")
+_ONE_SIDED = (", not the keys", ", not the queries", ", keys one position further", ", keys one position less")
+_ROUNDED = ("results", "scores", "scores and results")
+_FIELDS = {
+    "heads": "number of heads",
+    "split": "order of queries, keys and values in their joint product (qkv)",
+    "causal": "mask",
+    "window": "mask, the width of its window (0: none)",
+    "mask": "mask",
+    "scale": "scale",
+    "roles": "roles",
+    "softmax": "softmax runs over",
+    "precision": "precision",
+    "repeat": "shared keys",
+    "rope": "rotary embedding (rope)",
+    "order": "heads",
+}
 
 
 def attention(evidence: Evidence) -> Sequence[Cause]:
@@ -43,179 +49,181 @@ def attention(evidence: Evidence) -> Sequence[Cause]:
     if pair is None or evidence.stage != "forward" or pair[0].ndim != 3:
         return ()
     base, raw = (array[: _entries(pair[0])] for array in pair)
-    named = _queries_keys_values(evidence, base)
+    rows = np.unique(np.linspace(0, base.shape[1] - 1, _ROWS).astype(int))
+    named = _given(evidence, base, rows)
     if named is None:
         return ()
-    names, tensors = named
-    rows = np.unique(np.linspace(0, base.shape[1] - 1, _ROWS).astype(int))
+    names, given = named
     base, raw = base[:, rows], raw[:, rows]
     apart = square(raw - base)
-    for form in _starts(evidence, pair[0].shape[-1]):
-        made = _computed(form, *tensors, rows)
+    if not apart:
+        return ()
+    for form in _starts(evidence, given, pair[0].shape[-1]):
+        made = computed(form, given)
         if made is None or square(base - made) > min(max(_FITS * square(base), 0.05 * apart), 0.2 * apart):
             continue
+        # Base's own rounding is in raw as well, and so the two differences are compared.
         tried = [
-            (other, changed) for other in _changes(form) if (changed := _computed(other, *tensors, rows)) is not None
+            (other, square((raw - base) - (changed - made)))
+            for other in _changes(form, given, (base, raw, made))
+            if (changed := computed(other, given)) is not None
         ]
         if not tried:
             return ()
-        best, array = min(tried, key=lambda one: square(raw - one[1]))
-        share = 1.0 - (square(base - made) + square(raw - array)) / apart
-        if share < ENOUGH:
+        best, rest = min(tried, key=lambda one: one[1])
+        if 1.0 - rest / apart < ENOUGH:
             return ()
-        field, mine, theirs = next(
-            (name, getattr(form, name), getattr(best, name))
-            for name in form.__dataclass_fields__
-            if getattr(form, name) != getattr(best, name)
-        )
-        words = f"attention's {_FIELDS[field]}: {mine} in base, {theirs} in raw"
-        shown = f"attention computed anew from {names} makes both sides; this {told_share(share)}"
-        return (Cause("attention", words, shown, 0.98 * share),)
+        return (_cause(names, form, best, 1.0 - rest / apart),)
     return ()
 
 
+def _cause(names: str, form: Form, other: Form, share: float) -> Cause:
+    name = next(one.name for one in fields(form) if getattr(form, one.name) != getattr(other, one.name))
+    words = f"attention's {_FIELDS[name]}: {getattr(form, name)} in base, {getattr(other, name)} in raw"
+    shown = f"attention computed anew from {names} makes both sides; this {told_share(share)}"
+    return Cause("attention", words, shown, 0.98 * share)
+
+
+# -- what it is computed from --------------------------------------------------------------------------------------------
 def _entries(tensor: np.ndarray) -> int:
     """Return how many entries of the batch are computed, each with up to 16 heads."""
     return max(1, _MOST // (16 * _ROWS * tensor.shape[1]))
 
 
-_FIELDS = {
-    "heads": "number of heads",
-    "causal": "mask",
-    "scale": "scale",
-    "roles": "roles",
-    "softmax": "softmax runs over",
-    "repeat": "shared keys",
-    "rope": "rotary embedding",
-    "order": "heads",
-}
-
-
-def _queries_keys_values(
-    evidence: Evidence, base: np.ndarray
-) -> tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]] | None:
-    """Return the three tensors: the last three sources of their shapes, or the parts of one that is three times as wide."""
+def _given(evidence: Evidence, base: np.ndarray, rows: np.ndarray) -> tuple[str, Given] | None:
+    """Return the three tensors, which are the last three sources of their shapes or one that is three times as wide."""
     batch, length, width = base.shape
-    usable = [
+    inner = [
         (name, source[:batch])
         for name, source in evidence.sources.items()
-        if source.ndim == 3 and len(source) >= batch and np.isfinite(source[:batch]).all()
+        if source.ndim == 3
+        and len(source) >= batch
+        and np.isfinite(source[:batch]).all()
+        and not name.startswith("input")
     ]
-    inner = [(name, source) for name, source in usable if not name.startswith("input")]
+    masks, tables = _masks(evidence, base), _tables(evidence)
     if len(inner) >= 3:
         three = inner[-3:]
         queries, keys, values = (source for _, source in three)
         if queries.shape == (batch, length, width) and keys.shape == values.shape and width % keys.shape[-1] == 0:
-            return ", ".join(name for name, _ in three), (queries, keys, values)
+            return ", ".join(name for name, _ in three), Given(queries, keys, values, rows, masks, tables)
     for name, source in reversed(inner):
         if source.shape == (batch, length, 3 * width):
-            return name, (source[..., :width], source[..., width : 2 * width], source[..., 2 * width :])
+            return name, Given(source, None, None, rows, masks, tables)
     return None
 
 
-def _starts(evidence: Evidence, width: int) -> Iterator[_Form]:
+def _masks(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the layer took that can be added to scores, and what the model took that marks keys."""
+    found: dict[str, np.ndarray] = {}
+    batch, length = base.shape[:2]
+    for name, source in evidence.sources.items():
+        if name.startswith("input") and source.ndim in (2, 4) and source.shape[-2] in (1, length):
+            four = source.reshape(1, 1, *source.shape) if source.ndim == 2 else source
+            if len(four) in (1, len(evidence.pair[0]) if evidence.pair else 1) and four.min() < HIDDEN:
+                found[name] = four[:batch] if len(four) > 1 else four
+            elif source.ndim == 4 and source.shape[-2] == length and np.isfinite(source).all():
+                found[name] = four[:batch] if len(four) > 1 else four
+    if not found:
+        for name, ids in evidence.ids.items():
+            if ids.ndim == 2 and len(ids) >= batch and set(np.unique(ids)) == {0.0, 1.0}:
+                found[name] = np.where(ids[:batch, None, None] == 0.0, -1e30, 0.0)
+    return found
+
+
+def _tables(evidence: Evidence) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the two inputs that are cosines and sines of the same angles."""
+    taken = [
+        source.reshape(source.shape[-2:])
+        for name, source in evidence.sources.items()
+        if name.startswith("input") and source.ndim >= 2 and source.size == int(np.prod(source.shape[-2:]))
+    ]
+    for cos, sin in zip(taken, taken[1:], strict=False):
+        if cos.shape == sin.shape and np.allclose(cos**2 + sin**2, 1.0, atol=2e-2):
+            return cos, sin
+    return None
+
+
+# -- forms ---------------------------------------------------------------------------------------------------------------
+def _starts(evidence: Evidence, given: Given, width: int) -> Iterator[Form]:
     told = [
         value
         for layers in (evidence.layers, *evidence.enclosing[:1])
         for name in _HEADS
         if isinstance(value := layers.base.hyperparameters.get(name), int) and value > 0
     ]
-    for heads in dict.fromkeys([*told, 1, 2, 4, 8, 12, 16]):
+    windows = [
+        value
+        for name, value in evidence.layers.base.hyperparameters.items()
+        if "window" in name and isinstance(value, int) and not isinstance(value, bool) and value > 0
+    ]
+    ropes = ("none", *(_TABLES if given.tables else _ROPES))
+    splits = (
+        (Form.split,) if given.keys is not None else (Form.split, "head by head, each with its queries, keys, values")
+    )
+    masks = ("none", *given.masks)
+    for heads in dict.fromkeys(told or [1, 2, 4, 8, 12, 16]):
         if width % heads:
             continue
-        for causal in ("no mask", "causal"):
-            yield _Form(heads, causal)
-            for rope in _ROPES:
-                yield _Form(heads, causal, rope=rope)
+        for scale in _SCALES[:2]:
+            for mask in masks:
+                for causal, window in (("no causal mask", 0), ("causal", 0), *(("causal", each) for each in windows)):
+                    for rope in ropes:
+                        for split in splits:
+                            yield Form(heads, split, causal, window, mask, scale, rope=rope)
 
 
-_ROPES = (
-    "rotated by halves, theta 1e4",
-    "rotated by halves, theta 5e5",
-    "rotated by halves, theta 1e6",
-    "rotated by pairs, theta 1e4",
-)
-
-
-def _changes(form: _Form) -> Iterator[_Form]:
+def _changes(form: Form, given: Given, fitted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Iterator[Form]:
     for heads in (form.heads * 2, form.heads // 2, 1):
         if heads and heads != form.heads:
             yield replace(form, heads=heads)
-    for name, values in (
-        ("causal", ("no mask", "causal", "causal, one further", "causal, one less")),
-        ("scale", ("1 / sqrt(head_dim)", "1", "1 / head_dim", "1 / sqrt(width)", "sqrt(head_dim)")),
-        ("roles", ("k, q, v", "q, v, k", "v, k, q")),
+    name = form.mask.partition(", ")[0]
+    kinds = [
+        f"{name}, {kind}"
+        for kind in ("inverted", "only what it hides", "without what it hides")
+        if name != "none" and ((given.masks[name] < HIDDEN).any())
+    ]
+    ropes = ("none", *(_TABLES if given.tables else _ROPES))
+    if form.rope != "none":
+        ropes += tuple(form.rope + end for end in _ONE_SIDED)
+    for field, values in (
+        ("split", (Form.split, "head by head, each with its queries, keys, values")),
+        ("causal", _CAUSAL),
+        ("window", (0, form.window + 1, form.window - 1) if form.window else ()),
+        ("mask", ("none", *given.masks, *kinds)),
+        ("scale", _SCALES),
+        ("roles", tuple(ROLES)),
         ("softmax", ("queries",)),
+        (
+            "precision",
+            [f"softmax's {of} in {dtype}" for of in _ROUNDED for dtype in ("float16", "bfloat16")],
+        ),
         ("repeat", ("all key heads repeated in turn",)),
-        ("rope", ("no rotation", *_ROPES)),
+        ("rope", ropes),
     ):
         for value in values:
-            if value != getattr(form, name):
-                yield replace(form, **{name: value})
+            if value != getattr(form, field):
+                yield replace(form, **{field: value})
     if form.heads <= _MOST_ROTATED:
         for of in "qkv":
             for by in range(1, form.heads):
                 yield replace(form, order=f"those of {of} rotated by {by}")
+    scale = _other_scale(form, given, fitted)
+    if scale is not None:
+        yield replace(form, scale=scale)
 
 
-def _computed(
-    form: _Form, queries: np.ndarray, keys: np.ndarray, values: np.ndarray, rows: np.ndarray
-) -> np.ndarray | None:
-    """Return the results of these queries; None where the form does not fit the shapes."""
-    if form.roles != "q, k, v in this order":
-        if not queries.shape == keys.shape == values.shape:
-            return None
-        given = {"q": queries, "k": keys, "v": values}
-        queries, keys, values = (given[name] for name in form.roles.split(", "))
-    width, size = queries.shape[-1], queries.shape[-1] // form.heads
-    if width % form.heads or keys.shape[-1] % size or size < 1:
+def _other_scale(form: Form, given: Given, fitted: tuple[np.ndarray, np.ndarray, np.ndarray]) -> str | None:
+    """Return a scale near base's that explains what it can of the difference, by its derivative."""
+    base, raw, made = fitted
+    keys = given.queries if given.keys is None else given.keys
+    width = given.queries.shape[-1] // (3 if given.keys is None else 1)
+    scale = scale_of(form.scale, width // form.heads, form.heads)
+    step = 1e-6
+    moved = computed(replace(form, scale=repr(scale * (1.0 + step))), given)
+    if moved is None or not keys.size:
         return None
-    q, k, v = (array.reshape(*array.shape[:2], -1, size).transpose(0, 2, 1, 3) for array in (queries, keys, values))
-    if form.rope != "no rotation":
-        if size % 2:
-            return None
-        q, k = _rotated(q, form.rope), _rotated(k, form.rope)
-    if form.order != "heads in order":
-        of, by = form.order[9], int(form.order.rpartition(" ")[2])
-        q, k, v = (np.roll(x, -by, axis=1) if of == name else x for name, x in zip("qkv", (q, k, v), strict=True))
-    groups = form.heads // k.shape[1]
-    if groups > 1:
-        tile = form.repeat == "all key heads repeated in turn"
-        k, v = (np.tile(x, (1, groups, 1, 1)) if tile else np.repeat(x, groups, axis=1) for x in (k, v))
-    elif form.repeat != "each key head repeated for its group":
-        return None
-    scale = {
-        "1 / sqrt(head_dim)": 1 / math.sqrt(size),
-        "1": 1.0,
-        "1 / head_dim": 1 / size,
-        "1 / sqrt(width)": 1 / math.sqrt(width),
-        "sqrt(head_dim)": math.sqrt(size),
-    }[form.scale]
-    every = np.arange(q.shape[2])
-    at = rows if form.softmax == "keys" else every
-    scores = np.matmul(q[:, :, at], k.transpose(0, 1, 3, 2)) * scale
-    if form.causal != "no mask":
-        columns = np.arange(k.shape[2])
-        seen = at[:, None] + {"causal": 0, "causal, one further": 1, "causal, one less": -1}[form.causal]
-        scores = np.where(columns <= np.maximum(seen, 0), scores, -1e300)
-    axis = -1 if form.softmax == "keys" else -2
-    weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    weights /= weights.sum(axis=axis, keepdims=True)
-    made = np.matmul(weights, v).transpose(0, 2, 1, 3).reshape(queries.shape[0], len(at), -1)
-    return made if form.softmax == "keys" else made[:, rows]
-
-
-def _rotated(heads: np.ndarray, rope: str) -> np.ndarray:
-    """Rotate [batch, heads, length, size] by the angles of its positions."""
-    length, size = heads.shape[2:]
-    theta = float(rope.rpartition(" ")[2])
-    angles = np.outer(np.arange(length), theta ** (-np.arange(0, size, 2) / size))
-    cos, sin = np.cos(angles), np.sin(angles)
-    made = np.empty_like(heads)
-    if "halves" in rope:
-        one, two = heads[..., : size // 2], heads[..., size // 2 :]
-        made[..., : size // 2], made[..., size // 2 :] = one * cos - two * sin, two * cos + one * sin
-    else:
-        one, two = heads[..., ::2], heads[..., 1::2]
-        made[..., ::2], made[..., 1::2] = one * cos - two * sin, two * cos + one * sin
-    return made
+    slope = (moved - made) / step
+    size = square(slope)
+    relative = float(np.vdot(slope, raw - base)) / size if size else 0.0
+    return f"{scale * (1.0 + relative):.9g}" if 1e-7 < abs(relative) < 0.5 else None

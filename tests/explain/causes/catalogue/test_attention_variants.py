@@ -35,8 +35,8 @@ def case(base, raw, k=K, v=V):
     ("raw", "words"),
     [
         (attend(Q, K, V, scale=1.0), "attention's scale: 1 / sqrt(head_dim) in base, 1 in raw"),
-        (attend(Q, K, V, causal=True), "attention's mask: no mask in base, causal in raw"),
-        (attend(K, Q, V), "attention's roles: q, k, v in this order in base, k, q, v in raw"),
+        (attend(Q, K, V, causal=True), "attention's mask: no causal mask in base, causal in raw"),
+        (attend(K, Q, V), "attention's roles: queries, keys, values in this order in base, keys and queries swapped in raw"),
         (attend(Q, K, V, heads=8), "attention's number of heads: 4 in base, 8 in raw"),
         (
             attend(Q, K, np.roll(V, 16, axis=-1)),
