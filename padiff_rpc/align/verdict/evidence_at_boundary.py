@@ -19,6 +19,7 @@ from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Divergence, Pair
 
 _MOST_SOURCES = 12
+_MOST_PARAMETERS = 32
 
 
 def at_boundary(again: Again, step: StepResult, divergence: Divergence, facts: Evidence) -> Evidence:
@@ -30,7 +31,7 @@ def at_boundary(again: Again, step: StepResult, divergence: Divergence, facts: E
     place = _judged_at(step, divergence)
     called = _called(step, divergence)
     kept: dict[SideName, list[Boundary]] = {}
-    inside = directly_inside(again.prepared, PerSide(divergence.base.route, divergence.raw.route))
+    inside = directly_inside(again.prepared, step, PerSide(divergence.base.route, divergence.raw.route))
     for side, at in place.places.items():
         model = again.sides.models.of(side)
         layer = divergence.base if side == "base" else divergence.raw
@@ -44,7 +45,7 @@ def at_boundary(again: Again, step: StepResult, divergence: Divergence, facts: E
         kept[side] = keeper.kept
     boundaries = PerSide(kept["base"], kept["raw"])
     picked = PerSide(_pick(boundaries.base, place.base, divergence), _pick(boundaries.raw, place.raw, divergence))
-    return _read_boundaries(again, divergence, facts, boundaries, picked, called)
+    return _read_boundaries(again, step, divergence, facts, boundaries, picked, called)
 
 
 def _judged_at(step: StepResult, divergence: Divergence) -> Judged:
@@ -65,9 +66,14 @@ def _called(step: StepResult, divergence: Divergence) -> PerSide[int]:
     return PerSide(divergence.call, divergence.call)
 
 
-def directly_inside(prepared: Prepared, routes: PerSide[str]) -> list[PerSide[str]]:
-    """Return the recorded pairs of layers that lie inside a pair of layers, and in no other such pair."""
-    below = [PerSide(pair.base, pair.raw) for pair in prepared.scope.layers if _is_below(pair.base, routes.base)]
+def directly_inside(prepared: Prepared, step: StepResult, routes: PerSide[str]) -> list[PerSide[str]]:
+    """Return the recorded pairs of layers that lie inside a pair of layers, and in no other such pair.
+
+    A container that is not called itself, as a list of layers is, does not count.
+    """
+    called = {one.base.route for one in step.forward}
+    every = [pair for pair in prepared.scope.layers if pair.base in called or not called]
+    below = [PerSide(pair.base, pair.raw) for pair in every if _is_below(pair.base, routes.base)]
     return [one for one in below if not any(_is_below(one.base, other.base) for other in below)]
 
 
@@ -99,6 +105,7 @@ def _record_name(pair: Pair) -> str:
 
 def _read_boundaries(
     again: Again,
+    step: StepResult,
     divergence: Divergence,
     facts: Evidence,
     kept: PerSide[list[Boundary]],
@@ -126,7 +133,7 @@ def _read_boundaries(
         base=base,
         raw=raw,
         sources=read,
-        parameters=_parameters(again, divergence),
+        parameters=_parameters(again, step, divergence),
         ids=_cut_ids(facts.ids, rows),
     )
 
@@ -163,13 +170,19 @@ def _cut_ids(ids: Mapping[str, np.ndarray], rows: Rows) -> dict[str, np.ndarray]
     return {name: rows.cut(array) for name, array in ids.items()}
 
 
-def _parameters(again: Again, divergence: Divergence) -> dict[str, np.ndarray]:
-    """Return base's own parameters and buffers of the layer, those that are not too large."""
-    layer = again.prepared.described.base.layer(divergence.base.route)
-    infos = [again.prepared.described.base.parameter(name) for name in layer.parameters]
-    names = [info.name for info in infos if Rows.of(info.spec).every == 1 and info.spec.dtype.is_floating]
+def _parameters(again: Again, step: StepResult, divergence: Divergence) -> dict[str, np.ndarray]:
+    """Return base's parameters and buffers that the layer holds itself or uses without a call of their own layer.
+
+    Those that are too large are left out.
+    """
+    described = again.prepared.described.base
+    layer = described.layer(divergence.base.route)
     prefix = f"{layer.route}." if layer.route else ""
+    called = {one.base.route for one in step.forward}
+    own = [layer, *(one for one in described.layers if _is_below(one.route, layer.route) and one.route not in called)]
+    infos = [described.parameter(name) for one in own if one is layer or layer.route for name in one.parameters]
+    names = [info.name for info in infos if Rows.of(info.spec).every == 1 and info.spec.dtype.is_floating]
     return {
         stream.name.removeprefix(prefix): read_rows(stream, Rows.of(stream.spec))
-        for stream in again.sides.base.read_parameters(names)
+        for stream in again.sides.base.read_parameters(list(dict.fromkeys(names))[:_MOST_PARAMETERS])
     }

@@ -11,12 +11,17 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.read_rows import Rows, read_rows
 from padiff_rpc.align.verdict.run_again import Again, Lacking, check_alike
-from padiff_rpc.explain.causes.evidence import Evidence
+from padiff_rpc.explain.causes.evidence import Evidence, SeenStep
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import What
-from padiff_rpc.per_side import SIDES
+from padiff_rpc.per_side import SIDES, PerSide
 from padiff_rpc.result import Divergence, Pair
 from padiff_rpc.tensors.tensor import collect_all
+
+
+_SMALL = 1 << 18
+"""Elements of a parameter that is read beside the one that differs."""
+_MOST_OTHERS = 32
 
 
 def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: Evidence) -> Evidence:
@@ -26,12 +31,15 @@ def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: 
     before = gradient = None
     if stage in ("weights", "buffers"):
         before = _held(again, link, raw_name, "value")[0]
+    others = _others(again, link) if stage == "weights" else []
+    held = [_held(again, *other, "value")[0] for other in others]
     for side in SIDES:
         again.forward(side, None, ())
         if stage != "buffers" or again.settings.diff_phase != "forward":
             again.backward(step, side, None)
     if stage in ("grads", "weights"):
         gradient = _held(again, link, raw_name, "gradient")
+    gradients = [_gradient(again, *other) for other in others]
     if stage == "grads":
         assert gradient is not None
         check_alike(divergence, *gradient)
@@ -41,7 +49,35 @@ def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: 
             if optimizer is not None:
                 models.of(side).optimizer_step(optimizer)
     base, raw = _held(again, link, raw_name, "value")
-    return replace(facts, base=base, raw=raw, before=before, gradient=gradient[0] if gradient else None)
+    steps: list[SeenStep] = []
+    if before is not None and gradient is not None:
+        steps.append(SeenStep(link.base[0], PerSide(base - before, raw - before), gradient[0], before))
+    for other, was, slope in zip(others, held, gradients, strict=True):
+        if slope is not None:
+            moved = PerSide(*(one - was for one in _held(again, *other, "value")))
+            steps.append(SeenStep(other[0].base[0], moved, slope, was))
+    return replace(facts, base=base, raw=raw, before=before, gradient=gradient[0] if gradient else None, steps=steps)
+
+
+def _others(again: Again, link: ParameterLink) -> list[tuple[ParameterLink, str]]:
+    """Return the other parameters that are one tensor on either side and small, evenly spread over the model."""
+    described = again.prepared.described.base
+    small = [
+        (one, one.raw[0])
+        for one in again.prepared.scope.links
+        if one is not link
+        and one.kind == "parameter"
+        and len(one.base) == len(one.raw) == 1
+        and described.parameter(one.base[0]).spec.count <= _SMALL
+    ]
+    return small[:: max(1, -(-len(small) // _MOST_OTHERS))]
+
+
+def _gradient(again: Again, link: ParameterLink, raw_name: str) -> np.ndarray | None:
+    try:
+        return _held(again, link, raw_name, "gradient")[0]
+    except Lacking:
+        return None
 
 
 def link_of(prepared: Prepared, pair: Pair) -> tuple[ParameterLink, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.evidence_at_boundary import at_boundary, directly_inside
+from padiff_rpc.align.verdict.evidence_of_loss import of_loss
 from padiff_rpc.align.verdict.evidence_of_parameter import link_of, of_parameter
 from padiff_rpc.align.verdict.run_again import Again, Lacking
 from padiff_rpc.errors import PadiffError
@@ -71,7 +72,7 @@ def _facts(prepared: Prepared, step: StepResult, divergence: Divergence) -> Evid
         ),
         inside=tuple(
             _seen(prepared, routes)
-            for routes in directly_inside(prepared, PerSide(divergence.base.route, divergence.raw.route))
+            for routes in directly_inside(prepared, step, PerSide(divergence.base.route, divergence.raw.route))
         ),
         dtypes=PerSide(metrics.base_dtype, metrics.raw_dtype) if metrics else PerSide("", ""),
         base=base,
@@ -135,7 +136,7 @@ def _with_tensors(
     prepared: Prepared, step: StepResult, divergence: Divergence, inputs: PerSide[Inputs], facts: Evidence
 ) -> Evidence:
     facts = replace(facts, ids=_integers(inputs.base, prepared.settings.base_loss))
-    if divergence.stage in ("loss", "weights_before") or divergence.found_at.failure in ("missing", "dtype"):
+    if divergence.stage == "weights_before" or divergence.found_at.failure in ("missing", "dtype"):
         return facts
     again = Again(prepared, step.step, inputs)
     again.check()
@@ -144,6 +145,8 @@ def _with_tensors(
         again.start(divergence)
         if divergence.stage in ("forward", "backward"):
             return at_boundary(again, step, divergence, facts)
+        if divergence.stage == "loss":
+            return of_loss(again, step, divergence, facts)
         return of_parameter(again, step, divergence, facts)
     finally:
         for model, held in buffers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +41,23 @@ class SeenOptimizer:
 
 
 @dataclass(frozen=True)
+class SeenStep:
+    """What an optimiser's step made of one parameter.
+
+    Attributes:
+        name: is the parameter's, in base.
+        moves: is what the step changed on both sides.
+        gradient: is base's gradient.
+        before: is the value before the step, which was one for both sides.
+    """
+
+    name: str
+    moves: PerSide[np.ndarray]
+    gradient: np.ndarray
+    before: np.ndarray
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that the rules may look at. Arrays are float64, complex ones aside; those of base and raw are in one layout.
 
@@ -63,6 +80,9 @@ class Evidence:
         ids: are integer tensors that the layer, or the model, took: indices, masks, labels.
         before: is the parameter's or buffer's value before the step, which was one for both sides.
         gradient: is the parameter's gradient in base.
+        steps: tell what the optimisers' step changed in parameters, that of the tensor first.
+        output: is the model's output that a loss takes.
+        of_output: are the gradients of both losses with respect to it.
         optimizers: are the optimisers of both sides.
     """
 
@@ -83,6 +103,9 @@ class Evidence:
     ids: Mapping[str, np.ndarray] = field(default_factory=dict)
     before: np.ndarray | None = None
     gradient: np.ndarray | None = None
+    steps: Sequence[SeenStep] = ()
+    output: np.ndarray | None = None
+    of_output: PerSide[np.ndarray] | None = None
     optimizers: PerSide[SeenOptimizer | None] = field(default_factory=lambda: PerSide(None, None))
 
     @property
