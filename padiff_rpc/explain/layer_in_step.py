@@ -9,7 +9,7 @@ from typing import Protocol
 from padiff_rpc.align.assign.in_raw_layout import in_raw_layout
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import ForwardRequest, Model, ModelDescription
-from padiff_rpc.model.parts import joined, stack_name
+from padiff_rpc.model.part_names import joined, stack_name
 from padiff_rpc.model.replaying import Replaying
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.tensor import Tensor, collect_all

@@ -13,7 +13,7 @@ from padiff_rpc.explain.judgement import Quantity
 from padiff_rpc.explain.layer_in_step import LayerInStep
 from padiff_rpc.explain.replays import CannotJudge, Replayed
 from padiff_rpc.match.pair_records import are_of_one_kind, pair_records
-from padiff_rpc.model.parts import parted
+from padiff_rpc.model.part_names import parted
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.tensor import DType, Tensor
 

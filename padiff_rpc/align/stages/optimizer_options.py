@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.match.layer_map import ParameterLink
 from padiff_rpc.model.model import DescribingOptimizers, Model, OptimizerGroup, OptimizerSpec, OptionValue
-from padiff_rpc.model.parts import stack_name
+from padiff_rpc.model.part_names import stack_name
 from padiff_rpc.per_side import SIDES, PerSide
 
 _SHOWN = 3
