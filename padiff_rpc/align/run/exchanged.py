@@ -52,8 +52,11 @@ class Exchanged:
         self._apart: list[_Apart] = []
 
     def add(self, base: Boundary, raw: Boundary, mine: Record, other: Record, tensor: str, standard: Standard) -> None:
-        """Remember two tensors that differ, if only structure, order or names pair their layers."""
-        if base.route in self._inferred:
+        """Remember two tensors that differ, if only structure, order or names pair their layers.
+
+        Two that carry the same figures are the same elements in another order: they have changed places with nothing.
+        """
+        if base.route in self._inferred and not carry_alike(mine.spec, mine.digest, other.spec, other.digest, standard):
             self._apart.append(_Apart(PerSide(_carried(base, mine), _carried(raw, other)), tensor, standard))
 
     def found(

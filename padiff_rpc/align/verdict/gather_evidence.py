@@ -116,10 +116,10 @@ def _optimizers(prepared: Prepared, step: StepResult, divergence: Divergence) ->
     if divergence.stage == "weights" and step.options is not None:
         try:
             link, raw = link_of(prepared, divergence.found_at)
+            treated = step.options.treated([link])
+            told = PerSide(treated.base.get(link.base[0]), treated.raw.get(raw))
         except Lacking:
-            link, raw = None, ""
-        treated = step.options.treated
-        told = PerSide(treated.base.get(link.base[0]) if link else None, treated.raw.get(raw))
+            told = PerSide(None, None)
         if told.base is not None and told.raw is not None:
             return told.map(lambda one: None if one is None else SeenOptimizer(one[0], _numbers(one[1])))
     return prepared.settings.optimizers.map(

@@ -82,3 +82,33 @@ def test_a_fault_between_them_is_not_taken_for_an_exchange(fault: str, crossed: 
     assert not result.aligned
     assert result.first_divergence is not None
     assert "block" == result.first_divergence.base.route
+
+
+class Flatten(nn.Layer):
+    def __init__(self, turned: bool = False) -> None:
+        super().__init__()
+        self._turned = turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.transpose(0, 2, 1) if self._turned else x).reshape(x.shape[0], -1)
+
+
+class Cnn(nn.Layer):
+    """Features that a layer flattens, and a Dropout that takes them."""
+
+    def __init__(self, turned: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 8)
+        self.flatten = Flatten(turned)
+        self.drop = nn.Dropout(0.0)
+        self.head = nn.Linear(24, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.flatten(self.stem(x))))
+
+
+def test_elements_in_another_order_change_places_with_nothing() -> None:
+    inputs = as_inputs({"x": np.random.default_rng(0).normal(size=(4, 3, 6)).astype(np.float32)})
+    result = align(HostedModel(Cnn()), HostedModel(Cnn(turned=True)), inputs, inputs, AlignSettings())
+    assert result.first_divergence is not None
+    assert result.first_divergence.raw.route == "flatten"
