@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from padiff_rpc.align.run.pairing import pair_records
 from padiff_rpc.align.stages.findings import StepResult
@@ -11,7 +12,7 @@ from padiff_rpc.align.verdict.read_rows import Rows, read_rows
 from padiff_rpc.align.verdict.run_again import Again, Keeper, Lacking
 from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.model.model import Boundary
-from padiff_rpc.per_side import SIDES, PerSide
+from padiff_rpc.per_side import SIDES, PerSide, SideName
 from padiff_rpc.result import Divergence
 
 
@@ -38,13 +39,13 @@ def of_loss(again: Again, step: StepResult, divergence: Divergence, facts: Evide
     raise Lacking("the losses' gradients of the outputs are not recorded")
 
 
-def _run(again: Again, step: StepResult, side: str) -> list[Boundary]:
+def _run(again: Again, step: StepResult, side: SideName) -> list[Boundary]:
     keeper = Keeper(again.sides.models.of(side), ("", 0), ("", 0))
     again.forward(side, keeper, [""])
     again.backward(step, side, keeper)
     return [one for one in keeper.kept if one.route == "" and one.records]
 
 
-def _read(again: Again, side: str, id: int, rows: Rows):
+def _read(again: Again, side: SideName, id: int, rows: Rows) -> np.ndarray:
     with again.sides.traffic.single(again.sides.models.of(side).read_activations([id])) as stream:
         return read_rows(stream, rows)

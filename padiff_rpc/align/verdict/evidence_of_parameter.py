@@ -18,7 +18,6 @@ from padiff_rpc.per_side import SIDES, PerSide
 from padiff_rpc.result import Divergence, Pair
 from padiff_rpc.tensors.tensor import collect_all
 
-
 _SMALL = 1 << 18
 """Elements of a parameter that is read beside the one that differs."""
 _MOST_OTHERS = 32

@@ -11,7 +11,9 @@ from padiff_rpc.explain.causes.catalogue.constants import constants
 from padiff_rpc.explain.causes.catalogue.embeddings import padding_row
 from padiff_rpc.explain.causes.catalogue.gradients import lost_gradient
 from padiff_rpc.explain.causes.catalogue.linear import linear
+from padiff_rpc.explain.causes.catalogue.loss_gradients import loss_gradients
 from padiff_rpc.explain.causes.catalogue.loss_reduction import ignored_targets
+from padiff_rpc.explain.causes.catalogue.mixtures import mixture
 from padiff_rpc.explain.causes.catalogue.modes import modes
 from padiff_rpc.explain.causes.catalogue.norms import norms
 from padiff_rpc.explain.causes.catalogue.optimizer_update import optimizer_options, update
@@ -39,12 +41,14 @@ RULES: tuple[CauseRule, ...] = (
     attention,
     resampling,
     weighted_sum,
+    mixture,
     padding_row,
     order,
     constants,
     update,
     optimizer_options,
     ignored_targets,
+    loss_gradients,
     parts,
     out_of_range,
     precision,
