@@ -134,6 +134,7 @@ def _read_boundaries(
         raw=raw,
         sources=read,
         parameters=_parameters(again, step, divergence),
+        before_it=_before(again.prepared, divergence, kept, picked, called),
         ids=_cut_ids(facts.ids, rows),
     )
 
@@ -159,6 +160,30 @@ def _sources(kept: Sequence[Boundary], parent: tuple[str, int], until: Boundary)
     inputs = [name for name in found if name.startswith(("input.", "output."))][:2]
     rest = [name for name in found if name not in inputs][-(_MOST_SOURCES - len(inputs)) :]
     return {name: found[name] for name in (*inputs, *rest)}
+
+
+def _before(
+    prepared: Prepared,
+    divergence: Divergence,
+    kept: PerSide[list[Boundary]],
+    picked: PerSide[Boundary],
+    called: PerSide[int],
+) -> PerSide[tuple[str, ...]]:
+    """Return the calls directly inside the layer that had returned when the tensor came, by base's names in the layer."""
+    to_base = {pair.raw: pair.base for pair in prepared.scope.layers}
+    prefix = f"{divergence.base.route}." if divergence.base.route else ""
+
+    def of(side: SideName) -> tuple[str, ...]:
+        layer = divergence.base if side == "base" else divergence.raw
+        parent = (layer.route, called.of(side))
+        routes = [
+            one.route
+            for one in kept.of(side)
+            if (one.phase, one.side) == ("forward", "output") and one.caller == parent and one.seq < picked.of(side).seq
+        ]
+        return tuple((each if side == "base" else to_base.get(each, each)).removeprefix(prefix) for each in routes)
+
+    return PerSide(of("base"), of("raw")) if picked.base.phase == "forward" else PerSide((), ())
 
 
 def _read(again: Again, side: SideName, id: int, rows: Rows) -> np.ndarray:

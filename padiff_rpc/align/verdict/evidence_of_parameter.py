@@ -20,7 +20,7 @@ from padiff_rpc.tensors.tensor import collect_all
 
 _SMALL = 1 << 18
 """Elements of a parameter that is read beside the one that differs."""
-_MOST_OTHERS = 32
+_MOST_OTHERS = 64
 
 
 def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: Evidence) -> Evidence:

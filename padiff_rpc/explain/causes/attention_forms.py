@@ -62,6 +62,16 @@ class Given:
 
 def computed(form: Form, given: Given) -> np.ndarray | None:
     """Return the results of the rows; None where the form does not fit the shapes."""
+    inside = weights_and_values(form, given)
+    if inside is None:
+        return None
+    weights, values = inside
+    made = np.matmul(weights, values).transpose(0, 2, 1, 3).reshape(len(weights), weights.shape[2], -1)
+    return made if form.softmax == "keys" else made[:, given.rows]
+
+
+def weights_and_values(form: Form, given: Given) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the weights, [batch, heads, rows, keys], and the values, [batch, heads, keys, size]; None as `computed` does."""
     split = _heads(form, given)
     if split is None:
         return None
@@ -85,9 +95,7 @@ def computed(form: Form, given: Given) -> np.ndarray | None:
     added = _added(form, given, at, scores.shape)
     if added is None:
         return None
-    weights = _softmax(scores + added, -1 if form.softmax == "keys" else -2, form.precision)
-    made = np.matmul(weights, v).transpose(0, 2, 1, 3).reshape(len(q), len(at), -1)
-    return made if form.softmax == "keys" else made[:, given.rows]
+    return _softmax(scores + added, -1 if form.softmax == "keys" else -2, form.precision), v
 
 
 def scale_of(scale: str, size: int, heads: int) -> float:

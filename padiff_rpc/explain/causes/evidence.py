@@ -70,6 +70,7 @@ class Evidence:
         why: is the reason that the comparison gave.
         enclosing: are the layers around it on both sides, the innermost first, whose configuration it may follow.
         inside: are the layers directly inside it on both sides, in base's order.
+        before_it: are the calls of layers directly inside that came before the tensor on both sides, by base's names.
         dtypes: are the tensor's element types, under their names in safetensors.
         base: is base's tensor; None where it is not at hand, and then no rule may speak of numbers.
         raw: is raw's tensor.
@@ -94,6 +95,7 @@ class Evidence:
     why: str = ""
     enclosing: tuple[PerSide[SeenLayer], ...] = ()
     inside: tuple[PerSide[SeenLayer], ...] = ()
+    before_it: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
     dtypes: PerSide[str] = field(default_factory=lambda: PerSide("", ""))
     base: np.ndarray | None = None
     raw: np.ndarray | None = None

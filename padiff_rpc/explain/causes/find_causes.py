@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from padiff_rpc.explain.causes.catalogue.attention_variants import attention
+from padiff_rpc.explain.causes.catalogue.clipping import clipping
 from padiff_rpc.explain.causes.catalogue.constants import constants
 from padiff_rpc.explain.causes.catalogue.embeddings import padding_row
 from padiff_rpc.explain.causes.catalogue.gradients import lost_gradient
@@ -18,10 +19,14 @@ from padiff_rpc.explain.causes.catalogue.modes import modes
 from padiff_rpc.explain.causes.catalogue.norms import norms
 from padiff_rpc.explain.causes.catalogue.optimizer_update import optimizer_options, update
 from padiff_rpc.explain.causes.catalogue.order import order
+from padiff_rpc.explain.causes.catalogue.order_of_calls import order_of_calls
 from padiff_rpc.explain.causes.catalogue.other_functions import other_function
 from padiff_rpc.explain.causes.catalogue.parts import parts
+from padiff_rpc.explain.causes.catalogue.picked_positions import picked_positions
+from padiff_rpc.explain.causes.catalogue.position_tables import position_tables
 from padiff_rpc.explain.causes.catalogue.precision import precision
 from padiff_rpc.explain.causes.catalogue.range import out_of_range
+from padiff_rpc.explain.causes.catalogue.recurrent import recurrent
 from padiff_rpc.explain.causes.catalogue.resampling import resampling
 from padiff_rpc.explain.causes.catalogue.sums import weighted_sum
 from padiff_rpc.explain.causes.catalogue.unequal_hyperparameters import configuration, hyperparameters
@@ -39,13 +44,18 @@ RULES: tuple[CauseRule, ...] = (
     norms,
     linear,
     attention,
+    position_tables,
+    recurrent,
+    picked_positions,
     resampling,
     weighted_sum,
     mixture,
     padding_row,
     order,
+    order_of_calls,
     constants,
     update,
+    clipping,
     optimizer_options,
     ignored_targets,
     loss_gradients,

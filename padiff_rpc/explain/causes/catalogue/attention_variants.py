@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 
-from padiff_rpc.explain.causes.attention_forms import HIDDEN, ROLES, Form, Given, computed, scale_of
+from padiff_rpc.explain.causes.attention_forms import HIDDEN, ROLES, Form, Given, computed, scale_of, weights_and_values
 from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import ENOUGH, square, told_share
 from padiff_rpc.result import Cause
@@ -19,6 +20,8 @@ _ROWS = 8
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
 _MOST_ROTATED = 16
 """Up to so many heads each rotation of them is tried."""
+_MOST_SOLVED = 256
+"""Rows whose weights are solved for."""
 _FITS = 1e-4
 """The share of its square that base may be off its formula. The rest that explains the difference is judged after that."""
 _SCALES = ("1 / sqrt(head_dim)", "1", "1 / head_dim", "1 / sqrt(width)", "sqrt(head_dim)")
@@ -68,13 +71,42 @@ def attention(evidence: Evidence) -> Sequence[Cause]:
             for other in _changes(form, given, (base, raw, made))
             if (changed := computed(other, given)) is not None
         ]
-        if not tried:
-            return ()
-        best, rest = min(tried, key=lambda one: one[1])
+        best, rest = min(tried, key=lambda one: one[1], default=(form, apart))
         if 1.0 - rest / apart < ENOUGH:
-            return ()
+            return tuple(_dropped(form, given, raw))
         return (_cause(names, form, best, 1.0 - rest / apart),)
     return ()
+
+
+def _dropped(form: Form, given: Given, raw: np.ndarray) -> Iterator[Cause]:
+    """Find that raw's weights are base's, some of them dropped: where keys are no more than a head is wide, they can be told."""
+    inside = weights_and_values(form, given)
+    if inside is None or form.softmax != "keys":
+        return
+    weights, values = inside
+    size = values.shape[-1]
+    results = raw.reshape(*raw.shape[:2], form.heads, size).transpose(0, 2, 1, 3)
+    ratios: list[np.ndarray] = []
+    for at in np.ndindex(weights.shape[:3]):
+        seen = np.flatnonzero(weights[at] > 1e-4)
+        if not 2 <= len(seen) <= size:
+            continue
+        columns = values[at[:2]][seen].T
+        found = np.linalg.lstsq(columns, results[at], rcond=None)[0]
+        if square(results[at] - columns @ found) > _FITS * square(results[at]):
+            return
+        ratios.append(found / weights[at][seen])
+        if len(ratios) == _MOST_SOLVED:
+            break
+    every = np.concatenate(ratios) if ratios else np.zeros(0)
+    zeros = np.abs(every) < 0.05
+    if zeros.sum() < 4 or zeros.mean() > 0.95:
+        return
+    factor = float(np.median(every[~zeros]))
+    if np.median(np.abs(every[~zeros] - factor)) > 1e-3 or not 1.0 < factor < 1.5 / (1.0 - zeros.mean()):
+        return
+    shown = f"{100 * zeros.mean():.1f} % of raw's weights are 0 where base's are not, most others are x {factor:.4f}"
+    yield Cause("active dropout", "a dropout is active on the attention's weights in raw", shown, 0.96)
 
 
 def _cause(names: str, form: Form, other: Form, share: float) -> Cause:
@@ -136,7 +168,7 @@ def _tables(evidence: Evidence) -> tuple[np.ndarray, np.ndarray] | None:
         for name, source in evidence.sources.items()
         if name.startswith("input") and source.ndim >= 2 and source.size == int(np.prod(source.shape[-2:]))
     ]
-    for cos, sin in zip(taken, taken[1:], strict=False):
+    for cos, sin in pairwise(taken):
         if cos.shape == sin.shape and np.allclose(cos**2 + sin**2, 1.0, atol=2e-2):
             return cos, sin
     return None

@@ -152,12 +152,12 @@ def _smoothed(base: _CrossEntropy, raw: _CrossEntropy) -> Iterator[Cause]:
 
 def _weighted(base: _CrossEntropy, raw: _CrossEntropy) -> Iterator[Cause]:
     """Find that the labels count by another factor than the rest of the loss does."""
-    at = base.labels >= 0
+    at: np.ndarray = base.labels >= 0
     ratio = raw.weights[at] / base.weights[at]
     factor = float(np.median(ratio))
     if not np.isfinite(factor) or np.abs(ratio - factor).max() > _CLOSE * abs(factor) or abs(factor - 1) < 1e-3:
         return
-    counted, every = int(at.sum()), len(at)
+    counted, every = int(at.sum()), at.size
     mine, theirs = (float(np.median(one.weights[at])) for one in (base, raw))
     words = "raw's cross entropy has another factor than base's, beside what else the loss adds up"
     if any(math.isclose(one, counted, rel_tol=_CLOSE) for one in (1 / mine, 1 / theirs)):

@@ -16,7 +16,7 @@ _WIDTH = 512
 """Of each position so many elements show the weights."""
 _IS_SUM = {"F16": 1e-4, "BF16": 1e-3}
 """The share of its square that such a sum may leave unexplained on both sides, by the type."""
-_SAME = {"F16": 2e-2, "BF16": 6e-2}
+_SAME = {"F16": 3e-3, "BF16": 2e-2}
 _MOST_PERMUTED = 6
 
 
@@ -65,9 +65,8 @@ def _of_routed(names: list[str], base: np.ndarray, raw: np.ndarray, same: float,
     """Compare the weights that change from position to position."""
     of_base, of_raw = (np.abs(one) > same for one in (base, raw))
     if (of_base == of_raw).all() and of_base.any():
-        ratio = raw[of_base] / base[of_base]
-        factor = float(np.median(ratio))
-        if np.abs(ratio - factor).max() <= 20 * same * abs(factor):
+        factor = float(np.vdot(base, raw)) / square(base)
+        if np.abs(raw - factor * base).max() <= 2 * same:
             words = "the routed parts (experts) are scaled by a constant factor on one side"
             return (Cause("factor of experts", words, f"{told}; raw's weights = {told_factor(factor)} x base's", 0.96),)
         sums = [one.sum(axis=1) for one in (base, raw)]

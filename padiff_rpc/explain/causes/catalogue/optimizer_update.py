@@ -17,8 +17,8 @@ _ELEMENTS = 1 << 16
 """So many elements show the formula."""
 _EPSILONS = (1e-8, 1e-6, 1e-5, 1e-7, 1e-10, 1e-3)
 _DECAYS = (0.01, 0.1, 0.05, 1e-3, 1e-4, 5e-4)
-_UNCORRECTED = 0.1 / math.sqrt(0.001)
-"""By how much Adam's first step is too long without bias correction, with the usual betas."""
+_BETAS = [(one, two) for one in (0.9, 0.8, 0.95, 0.5) for two in (0.999, 0.95, 0.98, 0.9999)]
+"""The usual ones of Adam."""
 _TOLD = 4
 
 
@@ -108,9 +108,13 @@ def _fitted(base: np.ndarray, raw: np.ndarray, before: np.ndarray, gradient: np.
         rates = f"({mine.rate:.4g} against {theirs.rate:.4g}, by {mine.direction})"
         shown = f"raw's step = {told_factor(factor)} x base's {rates}{ending}"
         words = "the learning rates differ"
-        for value, lacking in ((_UNCORRECTED, "raw"), (1 / _UNCORRECTED, "base")):
-            if math.isclose(factor, value, rel_tol=5e-3):
-                words = f"{lacking} does not correct the bias of Adam's moments"
+        for one, two in _BETAS if "Adam" in mine.direction else ():
+            uncorrected = (1 - one) / math.sqrt(1 - two)  # by how much Adam's first step is then too long
+            for value, lacking in ((uncorrected, "raw"), (1 / uncorrected, "base")):
+                if "bias" not in words and math.isclose(factor, value, rel_tol=1e-3):
+                    words = f"{lacking} does not correct the bias of Adam's moments (no bias correction)"
+                    rates = f"{rates}; betas of {one:g} and {two:g} make such a factor"
+                    shown = f"raw's step = {told_factor(factor)} x base's {rates}{ending}"
         yield Cause("bias correction" if "bias" in words else "learning rate", words, shown, 0.95 * share)
         return
     less, more = ("raw", "base") if abs(theirs.decay) < abs(mine.decay) else ("base", "raw")

@@ -10,8 +10,10 @@ from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import ENOUGH, sampled, square, told_factor, told_share
 from padiff_rpc.result import Cause
 
-_IS_SUM = 1e-6
-"""The share of its square that a sum may leave unexplained on both sides; float32 leaves 1e-13."""
+_IS_SUM = {"F16": 5e-6, "BF16": 5e-5}
+"""The share of its square that a sum may leave unexplained on both sides, by the type; else 1e-6, and float32 leaves 1e-13."""
+_SAME = {"F16": 3e-3, "BF16": 2e-2}
+"""By how much two weights may differ and be one; else 1e-5."""
 _ELEMENTS = 1 << 17
 """So many elements show what sum it is."""
 _LEAST = 16
@@ -40,15 +42,16 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
         fitted = np.linalg.lstsq(columns, flat, rcond=1e-10)[0]
         rests.append(square(flat - columns @ fitted))
         weights.append(fitted)
-        if rests[-1] > _IS_SUM * square(flat):
+        if rests[-1] > _IS_SUM.get(evidence.dtypes.base, 1e-6) * square(flat):
             return ()
     share = 1.0 - sum(rests) / square(flat_raw - flat_base)
     if share < ENOUGH:
         return ()
+    same = _SAME.get(evidence.dtypes.base, 1e-5)
     weights_told = [
-        f"{name}: {_weight(mine)} in base, {_weight(theirs)} in raw"
+        f"{name}: {_weight(mine, same)} in base, {_weight(theirs, same)} in raw"
         for name, mine, theirs in zip(sources, *weights, strict=True)
-        if abs(mine - theirs) > 1e-5 * max(1.0, abs(mine))
+        if abs(mine - theirs) > same * max(1.0, abs(mine))
     ]
     if not weights_told:
         return ()
@@ -61,8 +64,8 @@ def weighted_sum(evidence: Evidence) -> Sequence[Cause]:
     return (Cause("weights of a sum", words, evidence_told, score * share),)
 
 
-def _weight(weight: float) -> str:
-    return told_factor(weight) if abs(weight) > 1e-5 else "0"
+def _weight(weight: float, same: float) -> str:
+    return told_factor(weight) if abs(weight) > same else "0"
 
 
 def _distinct(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:
