@@ -152,7 +152,9 @@ def _masks(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:
     for name, source in evidence.sources.items():
         if name.startswith("input") and source.ndim in (2, 4) and source.shape[-2] in (1, length):
             four = source.reshape(1, 1, *source.shape) if source.ndim == 2 else source
-            if (len(four) in (1, len(evidence.pair[0]) if evidence.pair else 1) and four.min() < HIDDEN) or (source.ndim == 4 and source.shape[-2] == length and np.isfinite(source).all()):
+            if (len(four) in (1, len(evidence.pair[0]) if evidence.pair else 1) and four.min() < HIDDEN) or (
+                source.ndim == 4 and source.shape[-2] == length and np.isfinite(source).all()
+            ):
                 found[name] = four[:batch] if len(four) > 1 else four
     if not found:
         for name, ids in evidence.ids.items():

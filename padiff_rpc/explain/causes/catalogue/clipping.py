@@ -66,7 +66,9 @@ def _of_all(evidence: Evidence, moved: Sequence[SeenStep], base: float, raw: flo
         limit = clipped * norm / whole
         if clipped < whole and _is_round(limit) and _is_round(whole):
             words = f"{side} clips the gradients by their global norm, {other} does not"
-            shown = f"{every}; {side}'s steps together are as long as for gradients of norm {limit:.4g} at {other}'s rate"
+            shown = (
+                f"{every}; {side}'s steps together are as long as for gradients of norm {limit:.4g} at {other}'s rate"
+            )
             yield Cause("clipping", words, f"{shown} of {whole:.4g}", 0.975)
             return
 
@@ -101,8 +103,8 @@ def _by_value(moved: Sequence[SeenStep], rates: Sequence[np.ndarray]) -> Iterato
         if all(fitted):
             other = "base" if side == "raw" else "raw"
             words = f"{side} clips each element of the gradients (by value), {other} does not"
-            shown = f"in {len(cut)} parameters {side}'s steps end at {bound:.4g}, which {sum(fitted)} elements have, and follow the"
-            yield Cause("clipping", words, f"{shown} gradient below", 0.975)
+            shown = f"in {len(cut)} parameters {side}'s steps end at {bound:.4g}, which {sum(fitted)} elements have;"
+            yield Cause("clipping", words, f"{shown} the others follow the gradient", 0.975)
             return
 
 

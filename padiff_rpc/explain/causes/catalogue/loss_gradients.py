@@ -106,7 +106,8 @@ def _by_position(evidence: Evidence, base: np.ndarray, raw: np.ndarray) -> Itera
         if found:
             yield from found
             return
-    has_base, has_raw = rows_base.any(axis=1), rows_raw.any(axis=1)
+    has_base: np.ndarray = rows_base.any(axis=1)
+    has_raw: np.ndarray = rows_raw.any(axis=1)
     if (has_base != has_raw).any():
         more, fewer = ("raw", "base") if has_raw.sum() > has_base.sum() else ("base", "raw")
         apart = int((has_base != has_raw).sum())
@@ -131,7 +132,9 @@ def _shifted(shape: tuple[int, ...], base: _CrossEntropy, raw: _CrossEntropy) ->
         share = _agreeing(one, other)
         if share >= _MOST and share > same + 0.3:
             words = f"the labels are shifted by {by:+d} position{'s' if abs(by) > 1 else ''} in raw"
-            shown = f"{100 * share:.0f} % of raw's labels are base's at position i {-by:+d}, {100 * same:.0f} % at its own"
+            shown = (
+                f"{100 * share:.0f} % of raw's labels are base's at position i {-by:+d}, {100 * same:.0f} % at its own"
+            )
             yield Cause("shifted labels", words, shown, 0.97)
             return
 

@@ -1,4 +1,4 @@
-"""A sum whose weights change from position to position, as a mixture of experts has: other weights, another order, one left out."""
+"""A sum whose weights change from position to position, as a mixture of experts has: other weights, order or parts."""
 
 from __future__ import annotations
 

@@ -28,8 +28,16 @@ def picked_positions(evidence: Evidence) -> Sequence[Cause]:
             continue
         if theirs is not None:
             by = theirs - mine
-            shift = f"the position one {'further' if by[0] > 0 else 'less'}" if np.abs(by).max() == 1 else "another position"
-            words = f"raw takes {shift}, a shift of the index" if (by == by[0]).all() else "raw takes other positions (index)"
+            shift = (
+                f"the position one {'further' if by[0] > 0 else 'less'}"
+                if np.abs(by).max() == 1
+                else "another position"
+            )
+            words = (
+                f"raw takes {shift}, a shift of the index"
+                if (by == by[0]).all()
+                else "raw takes other positions (index)"
+            )
             shown = f"of {name}, base takes {_told(mine)}, raw {_told(theirs)}"
             return (Cause("picked positions", words, shown, 0.97),)
         mean = source.mean(axis=1)

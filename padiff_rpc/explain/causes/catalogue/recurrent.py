@@ -54,7 +54,9 @@ def recurrent(evidence: Evidence) -> Sequence[Cause]:
         fit = best_two(base, raw, named())
         if fit is not None:
             words = _in_words(forms[fit.base], forms[fit.raw])
-            shown = f"run anew from its weights and what it took, these make the two sides; this {told_share(fit.share)}"
+            shown = (
+                f"run anew from its weights and what it took, these make the two sides; this {told_share(fit.share)}"
+            )
             return (Cause("recurrent", words, shown, 0.97 * fit.share),)
     return ()
 
@@ -83,7 +85,11 @@ def _directions(evidence: Evidence, base: np.ndarray, batch_first: bool) -> Iter
                 break
             biases = [value for name in ("bias_ih", "bias_hh") if (value := held.get(f"{name}_l0{end}")) is not None]
             found.append(_Direction(taken @ entering.T + sum(biases), kept.T))
-        if found and sum(len(each.kept) for each in found) == base.shape[-1] and len(found[0].kept) * 4 == len(found[0].kept.T):
+        if (
+            found
+            and sum(len(each.kept) for each in found) == base.shape[-1]
+            and len(found[0].kept) * 4 == len(found[0].kept.T)
+        ):
             yield found
         width = base.shape[-1]
         if taken.shape[-1] == 4 * width:
