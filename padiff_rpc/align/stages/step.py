@@ -205,7 +205,7 @@ class StepRunner:
         try:
             self._threads.submit("base", lambda: base.measure_floor(request, loss)).result()
         except PadiffError as err:
-            return [f"no floor could be measured: {err}"]
+            return [f"no floor could be measured: {err.message}"]
         return []
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
