@@ -19,11 +19,11 @@ from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Copies, Inputs, Lending, ModelDescription
+from padiff_rpc.errors import PadiffError
+from padiff_rpc.model.model import Copies, Inputs, Lending, Model, ModelDescription, ParameterInfo
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.tensors.float64 import to_float64
-from padiff_rpc.tensors.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
 _MOST_BYTES = 4 << 30
 """Of parameters of at most this size a worker holds copies beside them, in float64 of twice the size."""
@@ -57,21 +57,19 @@ def step_on_copies(
         size_bytes = sum(info.spec.size_bytes for info in description.parameters)
         if size_bytes > _MOST_BYTES:
             return None, f"{side} holds {size_bytes >> 30} GiB, too much to hold copies of"
-    given = inputs.map(_as_float64) if copies == "float64" else inputs
+    given, described = inputs, prepared.described
+    if copies == "float64":
+        given, described = inputs.map(_as_float64), described.map(_in_float64)
     try:
-        with _working_on(prepared, threads, copies) as described:
+        with _working_on(models, threads, copies):
             found = _run(prepared, threads, given, described, step, single_step)
-    except PadiffError as err:
-        if err.reason not in (Reason.MODEL_FAILED, Reason.STORE_FULL, Reason.BAD_INPUTS, Reason.VERSION_MISMATCH):
-            raise
+    except PadiffError as err:  # the comparisons that were made stand, whatever this run meets
         return None, f"{times} {err}"
     return found, "" if found.stopped is None else f"{times} {found.stopped.raised}"
 
 
 @contextmanager
-def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Iterator[PerSide[ModelDescription]]:
-    models = prepared.sides.models
-
+def _working_on(models: PerSide[Model], threads: SideThreads, copies: Copies) -> Iterator[None]:
     def go(copies: Copies | None) -> None:
         def of(model: Any) -> Callable[[], None]:
             return lambda: model.work_on(copies)
@@ -80,9 +78,16 @@ def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Ite
 
     try:
         go(copies)
-        yield threads.both(models.base.describe, models.raw.describe)
+        yield
     finally:
         go(None)
+
+
+def _in_float64(description: ModelDescription) -> ModelDescription:
+    def of(info: ParameterInfo) -> ParameterInfo:
+        return replace(info, spec=TensorSpec(DType.F64, info.spec.shape)) if info.spec.dtype.is_floating else info
+
+    return replace(description, parameters=tuple(map(of, description.parameters)))
 
 
 def _run(
