@@ -27,6 +27,7 @@ def of_parameter(again: Again, step: StepResult, divergence: Divergence, facts: 
     """Run the step once more up to its stage, and read the parameter or buffer, or its gradient, on both sides."""
     stage, models = divergence.stage, again.sides.models
     link, raw_name = link_of(again.prepared, divergence.found_at)
+    facts = replace(facts, tied=_names(again.prepared, link, raw_name))
     before = gradient = None
     if stage in ("weights", "buffers"):
         before = _held(again, link, raw_name, "value")[0]
@@ -70,6 +71,15 @@ def _others(again: Again, link: ParameterLink) -> list[tuple[ParameterLink, str]
         and described.parameter(one.base[0]).spec.count <= _SMALL
     ]
     return small[:: max(1, -(-len(small) // _MOST_OTHERS))]
+
+
+def _names(prepared: Prepared, link: ParameterLink, raw_name: str) -> PerSide[tuple[str, ...]]:
+    """Return all names of a parameter on either side; none where base's is cut or joined, or raw's is a part."""
+    base = prepared.described.base.parameter(link.base[0])
+    raw = next((one for one in prepared.described.raw.parameters if raw_name in (one.name, *one.aliases)), None)
+    if raw is None or len(link.base) != 1 or len(link.raw) != 1:
+        return PerSide((), ())
+    return PerSide((base.name, *base.aliases), (raw.name, *raw.aliases))
 
 
 def _gradient(again: Again, link: ParameterLink, raw_name: str) -> np.ndarray | None:

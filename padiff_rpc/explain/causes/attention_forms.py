@@ -142,6 +142,8 @@ def _added(form: Form, given: Given, at: np.ndarray, shape: tuple[int, ...]) -> 
         mask = given.masks[name]
         if kind == "inverted":
             mask = np.where(mask < HIDDEN, 0.0, -1e30)
+        elif kind.startswith("too weak"):
+            mask = np.where(mask < HIDDEN, -float(kind.rpartition("-")[2]), mask)
         elif kind == "only what it hides":
             mask = np.where(mask < HIDDEN, mask, 0.0)
         elif kind == "without what it hides":

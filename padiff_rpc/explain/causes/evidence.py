@@ -82,6 +82,7 @@ class Evidence:
         before: is the parameter's or buffer's value before the step, which was one for both sides.
         gradient: is the parameter's gradient in base.
         steps: tell what the optimisers' step changed in parameters, that of the tensor first.
+        tied: are all names of the parameter that differs on either side: more than one where it is tied.
         output: is the model's output that a loss takes.
         of_output: are the gradients of both losses with respect to it.
         optimizers: are the optimisers of both sides.
@@ -106,6 +107,7 @@ class Evidence:
     before: np.ndarray | None = None
     gradient: np.ndarray | None = None
     steps: Sequence[SeenStep] = ()
+    tied: PerSide[tuple[str, ...]] = field(default_factory=lambda: PerSide((), ()))
     output: np.ndarray | None = None
     of_output: PerSide[np.ndarray] | None = None
     optimizers: PerSide[SeenOptimizer | None] = field(default_factory=lambda: PerSide(None, None))

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from padiff_rpc.explain.causes.catalogue.added_parameters import added_parameter
 from padiff_rpc.explain.causes.catalogue.attention_variants import attention
 from padiff_rpc.explain.causes.catalogue.clipping import clipping
 from padiff_rpc.explain.causes.catalogue.constants import constants
 from padiff_rpc.explain.causes.catalogue.embeddings import padding_row
-from padiff_rpc.explain.causes.catalogue.gradients import lost_gradient
+from padiff_rpc.explain.causes.catalogue.gradients import lost_gradient, tied_parameter
 from padiff_rpc.explain.causes.catalogue.linear import linear
 from padiff_rpc.explain.causes.catalogue.loss_gradients import loss_gradients
 from padiff_rpc.explain.causes.catalogue.loss_reduction import ignored_targets
@@ -40,6 +41,7 @@ RULES: tuple[CauseRule, ...] = (
     configuration,
     modes,
     lost_gradient,
+    tied_parameter,
     other_function,
     norms,
     linear,
@@ -49,6 +51,7 @@ RULES: tuple[CauseRule, ...] = (
     picked_positions,
     resampling,
     weighted_sum,
+    added_parameter,
     mixture,
     padding_row,
     order,

@@ -18,6 +18,8 @@ _MOST = 1 << 16
 _ROWS = 8
 """Queries whose results are computed to find base's form; each is by itself."""
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
+_LARGEST_HEAD = 256
+"""Wider heads are not tried where no layer tells their number."""
 _MOST_ROTATED = 16
 """Up to so many heads each rotation of them is tried."""
 _MOST_SOLVED = 256
@@ -29,6 +31,7 @@ _CAUSAL = ("no causal mask", "causal", "causal, one position further", "causal, 
 _TABLES = ("the layer's own tables, by halves", "the layer's own tables, by interleaved pairs")
 _ROPES = ("by halves, theta 1e4", "by halves, theta 5e5", "by halves, theta 1e6", "by interleaved pairs, theta 1e4")
 _ONE_SIDED = (", not the keys", ", not the queries", ", keys one position further", ", keys one position less")
+_WEAK = tuple(f"too weak, about -{number}" for number in (1, 2, 5, 10))
 _ROUNDED = ("results", "scores", "scores and results")
 _FIELDS = {
     "heads": "number of heads",
@@ -57,6 +60,8 @@ def attention(evidence: Evidence) -> Sequence[Cause]:
     if named is None:
         return ()
     names, given = named
+    if not _is_mixture(base, given):
+        return ()
     base, raw = base[:, rows], raw[:, rows]
     apart = square(raw - base)
     if not apart:
@@ -145,6 +150,18 @@ def _given(evidence: Evidence, base: np.ndarray, rows: np.ndarray) -> tuple[str,
     return None
 
 
+def _is_mixture(base: np.ndarray, given: Given) -> bool:
+    """Tell whether base may be a mean of the values: none of its elements is beyond those of all keys."""
+    values = given.values
+    if values is None or values.shape[-1] != base.shape[-1] or len(values) != len(base):
+        return True
+    slack = 2e-2 * float(np.abs(values).max())
+    return bool(
+        (base.max(axis=1) <= values.max(axis=1) + slack).all()
+        and (base.min(axis=1) >= values.min(axis=1) - slack).all()
+    )
+
+
 def _masks(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:
     """Return what the layer took that can be added to scores, and what the model took that marks keys."""
     found: dict[str, np.ndarray] = {}
@@ -195,7 +212,7 @@ def _starts(evidence: Evidence, given: Given, width: int) -> Iterator[Form]:
     )
     masks = ("none", *given.masks)
     for heads in dict.fromkeys(told or [1, 2, 4, 8, 12, 16]):
-        if width % heads:
+        if width % heads or (not told and width // heads > _LARGEST_HEAD):
             continue
         for scale in _SCALES[:2]:
             for mask in masks:
@@ -212,7 +229,7 @@ def _changes(form: Form, given: Given, fitted: tuple[np.ndarray, np.ndarray, np.
     name = form.mask.partition(", ")[0]
     kinds = [
         f"{name}, {kind}"
-        for kind in ("inverted", "only what it hides", "without what it hides")
+        for kind in ("inverted", "only what it hides", "without what it hides", *_WEAK)
         if name != "none" and ((given.masks[name] < HIDDEN).any())
     ]
     ropes = ("none", *(_TABLES if given.tables else _ROPES))

@@ -8,6 +8,16 @@ from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.result import Cause
 
 
+def tied_parameter(evidence: Evidence) -> Sequence[Cause]:
+    """Find that the parameter is tied on one side alone, so that its gradient adds up what other parameters get there."""
+    base, raw = evidence.tied
+    if evidence.stage not in ("grads", "weights") or not base or not raw or len(base) == len(raw):
+        return ()
+    side, names, other = ("base", base, "raw") if len(base) > len(raw) else ("raw", raw, "base")
+    words = f"the parameter is tied (shared between layers) in {side}, and in {other} it is not, or to fewer"
+    return (Cause("tied parameter", words, f"in {side} {' and '.join(names)} are one tensor", 0.96),)
+
+
 def lost_gradient(evidence: Evidence) -> Sequence[Cause]:
     """Find a gradient that does not come, or comes as zeros, on one side."""
     if evidence.stage not in ("backward", "grads"):

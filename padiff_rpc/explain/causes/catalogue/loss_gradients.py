@@ -106,8 +106,8 @@ def _by_position(evidence: Evidence, base: np.ndarray, raw: np.ndarray) -> Itera
         if found:
             yield from found
             return
-    has_base: np.ndarray = rows_base.any(axis=1)
-    has_raw: np.ndarray = rows_raw.any(axis=1)
+    has_base = np.asarray(rows_base.any(axis=1))
+    has_raw = np.asarray(rows_raw.any(axis=1))
     if (has_base != has_raw).any():
         more, fewer = ("raw", "base") if has_raw.sum() > has_base.sum() else ("base", "raw")
         apart = int((has_base != has_raw).sum())

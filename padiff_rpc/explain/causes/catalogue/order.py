@@ -63,6 +63,15 @@ def _reorders(evidence: Evidence, base: np.ndarray) -> Iterator[tuple[str, np.nd
             yield told, turned
         else:
             yield f"{told}, and the result is read in the other shape", turned
+    half = base.shape[-1] // 2
+    for axis in range(base.ndim - 1):
+        if base.shape[axis] > 1:
+            yield f"axis {axis} is reversed, turned back to front (its direction)", np.flip(base, axis)
+            if base.shape[-1] == 2 * half:
+                for words, part in (("first", slice(0, half)), ("second", slice(half, None))):
+                    turned = base.copy()
+                    turned[..., part] = np.flip(base[..., part], axis)
+                    yield f"in the {words} half of the last axis, axis {axis} is reversed (its direction)", turned
     for heads in _head_counts(evidence, base.shape[-1]):
         if base.ndim == 3:
             batch, length, width = base.shape

@@ -12,9 +12,11 @@ from padiff_rpc.explain.causes.evidence import Evidence
 from padiff_rpc.explain.causes.fit import best_two, told_share
 from padiff_rpc.result import Cause
 
-_ENTRIES = 4
-_MOST_STEPS = 256
-"""Longer sequences are not run anew."""
+_ENTRIES = 2
+_MOST_STEPS = 8
+"""Of a sequence that is run in one direction so many steps show how."""
+_MOST = 1 << 24
+"""Products of one run up to which it is tried in all ways."""
 _GATES = ("input", "forget", "cell", "output")
 
 
@@ -41,17 +43,20 @@ def recurrent(evidence: Evidence) -> Sequence[Cause]:
     if first is False:
         base, raw = base.transpose(1, 0, 2), raw.transpose(1, 0, 2)
     base, raw = base[:_ENTRIES], raw[:_ENTRIES]
-    if base.shape[1] > _MOST_STEPS:
-        return ()
     for directions in _directions(evidence, base, first is not False):
         forms: dict[str, _Form] = {}
+        if len(directions) == 1:
+            directions = [_Direction(one.entering[:, :_MOST_STEPS], one.kept) for one in directions]
+        steps = directions[0].entering.shape[1]
+        if sum(one.entering[..., 0].size * one.kept.size for one in directions) > _MOST:
+            continue
 
         def named(directions: Sequence[_Direction] = directions, forms: dict[str, _Form] = forms):
             for form in _forms(len(directions)):
                 forms[str(form)] = form
                 yield str(form), _run(form, directions)
 
-        fit = best_two(base, raw, named())
+        fit = best_two(base[:, :steps], raw[:, :steps], named())
         if fit is not None:
             words = _in_words(forms[fit.base], forms[fit.raw])
             shown = (

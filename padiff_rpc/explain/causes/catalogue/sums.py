@@ -69,9 +69,14 @@ def _weight(weight: float, same: float) -> str:
 
 
 def _distinct(evidence: Evidence, base: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the sources of base's shape that are not the same tensor: a dropout in eval mode hands on what it took."""
+    """Return the sources of base's shape, or of its first axes, that differ from each other.
+
+    A dropout in evaluation hands on what it took.
+    """
     found: dict[str, np.ndarray] = {}
     for name, source in reversed(list(evidence.sources.items())):
+        if 2 <= source.ndim < base.ndim and source.shape == base.shape[: source.ndim]:
+            source = np.broadcast_to(source.reshape(*source.shape, *[1] * (base.ndim - source.ndim)), base.shape)
         usable = source.shape == base.shape and source.dtype.kind == "f" and bool(np.isfinite(source).all())
         if usable and source.any() and not any(np.array_equal(source, other) for other in found.values()):
             found[name] = source

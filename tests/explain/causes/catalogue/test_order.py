@@ -54,3 +54,11 @@ def test_a_shift_that_lets_something_else_in_is_found():
 
 def test_other_elements_are_no_other_order():
     assert () == order(evidence(X, random(4, 6, 24, seed=8)))
+
+
+def test_a_second_direction_that_is_not_turned_is_found():
+    base = random(3, 8, 16)
+    raw = base.copy()
+    raw[..., 8:] = raw[:, ::-1, 8:]
+
+    assert "in the second half of the last axis, axis 1 is reversed (its direction)" == first(evidence(base, raw)).words

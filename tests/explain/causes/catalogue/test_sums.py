@@ -32,3 +32,11 @@ def test_a_sum_that_also_holds_something_else_is_no_sum_of_these():
     from padiff_rpc.explain.causes.catalogue.sums import weighted_sum
 
     assert () == weighted_sum(given)
+
+
+def test_a_source_of_the_first_axes_alone_is_spread_over_the_others():
+    image, channel = random(2, 8, 4, 4), random(2, 8, seed=3)
+    sources = {"conv's output.0": image, "time's output.0": channel}
+    cause = first(evidence(rounded(image + channel[..., None, None]), rounded(image), sources=sources))
+
+    assert cause.evidence.startswith("time's output.0: 1.0000 in base, 0 in raw")
