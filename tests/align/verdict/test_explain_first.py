@@ -13,10 +13,11 @@ from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.hosting.hosted import HostedModel
 from padiff_rpc.model.inputs_from_arrays import as_inputs
-from padiff_rpc.model.losses_and_optimizers import parse_optimizer
+from padiff_rpc.model.losses_and_optimizers import parse_loss, parse_optimizer
 from padiff_rpc.model.model import ForwardRequest, ForwardResult
 from padiff_rpc.numpy_framework import functions as F
 from padiff_rpc.numpy_framework import nn
+from padiff_rpc.numpy_framework.autograd import Tensor
 from padiff_rpc.result import Result
 from padiff_rpc.tape.recorded_model import RecordedModel
 from padiff_rpc.tape.write_tape import record
@@ -192,3 +193,46 @@ def test_a_tape_is_replayed_once_more(tmp_path: Path, settings: dict[str, Any]) 
     result = align(RecordedModel(tmp_path / "tape"), HostedModel(Net("tanh")), X, X, AlignSettings(**settings))
 
     assert "base computes gelu, raw computes gelu by tanh" == result.causes[0].words
+
+
+class Experts(nn.Layer):
+    """Experts in a list, which is never called itself, each with its share at each position."""
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__()
+        self.gate = nn.Linear(16, 3)
+        self.experts = nn.LayerList(*(nn.Linear(16, 16) for _ in range(3)))
+        self._first = first
+
+    def forward(self, x: Any) -> Any:
+        shares = F.softmax(self.gate(x), -1)
+        total = x
+        for at, expert in enumerate(self.experts):
+            total = total + expert(x) * F.linear(shares, Tensor(np.eye(3, dtype=np.float32)[[(at + self._first) % 3]]))
+        return total
+
+
+def test_the_experts_in_a_list_are_what_their_layer_made_its_output_from() -> None:
+    result = differing(Experts(first=1), Experts())
+
+    assert "the experts are in another order: each gets the weight of another" == result.causes[0].words
+
+
+def test_a_loss_is_explained_by_its_gradients_of_the_outputs() -> None:
+    result = differing(Net(), base_loss=parse_loss("mean"), raw_loss=parse_loss("sum"))
+
+    assert "loss" == result.divergences[0].stage
+    assert "raw sums the loss where base takes the mean" in result.causes[0].words
+    assert "which is the number of elements, 72" in result.causes[0].evidence
+
+
+def test_a_norm_that_runs_later_on_one_side_is_told_by_the_order_of_calls() -> None:
+    class Late(Block):
+        def forward(self, x: Any) -> Any:
+            return x + self.norm(self.fc2(F.gelu(self.fc1(x), "none")))
+
+    raw = Net()
+    raw.second = Late("")
+    result = differing(raw)
+
+    assert "the norm norm comes at another place" in " ".join(cause.words for cause in result.causes)
