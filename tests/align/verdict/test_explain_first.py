@@ -208,7 +208,9 @@ class Experts(nn.Layer):
         shares = F.softmax(self.gate(x), -1)
         total = x
         for at, expert in enumerate(self.experts):
-            total = total + expert(x) * F.linear(shares, Tensor(np.eye(3, dtype=np.float32)[[(at + self._first) % 3]]))
+            total = total + expert(x) * F.linear(
+                shares, Tensor(np.eye(3, dtype=np.float32)[:, [(at + self._first) % 3]])
+            )
         return total
 
 

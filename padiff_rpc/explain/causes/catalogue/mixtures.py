@@ -63,6 +63,11 @@ def _compared(names: list[str], base: np.ndarray, raw: np.ndarray, same: float) 
 
 def _of_routed(names: list[str], base: np.ndarray, raw: np.ndarray, same: float, told: str) -> Sequence[Cause]:
     """Compare the weights that change from position to position."""
+    for places in _orders(len(names)):
+        if np.abs(base[:, places] - raw).max() <= 5 * same:
+            order = ", ".join(f"{names[at]} for {names[to]}" for to, at in enumerate(places) if at != to)
+            words = "the experts are in another order: each gets the weight of another"
+            return (Cause("order of experts", words, f"{told}; raw gives the weight of {order}", 0.97),)
     of_base, of_raw = (np.abs(one) > same for one in (base, raw))
     if (of_base == of_raw).all() and of_base.any():
         factor = float(np.vdot(base, raw)) / square(base)
@@ -83,11 +88,6 @@ def _of_routed(names: list[str], base: np.ndarray, raw: np.ndarray, same: float,
             return (Cause("router", words, f"{told}; the weights of the routed parts: {shown}", 0.96),)
         words = "the same experts are chosen, and the router weighs them otherwise (its softmax, or its normalisation)"
         return (Cause("router", words, f"{told}; the weights that are not 0 are the same ones on both sides", 0.9),)
-    for places in _orders(len(names)):
-        if np.abs(base[:, places] - raw).max() <= 5 * same:
-            order = ", ".join(f"{names[at]} for {names[to]}" for to, at in enumerate(places) if at != to)
-            words = "the experts are in another order: each gets the weight of another"
-            return (Cause("order of experts", words, f"{told}; raw gives the weight of {order}", 0.97),)
     counts = [one.sum(axis=1) for one in (of_base, of_raw)]
     if all(np.ptp(count) == 0 for count in counts) and counts[0][0] != counts[1][0]:
         words = f"base chooses {counts[0][0]} experts for each position (top-k), raw {counts[1][0]}"
