@@ -21,6 +21,8 @@ def check_settings(settings: AlignSettings) -> None:
     """Refuse, with BAD_CONFIG, settings that contradict each other."""
     if settings.steps < 1:
         raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
+    if settings.repeat < 1:
+        raise PadiffError(f"repeat is {settings.repeat}, it must be 1 or more", reason=Reason.BAD_CONFIG)
     if settings.diff_phase == "backward" and not settings.single_step:
         raise PadiffError(
             "diff_phase 'backward' alone needs single_step: without it the backward inherits whatever the forward did",

@@ -55,6 +55,8 @@ class AlignSettings:
             `output.1`) and over the routes of the layers around them.
         explain: looks for the causes of the first divergence. The models then run the step once more, and hold nothing of the
             run after that.
+        repeat: counts how often the first step runs on each side by itself, on copies and from the same state, to name the layer
+            that does not compute the same bits again (see `repeat_step`). 1 repeats nothing.
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -89,6 +91,7 @@ class AlignSettings:
     strict_inside: bool = False
     allow_extra: tuple[str, ...] = ()
     explain: bool = True
+    repeat: int = 1
 
     @property
     def selections(self) -> PerSide[Selection]:

@@ -63,6 +63,7 @@ SETTINGS: dict[str, Any] = {
     "strict_inside": False,
     "allow_extra": (),
     "explain": True,
+    "repeat": 1,
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],
