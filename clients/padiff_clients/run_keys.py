@@ -152,6 +152,7 @@ class RunFile(BaseModel):
     verify_probe: Annotated[bool | None, Option("First prove that recording changes no bit.", sets="verify_probe")] = (
         None
     )
+    sync_random: Annotated[bool | None, Option("Give raw's dropouts what base's draw.", sets="sync_random")] = None
     repeat: Annotated[
         int | None,
         Field(ge=1),

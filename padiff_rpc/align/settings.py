@@ -57,6 +57,7 @@ class AlignSettings:
             run after that.
         repeat: counts how often the first step runs on each side by itself, on copies and from the same state, to name the layer
             that does not compute the same bits again (see `repeat_step`). 1 repeats nothing.
+        sync_random: gives raw's dropouts what base's draw, where they correspond and are of the frameworks' own classes.
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -92,6 +93,7 @@ class AlignSettings:
     allow_extra: tuple[str, ...] = ()
     explain: bool = True
     repeat: int = 1
+    sync_random: bool = False
 
     @property
     def selections(self) -> PerSide[Selection]:

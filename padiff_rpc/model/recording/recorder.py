@@ -24,6 +24,8 @@ from padiff_rpc.tensors.digest import digest_chunks, hash_of
 from padiff_rpc.tensors.sketch import Sketch, sketch
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
+DRAW = "draw"
+"""The name of the record of what a dropout has drawn."""
 Named = list[tuple[str, NativeTensor]]
 """Tensors with their places in the nested arguments or outputs (see nested.py)."""
 
@@ -186,6 +188,10 @@ class Recorder:
         tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
         replaced = self._announce(call, "input", tensors)
         new = self._tap(call, placed.layer, tensors, replaced) if self._watches else replaced
+        if call.route in self._options.draws and len(tensors) == 1:
+            name, tensor = tensors[0]
+            taken = new.get(name, tensor)
+            call.drawing = taken, self._backend.draw(placed.layer, taken)
         if not new:
             return None
         call.given = [
@@ -196,11 +202,24 @@ class Recorder:
 
     def _leave(self, placed: PlacedLayer, output: Any) -> Any:
         call = self._calls.leave(placed.route)
+        redrawn = self._redraw(call)
+        output = output if redrawn is None else redrawn
         tensors = nested.flatten(output, self._backend.is_tensor)
         replaced = self._announce(call, "output", tensors)
         new = self._watch_outputs(call, placed.layer, tensors, replaced) if self._watches else replaced
         self._write_back(call, tensors, replaced)
-        return nested.rebuild(output, self._backend.is_tensor, new) if new else None
+        return nested.rebuild(output, self._backend.is_tensor, new) if new else redrawn
+
+    def _redraw(self, call: RunningCall) -> NativeTensor | None:
+        """Report what a dropout has drawn; return the output that the observer's draw makes of its input, if that gives one."""
+        if call.drawing is None or self._observer is None:
+            return None
+        taken, drawn = call.drawing
+        if self._side_thread is not None and self._options.share_draws:
+            self._side_thread.settle()  # the answer is needed here, and boundaries are told in their order
+        place = GradientPoint(call.route, call.number, "output", call.caller, "")
+        values = self._tell("forward", place, (self._capture(DRAW, drawn),), draw=True)
+        return self._backend.scaled(taken, values[DRAW]) if DRAW in values else None
 
     def _watch_outputs(
         self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
@@ -339,14 +358,21 @@ class Recorder:
         return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
     def _tell(
-        self, phase: Phase, place: GradientPoint, captures: tuple[_Capture, ...], api: bool = False
+        self,
+        phase: Phase,
+        place: GradientPoint,
+        captures: tuple[_Capture, ...],
+        api: bool = False,
+        draw: bool = False,
     ) -> Mapping[str, Tensor]:
         seq, self._seq = self._seq, self._seq + 1
-        if self._side_thread is not None:
-            self._side_thread.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
+        if self._side_thread is not None and not (draw and self._options.share_draws):
+            self._side_thread.put(
+                functools.partial(self._tell_now, seq, phase, place, captures, api, draw, self._observer)
+            )
             return {}
-        boundary = self._tell_now(seq, phase, place, captures, api, self._observer)
-        if self._observer is None or api or not self._options.sync:
+        boundary = self._tell_now(seq, phase, place, captures, api, draw, self._observer)
+        if self._observer is None or not self._options.is_answered(boundary):
             return {}
         values = self._observer.substitute(boundary)
         _check(values, boundary)
@@ -359,12 +385,13 @@ class Recorder:
         place: GradientPoint,
         captures: tuple[_Capture, ...],
         api: bool,
+        draw: bool,
         observer: Observer | None,
     ) -> Boundary:
         records = tuple(self._summarise(capture, phase, place) for capture in captures)
-        if (phase, place.route, place.side) == ("forward", "", "output") and not api:
+        if (phase, place.route, place.side) == ("forward", "", "output") and not api and not draw:
             self.outputs = records
-        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api)
+        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api, draw)
         if observer is not None:
             observer.observe(boundary)
         return boundary
