@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from padiff_rpc.align.run.release_records import RecordReleases
 from padiff_rpc.align.run.stall import Stall
@@ -46,6 +47,11 @@ class DrawSharing:
         pairs = self._pairs.values()
         return PerSide(tuple(pair.base for pair in pairs), tuple(self._pairs))
 
+    def anew(self) -> DrawSharing:
+        """Return the sharing of another run, for the layers whose draws were shared in this one."""
+        pairs = [pair for raw, pair in self._pairs.items() if raw in self.shared and raw not in self.refused]
+        return DrawSharing(self._sides, pairs)
+
     def watch(self, side: SideName, observer: Observer, releases: PerSide[RecordReleases], stall: Stall) -> Observer:
         """Wrap a side's observer, which then hears of no draws."""
         return _Drawing(self, side, observer, releases, stall)
@@ -73,19 +79,21 @@ class DrawSharing:
             left, self._drawn = list(self._drawn.values()), {}
             return left
 
-    def await_base(self, raw: Boundary, stall: Stall) -> Boundary | None:
-        """Wait for base's draw at this call; None where base ended without it."""
+    def await_base(self, raw: Boundary, starves: Callable[[], None] = lambda: None) -> Boundary | None:
+        """Wait for base's draw at this call; None where base ended without it.
+
+        `starves` is called whenever base has come to a boundary, and it was not that one.
+        """
         key = (self._pairs[raw.route].base, raw.call)
 
         def arrived() -> bool:
             found = self._ended or key in self._drawn
             if not found:
-                stall.starves("raw")
+                starves()
             return found
 
         with self._changed:
             self._changed.wait_for(arrived)
-            stall.fed("raw")
             return self._drawn.pop(key, None)
 
     def answer(self, base: Boundary, raw: Boundary) -> Mapping[str, Tensor]:
@@ -150,7 +158,8 @@ class _Drawing:
         """Answer raw's draw by base's."""
         if not boundary.draw:
             return self._observer.substitute(boundary)
-        base = self._sharing.await_base(boundary, self._stall)
+        base = self._sharing.await_base(boundary, partial(self._stall.starves, "raw"))
+        self._stall.fed("raw")
         try:
             return {} if base is None else self._sharing.answer(base, boundary)
         finally:

@@ -64,6 +64,7 @@ class Evidence:
         before: is the parameter's or buffer's value before the step, which was one for both sides.
         gradient: is the parameter's gradient in base.
         optimizers: are the optimisers of both sides.
+        shares_draw: tells that the layer is a dropout, and that raw's took what base's drew, or would have at a like rate.
     """
 
     stage: Stage
@@ -84,6 +85,7 @@ class Evidence:
     before: np.ndarray | None = None
     gradient: np.ndarray | None = None
     optimizers: PerSide[SeenOptimizer | None] = field(default_factory=lambda: PerSide(None, None))
+    shares_draw: bool = False
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray] | None:
