@@ -54,6 +54,8 @@ def refuse_one_model(models: PerSide[Model]) -> None:
 
 def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], settings: AlignSettings) -> None:
     """Refuse, with BAD_CONFIG, settings that ask a dump for something that only a running model can do."""
+    if any(model.info().recorded for model in models):
+        refuse_shared_draws(settings)
     if settings.assign and described.base.unrecorded == "tensors":
         raise PadiffError(
             "base is a dump that holds no parameters, so that none can be assigned to raw",
@@ -73,6 +75,16 @@ def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], se
             "raw is a dump, and single step hands base's tensors to raw's layers while they run",
             reason=Reason.BAD_CONFIG,
             hint="compare without single step, or make the dump base and raw the model that runs",
+        )
+
+
+def refuse_shared_draws(settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, that raw's dropouts take base's draws, since a dump holds none."""
+    if settings.sync_random:
+        raise PadiffError(
+            "a dump holds no draws of its dropouts, so that raw's cannot take base's (sync_random)",
+            reason=Reason.BAD_CONFIG,
+            hint="run both models at the same time, or compare in eval mode",
         )
 
 

@@ -281,8 +281,8 @@ class RecordOptions:
         sync: Ask the observer for substitutes at each boundary (a synced run).
         api_calls: Report the functional calls that the recorded layers' own code makes (see `Boundary.api`).
         statistics: The statistics that the records' digests hold at least.
-        draws: The routes of the dropouts whose draws are reported (see `Boundary.draw`). They must be recorded with their inputs,
-            and of the framework's own classes.
+        draws: The routes of the dropouts whose draws are reported (see `Boundary.draw`), whether they are recorded or not.
+            They must be of the framework's own classes.
         share_draws: Ask the observer at each of these draws for another in its place.
     """
 

@@ -81,7 +81,7 @@ class ViT(nn.Layer):
 
 
 def vit(rate: float = 0.1, fault: str = "") -> ViT:
-    """fault: in block 1, "missing", "rate", "near" (0.11 for 0.1), "downscale", "place", "functional", "twice", "eval" or "scale"."""
+    """Plant a fault in block 1: missing, rate, near (0.11 for 0.1), downscale, place, functional, twice, eval or scale."""
     paddle.seed(0)
     model = ViT(rate, fault)
     if fault == "eval":

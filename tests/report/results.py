@@ -64,6 +64,7 @@ SETTINGS: dict[str, Any] = {
     "allow_extra": (),
     "explain": True,
     "repeat": 1,
+    "sync_random": False,
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],

@@ -16,7 +16,6 @@ from padiff_rpc.align.run.lone_layers import LoneLayers
 from padiff_rpc.align.run.observers import Reached, ReportingObserver, SyncedObserver, finishing
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.release_records import RecordReleases
-from padiff_rpc.align.run.share_draws import DrawSharing
 from padiff_rpc.align.run.side_raised import raise_where_a_model_raised
 from padiff_rpc.align.run.stall import Stall
 from padiff_rpc.align.run.threads import SideThreads, T, results_of
@@ -58,18 +57,17 @@ def run_phase(
     jobs: PerSide[Callable[[Observer], T]],
     on_judged: Callable[[Judged], None],
     stop: PhaseStop,
-    draws: DrawSharing | None = None,
 ) -> PhaseRun[T]:
     """Start both sides, judge and release boundaries until both are through.
 
     The boundaries of layers that one side alone has are kept out of all that. In single step raw waits at each
-    boundary for base's tensors; base runs ahead of it, and the judging lags behind. `draws` gives raw's dropouts base's draws.
+    boundary for base's tensors; base runs ahead of it, and the judging lags behind.
     PhaseStopped where `stop` says so, and where a model raises after something differed. Where judging fails, both sides
     end at their next boundary.
     """
     pairing.begin_phase()
     judge = Judge(sides, step)
-    phase = _Phase(sides, threads, pairing, judge, on_judged, stop, draws)
+    phase = _Phase(sides, threads, pairing, judge, on_judged, stop)
     futures = phase.start(jobs, pairing.lone)
     try:
         with stop.abandoning():
@@ -82,7 +80,7 @@ def run_phase(
     for side, result in results.items():
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
             phase.take(pairing.pair_numbered(side))
-    for boundary in draws.leftovers() if draws is not None else ():
+    for boundary in () if pairing.draws is None else pairing.draws.leftovers():
         phase.releases.base.add(boundary)
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
@@ -104,9 +102,7 @@ class _Phase:
         judge: Judge,
         on_judged: Callable[[Judged], None],
         stop: PhaseStop,
-        draws: DrawSharing | None,
     ) -> None:
-        self._draws = draws
         self._sides = sides
         self._threads = threads
         self._pairing = pairing
@@ -137,7 +133,7 @@ class _Phase:
         hearing = self._hearing(observers)
         base = threads.submit("base", lambda: jobs.base(hearing.base))
         base.add_done_callback(lambda _: pairing.end_base())
-        if (draws := self._draws) is not None:
+        if (draws := pairing.draws) is not None:
             base.add_done_callback(lambda _: draws.end_base())
         raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(hearing.raw)))
         base.add_done_callback(partial(_end, "base", self.stall, self._news))
@@ -146,7 +142,7 @@ class _Phase:
 
     def _hearing(self, observers: PerSide[LoneLayers]) -> PerSide[Observer]:
         """Return what the models tell their boundaries: these observers, behind those that keep the draws from them."""
-        draws, releases, stall = self._draws, self.releases, self.stall
+        draws, releases, stall = self._pairing.draws, self.releases, self.stall
         if draws is None:
             return PerSide(observers.base, observers.raw)
         return PerSide(

@@ -30,11 +30,13 @@ class DrawSharing:
     Attributes:
         shared: maps raw's routes to base's of the layers whose draws were shared.
         refused: maps raw's routes to why a draw was not shared.
+        alone: holds raw's routes of the layers that have drawn where base's had not, before base ended.
     """
 
     def __init__(self, sides: Sides, pairs: Iterable[SharedDraw]) -> None:
         self.shared: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.alone: dict[str, None] = {}
         self._sides = sides
         self._pairs = {pair.raw: pair for pair in pairs}
         self._drawn: dict[LayerCall, Boundary] = {}
@@ -94,6 +96,8 @@ class DrawSharing:
 
         with self._changed:
             self._changed.wait_for(arrived)
+            if key not in self._drawn:
+                self.alone.setdefault(raw.route)
             return self._drawn.pop(key, None)
 
     def answer(self, base: Boundary, raw: Boundary) -> Mapping[str, Tensor]:

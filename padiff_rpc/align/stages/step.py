@@ -82,7 +82,7 @@ class StepRunner:
         self._lone = prepared.lone
         shares = self._settings.sync_random and not sides.replays
         training = self._settings.training
-        self._shareable = shareable_draws(prepared.described, scope.layers, training) if shares else []
+        self._shareable = shareable_draws(prepared.described, prepared.matching.layers, training) if shares else []
         self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
 
@@ -105,10 +105,10 @@ class StepRunner:
     def _stages(self, found: StepResult, inputs: PerSide[Inputs]) -> Iterator[Stage]:
         """Run and compare stage by stage; after each stage its findings are in `found`."""
         settings, step = self._settings, found.step
-        pairing = Pairing(self._to_base, numbered=self._sides.replays, lone=self._lone)
-        self._variances.remember()
         found.draws = DrawSharing(self._sides, self._shareable) if self._shareable else None
-        forward = self._forward(step, pairing, inputs, found.draws)
+        pairing = Pairing(self._to_base, self._sides.replays, self._lone, found.draws)
+        self._variances.remember()
+        forward = self._forward(step, pairing, inputs)
         _take_wall_s(found, "forward", forward)
         forward = self._take_forward(found, forward)
         yield "forward"
@@ -158,10 +158,8 @@ class StepRunner:
         else:
             found.backward = stop.judged
 
-    def _forward(
-        self, step: int, pairing: Pairing, inputs: PerSide[Inputs], draws: DrawSharing | None
-    ) -> PhaseRun[ForwardResult]:
-        settings = self._settings
+    def _forward(self, step: int, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
+        settings, draws = self._settings, pairing.draws
         gradients = settings.diff_phase != "forward"
         # Models whose own forward asks for autograd (a hook on a tensor) run in single step as they do in training.
         autograd = gradients or settings.single_step
@@ -201,7 +199,6 @@ class StepRunner:
             ),
             on_judged=self._count("forward", step, 0 if api_calls else 2 * len(self._to_base)),
             stop=forward_stop(settings),
-            draws=draws,
         )
 
     def _measure_floor(self, request: ForwardRequest) -> None:

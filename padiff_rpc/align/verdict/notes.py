@@ -51,27 +51,45 @@ def _random(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResul
     """Note the layers with active dropout: those that draw random numbers, and those that would, but never ran."""
     found: list[str] = []
     settings, training = prepared.settings, prepared.settings.training
-    draws = [step.draws for step in steps if step.draws is not None]
-    refused = {route: why for one in draws for route, why in one.refused.items()}
-    shared = {raw: base for one in draws for raw, base in one.shared.items() if raw not in refused}
-    if shared:
-        found.append(f"raw's dropouts took base's draws in {_listed(list(shared))}")
+    own, shared = _draws(steps)
+    alike = PerSide({base for base, raw in shared if raw not in own}, {raw for _, raw in shared if raw not in own})
+    if alike.raw:
+        found.append(f"raw's dropouts take base's draws in {_listed([raw for _, raw in shared if raw in alike.raw])}")
     for side, description in prepared.described.items():
         idle = _never_ran(prepared, side, pairs)
-        rest = {layer.route for layer in description.layers} - idle - set(shared.values() if side == "base" else shared)
+        rest = {layer.route for layer in description.layers} - idle - alike.of(side)
         if drawing := random_layers(description, training, rest):
             found.append(
                 f"{side} draws random numbers in {_listed(drawing)}: set the rate to 0, or run in eval mode"
                 + (f"; {_NOT_SHARED}" if settings.sync_random else "")
             )
-        if settings.sync_random and (own := rates_of_own_code(description, training)):
-            found.append(f"{side} may draw by functions in {_listed(own)}, which is not shared: set the rate to 0")
+        if settings.sync_random and (rates := rates_of_own_code(description, training)):
+            found.append(f"{side} may draw by functions in {_listed(rates)}, which is not shared: set the rate to 0")
         if waiting := random_layers(description, training, idle):
             found.append(
                 f"{side} never called {_listed(waiting)}: the dropout there counts only if it is used in another way"
             )
-    found += [f"raw's {route} kept its own draw: {why}" for route, why in refused.items()]
+    found += [f"raw's {route} kept its own draw: {why}" for route, why in own.items()]
     return found
+
+
+def _draws(steps: Sequence[StepResult]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return raw's dropouts that kept a draw of their own, with the reason, and all (base, raw) that shared draws.
+
+    Where the run was stopped, those that it did not come to count as if they had.
+    """
+    own: dict[str, str] = {}
+    shared: dict[tuple[str, str], None] = {}
+    for step in steps:
+        if step.draws is None:
+            continue
+        if step.stopped is None:
+            own |= dict.fromkeys(step.draws.alone, "base's has drawn nothing at that call")
+            shared |= dict.fromkeys((base, raw) for raw, base in step.draws.shared.items())
+        else:
+            shared |= dict.fromkeys(zip(*step.draws.routes, strict=True))
+        own |= step.draws.refused
+    return own, list(shared)
 
 
 def _never_ran(prepared: Prepared, side: SideName, pairs: Sequence[Pair]) -> set[str]:
