@@ -190,6 +190,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.align.settings",
         "padiff_rpc.align.sides",
         "padiff_rpc.compare",
+        "padiff_rpc.errors",
         "padiff_rpc.match",
         "padiff_rpc.model",
         "padiff_rpc.per_side",

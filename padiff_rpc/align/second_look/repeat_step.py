@@ -13,7 +13,7 @@ from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.second_look.step_on_copies import cannot_copy
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import losses_over_shared_outputs
-from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import (
     Boundary,
     BoundarySide,
@@ -119,9 +119,7 @@ def _repeated(prepared: Prepared, side: SideName, inputs: Inputs, loss: LossSpec
         try:
             model.work_on("own")
             came = _hashes(prepared, model, model.describe(), inputs, loss, routes)
-        except PadiffError as err:
-            if err.reason not in (Reason.MODEL_FAILED, Reason.STORE_FULL, Reason.VERSION_MISMATCH):
-                raise
+        except PadiffError as err:  # the comparisons that were made stand, whatever this run meets
             return Repeated(run - 1, None, f"in run {run} {err}")
         finally:
             model.work_on(None)

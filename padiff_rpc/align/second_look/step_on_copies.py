@@ -19,11 +19,11 @@ from padiff_rpc.align.stages.extra_tensors import ExtraTensors
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.compare.rules import CompareRules
-from padiff_rpc.errors import PadiffError, Reason
-from padiff_rpc.model.model import Copies, Inputs, Lending, ModelDescription
+from padiff_rpc.errors import PadiffError
+from padiff_rpc.model.model import Copies, Inputs, Lending, Model, ModelDescription, ParameterInfo
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.float64 import to_float64
-from padiff_rpc.tensors.tensor import DType, Tensor
+from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
 _MOST_BYTES = 4 << 30
 """Of parameters of at most this size a worker holds copies beside them, in float64 of twice the size."""
@@ -50,17 +50,17 @@ def step_on_copies(
     Returns:
         The comparisons, and ""; or those until a model raised, or None, and why there are no more.
     """
-    times = "in float64" if copies == "float64" else "once more"
+    models, times = prepared.sides.models, "in float64" if copies == "float64" else "once more"
     why_not = cannot_copy(prepared, "base", times) or cannot_copy(prepared, "raw", times)
     if why_not:
         return None, why_not
-    given = inputs.map(_as_float64) if copies == "float64" else inputs
+    given, described = inputs, prepared.described
+    if copies == "float64":
+        given, described = inputs.map(_as_float64), described.map(_in_float64)
     try:
-        with _working_on(prepared, threads, copies) as described:
+        with _working_on(models, threads, copies):
             found = _run(prepared, threads, given, described, step, single_step)
-    except PadiffError as err:
-        if err.reason not in (Reason.MODEL_FAILED, Reason.STORE_FULL, Reason.BAD_INPUTS, Reason.VERSION_MISMATCH):
-            raise
+    except PadiffError as err:  # the comparisons that were made stand, whatever this run meets
         return None, f"{times} {err}"
     return found, "" if found.stopped is None else f"{times} {found.stopped.raised}"
 
@@ -76,9 +76,7 @@ def cannot_copy(prepared: Prepared, side: SideName, times: str) -> str:
 
 
 @contextmanager
-def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Iterator[PerSide[ModelDescription]]:
-    models = prepared.sides.models
-
+def _working_on(models: PerSide[Model], threads: SideThreads, copies: Copies) -> Iterator[None]:
     def go(copies: Copies | None) -> None:
         def of(model: Any) -> Callable[[], None]:
             return lambda: model.work_on(copies)
@@ -87,9 +85,16 @@ def _working_on(prepared: Prepared, threads: SideThreads, copies: Copies) -> Ite
 
     try:
         go(copies)
-        yield threads.both(models.base.describe, models.raw.describe)
+        yield
     finally:
         go(None)
+
+
+def _in_float64(description: ModelDescription) -> ModelDescription:
+    def of(info: ParameterInfo) -> ParameterInfo:
+        return replace(info, spec=TensorSpec(DType.F64, info.spec.shape)) if info.spec.dtype.is_floating else info
+
+    return replace(description, parameters=tuple(map(of, description.parameters)))
 
 
 def _run(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.run.threads import SideThreads
+from padiff_rpc.align.second_look.excuses import take_back_excuses
 from padiff_rpc.align.second_look.introduced import introduced_errors
 from padiff_rpc.align.second_look.step_on_copies import step_on_copies
 from padiff_rpc.align.second_look.suspects import find_suspects, notes_on_floor, settle_suspects
@@ -41,6 +42,7 @@ def take_second_look(prepared: Prepared, threads: SideThreads, inputs: PerSide[I
     if not prepared.settings.measures_floor:
         return SecondLook([], [])
     notes = notes_on_floor(prepared, run.steps)
+    take_back_excuses(run.steps)
     suspects = find_suspects(run.steps)
     if suspects is not None:
         float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")

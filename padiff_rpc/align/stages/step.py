@@ -31,6 +31,7 @@ from padiff_rpc.align.stages.running_variance import RunningVariances
 from padiff_rpc.align.stages.summed_gradients import settle_sums
 from padiff_rpc.align.stages.updates import UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
+from padiff_rpc.errors import PadiffError
 from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.match.random_layers import shareable_draws
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
@@ -108,7 +109,7 @@ class StepRunner:
         found.draws = DrawSharing(self._sides, self._shareable) if self._shareable else None
         pairing = Pairing(self._to_base, self._sides.replays, self._lone, found.draws)
         self._variances.remember()
-        forward = self._forward(step, pairing, inputs)
+        forward = self._forward(found, pairing, inputs)
         _take_wall_s(found, "forward", forward)
         forward = self._take_forward(found, forward)
         yield "forward"
@@ -158,8 +159,8 @@ class StepRunner:
         else:
             found.backward = stop.judged
 
-    def _forward(self, step: int, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
-        settings, draws = self._settings, pairing.draws
+    def _forward(self, found: StepResult, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
+        settings, step, draws = self._settings, found.step, pairing.draws
         gradients = settings.diff_phase != "forward"
         # Models whose own forward asks for autograd (a hook on a tensor) run in single step as they do in training.
         autograd = gradients or settings.single_step
@@ -186,7 +187,7 @@ class StepRunner:
 
         base_request = request(inputs.base, "base", (*self._to_base.values(), *self._lone.base))
         raw_request = request(inputs.raw, "raw", (*self._to_base, *self._lone.raw))
-        self._measure_floor(base_request)
+        found.notes += self._measure_floor(base_request)
         return run_phase(
             self._sides,
             self._threads,
@@ -201,12 +202,21 @@ class StepRunner:
             stop=forward_stop(settings),
         )
 
-    def _measure_floor(self, request: ForwardRequest) -> None:
-        """Have base measure the floor of the step to come, where that is asked for and it runs."""
+    def _measure_floor(self, request: ForwardRequest) -> list[str]:
+        """Have base measure the floor of the step to come, where that is asked for and it runs; note where it cannot.
+
+        What it raises, the step raises as well, unless it has to do with the floor alone.
+        """
         settings, base = self._settings, self._sides.base
         self._sides.random.clear()
-        if settings.measures_floor and isinstance(base, Flooring):
-            base.measure_floor(request, settings.base_loss if settings.diff_phase != "forward" else None)
+        if not settings.measures_floor or not isinstance(base, Flooring):
+            return []
+        loss = settings.base_loss if settings.diff_phase != "forward" else None
+        try:
+            self._threads.submit("base", lambda: base.measure_floor(request, loss)).result()
+        except PadiffError as err:
+            return [f"no floor could be measured: {err.message}"]
+        return []
 
     def _backward(self, step: int, pairing: Pairing, forward: list[Judged]) -> PhaseRun[BackwardResult]:
         losses = losses_over_shared_outputs(self._settings, forward)
