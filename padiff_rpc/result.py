@@ -220,6 +220,28 @@ class IntroducedError:
 
 
 @dataclass(frozen=True)
+class LayerJudgement:
+    """What a replay of one layer, alone on base's inputs and in float64, says of its two sides.
+
+    Attributes:
+        base_route: is base's layer.
+        raw_route: is raw's layer.
+        call: is the number of its call within the step.
+        kind: tells what the difference is: "rounding", "float32 inside", "lower precision", "kink", "semantics", or
+            "not judged".
+        apart: is the largest relative L2 distance of two tensors of the layer in float64.
+        words: say it in a sentence or two.
+    """
+
+    base_route: str
+    raw_route: str
+    call: int
+    kind: str
+    apart: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Unmatched:
     """A layer, parameter or buffer without a partner on the other side.
 
@@ -308,6 +330,7 @@ class Result:
         lacking: tell which comparisons had to be made and were not; they stand in the notes, too.
         introduced: hold each layer's own error, the largest first, in floors. They are measured where the models differ, with the
             tolerance "auto".
+        judgement: tells what the first divergence's layer does when it runs alone in float64, with the tolerance "auto".
         causes: are what may have made the first divergence, the best first; none is told without evidence.
     """
 
@@ -327,6 +350,7 @@ class Result:
     extras: list[Extra] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     introduced: list[IntroducedError] = field(default_factory=list)
+    judgement: LayerJudgement | None = None
     causes: list[Cause] = field(default_factory=list)
 
     @property
@@ -351,6 +375,7 @@ class Result:
                 "extras": [asdict(extra) for extra in self.extras],
                 "lacking": self.lacking,
                 "introduced": [asdict(one) for one in self.introduced],
+                "judgement": None if self.judgement is None else asdict(self.judgement),
                 "notes": self.notes,
                 "settings": self.settings,
                 "environment": self.environment,

@@ -32,6 +32,7 @@ from padiff_rpc.align.verdict.assemble import assemble, blame_of, divergences_of
 from padiff_rpc.align.verdict.explain_first import explain_first
 from padiff_rpc.align.verdict.guesses import notes_on_guesses, open_guesses
 from padiff_rpc.align.verdict.healing import set_aside_what_heals
+from padiff_rpc.align.verdict.judge_first import judge_first
 from padiff_rpc.align.verdict.not_compared import not_compared
 from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.errors import PadiffError, Reason
@@ -106,6 +107,7 @@ def align(
     if repeated is not None:
         result.notes += [one.words(side) for side, one in repeated.items()]
         result.figures["repeat"] = {side: one.figures() for side, one in repeated.items()}
+    judge_first(result, prepared, inputs)
     explain_first(result, prepared, run.steps, inputs)
     return result
 

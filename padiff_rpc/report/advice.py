@@ -9,6 +9,15 @@ from padiff_rpc.report.extras_in_words import accepting
 from padiff_rpc.report.likely_causes import advice_of, leading_cause
 from padiff_rpc.result import Divergence, Pair, Result
 
+_BY_KIND = {
+    "semantics": "compare the code of the two layers: float64 shows that they compute different functions",
+    "float32 inside": "look in the two layers for what is cast to float32, or made in it (a table, a constant, a mask)",
+    "lower precision": "look for what lowers the precision on that side: TF32, autocast, a fused kernel, a cast",
+    "kink": "the layers agree: inputs that are zero but for rounding fall on either side of a kink, which --dtype float64 tells",
+    "rounding": "the layer itself agrees in float64: --dtype float64 tells whether the models do",
+}
+"""What to do by what the judge has found of the first layer that differs."""
+
 
 def advise(result: Result) -> str:
     """Return the next thing to try if a result differs; "" if it is aligned."""
@@ -113,6 +122,8 @@ def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str
         return (
             "random layers are active, and the two frameworks draw different numbers: run with --sync-random or --eval"
         )
+    if result.judgement is not None and result.judgement.kind in _BY_KIND:
+        return _BY_KIND[result.judgement.kind]
     match failing.stage:
         case "weights_before" if result.environment.get("raw", {}).get("recorded"):
             return "the weights differ before anything ran, and a dump takes no others: record raw from base's weights"

@@ -119,7 +119,10 @@ def _print_divergence(result: Result, divergence: Divergence, console: Console) 
         rows.append(("why", divergence.why))
     if extras := extras_held(result.extras, {"base": divergence.base.route, "raw": divergence.raw.route}):
         rows.append(("extra", f"{extras} here, with values of its own"))
-    _print_facts([*rows, *_pair_facts(divergence.found_at, divergence)], console)
+    rows += _pair_facts(divergence.found_at, divergence)
+    if result.judgement is not None:
+        rows.append(("judged", result.judgement.words))
+    _print_facts(rows, console)
     lines = tree_lines(result, divergence, console.width, ascii_only=not _speaks_unicode(console))
     if lines:
         console.print()

@@ -81,6 +81,8 @@ def test_a_wrong_epsilon_that_the_table_lets_pass_is_found_at_its_layer(eps: flo
     assert where(result) == ("norm", "forward", "floor")
     assert result.first_divergence is not None
     assert "in float64, where rounding makes nothing of it" in result.first_divergence.found_at.why
+    assert result.judgement is not None
+    assert ("norm", "semantics") == (result.judgement.raw_route, result.judgement.kind)
 
 
 def test_each_layers_own_error_is_told_apart_from_what_came_to_it() -> None:
@@ -110,8 +112,11 @@ def test_a_fault_behind_lost_digits_is_found() -> None:
     assert where(result)[:2] == ("norm", "forward")
 
 
-def test_lost_digits_beyond_table_and_floor_fail_though_float64_agrees() -> None:
-    assert not run(hosted(), hosted(large=1e5)).aligned
+def test_lost_digits_beyond_table_and_floor_fail_as_lower_precision() -> None:
+    result = run(hosted(), hosted(large=1e5))
+    assert not result.aligned
+    assert result.judgement is not None
+    assert ("first", "lower precision") == (result.judgement.raw_route, result.judgement.kind)
 
 
 def test_nothing_of_the_models_is_changed() -> None:
