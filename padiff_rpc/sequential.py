@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from padiff_rpc.align.align import align
-from padiff_rpc.align.preconditions import check_settings
+from padiff_rpc.align.preconditions import check_settings, refuse_shared_draws
 from padiff_rpc.align.progress import OnProgress, Progress
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
@@ -56,6 +56,7 @@ def align_sequentially(
             tape.
     """
     check_settings(settings)
+    refuse_shared_draws(settings)
     begun = time.monotonic()
     tell = progress or _quiet
     with tempfile.TemporaryDirectory(prefix="padiff-sequential-") as folder:

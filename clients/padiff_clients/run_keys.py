@@ -152,6 +152,14 @@ class RunFile(BaseModel):
     verify_probe: Annotated[bool | None, Option("First prove that recording changes no bit.", sets="verify_probe")] = (
         None
     )
+    sync_random: Annotated[bool | None, Option("Give raw's dropouts what base's draw.", sets="sync_random")] = None
+    repeat: Annotated[
+        int | None,
+        Field(ge=1),
+        Option(
+            "Run each side's step so often, and name the layer that is not deterministic; default 1.", sets="repeat"
+        ),
+    ] = None
     layers: Annotated[list[str], Option("Compare only layers of such routes; repeatable.", "GLOB", sets="layers")] = (
         Field(default_factory=list)
     )

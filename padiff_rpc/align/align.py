@@ -17,6 +17,7 @@ from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
 from padiff_rpc.align.run.watch_flow import watch_flow
+from padiff_rpc.align.second_look.repeat_step import repeat_step
 from padiff_rpc.align.second_look.take_second_look import take_second_look
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
@@ -92,6 +93,7 @@ def align(
         prepared, decisions = try_choices(prepared, threads, inputs)
         run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
         second = take_second_look(prepared, threads, inputs, run)
+        repeated = repeat_step(prepared, threads, inputs, run.steps[0]) if settings.repeat > 1 else None
         if run.stopped is not None:
             threads.both(base.reset, raw.reset)  # of what the models had recorded beyond that, nobody will ask
     except (KeyboardInterrupt, SystemExit):
@@ -102,6 +104,9 @@ def align(
     result = _conclude(prepared, run, probes, decisions, begun)
     result.notes = [*placed, *result.notes, *second.notes]
     result.introduced = second.introduced
+    if repeated is not None:
+        result.notes += [one.words(side) for side, one in repeated.items()]
+        result.figures["repeat"] = {side: one.figures() for side, one in repeated.items()}
     judge_first(result, prepared, inputs)
     explain_first(result, prepared, run.steps, inputs)
     return result

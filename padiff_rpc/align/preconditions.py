@@ -21,6 +21,8 @@ def check_settings(settings: AlignSettings) -> None:
     """Refuse, with BAD_CONFIG, settings that contradict each other."""
     if settings.steps < 1:
         raise PadiffError(f"steps is {settings.steps}, it must be 1 or more", reason=Reason.BAD_CONFIG)
+    if settings.repeat < 1:
+        raise PadiffError(f"repeat is {settings.repeat}, it must be 1 or more", reason=Reason.BAD_CONFIG)
     if settings.diff_phase == "backward" and not settings.single_step:
         raise PadiffError(
             "diff_phase 'backward' alone needs single_step: without it the backward inherits whatever the forward did",
@@ -52,6 +54,8 @@ def refuse_one_model(models: PerSide[Model]) -> None:
 
 def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], settings: AlignSettings) -> None:
     """Refuse, with BAD_CONFIG, settings that ask a dump for something that only a running model can do."""
+    if any(model.info().recorded for model in models):
+        refuse_shared_draws(settings)
     if settings.assign and described.base.unrecorded == "tensors":
         raise PadiffError(
             "base is a dump that holds no parameters, so that none can be assigned to raw",
@@ -71,6 +75,16 @@ def check_dumps(models: PerSide[Model], described: PerSide[ModelDescription], se
             "raw is a dump, and single step hands base's tensors to raw's layers while they run",
             reason=Reason.BAD_CONFIG,
             hint="compare without single step, or make the dump base and raw the model that runs",
+        )
+
+
+def refuse_shared_draws(settings: AlignSettings) -> None:
+    """Refuse, with BAD_CONFIG, that raw's dropouts take base's draws, since a dump holds none."""
+    if settings.sync_random:
+        raise PadiffError(
+            "a dump holds no draws of its dropouts, so that raw's cannot take base's (sync_random)",
+            reason=Reason.BAD_CONFIG,
+            hint="run both models at the same time, or compare in eval mode",
         )
 
 

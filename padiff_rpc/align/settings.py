@@ -55,6 +55,9 @@ class AlignSettings:
             `output.1`) and over the routes of the layers around them.
         explain: looks for the causes of the first divergence. The models then run the step once more, and hold nothing of the
             run after that.
+        repeat: counts how often the first step runs on each side by itself, on copies and from the same state, to name the layer
+            that does not compute the same bits again (see `repeat_step`). 1 repeats nothing.
+        sync_random: gives raw's dropouts what base's draw, where they correspond and are of the frameworks' own classes.
         verify_probe: first proves, on each side that runs, that recording changes no bit (see `verify_probe`).
 
     Raises:
@@ -89,6 +92,8 @@ class AlignSettings:
     strict_inside: bool = False
     allow_extra: tuple[str, ...] = ()
     explain: bool = True
+    repeat: int = 1
+    sync_random: bool = False
 
     @property
     def selections(self) -> PerSide[Selection]:

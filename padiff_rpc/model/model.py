@@ -217,6 +217,8 @@ class Boundary:
         api: True for a functional call (relu, add, ...) that the caller's own code made in the forward. Its route is
             the caller's route, a slash and the canonical name (`fc1/relu`, or `/relu` in the root), `call` counts that
             name within that route, and the side is "output". It is never replaced, and no gradient of it is reported.
+        draw: True for what a dropout has drawn for its output, which is its input times this. It has one record, "draw", and
+            comes before the boundary of the output.
     """
 
     seq: int
@@ -227,6 +229,7 @@ class Boundary:
     caller: tuple[str, int] | None
     records: tuple[Record, ...]
     api: bool = False
+    draw: bool = False
 
 
 class Observer(Protocol):
@@ -243,8 +246,9 @@ class Observer(Protocol):
         """Return the tensors that replace recorded ones, by record name. Only a synced run calls this.
 
         The call follows observe() for the same boundary, while the model waits; functional calls are left out. An empty
-        mapping keeps every tensor. A tensor's shape must equal the recorded shape; its dtype is converted to the
-        recorded one. The returned tensors' bytes must stay valid until the next call.
+        mapping keeps every tensor. At a draw (see `Boundary.draw`), where the options share draws, any run calls this, and
+        the layer's output becomes its input times the returned tensor. A tensor's shape must equal the recorded shape; its
+        dtype is converted to the recorded one. The returned tensors' bytes must stay valid until the next call.
         """
         ...
 
@@ -277,6 +281,9 @@ class RecordOptions:
         sync: Ask the observer for substitutes at each boundary (a synced run).
         api_calls: Report the functional calls that the recorded layers' own code makes (see `Boundary.api`).
         statistics: The statistics that the records' digests hold at least.
+        draws: The routes of the dropouts whose draws are reported (see `Boundary.draw`), whether they are recorded or not.
+            They must be of the framework's own classes.
+        share_draws: Ask the observer at each of these draws for another in its place.
     """
 
     routes: tuple[str, ...] | None = None
@@ -285,6 +292,12 @@ class RecordOptions:
     sync: bool = False
     api_calls: bool = False
     statistics: Statistics = Statistics.ALL
+    draws: tuple[str, ...] = ()
+    share_draws: bool = False
+
+    def is_answered(self, boundary: Boundary) -> bool:
+        """Tell whether the observer is asked for substitutes at a boundary."""
+        return self.share_draws if boundary.draw else self.sync and not boundary.api
 
 
 Copies = Literal["own", "float64"]

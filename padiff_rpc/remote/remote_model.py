@@ -95,6 +95,7 @@ class RemoteModel:
         self._asked_for: SharedStore | None = None  # the store that the worker was last asked to reach
         self._reaches = False  # and whether it can
         self._sync = False  # whether the last forward was synced, which its backward follows
+        self._shares = False  # whether it took draws
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
         self._renewing = threading.Thread(target=self._renew, args=(lease_s / 3,), name="lease", daemon=True)
@@ -211,12 +212,14 @@ class RemoteModel:
             PadiffError: STORE_FULL if the worker's store is full and the observer says that no record will be released.
         """
         self._sync = request.record is not None and request.record.sync
-        if self._sync and observer is None:
+        self._shares = request.record is not None and request.record.share_draws
+        answers = self._sync or self._shares
+        if answers and observer is None:
             raise PadiffError("a synced run needs an observer", reason=Reason.BAD_CONFIG)
         text, tensors = inputs_to_json(request.inputs)
         header = serde.forward_header_to_proto(self._session_id, request, text, len(tensors), observer is not None)
         self._placed.forget()
-        response = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer)
+        response = self._step(self._stub.Forward, pb.ForwardRequest, header, tensors, observer, answers)
         result = serde.forward_result_from_proto(response)
         if observer is None:  # one was told of them, and may have released them
             self._placed.note(result.outputs)
@@ -237,7 +240,7 @@ class RemoteModel:
             tensor_count=len(loss.targets),
             observed=observer is not None,
         )
-        result = self._step(self._stub.Backward, pb.BackwardRequest, header, loss.targets, observer)
+        result = self._step(self._stub.Backward, pb.BackwardRequest, header, loss.targets, observer, self._sync)
         return serde.backward_result_from_proto(result)
 
     def replay(self, request: ReplayRequest) -> ReplayResult:
@@ -292,11 +295,12 @@ class RemoteModel:
         header: Any,
         tensors: Mapping[str, Tensor],
         observer: Observer | None,
+        answers: bool = False,
     ) -> Any:
         """Send header and tensors, serve the observer in this thread, and return the result message."""
         number = next(self._numbers)
         with sending(self._connection, method, self._slots, number, lambda item: item.returned.tickets) as call:
-            call.feed(_messages(call, make, make(header=header), tensors), last=not self._sync)
+            call.feed(_messages(call, make, make(header=header), tensors), last=not answers)
             for response in call:
                 item = response.WhichOneof("item")
                 if item == "result":
@@ -308,7 +312,7 @@ class RemoteModel:
                 for boundary in map(serde.boundary_from_proto, response.boundaries.boundaries):
                     self._placed.note(boundary.records)
                     observer.observe(boundary)
-                    if self._sync and not boundary.api:
+                    if self._shares if boundary.draw else self._sync and not boundary.api:
                         substitution, sent = self._substitution(boundary.seq, observer.substitute(boundary))
                         call.feed(_messages(call, make, make(substitution=substitution), sent), last=False)
         raise no_result(self.address, "a step")

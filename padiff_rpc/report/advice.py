@@ -108,13 +108,20 @@ def _missing(failing: Pair) -> str:
 
 def _values(result: Result, divergence: Divergence | None, failing: Pair) -> str:
     cause = leading_cause(result.causes, _is_random(result, divergence))
+    shares = bool(result.settings.get("sync_random"))
     if cause is not None:
+        if cause.name == "active dropout" and divergence is not None and _are_drops(divergence) and not shares:
+            return f"run with --sync-random, so that raw's dropouts draw what base's do, or with --eval: {cause.words}"
         return advice_of(cause)
     if divergence and failing.stage == "forward" and _are_unlike_leaves(result, divergence):
         classes = f"{divergence.base.class_name} against {divergence.raw.class_name}"
         return f"the two layers are of different classes, {classes}: make them the same"
     if _is_random(result, divergence):
-        return "random layers are active, and the two frameworks draw different numbers: run with --eval"
+        if shares:
+            return "random layers are active that cannot draw the same on both sides: set their rates to 0, or run with --eval"
+        return (
+            "random layers are active, and the two frameworks draw different numbers: run with --sync-random or --eval"
+        )
     if result.judgement is not None and result.judgement.kind in _BY_KIND:
         return _BY_KIND[result.judgement.kind]
     match failing.stage:
@@ -167,8 +174,16 @@ def _is_below(route: str, above: str) -> bool:
 
 
 def _is_random(result: Result, divergence: Divergence | None) -> bool:
-    classes = (divergence.base.class_name, divergence.raw.class_name) if divergence else ()
-    return any("Drop" in name for name in classes) or any("random" in note.lower() for note in result.notes)
+    drops = divergence is not None and any("Drop" in name for name in _classes(divergence))
+    return (drops and not result.settings.get("sync_random")) or any("random" in note.lower() for note in result.notes)
+
+
+def _are_drops(divergence: Divergence) -> bool:
+    return all("Drop" in name for name in _classes(divergence))
+
+
+def _classes(divergence: Divergence) -> tuple[str, str]:
+    return divergence.base.class_name, divergence.raw.class_name
 
 
 def _in_float64(result: Result) -> bool:

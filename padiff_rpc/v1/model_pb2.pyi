@@ -191,7 +191,7 @@ class LayerCall(_message.Message):
     def __init__(self, route: _Optional[str] = ..., call: _Optional[int] = ...) -> None: ...
 
 class Boundary(_message.Message):
-    __slots__ = ("seq", "phase", "route", "call", "side", "caller", "records", "api")
+    __slots__ = ("seq", "phase", "route", "call", "side", "caller", "records", "api", "draw")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,7 @@ class Boundary(_message.Message):
     CALLER_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     API_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
     seq: int
     phase: Phase
     route: str
@@ -208,7 +209,8 @@ class Boundary(_message.Message):
     caller: LayerCall
     records: _containers.RepeatedCompositeFieldContainer[Record]
     api: bool
-    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping[str, _Any]]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping[str, _Any]]]] = ..., api: bool = ...) -> None: ...
+    draw: bool
+    def __init__(self, seq: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., caller: _Optional[_Union[LayerCall, _Mapping[str, _Any]]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping[str, _Any]]]] = ..., api: bool = ..., draw: bool = ...) -> None: ...
 
 class BoundaryTensor(_message.Message):
     __slots__ = ("route", "call", "side", "name")
@@ -223,7 +225,7 @@ class BoundaryTensor(_message.Message):
     def __init__(self, route: _Optional[str] = ..., call: _Optional[int] = ..., side: _Optional[_Union[Side, str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RecordOptions(_message.Message):
-    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync", "api_calls", "statistics")
+    __slots__ = ("all_routes", "routes", "inputs", "gradients", "sync", "api_calls", "statistics", "draws", "share_draws")
     ALL_ROUTES_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +233,8 @@ class RecordOptions(_message.Message):
     SYNC_FIELD_NUMBER: _ClassVar[int]
     API_CALLS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_DRAWS_FIELD_NUMBER: _ClassVar[int]
     all_routes: bool
     routes: _containers.RepeatedScalarFieldContainer[str]
     inputs: bool
@@ -238,7 +242,9 @@ class RecordOptions(_message.Message):
     sync: bool
     api_calls: bool
     statistics: _tensor_pb2.Statistics
-    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ..., api_calls: bool = ..., statistics: _Optional[_Union[_tensor_pb2.Statistics, str]] = ...) -> None: ...
+    draws: _containers.RepeatedScalarFieldContainer[str]
+    share_draws: bool
+    def __init__(self, all_routes: bool = ..., routes: _Optional[_Iterable[str]] = ..., inputs: bool = ..., gradients: bool = ..., sync: bool = ..., api_calls: bool = ..., statistics: _Optional[_Union[_tensor_pb2.Statistics, str]] = ..., draws: _Optional[_Iterable[str]] = ..., share_draws: bool = ...) -> None: ...
 
 class LossSpec(_message.Message):
     __slots__ = ("name", "options", "outputs")

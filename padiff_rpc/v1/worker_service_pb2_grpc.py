@@ -231,9 +231,9 @@ class ModelWorkerServiceServicer(object):
 
     def Forward(self, request_iterator, context):
         """Runs forward. Not idempotent (running statistics, generators): never retried. Requests: one header, the tensors that its
-        inputs refer to, and in a synced run one Substitution after each layer's boundary. Responses: boundaries in execution
-        order, then one result; in between slots are returned, and a Waiting comes whenever the store is full. Who gets it
-        releases records, or ends the call.
+        inputs refer to, in a synced run one Substitution after each layer's boundary, and with share_draws one after each draw.
+        Responses: boundaries in execution order, then one result; in between slots are returned, and a Waiting comes whenever the
+        store is full. Who gets it releases records, or ends the call.
         Errors: INVALID_ARGUMENT (BAD_INPUTS, UNKNOWN_NAME), FAILED_PRECONDITION (MODEL_FAILED), RESOURCE_EXHAUSTED (STORE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

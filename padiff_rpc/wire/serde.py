@@ -344,7 +344,7 @@ def boundary_to_proto(boundary: domain.Boundary, into: model_pb2.Boundary | None
     proto = model_pb2.Boundary() if into is None else into
     proto.seq, proto.phase = boundary.seq, _PHASE_TO_PROTO[boundary.phase]
     proto.route, proto.call, proto.side = boundary.route, boundary.call, _SIDE_TO_PROTO[boundary.side]
-    proto.api = boundary.api
+    proto.api, proto.draw = boundary.api, boundary.draw
     if boundary.caller is not None:
         proto.caller.route, proto.caller.call = boundary.caller
     for record in boundary.records:
@@ -368,6 +368,7 @@ def boundary_from_proto(proto: model_pb2.Boundary) -> domain.Boundary:
         caller=_shared_call(intern(proto.caller.route), proto.caller.call) if proto.HasField("caller") else None,
         records=tuple(map(record_from_proto, proto.records)),
         api=proto.api,
+        draw=proto.draw,
     )
 
 
@@ -386,6 +387,8 @@ def record_options_to_proto(options: domain.RecordOptions) -> model_pb2.RecordOp
         sync=options.sync,
         api_calls=options.api_calls,
         statistics=statistics_to_proto(options.statistics),
+        draws=options.draws,
+        share_draws=options.share_draws,
     )
 
 
@@ -402,6 +405,8 @@ def record_options_from_proto(proto: model_pb2.RecordOptions) -> domain.RecordOp
         sync=proto.sync,
         api_calls=proto.api_calls,
         statistics=statistics_from_proto(proto.statistics),
+        draws=tuple(proto.draws),
+        share_draws=proto.share_draws,
     )
 
 

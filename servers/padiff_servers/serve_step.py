@@ -69,14 +69,15 @@ class StepObserver:
         self._tensors = tensors
         self._session = session
         self._sync = session.sync
+        self._shares = session.shares
         self._releases = session.releases
         self._seen_releases = 0
         self._latest: Mapping[str, Tensor] = {}
 
     def observe(self, boundary: Boundary) -> None:
-        """Queue the boundary to be sent. In a synced step, wait for the layer's Substitution."""
+        """Queue the boundary to be sent. In a synced step, and at a draw that is shared, wait for the layer's Substitution."""
         self._responses.put(boundary)
-        if self._sync and not boundary.api:
+        if self._shares if boundary.draw else self._sync and not boundary.api:
             self._latest = self._receive(boundary.seq)
 
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:

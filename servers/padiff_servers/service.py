@@ -286,7 +286,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
         """Run forward in the model thread, and stream boundaries meanwhile."""
         header: pb.ForwardHeader = receive(request_iterator, "header")
         session = self._sessions.get(header.session_id)
-        session.sync = header.record.sync
+        session.sync, session.shares = header.record.sync, header.record.share_draws
 
         def run(tensors: Mapping[str, Tensor], observer: Observer | None) -> pb.ForwardResponse:
             request = serde.forward_header_from_proto(header, inputs_from_json(header.inputs_json, tensors))
@@ -465,7 +465,7 @@ class WorkerService(worker_service_pb2_grpc.ModelWorkerServiceServicer):
 
         with ending_with(context, session, requests, responses, releases):
             self._produce(responses, produce)
-            yield from together(responses, respond, 0.0 if session.sync else LINGER_S)
+            yield from together(responses, respond, 0.0 if session.sync or session.shares else LINGER_S)
 
     def _produce(self, responses: Handover[T], produce: Callable[[Handover[T]], None]) -> None:
         """Have the model thread run `produce`, which puts responses into the queue.

@@ -26,6 +26,7 @@ class Session:
         opened_at: When it was opened, by time.monotonic().
         expires_at: When it expires unless a call comes, by time.monotonic().
         sync: Whether its last forward was synced, which its backward follows.
+        shares: Whether its last forward took draws.
         releases: The releases of the phase that runs, or ran last.
         offered: The ring until its coordinator has shown that it shares it.
         ring: The ring afterwards; None if tensors travel in messages.
@@ -39,6 +40,7 @@ class Session:
         self.opened_at: float = time.monotonic()
         self.expires_at: float = self.opened_at + lease_s
         self.sync = False
+        self.shares = False
         self.releases: ReleaseCounter = ReleaseCounter()
         self.offered: OfferedRing | None = None
         self.ring: WorkerRing | None = None

@@ -63,6 +63,8 @@ SETTINGS: dict[str, Any] = {
     "strict_inside": False,
     "allow_extra": (),
     "explain": True,
+    "repeat": 1,
+    "sync_random": False,
     "base": asked(),
     "raw": asked(),
     "inputs": ["in.npz", "in.npz"],

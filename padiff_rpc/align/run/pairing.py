@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from padiff_rpc.align.run.share_draws import DrawSharing
 from padiff_rpc.match.pair_records import pair_records
 from padiff_rpc.model.api_names import api_name
 from padiff_rpc.model.model import Boundary, BoundarySide, Phase
@@ -38,6 +39,7 @@ class Pairing:
         numbered: says that a side may only number the gradients of a layer's inputs, as a dump does, so that the order of the
             inputs must be remembered (see pair_numbered).
         lone: are the layers that one side alone has, whose boundaries are kept out of all pairing (see LoneLayers).
+        draws: gives raw's dropouts base's draws; None where they keep their own.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Pairing:
         routes: Mapping[str, str],
         numbered: bool = False,
         lone: PerSide[tuple[str, ...]] = _NO_LAYERS,
+        draws: DrawSharing | None = None,
     ) -> None:
         self.lone = lone
+        self.draws = draws
         self._routes = routes
         self._numbered_inputs = numbered
         self._waiting: PerSide[dict[BoundaryKey, Boundary]] = PerSide({}, {})

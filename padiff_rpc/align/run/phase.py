@@ -80,6 +80,8 @@ def run_phase(
     for side, result in results.items():
         if isinstance(result, BackwardResult) and "parts" in result.unrecorded:
             phase.take(pairing.pair_numbered(side))
+    for boundary in () if pairing.draws is None else pairing.draws.leftovers():
+        phase.releases.base.add(boundary)
     leftovers = pairing.take_leftovers()
     for side, boundaries in leftovers.items():
         for boundary in boundaries:
@@ -128,12 +130,24 @@ class _Phase:
             LoneLayers(stop.watch("raw", raw_observer), lone.raw, self.releases.raw),
         )
         self.returned = observers.map(lambda observer: observer.returned)
-        base = threads.submit("base", lambda: jobs.base(observers.base))
+        hearing = self._hearing(observers)
+        base = threads.submit("base", lambda: jobs.base(hearing.base))
         base.add_done_callback(lambda _: pairing.end_base())
-        raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(observers.raw)))
+        if (draws := pairing.draws) is not None:
+            base.add_done_callback(lambda _: draws.end_base())
+        raw = threads.submit("raw", lambda: finishing(raw_observer, lambda: jobs.raw(hearing.raw)))
         base.add_done_callback(partial(_end, "base", self.stall, self._news))
         raw.add_done_callback(partial(_end, "raw", self.stall, self._news))
         return PerSide(base, raw)
+
+    def _hearing(self, observers: PerSide[LoneLayers]) -> PerSide[Observer]:
+        """Return what the models tell their boundaries: these observers, behind those that keep the draws from them."""
+        draws, releases, stall = self._pairing.draws, self.releases, self.stall
+        if draws is None:
+            return PerSide(observers.base, observers.raw)
+        return PerSide(
+            draws.watch("base", observers.base, releases, stall), draws.watch("raw", observers.raw, releases, stall)
+        )
 
     def _tell(self, reached: Reached) -> None:
         if self._threads.in_turn:  # nobody judges while a side runs, unless it does so itself

@@ -21,7 +21,7 @@ from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.model.model import Copies, Inputs, Lending, Model, ModelDescription, ParameterInfo
-from padiff_rpc.per_side import PerSide
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.float64 import to_float64
 from padiff_rpc.tensors.tensor import DType, Tensor, TensorSpec
 
@@ -51,12 +51,9 @@ def step_on_copies(
         The comparisons, and ""; or those until a model raised, or None, and why there are no more.
     """
     models, times = prepared.sides.models, "in float64" if copies == "float64" else "once more"
-    if not all(isinstance(model, Lending) for model in models):
-        return None, f"a dump cannot be run {times}"
-    for side, description in prepared.described.items():
-        size_bytes = sum(info.spec.size_bytes for info in description.parameters)
-        if size_bytes > _MOST_BYTES:
-            return None, f"{side} holds {size_bytes >> 30} GiB, too much to hold copies of"
+    why_not = cannot_copy(prepared, "base", times) or cannot_copy(prepared, "raw", times)
+    if why_not:
+        return None, why_not
     given, described = inputs, prepared.described
     if copies == "float64":
         given, described = inputs.map(_as_float64), described.map(_in_float64)
@@ -66,6 +63,16 @@ def step_on_copies(
     except PadiffError as err:  # the comparisons that were made stand, whatever this run meets
         return None, f"{times} {err}"
     return found, "" if found.stopped is None else f"{times} {found.stopped.raised}"
+
+
+def cannot_copy(prepared: Prepared, side: SideName, times: str) -> str:
+    """Return why a side cannot be run `times` ("once more") on copies of its tensors; "" where it can."""
+    if not isinstance(prepared.sides.models.of(side), Lending):
+        return f"a dump cannot be run {times}"
+    size_bytes = sum(info.spec.size_bytes for info in prepared.described.of(side).parameters)
+    if size_bytes > _MOST_BYTES:
+        return f"{side} holds {size_bytes >> 30} GiB, too much to hold copies of"
+    return ""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.share_draws import DrawSharing
 from padiff_rpc.align.stages.extra_tensors import ExtraFindings
 from padiff_rpc.align.stages.judge_api_calls import ApiFindings
 from padiff_rpc.align.stages.one_sided import MissingGradient
@@ -40,6 +41,7 @@ class StepResult:
         gradient_norms: are the L2 norms of all parameters' gradients together.
         weights_apart: is how far all parameters together are apart after the optimisers' step, against base's norm.
         stopped: tells where a failure ended the step, where one was to.
+        draws: tells which dropouts of raw took base's draws; None where none was to.
     """
 
     step: int
@@ -59,6 +61,7 @@ class StepResult:
     gradient_norms: PerSide[float] | None = None
     weights_apart: float | None = None
     stopped: StoppedAt | None = None
+    draws: DrawSharing | None = None
 
     @property
     def fails(self) -> bool:

@@ -12,6 +12,7 @@ from padiff_rpc.align.run.fail_fast import PhaseStopped, StoppedAt, backward_sto
 from padiff_rpc.align.run.judged_boundary import Judged
 from padiff_rpc.align.run.pairing import Pairing
 from padiff_rpc.align.run.phase import PhaseRun, run_phase
+from padiff_rpc.align.run.share_draws import DrawSharing
 from padiff_rpc.align.run.threads import SideThreads, T
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.compare_parameters import Compared, NoiseScale, ParameterComparer, no_noise
@@ -32,6 +33,7 @@ from padiff_rpc.align.stages.updates import UpdateJudge
 from padiff_rpc.compare.judge import statistics_for
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.match.pair_records import pair_records
+from padiff_rpc.match.random_layers import shareable_draws
 from padiff_rpc.model.losses_and_optimizers import NEUTRAL_LOSSES, NEUTRAL_OPTIMIZERS
 from padiff_rpc.model.model import (
     BackwardResult,
@@ -45,7 +47,7 @@ from padiff_rpc.model.model import (
     RecordOptions,
     TakingGradients,
 )
-from padiff_rpc.per_side import PerSide
+from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import Pair, Stage
 
 
@@ -79,6 +81,9 @@ class StepRunner:
             comparer, all(one is None or one.name in NEUTRAL_OPTIMIZERS for one in self._settings.optimizers)
         )
         self._lone = prepared.lone
+        shares = self._settings.sync_random and not sides.replays
+        training = self._settings.training
+        self._shareable = shareable_draws(prepared.described, prepared.matching.layers, training) if shares else []
         self._extras = extras
         self._variances = RunningVariances(sides.models, prepared.described, comparer, self._buffers)
 
@@ -101,7 +106,8 @@ class StepRunner:
     def _stages(self, found: StepResult, inputs: PerSide[Inputs]) -> Iterator[Stage]:
         """Run and compare stage by stage; after each stage its findings are in `found`."""
         settings, step = self._settings, found.step
-        pairing = Pairing(self._to_base, numbered=self._sides.replays, lone=self._lone)
+        found.draws = DrawSharing(self._sides, self._shareable) if self._shareable else None
+        pairing = Pairing(self._to_base, self._sides.replays, self._lone, found.draws)
         self._variances.remember()
         forward = self._forward(found, pairing, inputs)
         _take_wall_s(found, "forward", forward)
@@ -154,13 +160,15 @@ class StepRunner:
             found.backward = stop.judged
 
     def _forward(self, found: StepResult, pairing: Pairing, inputs: PerSide[Inputs]) -> PhaseRun[ForwardResult]:
-        settings, step = self._settings, found.step
+        settings, step, draws = self._settings, found.step, pairing.draws
         gradients = settings.diff_phase != "forward"
         # Models whose own forward asks for autograd (a hook on a tensor) run in single step as they do in training.
         autograd = gradients or settings.single_step
         api_calls = settings.api_calls and settings.diff_phase != "backward"
 
-        def request(inputs: Inputs, routes: tuple[str, ...], sync: bool) -> ForwardRequest:
+        drawing = PerSide[tuple[str, ...]]((), ()) if draws is None else draws.routes
+
+        def request(inputs: Inputs, side: SideName, routes: tuple[str, ...]) -> ForwardRequest:
             return ForwardRequest(
                 inputs=inputs,
                 training=settings.training,
@@ -169,14 +177,16 @@ class StepRunner:
                 record=RecordOptions(
                     routes=routes,
                     gradients=gradients,
-                    sync=sync,
+                    sync=side == "raw" and settings.single_step,
                     api_calls=api_calls,
                     statistics=statistics_for(settings.compare),
+                    draws=drawing.of(side),
+                    share_draws=side == "raw" and draws is not None,
                 ),
             )
 
-        base_request = request(inputs.base, (*self._to_base.values(), *self._lone.base), sync=False)
-        raw_request = request(inputs.raw, (*self._to_base, *self._lone.raw), sync=settings.single_step)
+        base_request = request(inputs.base, "base", (*self._to_base.values(), *self._lone.base))
+        raw_request = request(inputs.raw, "raw", (*self._to_base, *self._lone.raw))
         found.notes += self._measure_floor(base_request)
         return run_phase(
             self._sides,

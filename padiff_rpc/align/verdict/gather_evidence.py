@@ -78,6 +78,7 @@ def _facts(prepared: Prepared, step: StepResult, divergence: Divergence) -> Evid
         base=base,
         raw=raw,
         optimizers=_optimizers(prepared, step, divergence),
+        shares_draw=step.draws is not None and divergence.raw.route in {*step.draws.shared, *step.draws.refused},
     )
 
 
@@ -138,7 +139,7 @@ def _with_tensors(
     facts = replace(facts, ids=_integers(inputs.base, prepared.settings.base_loss))
     if divergence.stage == "weights_before" or divergence.found_at.failure in ("missing", "dtype"):
         return facts
-    again = Again(prepared, step.step, inputs)
+    again = Again(prepared, step, inputs)
     again.check()
     buffers = [(model, _buffers(model)) for model in prepared.sides.models if not model.info().recorded]
     try:

@@ -8,10 +8,11 @@ from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.errors import PadiffError
 from padiff_rpc.explain.judge_layer import judge_layer
 from padiff_rpc.explain.layer_in_step import LayerInStep, ReplayingModel
+from padiff_rpc.match.random_layers import random_layers
 from padiff_rpc.model.model import ForwardRequest, Inputs
 from padiff_rpc.model.replaying import Replaying
-from padiff_rpc.per_side import PerSide
-from padiff_rpc.result import LayerJudgement, Result
+from padiff_rpc.per_side import SIDES, PerSide, SideName
+from padiff_rpc.result import Divergence, LayerJudgement, Result
 
 _JUDGED = ("forward", "backward", "grads")
 
@@ -34,6 +35,8 @@ def judge_first(result: Result, prepared: Prepared, inputs: PerSide[Inputs]) -> 
     measured = divergence.stage in _JUDGED and divergence.found_at.failure in ("values", "floor")
     if not measured or not divergence.base.route or not all(isinstance(model, Replaying) for model in models):
         return
+    if any(_draws(prepared, side, divergence) for side in SIDES):
+        return  # alone, each side would draw other numbers
     seed = None if settings.seed is None else settings.seed + divergence.step
     inside = f"{divergence.base.route}."
     layer = LayerInStep(
@@ -54,3 +57,11 @@ def judge_first(result: Result, prepared: Prepared, inputs: PerSide[Inputs]) -> 
     result.judgement = LayerJudgement(
         found.base_route, found.raw_route, found.call, found.kind, found.apart, found.words()
     )
+
+
+def _draws(prepared: Prepared, side: SideName, divergence: Divergence) -> bool:
+    """Tell whether a side's layer is, or holds, an active dropout."""
+    top = (divergence.base if side == "base" else divergence.raw).route
+    description = prepared.described.of(side)
+    inside = {layer.route for layer in description.layers if layer.route == top or layer.route.startswith(f"{top}.")}
+    return bool(random_layers(description, prepared.settings.training, inside))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
@@ -11,6 +11,7 @@ from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.compare.differing_hyperparameters import differing_hyperparameters
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import Matching
+from padiff_rpc.match.random_layers import random_layers, rates_of_own_code
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.result import LayerRef, Pair
@@ -21,6 +22,7 @@ _NEARLY = 0.5
 """The share of what a tolerance allows from which on a pass is worth a note."""
 _ROUNDING = 64.0
 """Relative error of gradients in epsilons, as in stages/gradient_noise.py."""
+_NOT_SHARED = "only dropouts of the frameworks' own classes that correspond, and do not work in place, share draws"
 _KINKED = 1e-3
 """Relative L2 error of float32 gradients from which on rounding alone does not explain it; a ReLU's kink does."""
 
@@ -35,7 +37,7 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
     """
     described, settings = prepared.described, prepared.settings
     return [
-        *_random(prepared, pairs),
+        *_random(prepared, pairs, steps),
         *_hyperparameters(described, prepared.matching),
         *_optimizers(prepared, steps),
         *_left_out(settings, steps),
@@ -45,20 +47,49 @@ def notes_on(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResu
     ]
 
 
-def _random(prepared: Prepared, pairs: Sequence[Pair]) -> list[str]:
+def _random(prepared: Prepared, pairs: Sequence[Pair], steps: Sequence[StepResult]) -> list[str]:
     """Note the layers with active dropout: those that draw random numbers, and those that would, but never ran."""
     found: list[str] = []
-    training = prepared.settings.training
+    settings, training = prepared.settings, prepared.settings.training
+    own, shared = _draws(steps)
+    alike = PerSide({base for base, raw in shared if raw not in own}, {raw for _, raw in shared if raw not in own})
+    if alike.raw:
+        found.append(f"raw's dropouts take base's draws in {_listed([raw for _, raw in shared if raw in alike.raw])}")
     for side, description in prepared.described.items():
         idle = _never_ran(prepared, side, pairs)
-        rest = {layer.route for layer in description.layers} - idle
+        rest = {layer.route for layer in description.layers} - idle - alike.of(side)
         if drawing := random_layers(description, training, rest):
-            found.append(f"{side} draws random numbers in {_listed(drawing)}: set the rate to 0, or run in eval mode")
+            found.append(
+                f"{side} draws random numbers in {_listed(drawing)}: set the rate to 0, or run in eval mode"
+                + (f"; {_NOT_SHARED}" if settings.sync_random else "")
+            )
+        if settings.sync_random and (rates := rates_of_own_code(description, training)):
+            found.append(f"{side} may draw by functions in {_listed(rates)}, which is not shared: set the rate to 0")
         if waiting := random_layers(description, training, idle):
             found.append(
                 f"{side} never called {_listed(waiting)}: the dropout there counts only if it is used in another way"
             )
+    found += [f"raw's {route} kept its own draw: {why}" for route, why in own.items()]
     return found
+
+
+def _draws(steps: Sequence[StepResult]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return raw's dropouts that kept a draw of their own, with the reason, and all (base, raw) that shared draws.
+
+    Where the run was stopped, those that it did not come to count as if they had.
+    """
+    own: dict[str, str] = {}
+    shared: dict[tuple[str, str], None] = {}
+    for step in steps:
+        if step.draws is None:
+            continue
+        if step.stopped is None:
+            own |= dict.fromkeys(step.draws.alone, "base's has drawn nothing at that call")
+            shared |= dict.fromkeys((base, raw) for raw, base in step.draws.shared.items())
+        else:
+            shared |= dict.fromkeys(zip(*step.draws.routes, strict=True))
+        own |= step.draws.refused
+    return own, list(shared)
 
 
 def _never_ran(prepared: Prepared, side: SideName, pairs: Sequence[Pair]) -> set[str]:
@@ -201,39 +232,3 @@ def _listed(items: Sequence[str]) -> str:
 
 def _ref(layer: LayerInfo) -> LayerRef:
     return LayerRef(layer.route, layer.class_name, layer.hyperparameters)
-
-
-_RATES = ("p", "dropout", "drop_prob", "drop_rate", "dropout_rate", "attn_dropout", "dropout_p")
-
-
-_RANDOM = ("dropout", "droppath", "drop_path", "stochasticdepth")
-
-
-def random_layers(model: ModelDescription, training: bool | None, routes: Collection[str] | None = None) -> list[str]:
-    """Return `route (Class, p=0.1)` for every layer with active dropout.
-
-    Args:
-        model: is the model.
-        training: is the mode that is set; with None, each layer's own mode counts.
-        routes: are those of the layers to look at; None for all.
-    """
-    return [
-        f"{layer.route or layer.class_name} ({layer.class_name}, {name}={rate})"
-        for layer in model.layers
-        if (routes is None or layer.route in routes) and (layer.training if training is None else training)
-        for name, rate in _active_rates(layer)
-    ]
-
-
-def _active_rates(layer: LayerInfo) -> list[tuple[str, float]]:
-    """Find drop rates above zero on layers that apply them themselves."""
-    family = layer.class_name.lower()
-    applies = any(word in family for word in _RANDOM) or "attention" in family or family in ("lstm", "gru", "simplernn")
-    if not applies:
-        return []
-    rates = [(name, layer.hyperparameters.get(name)) for name in _RATES]
-    return [
-        (name, float(rate))
-        for name, rate in rates
-        if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0
-    ][:1]

@@ -10,6 +10,7 @@ import numpy as np
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.prepare import Prepared
+from padiff_rpc.align.run.share_draws import DrawSharing
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import losses_over_shared_outputs
 from padiff_rpc.errors import PadiffError, Reason
@@ -29,11 +30,12 @@ class Lacking(Exception):
 class Again:
     """Runs one step once more, the two sides in turn, without single step: what comes before the first divergence agrees."""
 
-    def __init__(self, prepared: Prepared, step: int, inputs: PerSide[Inputs]) -> None:
+    def __init__(self, prepared: Prepared, step: StepResult, inputs: PerSide[Inputs]) -> None:
         self.prepared = prepared
         self.sides = prepared.sides
         self.settings = prepared.settings
-        self._step = step
+        self._step = step.step
+        self._draws = None if step.draws is None else step.draws.anew()
         self._inputs = inputs
 
     def check(self) -> None:
@@ -57,22 +59,33 @@ class Again:
         """Run one side's forward; with a keeper, record these layers."""
         settings = self.settings
         gradients = settings.diff_phase != "forward"
+        model, draws = self.sides.models.of(side), self._draws
+        drawing = () if draws is None else draws.routes.of(side)
         record = RecordOptions(
-            routes=tuple(routes), gradients=gradients, api_calls=api_calls, statistics=Statistics.SIZES
+            routes=(*routes, *(route for route in drawing if route not in routes)),
+            gradients=gradients and keeper is not None,
+            api_calls=api_calls,
+            statistics=Statistics.SIZES,
+            draws=drawing,
+            share_draws=side == "raw" and bool(drawing),
         )
         request = ForwardRequest(
             self._inputs.of(side),
             settings.training,
             None if settings.seed is None else settings.seed + self._step,
             gradients or settings.single_step,
-            None if keeper is None else record,
+            record if keeper is not None or drawing else None,
         )
+        observer = keeper if draws is None else _Redrawing(draws, side, keeper or Keeper(model, _NOWHERE, _NOWHERE))
         try:
-            self.sides.models.of(side).forward(request, keeper)
+            model.forward(request, observer)
         except PadiffError as err:
             # A model that raises has come past the layer by then; whether it has, what was kept tells.
             if keeper is None or err.reason is not Reason.MODEL_FAILED:
                 raise
+        finally:
+            if draws is not None and side == "base":
+                draws.end_base()
 
     def backward(self, step: StepResult, side: SideName, keeper: Keeper | None) -> None:
         """Run one side's backward."""
@@ -108,6 +121,34 @@ class Keeper:
     def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
         """Replace nothing."""
         return {}
+
+
+_NOWHERE: LayerCall = ("", -1)
+
+
+@dataclass
+class _Redrawing:
+    """Has raw's dropouts take base's draws, which stay in base's store until then; another observer hears of all else."""
+
+    draws: DrawSharing
+    side: SideName
+    keeper: Keeper
+
+    def observe(self, boundary: Boundary) -> None:
+        """Keep base's draws."""
+        if not boundary.draw:
+            self.keeper.observe(boundary)
+        elif self.side == "base":
+            self.draws.drew(boundary)
+
+    def await_room(self, releases: int) -> bool:
+        """Say whether anything was released since."""
+        return self.keeper.await_room(releases)
+
+    def substitute(self, boundary: Boundary) -> Mapping[str, Tensor]:
+        """Answer raw's draw by base's, where base has drawn."""
+        base = self.draws.await_base(boundary) if boundary.draw else None
+        return {} if base is None else self.draws.answer(base, boundary)
 
 
 def check_alike(divergence: Divergence, base: np.ndarray, raw: np.ndarray) -> None:

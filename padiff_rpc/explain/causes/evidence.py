@@ -86,6 +86,7 @@ class Evidence:
         output: is the model's output that a loss takes.
         of_output: are the gradients of both losses with respect to it.
         optimizers: are the optimisers of both sides.
+        shares_draw: tells that the layer is a dropout, and that raw's took what base's drew, or would have at a like rate.
     """
 
     stage: Stage
@@ -111,6 +112,7 @@ class Evidence:
     output: np.ndarray | None = None
     of_output: PerSide[np.ndarray] | None = None
     optimizers: PerSide[SeenOptimizer | None] = field(default_factory=lambda: PerSide(None, None))
+    shares_draw: bool = False
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray] | None:

@@ -227,6 +227,17 @@ class Backend(Protocol):
         """
         ...
 
+    def draw(self, layer: NativeLayer, tensor: NativeTensor) -> NativeTensor:
+        """Return what a dropout of the framework is about to draw for an input: its output will be the input times this.
+
+        The generators are left as they were.
+        """
+        ...
+
+    def scaled(self, tensor: NativeTensor, factors: Tensor) -> NativeTensor:
+        """Return a tensor times given factors, under autograd. They are converted to its dtype."""
+        ...
+
     def writes(self, tensor: NativeTensor) -> int:
         """Return the number of in-place operations that have changed a tensor's values so far, through any alias.
 

@@ -51,7 +51,7 @@ def measure_floor(
     layers = place_layers(backend, native)
     tensors = place_tensors(backend, layers)
     halves = any(backend.spec(each.tensor).dtype in _HALVES for each in tensors)
-    options = replace(request.record, sync=halves, api_calls=request.record.api_calls, statistics=Statistics.SIZES)
+    options = replace(request.record, sync=halves, statistics=Statistics.SIZES, draws=(), share_draws=False)
     floor = PerturbedRun()
     watcher = _Sketching(model, floor, {each.route for each in layers if not each.children} if halves else None)
     given = replace(request, inputs=_perturbed_inputs(request.inputs), record=options)

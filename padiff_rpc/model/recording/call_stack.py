@@ -22,6 +22,7 @@ class RunningCall:
         restore: Puts the original tensors back into the call's arguments, once the call is over.
         given: For each replaced input, the caller's tensor, the tensor that the layer got in its place, and the count of
             writes of the latter at that time.
+        drawing: For a dropout whose draw is reported, its input, and what it is about to draw.
     """
 
     route: str
@@ -31,6 +32,7 @@ class RunningCall:
     recorded: bool = True
     restore: Callable[[], None] | None = None
     given: list[tuple[NativeTensor, NativeTensor, int]] = field(default_factory=list)
+    drawing: tuple[NativeTensor, NativeTensor] | None = None
 
 
 class Calls:

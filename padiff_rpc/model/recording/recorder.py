@@ -21,9 +21,12 @@ from padiff_rpc.model.recording.perturbed_run import PerturbedRun, Place
 from padiff_rpc.model.recording.side_thread import SideThread
 from padiff_rpc.model.store.store import Store
 from padiff_rpc.tensors.digest import digest_chunks, hash_of
+from padiff_rpc.tensors.redraw import explains
 from padiff_rpc.tensors.sketch import Sketch, sketch
 from padiff_rpc.tensors.tensor import Digest, DType, Tensor, TensorSpec
 
+DRAW = "draw"
+"""The name of the record of what a dropout has drawn."""
 Named = list[tuple[str, NativeTensor]]
 """Tensors with their places in the nested arguments or outputs (see nested.py)."""
 
@@ -70,7 +73,8 @@ class Recorder:
             options: What to record; gradients only where the forward runs with autograd.
             store: Keeps the captured tensors.
             observer: Receives the boundaries of the forward; None records the root's outputs only.
-            others: The layers that are not recorded. Their functional calls are not taken for calls of the layer around them.
+            others: The layers that are not recorded. Their functional calls are not taken for calls of the layer around them,
+                and their draws are reported where the options ask for them.
             apart: Compute digests, and call the observer, in a thread beside the model's.
             floor: What a perturbed run of this step has shown; the digests tell how far the tensors are from it.
         """
@@ -83,10 +87,12 @@ class Recorder:
         self._observer = observer
         self._watches = options.gradients
         self._gradients = GradientHooks(backend, self._gradient_arrived)
+        self._drawing = frozenset(options.draws) if observer is not None else frozenset[str]()
+        self._only_drawing = [placed for placed in others if placed.route in self._drawing]
         self._calls = Calls()
         self._seq = 0
         self._hears = options.api_calls and observer is not None  # else nobody would learn of functional calls
-        self._others = others if self._hears else ()
+        self._others = [placed for placed in others if placed.route not in options.draws] if self._hears else []
         self._listen: Listen = _deaf
         self._earlier_releases = store.releases
         self._digests: dict[tuple[bytes, DType], Digest] = {}
@@ -104,6 +110,8 @@ class Recorder:
         try:
             for placed in self._layers:
                 removes.append(self._hook(placed))
+            for placed in self._only_drawing:
+                removes.append(self._hook_draw(placed))
             for placed in self._others:
                 removes.append(self._follow(placed))
             with self._hearing():
@@ -171,6 +179,20 @@ class Recorder:
 
         return self._backend.hook(placed.layer, before, after)
 
+    def _hook_draw(self, placed: PlacedLayer) -> Remove:
+        """Hook a dropout that is not recorded, so that its draw is reported all the same."""
+
+        def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            with self._failing():
+                call = self._calls.enter(placed.route, hears=False)
+                self._foresee(call, placed.layer, nested.flatten_call(args, kwargs, self._backend.is_tensor))
+
+        def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            with self._failing():
+                return self._redraw(self._calls.leave(placed.route), output)
+
+        return self._backend.hook(placed.layer, before, after)
+
     def _notice(self, placed: PlacedLayer) -> Remove:
         """Take note when a layer runs in the backward; what passes it then was recorded in the forward."""
 
@@ -186,6 +208,7 @@ class Recorder:
         tensors = nested.flatten_call(args, kwargs, self._backend.is_tensor)
         replaced = self._announce(call, "input", tensors)
         new = self._tap(call, placed.layer, tensors, replaced) if self._watches else replaced
+        self._foresee(call, placed.layer, [(name, new.get(name, tensor)) for name, tensor in tensors])
         if not new:
             return None
         call.given = [
@@ -196,11 +219,37 @@ class Recorder:
 
     def _leave(self, placed: PlacedLayer, output: Any) -> Any:
         call = self._calls.leave(placed.route)
+        redrawn = self._redraw(call, output)
+        output = output if redrawn is None else redrawn
         tensors = nested.flatten(output, self._backend.is_tensor)
         replaced = self._announce(call, "output", tensors)
         new = self._watch_outputs(call, placed.layer, tensors, replaced) if self._watches else replaced
         self._write_back(call, tensors, replaced)
-        return nested.rebuild(output, self._backend.is_tensor, new) if new else None
+        return nested.rebuild(output, self._backend.is_tensor, new) if new else redrawn
+
+    def _foresee(self, call: RunningCall, layer: Any, taken: Named) -> None:
+        """Find out what a dropout is about to draw, where that is to be reported."""
+        if call.route in self._drawing and len(taken) == 1:
+            call.drawing = taken[0][1], self._backend.draw(layer, taken[0][1])
+
+    def _redraw(self, call: RunningCall, output: Any) -> NativeTensor | None:
+        """Report what a dropout has drawn; return the output that the observer's draw makes of its input, if that gives one.
+
+        Nothing is reported where the draw does not make its output: somebody's hook or function is in between.
+        """
+        if call.drawing is None or self._observer is None or not self._backend.is_tensor(output):
+            return None
+        taken, drawn = call.drawing
+        bytes_of, dtype = self._backend.to_bytes, self._backend.spec(output).dtype
+        if self._backend.spec(taken).dtype is not dtype or self._backend.spec(drawn).dtype is not dtype:
+            return None
+        if not explains(bytes_of(drawn), bytes_of(taken), bytes_of(output), dtype):
+            return None
+        if self._side_thread is not None and self._options.share_draws:
+            self._side_thread.settle()  # the answer is needed here, and boundaries are told in their order
+        place = GradientPoint(call.route, call.number, "output", call.caller, "")
+        values = self._tell("forward", place, (self._capture(DRAW, drawn),), draw=True)
+        return self._backend.scaled(taken, values[DRAW]) if DRAW in values else None
 
     def _watch_outputs(
         self, call: RunningCall, layer: Any, tensors: Named, replaced: Mapping[str, NativeTensor]
@@ -339,14 +388,21 @@ class Recorder:
         return isinstance(observer, Releasing) and observer.await_room(releases - self._earlier_releases)
 
     def _tell(
-        self, phase: Phase, place: GradientPoint, captures: tuple[_Capture, ...], api: bool = False
+        self,
+        phase: Phase,
+        place: GradientPoint,
+        captures: tuple[_Capture, ...],
+        api: bool = False,
+        draw: bool = False,
     ) -> Mapping[str, Tensor]:
         seq, self._seq = self._seq, self._seq + 1
-        if self._side_thread is not None:
-            self._side_thread.put(functools.partial(self._tell_now, seq, phase, place, captures, api, self._observer))
+        if self._side_thread is not None and not (draw and self._options.share_draws):
+            self._side_thread.put(
+                functools.partial(self._tell_now, seq, phase, place, captures, api, draw, self._observer)
+            )
             return {}
-        boundary = self._tell_now(seq, phase, place, captures, api, self._observer)
-        if self._observer is None or api or not self._options.sync:
+        boundary = self._tell_now(seq, phase, place, captures, api, draw, self._observer)
+        if self._observer is None or not self._options.is_answered(boundary):
             return {}
         values = self._observer.substitute(boundary)
         _check(values, boundary)
@@ -359,12 +415,13 @@ class Recorder:
         place: GradientPoint,
         captures: tuple[_Capture, ...],
         api: bool,
+        draw: bool,
         observer: Observer | None,
     ) -> Boundary:
         records = tuple(self._summarise(capture, phase, place) for capture in captures)
-        if (phase, place.route, place.side) == ("forward", "", "output") and not api:
+        if (phase, place.route, place.side) == ("forward", "", "output") and not api and not draw:
             self.outputs = records
-        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api)
+        boundary = Boundary(seq, phase, place.route, place.call, place.side, place.caller, records, api, draw)
         if observer is not None:
             observer.observe(boundary)
         return boundary

@@ -11,10 +11,11 @@ import pytest
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.align.stages.findings import StepResult
-from padiff_rpc.align.verdict.notes import notes_on, random_layers
+from padiff_rpc.align.verdict.notes import notes_on
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.compare.tolerances import EPSILON
 from padiff_rpc.match.layer_map import LayerPair, Matching
+from padiff_rpc.match.random_layers import random_layers
 from padiff_rpc.match.scope import Scope
 from padiff_rpc.model.model import LayerInfo, ModelDescription, OptimizerSpec, ParameterInfo
 from padiff_rpc.per_side import PerSide

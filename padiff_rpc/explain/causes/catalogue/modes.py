@@ -92,6 +92,8 @@ def _unequal(evidence: Evidence) -> Iterator[Cause]:
 
 def _draws(evidence: Evidence) -> Iterator[Cause]:
     """Tell that a layer draws random numbers, which by itself explains any difference of its output."""
+    if evidence.shares_draw:
+        return
     for side, layer in evidence.layers.items():
         rate = _rate(layer)
         if evidence.stage == "forward" and layer.training and rate and "drop" in layer.class_name.lower():

@@ -223,6 +223,15 @@ class NumpyBackend:
             return Tensor(array, dtype=tensor.dtype)
         return apply(array, (tensor,), lambda g: (g,))
 
+    def draw(self, layer: Layer, tensor: Tensor) -> Tensor:
+        """Run the layer on ones."""
+        with grad_mode(False), self.kept_randomness():
+            return type(layer).forward(layer, Tensor(np.ones_like(tensor.values), dtype=tensor.dtype))
+
+    def scaled(self, tensor: Tensor, factors: PlainTensor) -> Tensor:
+        """Multiply by the factors."""
+        return tensor * Tensor(_converted(factors, tensor.dtype), dtype=tensor.dtype)
+
     def writes(self, tensor: Tensor) -> int:
         """Return the version counter of the tensor's memory."""
         return tensor.version[0]

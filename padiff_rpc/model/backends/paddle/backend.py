@@ -232,6 +232,15 @@ class PaddleBackend:
         made = paddle_tensor.from_tensor(value, tensor.place).astype(tensor.dtype)
         return self._autograd.substitute(tensor, made)
 
+    def draw(self, layer: NativeLayer, tensor: NativeTensor) -> NativeTensor:
+        """Run the layer on ones."""
+        with paddle.no_grad(), self.kept_randomness():
+            return type(layer).forward(layer, paddle.ones_like(tensor))
+
+    def scaled(self, tensor: NativeTensor, factors: Tensor) -> NativeTensor:
+        """Multiply by the factors."""
+        return tensor * paddle_tensor.from_tensor(factors, tensor.place).astype(tensor.dtype)
+
     def writes(self, tensor: NativeTensor) -> int:
         """Return the tensor's inplace_version."""
         return tensor.inplace_version

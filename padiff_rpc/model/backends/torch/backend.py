@@ -253,6 +253,15 @@ class TorchBackend:
         made = torch.empty_like(tensor, requires_grad=False).copy_(from_tensor(value))
         return _Substitute.apply(tensor, (made,)) if self.wants_gradient(tensor) else made
 
+    def draw(self, layer: NativeLayer, tensor: NativeTensor) -> NativeTensor:
+        """Run the layer on ones of the same strides, since a mask is drawn in the order of memory."""
+        with torch.no_grad(), self.kept_randomness():
+            return type(layer).forward(layer, torch.ones_like(tensor))
+
+    def scaled(self, tensor: NativeTensor, factors: Tensor) -> NativeTensor:
+        """Multiply by the factors."""
+        return tensor * from_tensor(factors).to(tensor)
+
     def writes(self, tensor: NativeTensor) -> int:
         """Return the tensor's version counter; 0 for an inference tensor, which has none."""
         return 0 if tensor.is_inference() else tensor._version
