@@ -216,6 +216,7 @@ ALLOWED: dict[str, set[str]] = {
         "padiff_rpc.align.prepare",
         "padiff_rpc.align.run",
         "padiff_rpc.align.settings",
+        "padiff_rpc.align.sides",
         "padiff_rpc.align.stages",
         "padiff_rpc.compare",
         "padiff_rpc.errors",

@@ -86,7 +86,7 @@ def _judged(pair: Pair, allowed: float) -> Pair:
         return pair
     metrics = replace(pair.metrics, measure="rel_l2", measured=pair.metrics.rel_l2, allowed=allowed)
     if metrics.rel_l2 <= allowed:
-        return replace(pair, metrics=metrics)
+        return pair.judged_anew(Verdict("pass", "", "", metrics))
     why = (
         f"the optimisers' states differ by {metrics.rel_l2:.3g} (relative L2) after steps on equal gradients, which leave "
         f"{allowed:.2g} at most"

@@ -11,6 +11,8 @@ import numpy as np
 from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.prepare import Prepared
 from padiff_rpc.align.run.share_draws import DrawSharing
+from padiff_rpc.align.settings import AlignSettings
+from padiff_rpc.align.sides import Sides
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import losses_over_shared_outputs
 from padiff_rpc.errors import PadiffError, Reason
@@ -31,9 +33,9 @@ class Again:
     """Runs one step once more, the two sides in turn, without single step: what comes before the first divergence agrees."""
 
     def __init__(self, prepared: Prepared, step: StepResult, inputs: PerSide[Inputs]) -> None:
-        self.prepared = prepared
-        self.sides = prepared.sides
-        self.settings = prepared.settings
+        self.prepared: Prepared = prepared
+        self.sides: Sides = prepared.sides
+        self.settings: AlignSettings = prepared.settings
         self._step = step.step
         self._draws = None if step.draws is None else step.draws.anew()
         self._inputs = inputs
