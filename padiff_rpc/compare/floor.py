@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from padiff_rpc.compare.standard import Standard
@@ -19,6 +20,9 @@ _LEAST = {DType.F32: 2.0**-22, DType.F16: 2.0**-9, DType.BF16: 2.0**-7}
 
 _GREATEST = {DType.F32: 1e-2, DType.F16: 0.5, DType.BF16: 0.5}
 """Beyond this an activation has not moved by rounding: base does not run twice alike."""
+
+_SMALL = 1e-2
+"""By this share of that at least, measured by the largest activation."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def floor_of(base: Digest, base_spec: TensorSpec, raw_spec: TensorSpec, standard
     least = _LEAST.get(base_spec.dtype)
     if base.floor is None or least is None or raw_spec.dtype is not base_spec.dtype or not base.norm:
         return None
-    if not standard.repeats or (standard.stage == "forward" and is_random(base, base_spec)):
+    if not standard.repeats:
         return None
     return Floor(max(base.floor / base.norm, least))
 
@@ -50,7 +54,22 @@ def least_floor(dtype: DType) -> float | None:
     return _LEAST.get(dtype)
 
 
-def is_random(base: Digest, spec: TensorSpec) -> bool:
-    """Tell whether an activation has moved by more than rounding can: base does not run twice alike."""
+def is_random(base: Digest, spec: TensorSpec, largest: float) -> bool:
+    """Tell whether an activation has moved by more than rounding can: base does not run twice alike.
+
+    An activation that is zero but for rounding moves as far as it is large; that is little beside others.
+
+    Args:
+        base: is the activation's digest.
+        spec: is its spec.
+        largest: is the largest root mean square of the activations so far.
+    """
     greatest = _GREATEST.get(spec.dtype)
-    return greatest is not None and base.floor is not None and bool(base.norm) and base.floor > greatest * base.norm
+    if greatest is None or base.floor is None or not base.norm or base.floor <= greatest * base.norm:
+        return False
+    return base.floor > _SMALL * greatest * largest * math.sqrt(base.count)
+
+
+def root_mean_square(digest: Digest) -> float:
+    """Return the root mean square of a tensor's elements; 0 where the digest does not tell it."""
+    return digest.norm / math.sqrt(digest.count) if digest.norm and math.isfinite(digest.norm) else 0.0

@@ -20,7 +20,7 @@ from padiff_rpc.align.run.questions import (
     shapes_differ,
 )
 from padiff_rpc.align.sides import Sides
-from padiff_rpc.compare.floor import is_random
+from padiff_rpc.compare.floor import is_random, root_mean_square
 from padiff_rpc.compare.forms import are_regrouped, is_broadcast
 from padiff_rpc.compare.judge import compare_digests
 from padiff_rpc.compare.masks import may_be_masks, may_be_scores
@@ -62,7 +62,8 @@ class Judge:
     def __init__(self, sides: Sides, step: int) -> None:
         self._sides = sides
         self._step = step
-        self._standards = {phase: sides.standard(stage_of(phase)) for phase in _PHASES}
+        self._standards = _standards(sides)
+        self._largest = 0.0
         self._verdicts: dict[Contents, Verdict] = {}
         self._reordered: dict[Contents, Verdict] = {}
         self._collects = sides.rules.mode == "scaled"
@@ -105,8 +106,8 @@ class Judge:
     def _settle(self, base: Boundary, raw: Boundary, mine: Record | None, other: Record | None) -> Verdict | Question:
         if mine is None or other is None:
             return _one_sided(base, "base" if other is None else "raw", self._sides.only_replays)
-        if base.phase == "forward" and is_random(mine.digest, mine.spec):
-            self._sides.random.setdefault(base.route)
+        if base.phase == "forward":
+            self._look_for_randomness(base.route, mine)
         verdict = self._settle_plainly(base, raw, mine, other)
         passes = isinstance(verdict, Verdict) and verdict.status == "pass"
         if passes or not (base.phase == "forward" and self._collects):
@@ -118,6 +119,14 @@ class Judge:
             return verdict
         standard, otherwise = self._standards[base.phase], None if isinstance(verdict, Question) else verdict
         return Question(mine, other, standard, as_masks=True, otherwise=otherwise)
+
+    def _look_for_randomness(self, route: str, mine: Record) -> None:
+        """Remember a layer at which base does not run twice alike: from there on its floor tells nothing."""
+        if mine.spec.dtype.is_floating:
+            self._largest = max(self._largest, root_mean_square(mine.digest))
+        if is_random(mine.digest, mine.spec, self._largest):
+            self._sides.random.setdefault(route)
+            self._standards = _standards(self._sides)
 
     def _settle_plainly(self, base: Boundary, raw: Boundary, mine: Record, other: Record) -> Verdict | Question:
         standard = self._standards[base.phase]
@@ -233,6 +242,10 @@ class Judge:
         if record is None or not self._agreeing.holds(side, record):
             return verdict
         return Verdict.skip(f"{verdict.why}, which agrees where a layer inside returns or takes it")
+
+
+def _standards(sides: Sides) -> dict[Phase, Standard]:
+    return {phase: sides.standard(stage_of(phase)) for phase in _PHASES}
 
 
 def _is_constant(record: Record) -> bool:

@@ -15,6 +15,9 @@ from padiff_rpc.result import Pair, Stage
 _GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
 """At which side of a layer the tensors are that it gets."""
 
+_NOISE = 0.5
+"""A tensor with such a floor is nothing but rounding: a sum that cancels, whatever the layer gets (before an InstanceNorm)."""
+
 _Got = Mapping[tuple[Stage, str], float]
 
 
@@ -23,6 +26,7 @@ def take_back_excuses(steps: Sequence[StepResult]) -> None:
 
     A tensor's floor is what rounding has added up to there. A layer whose inputs agree has no part in that: what it shows is its
     own. So what it is excused scales with how far apart its inputs are, in their floors, and one floor at most counts.
+    What is zero but for rounding stays excused: no more than 16 times that rounding.
 
     Args:
         steps: are changed in place.
@@ -64,7 +68,11 @@ def _weighed(pair: Pair, came: float | None) -> Pair:
     metrics = pair.metrics
     if came is None or pair.status != "pass" or metrics is None or metrics.floor is None:
         return pair
-    if metrics.allowed != WRONG * metrics.floor or metrics.rel_l2 <= WRONG * metrics.floor * min(1.0, came):
+    if (
+        metrics.floor >= _NOISE
+        or metrics.allowed != WRONG * metrics.floor
+        or metrics.rel_l2 <= WRONG * metrics.floor * min(1.0, came)
+    ):
         return pair
     why = f"{metrics.rel_l2:.2g} apart (relative L2), beyond the table, though what it gets agrees within {came:.1g} floors"
     return replace(pair, status="fail", failure="values", why=why)

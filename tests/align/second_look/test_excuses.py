@@ -39,6 +39,12 @@ def test_a_layer_is_excused_in_the_measure_in_which_its_inputs_are_apart(took: f
     assert statuses(took) == ["pass", status, "pass", status]
 
 
+def test_what_is_nothing_but_rounding_stays_excused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statuses(took=0.0)[1] == "fail"
+    monkeypatch.setitem(globals(), "FLOOR", 0.8)
+    assert statuses(took=0.0, made=1.4)[1] == "pass"
+
+
 def test_one_floor_of_its_inputs_is_all_that_counts() -> None:
     assert statuses(took=4.0, made=WRONG * FLOOR * 1.1)[1] == "fail"
     assert statuses(took=4.0, made=WRONG * FLOOR * 0.9)[1] == "pass"
