@@ -321,3 +321,10 @@ def test_a_gradient_that_is_further_apart_is_no_rounding() -> None:
 def test_only_the_gradient_that_a_layer_sends_back_is_taken_for_rounding() -> None:
     assert [] == first_of_gradients(apart=5e-9, square=0.04, tensor="grad of output.0")
     assert [] == first_of_gradients(apart=5e-9, square=0.04, compare=CompareRules(mode="strict"))
+
+
+def test_a_loose_gradient_that_this_runs_floor_explains_is_not_told() -> None:
+    explained = replace(LOOSE, metrics=measured(rel_l2=3e-2, floor=2e-2, ratio=1.5))
+    assert [] == loose(explained)
+    [text] = loose(explained, LOOSE)
+    assert text.startswith("1 gradients agree only to 0.002 ")
