@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from padiff_rpc.align.prepare import Prepared
@@ -30,23 +30,9 @@ _Key = tuple[Stage, str, str, int, str]
 Finding = Literal["fault", "rounding", "unknown"]
 
 
-@dataclass(frozen=True)
-class Suspects:
-    """The passes that are larger than the floor allows.
-
-    Attributes:
-        step: is the first step in which there is one.
-        count: is how many there are in all steps.
-    """
-
-    step: int
-    count: int
-
-
-def find_suspects(steps: Sequence[StepResult]) -> Suspects | None:
-    """Return the passes beyond HEALTHY floors; None where there are none."""
-    found = [(one.step, pair) for one in steps for pair in one.pairs if _is_suspect(pair)]
-    return Suspects(found[0][0], len(found)) if found else None
+def first_suspect_step(steps: Sequence[StepResult]) -> int | None:
+    """Return the number of the first step with a pass beyond HEALTHY floors; None where there is none."""
+    return next((one.step for one in steps if any(_is_suspect(pair) for pair in one.pairs)), None)
 
 
 def notes_on_floor(prepared: Prepared, steps: Sequence[StepResult]) -> list[str]:

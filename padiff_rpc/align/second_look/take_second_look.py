@@ -10,7 +10,7 @@ from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.second_look.excuses import take_back_excuses
 from padiff_rpc.align.second_look.introduced import introduced_errors
 from padiff_rpc.align.second_look.step_on_copies import step_on_copies
-from padiff_rpc.align.second_look.suspects import find_suspects, notes_on_floor, settle_suspects
+from padiff_rpc.align.second_look.suspects import first_suspect_step, notes_on_floor, settle_suspects
 from padiff_rpc.align.stages.findings import StepsRun
 from padiff_rpc.model.model import Inputs
 from padiff_rpc.per_side import PerSide
@@ -43,9 +43,9 @@ def take_second_look(prepared: Prepared, threads: SideThreads, inputs: PerSide[I
         return SecondLook([], [])
     notes = notes_on_floor(prepared, run.steps)
     take_back_excuses(run.steps)
-    suspects = find_suspects(run.steps)
-    if suspects is not None:
-        float64, why_not = step_on_copies(prepared, threads, inputs, suspects.step, "float64")
+    step = first_suspect_step(run.steps)
+    if step is not None:
+        float64, why_not = step_on_copies(prepared, threads, inputs, step, "float64")
         notes += settle_suspects(run.steps, float64, why_not)
     introduced, unknown = _introduced(prepared, threads, inputs, run)
     return SecondLook(introduced, [*notes, *unknown])
