@@ -55,8 +55,8 @@ def _tried(pair: MutatedPair, count: int, seed: int, broken: list[str]) -> Itera
     """Try mutations in a process of raw's environment; what goes wrong there is added to `broken`."""
     inputs, log = RESULTS / f"{pair.name}.npz", RESULTS / f"{pair.name}.log"
     np.savez(inputs, allow_pickle=False, **pair.inputs)
-    sides = {"base": asdict(pair.base), "raw": asdict(pair.raw)}
-    job = json.dumps({"name": pair.name, **sides, "inputs": str(inputs), "count": count, "seed": seed})
+    told = {"base": asdict(pair.base), "raw": asdict(pair.raw), "allow_extra": pair.allow_extra}
+    job = json.dumps({"name": pair.name, **told, "inputs": str(inputs), "count": count, "seed": seed})
     command = [str(pair.raw.python), "-m", "benchmarks.mutations.child", job]
     with (
         log.open("w") as errors,

@@ -24,7 +24,9 @@ def main(job: dict[str, Any]) -> None:
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is no trial
     with np.load(job["inputs"]) as arrays:
-        pair = MutatedPair(job["name"], Side(**job["base"]), Side(**job["raw"]), dict(arrays))
+        pair = MutatedPair(
+            job["name"], Side(**job["base"]), Side(**job["raw"]), dict(arrays), tuple(job["allow_extra"])
+        )
     with launch(pair.base.spec, python=pair.base.python, model_args=pair.base.model_args, cwd=ROOT) as base:
         for trial in try_pair(pair, base, job["count"], job["seed"]):
             print(json.dumps(asdict(trial)), file=told, flush=True)

@@ -42,12 +42,13 @@ class Side:
 
 @dataclass(frozen=True)
 class MutatedPair:
-    """A pair that is aligned as it is; `inputs` are forward's keyword arguments."""
+    """A pair that is aligned as it is; `inputs` are forward's keyword arguments, `allow_extra` accepts what raw alone has."""
 
     name: str
     base: Side
     raw: Side
     inputs: Arrays
+    allow_extra: tuple[str, ...] = ()
 
 
 def tokens(below: int) -> Arrays:

@@ -88,7 +88,7 @@ def try_pair(pair: MutatedPair, base: Model, count: int, seed: int) -> Iterator[
     fw = framework_of(pair.raw.framework)
     arrays = pair.inputs
     healthy = HostedModel.from_spec(pair.raw.spec, model_args=pair.raw.model_args)
-    result = _aligned(base, healthy, arrays)
+    result = _aligned(pair, base, healthy, arrays)
     if not result.aligned:
         raise UnhealthyPair(f"{pair.name} is not aligned as it is: {_why(result)}")
     state = fw.state(healthy.model)
@@ -132,7 +132,7 @@ def _trial(pair: MutatedPair, base: Model, mutation: Mutation, changed: Effect, 
     verdict, named, why, failing = "refused", "", "", 0
     try:
         raw = HostedModel.from_spec(f"{side.framework}@{SPEC_PLACE}", model_args=model_args)
-        result = _aligned(base, raw, arrays)
+        result = _aligned(pair, base, raw, arrays)
     except PadiffError as err:
         why = f"{err.reason.name}: {err.message.splitlines()[0]}"
     else:
@@ -176,6 +176,7 @@ def command(pair: MutatedPair, mutation: Mutation, inputs: str) -> str:
     """Return the command that aligns a pair with one mutation; `inputs` is the file of its arrays."""
     sides = (("base", pair.base, pair.base.spec), ("raw", pair.raw, f"{pair.raw.framework}@{SPEC_PLACE}"))
     words = ["padiff-rpc", "diff", "--inputs", inputs]
+    words += [word for glob in pair.allow_extra for word in ("--allow-extra", glob)]
     for name, side, spec in sides:
         arguments = dict(side.model_args) if name == "base" else mutated_args(side, mutation)
         words += [f"--{name}", spec, f"--{name}-python", str(side.python)]
@@ -197,8 +198,8 @@ def _parent(route: str) -> str | None:
     return route.rpartition(".")[0] if route else None
 
 
-def _aligned(base: Model, raw: Model, arrays: Arrays) -> Result:
-    return align(base, raw, as_inputs(arrays), as_inputs(arrays), AlignSettings())
+def _aligned(pair: MutatedPair, base: Model, raw: Model, arrays: Arrays) -> Result:
+    return align(base, raw, as_inputs(arrays), as_inputs(arrays), AlignSettings(allow_extra=pair.allow_extra))
 
 
 def _why(result: Result) -> str:
