@@ -12,7 +12,7 @@ from pathlib import Path
 
 from padiff_rpc.align.align import align
 from padiff_rpc.align.preconditions import check_settings, refuse_shared_draws
-from padiff_rpc.align.progress import OnProgress, Progress
+from padiff_rpc.align.progress import OnProgress, Progress, quiet
 from padiff_rpc.align.settings import AlignSettings
 from padiff_rpc.errors import PadiffError, Reason
 from padiff_rpc.model.model import Boundary, Inputs, Model, ModelDescription, ModelInfo
@@ -58,7 +58,7 @@ def align_sequentially(
     check_settings(settings)
     refuse_shared_draws(settings)
     begun = time.monotonic()
-    tell = progress or _quiet
+    tell = progress or quiet
     with tempfile.TemporaryDirectory(prefix="padiff-sequential-") as folder:
         tape = Path(folder) / "tape"
         info, recording = _record(open_base, base_inputs, settings, tape, tell)
@@ -158,7 +158,3 @@ def _closing(model: Model) -> Iterator[Model]:
 
 def _gib(size_bytes: int) -> str:
     return f"{size_bytes / 2**30:.2f} GiB"
-
-
-def _quiet(progress: Progress) -> None:
-    """Show nothing."""

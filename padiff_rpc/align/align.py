@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.preconditions import check_settings, refuse_one_model, refuse_shared_memory, share_a_process
 from padiff_rpc.align.prepare import Prepared, prepare
-from padiff_rpc.align.progress import OnProgress, Progress
+from padiff_rpc.align.progress import OnProgress, Progress, quiet
 from padiff_rpc.align.run.fail_fast import StoppedAt
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.run.verify_probe import ProbeFinding, verify_probe
@@ -91,7 +91,7 @@ def align(
         probes = _verify_probes(prepared, threads, inputs)
         own = _own_buffers(prepared, threads)  # before anything is assigned
         prepared, decisions = try_choices(prepared, threads, inputs)
-        run = _run_steps(prepared, threads, inputs, own, progress or _quiet, assigned)
+        run = _run_steps(prepared, threads, inputs, own, progress or quiet, assigned)
         second = take_second_look(prepared, threads, inputs, run)
         repeated = repeat_step(prepared, threads, inputs, run.steps[0]) if settings.repeat > 1 else None
         if run.stopped is not None:
@@ -315,7 +315,3 @@ def _step_figures(result: StepResult) -> dict[str, Any]:
 def _forward_s(run: StepsRun, side: SideName) -> list[float]:
     """Return the time of the forward in each step that came through it."""
     return [round(wall_s["forward"], 4) for wall_s in (result.wall_s.of(side) for result in run.steps) if wall_s]
-
-
-def _quiet(progress: Progress) -> None:
-    """Show nothing."""

@@ -27,3 +27,7 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 """Is told how far an alignment has come."""
+
+
+def quiet(progress: Progress) -> None:
+    """Show nothing."""

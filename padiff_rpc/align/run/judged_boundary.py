@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from padiff_rpc.compare.masks import MASKED
 from padiff_rpc.model.model import Boundary, BoundarySide, Record
 from padiff_rpc.per_side import PerSide
-from padiff_rpc.result import Pair, Verdict
+from padiff_rpc.result import Pair, Stage, Verdict
 from padiff_rpc.tensors.tensor import TensorSpec
+
+GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
+"""At which side of a layer the tensors are that it gets."""
 
 
 @dataclass(frozen=True, slots=True)

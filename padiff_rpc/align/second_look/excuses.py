@@ -6,14 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.judged_boundary import GETS, Judged
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.compare.floor import WRONG
-from padiff_rpc.model.model import BoundarySide
 from padiff_rpc.result import Pair, Stage
-
-_GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
-"""At which side of a layer the tensors are that it gets."""
 
 _NOISE = 0.5
 """A tensor with such a floor is nothing but rounding: a sum that cancels, whatever the layer gets (before an InstanceNorm)."""
@@ -43,7 +39,7 @@ def _got(step: StepResult) -> _Got:
     found: defaultdict[tuple[Stage, str], float] = defaultdict(float)
     for one in (*step.forward, *step.backward):
         for pair in one.pairs:
-            if one.base.side != _GETS[pair.stage] or pair.metrics is None or pair.metrics.ratio is None:
+            if one.base.side != GETS[pair.stage] or pair.metrics is None or pair.metrics.ratio is None:
                 continue
             place = pair.stage, one.base.route
             found[place] = max(found[place], pair.metrics.ratio)
@@ -51,7 +47,7 @@ def _got(step: StepResult) -> _Got:
 
 
 def _settled(one: Judged, got: _Got) -> Judged:
-    if not one.pairs or one.base.side == _GETS[one.pairs[0].stage]:
+    if not one.pairs or one.base.side == GETS[one.pairs[0].stage]:
         return one
     came = [got.get((pair.stage, one.base.route)) for pair in one.pairs]
     pairs = tuple(map(_weighed, one.pairs, came))
@@ -59,7 +55,7 @@ def _settled(one: Judged, got: _Got) -> Judged:
 
 
 def _of_parameter(pair: Pair, got: _Got) -> Pair:
-    both = [got.get((stage, pair.base_route)) for stage in _GETS]
+    both = [got.get((stage, pair.base_route)) for stage in GETS]
     known = [one for one in both if one is not None]
     return _weighed(pair, max(known)) if len(known) == len(both) else pair
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from padiff_rpc.align.assign.assign_weights import assign_weights
 from padiff_rpc.align.prepare import Prepared
-from padiff_rpc.align.progress import Progress
+from padiff_rpc.align.progress import quiet
 from padiff_rpc.align.run.threads import SideThreads
 from padiff_rpc.align.sides import Sides
 from padiff_rpc.align.stages.compare_parameters import ParameterComparer
@@ -20,6 +20,7 @@ from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.stages.step import StepRunner
 from padiff_rpc.compare.rules import CompareRules
 from padiff_rpc.errors import PadiffError
+from padiff_rpc.model import nested
 from padiff_rpc.model.model import Copies, Inputs, Lending, Model, ModelDescription, ParameterInfo
 from padiff_rpc.per_side import PerSide, SideName
 from padiff_rpc.tensors.float64 import to_float64
@@ -124,26 +125,20 @@ def _run(
     if settings.assign:  # steps leave the sides' weights apart by rounding
         assign_weights(sides.base, sides.raw, prepared.matching)
     comparer = ParameterComparer(sides, threads, described)
-    return StepRunner(again, threads, comparer, ExtraTensors(again), _quiet).run(0, inputs)
+    return StepRunner(again, threads, comparer, ExtraTensors(again), quiet).run(0, inputs)
 
 
-def _as_float64(inputs: Inputs) -> dict[str, Any]:
+def _as_float64(inputs: Inputs) -> Inputs:
     """Return inputs with their floating tensors in float64, wherever they are nested."""
-
-    def cast(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            if not value.spec.dtype.is_floating:
-                return value
-            items = np.frombuffer(value.data, value.spec.dtype.storage)
-            return Tensor.from_array(np.array(to_float64(items, value.spec.dtype)).reshape(value.spec.shape), DType.F64)
-        if isinstance(value, Mapping):
-            return {key: cast(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(cast(item) for item in value)
-        return value
-
-    return {name: cast(value) for name, value in inputs.items()}
+    found = nested.flatten(inputs, _is_tensor)
+    cast = {name: _cast(tensor) for name, tensor in found if tensor.spec.dtype.is_floating}
+    return nested.rebuild(inputs, _is_tensor, cast)
 
 
-def _quiet(progress: Progress) -> None:
-    """Show nothing."""
+def _cast(tensor: Tensor) -> Tensor:
+    items = np.frombuffer(tensor.data, tensor.spec.dtype.storage)
+    return Tensor.from_array(np.array(to_float64(items, tensor.spec.dtype)).reshape(tensor.spec.shape), DType.F64)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from padiff_rpc.align.run.judged_boundary import Judged
+from padiff_rpc.align.run.judged_boundary import GETS, Judged
 from padiff_rpc.align.stages.findings import StepResult
 from padiff_rpc.align.verdict.cuts import Cuts
 from padiff_rpc.match.routes import listed
 from padiff_rpc.model.api_names import api_name
-from padiff_rpc.model.model import BoundarySide, LayerCall, ModelDescription
+from padiff_rpc.model.model import LayerCall, ModelDescription
 from padiff_rpc.per_side import PerSide
 from padiff_rpc.result import Divergence, LayerRef, Pair, Stage
 
 _ROOT: LayerCall = ("", 0)
 _UNSEEN = "the model's outputs are not recorded"
-_GETS: Mapping[Stage, BoundarySide] = {"forward": "input", "backward": "output"}
-"""At which side of a layer the tensors are that it gets."""
 _AGREES = 1e-4
 """The relative L2 error up to which a gradient is said to agree."""
 _MOST_TOLD = 4
@@ -98,7 +96,7 @@ class Blame:
             yield from found
             return
         both = (*findings.forward, *findings.backward)
-        gets = [one for one in both if one.pairs and one.base.side == _GETS[one.pairs[0].stage]]
+        gets = [one for one in both if one.pairs and one.base.side == GETS[one.pairs[0].stage]]
         misled = {
             (one.pairs[0].stage, one.base.route, one.base.call)
             for one in gets

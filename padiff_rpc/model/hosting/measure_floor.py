@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from padiff_rpc.errors import PadiffError, Reason
+from padiff_rpc.model import nested
 from padiff_rpc.model.backends.backend import Backend, NativeTensor
 from padiff_rpc.model.model import Boundary, ForwardRequest, Inputs, LossSpec, Model
 from padiff_rpc.model.recording.native_tree import NamedTensor, place_layers, place_tensors
@@ -111,22 +112,18 @@ def _moved(tensor: Tensor, seed: int) -> Tensor:
     return Tensor(tensor.spec, copy.data)
 
 
-def _perturbed_inputs(inputs: Inputs) -> dict[str, Any]:
+def _perturbed_inputs(inputs: Inputs) -> Inputs:
     """Return the inputs with their floating tensors perturbed, wherever they are nested."""
-    number = 0
+    moved = {
+        name: _moved(tensor, -number)
+        for number, (name, tensor) in enumerate(nested.flatten(inputs, _is_tensor), start=1)
+        if tensor.spec.count and can_perturb(tensor.spec.dtype)
+    }
+    return nested.rebuild(inputs, _is_tensor, moved)
 
-    def moved(value: Any) -> Any:
-        nonlocal number
-        if isinstance(value, Tensor):
-            number += 1
-            return _moved(value, -number) if value.spec.count and can_perturb(value.spec.dtype) else value
-        if isinstance(value, Mapping):
-            return {key: moved(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(moved(item) for item in value)
-        return value
 
-    return {name: moved(value) for name, value in inputs.items()}
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
 
 
 @contextmanager
